@@ -1,0 +1,93 @@
+"""The agent's command line: ``serve``, ``attach``, ``health``."""
+
+import argparse
+import os
+import sys
+import tempfile
+from typing import List, Optional
+
+from . import __version__, attach, server
+from .loop import Loop
+from .rendezvous import AlreadyServing, PipeListener, SocketListener
+
+ALREADY_SERVING = 4
+
+
+def default_socket() -> str:
+    """A place that needs no agreement between ``serve`` and a later ``attach``, and is this user's own."""
+    return os.path.join(tempfile.gettempdir(), "cc-bridge-%d" % os.getuid(), "agent.sock")
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    options = _parse(arguments)
+    if options.verb == "serve":
+        return serve(options)
+    try:
+        if options.verb == "attach":
+            return attach.attach(options.socket)
+        return attach.health(options.socket, options.timeout)
+    except (BrokenPipeError, ConnectionResetError):
+        return 0  # the other side has ended, which is how every attachment ends
+    except KeyboardInterrupt:
+        return 130
+
+
+def serve(options: argparse.Namespace) -> int:
+    _secure_standard_descriptors()
+    loop = Loop()
+    bridge = server.Server(loop, options.grace, options.linger)
+    try:
+        bridge.listen(SocketListener(loop, options.socket, bridge.accept))
+    except AlreadyServing:
+        server.log("already_serving", socket=options.socket)
+        return ALREADY_SERVING
+    pipes = ""
+    if options.pipes:
+        try:
+            bridge.listen(PipeListener(loop, options.pipes, bridge.accept, server.log))
+            pipes = options.pipes
+        except OSError as error:  # the socket, and with it docker exec, still works
+            server.log("pipes_unusable", directory=options.pipes, reason=str(error))
+    server.log("listening", pid=os.getpid(), version=__version__, pipes=pipes, socket=options.socket)
+    if options.ready_fd is not None:
+        os.write(options.ready_fd, b"ready\n")
+        os.close(options.ready_fd)
+    try:
+        loop.run()
+    finally:
+        bridge.close()
+    return 0
+
+
+def _secure_standard_descriptors() -> None:
+    """Devnull on 0 and 1, so that nothing stray is ever read or written there; stderr stays for the log."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="cc_bridge_agent", description="The half of cc-bridge beside Claude Code.")
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    serving = verbs.add_parser("serve", help="run the bridge until SIGTERM")
+    serving.add_argument("--pipes", metavar="DIR", help="directory of named pipes shared with the host")
+    serving.add_argument("--grace", type=float, default=5.0, help="seconds for Claude Code to end (%(default)s)")
+    serving.add_argument("--linger", type=float, help="end after so many seconds without a client")
+    serving.add_argument("--ready-fd", type=int, help="write a line to this descriptor when listening")
+    attaching = verbs.add_parser("attach", help="copy between stdin/stdout and the agent")
+    checking = verbs.add_parser("health", help="exit 0 if the agent answers")
+    checking.add_argument("--timeout", type=float, default=5.0, help="seconds (%(default)s)")
+    for verb in (serving, attaching, checking):
+        verb.add_argument("--socket", default=default_socket(), help="the agent's own socket (%(default)s)")
+    return parser.parse_args(arguments)
+
+
+def run() -> None:
+    """The zipapp's entry point."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,138 @@
+"""A host that is connected: frames in, frames out, and how far it lags behind."""
+
+import os
+from collections import deque
+from typing import Callable, Deque
+
+from . import wire
+from .loop import Loop
+
+#: Output waiting for a client beyond which it counts as clogged, in bytes. Large enough for a burst
+#: of events, small enough that an agent with a stalled client stays small.
+HIGH_WATER = 1024 * 1024
+
+
+class Client:
+    """One connection, over two FIFOs or a socket (then both descriptors are the same).
+
+    Args:
+        on_line: called with each line that arrives.
+        on_closed: called once, when the connection has ended for any reason.
+        on_drained: called when a clogged client has caught up.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        name: str,
+        read_fd: int,
+        write_fd: int,
+        on_line: Callable[["Client", bytes], None],
+        on_closed: Callable[["Client", str], None],
+        on_drained: Callable[["Client"], None],
+    ) -> None:
+        self.name = name
+        self.session = ""
+        self._loop = loop
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+        self._on_line = on_line
+        self._on_closed = on_closed
+        self._on_drained = on_drained
+        self._splitter = wire.LineSplitter()
+        self._out: Deque[memoryview] = deque()
+        self._out_size = 0
+        self._paused = False
+        self._watched = (False, False)
+        self._watch()
+
+    @property
+    def closed(self) -> bool:
+        return self._read_fd == -1
+
+    @property
+    def clogged(self) -> bool:
+        return self._out_size > HIGH_WATER
+
+    def send(self, data: bytes) -> None:
+        """Queue a frame; nothing happens on a closed connection."""
+        if self.closed:
+            return
+        self._out.append(memoryview(data))
+        self._out_size += len(data)
+        if len(self._out) == 1:
+            self._write()
+
+    def pause_reading(self, paused: bool) -> None:
+        """Back-pressure towards the host: leave its frames in the pipe."""
+        if paused != self._paused and not self.closed:
+            self._paused = paused
+            self._watch()
+
+    def close(self, why: str) -> None:
+        """End the connection at once; what the peer has not read is lost."""
+        if self.closed:
+            return
+        fds = {self._read_fd, self._write_fd}
+        for fd in fds:
+            self._loop.watch(fd)
+        self._read_fd = self._write_fd = -1  # before close: a reused number must never be ours
+        for fd in fds:
+            os.close(fd)
+        self._on_closed(self, why)
+
+    def _watch(self) -> None:
+        wanted = (not self._paused, bool(self._out))
+        if wanted == self._watched:
+            return  # a system call saved for every frame
+        self._watched = wanted
+        readable = self._read if wanted[0] else None
+        writable = self._write if wanted[1] else None
+        if self._read_fd == self._write_fd:
+            self._loop.watch(self._read_fd, readable, writable)
+        else:
+            self._loop.watch(self._read_fd, readable)
+            self._loop.watch(self._write_fd, None, writable)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._read_fd, 65536)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.close(str(error))
+            return
+        if not data:
+            self.close("end of file")
+            return
+        try:
+            for line in self._splitter.feed(data):
+                if self.closed:
+                    return
+                self._on_line(self, line)
+        except wire.FrameError as error:
+            self.refuse("protocol", str(error))
+
+    def refuse(self, code: str, message: str) -> None:
+        """Say what was wrong and end the connection."""
+        self.send(wire.encode({"error": code, "message": message}))
+        self.close(message)
+
+    def _write(self) -> None:
+        was_clogged = self.clogged
+        try:
+            while self._out:
+                written = os.write(self._write_fd, self._out[0])
+                self._out_size -= written
+                if written == len(self._out[0]):
+                    self._out.popleft()
+                else:
+                    self._out[0] = self._out[0][written:]  # of a memoryview: copies nothing
+        except BlockingIOError:
+            pass
+        except OSError as error:  # EPIPE: the host has gone
+            self.close(str(error))
+            return
+        self._watch()
+        if was_clogged and not self.clogged:
+            self._on_drained(self)

@@ -1,0 +1,185 @@
+"""The bridge itself: connections on one side, Claude Code's sessions on the other."""
+
+import json
+import os
+import signal
+import sys
+import time
+from typing import Any, Callable, Dict, List, Optional, Union
+
+from . import __version__, wire
+from .client import Client
+from .loop import Loop
+from .rendezvous import PipeListener, SocketListener
+from .session import Session, StartError
+
+_SIGNALS = {"INT": signal.SIGINT, "TERM": signal.SIGTERM, "KILL": signal.SIGKILL}
+
+
+def log(event: str, **fields: Any) -> None:
+    """One JSON object a line to stderr. Never a prompt, an answer or an environment variable's value."""
+    record = {"time": round(time.time(), 3), "event": event, **fields}
+    try:
+        sys.stderr.write(json.dumps(record) + "\n")
+        sys.stderr.flush()
+    except OSError:
+        pass  # whoever read the log has gone; that must not end the bridge
+
+
+class Server:
+    """Joins clients and sessions; ends by a signal, or when nobody has been there for long enough.
+
+    Args:
+        grace: seconds that Claude Code has, after SIGTERM to the agent, to end its turn and itself.
+        linger: end after this many seconds without a client; None: stay.
+    """
+
+    def __init__(self, loop: Loop, grace: float, linger: Optional[float]) -> None:
+        self._loop = loop
+        self._grace = grace
+        self._linger = linger
+        self._cancel_linger: Callable[[], None] = lambda: None
+        self._sessions: Dict[str, Session] = {}
+        self._clients: List[Client] = []
+        self._listeners: List[Union[PipeListener, SocketListener]] = []
+        self._stopping = False
+        # A new one each time: a host that comes back sees that the agent is not the one it knew.
+        self.epoch = os.urandom(8).hex()
+        loop.on_signal(signal.SIGTERM, lambda: self.stop("SIGTERM"))
+        loop.on_signal(signal.SIGINT, lambda: self.stop("SIGINT"))
+        loop.on_signal(signal.SIGCHLD, self._reap)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._wait_for_clients()
+
+    def listen(self, listener: Union[PipeListener, SocketListener]) -> None:
+        self._listeners.append(listener)
+
+    def accept(self, name: str, read_fd: int, write_fd: int) -> None:
+        """Take a connection; it has no session until its hello."""
+        self._cancel_linger()
+        self._clients.append(Client(self._loop, name, read_fd, write_fd, self._line, self._closed, self._drained))
+
+    def stop(self, why: str) -> None:
+        """Interrupt running turns, let Claude Code end within the grace time, then end."""
+        if self._stopping:
+            return
+        self._stopping = True
+        log("stopping", reason=why)
+        for session in self._sessions.values():
+            session.signal(signal.SIGINT)  # an orderly interrupt: a result, the transcript saved, exit 0
+        self._loop.call_later(self._grace / 2, lambda: self._signal_all(signal.SIGTERM))
+        self._loop.call_later(self._grace, lambda: self._signal_all(signal.SIGKILL))
+        self._loop.call_later(self._grace + 1, self._finish)  # a process that even SIGKILL does not end
+        self._finish_if_done()
+
+    def close(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        for client in list(self._clients):
+            client.close("the agent ends")
+        log("stopped")
+
+    # Frames
+
+    def _line(self, client: Client, line: bytes) -> None:
+        try:
+            carried = wire.split_input(line)
+            if carried is not None:
+                self._input(client, *carried)
+            else:
+                self._frame(client, wire.decode(line))
+        except wire.FrameError as error:
+            log("protocol_error", client=client.name, reason=str(error))
+            client.refuse("protocol", str(error))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            # A frame with the wrong fields. The hosts are trusted, but they have versions.
+            log("protocol_error", client=client.name, reason=repr(error))
+            client.refuse("protocol", "a frame that cannot be understood: %r" % error)
+
+    def _frame(self, client: Client, frame: wire.Frame) -> None:
+        if "hello" in frame:
+            self._hello(client, frame)
+        elif not client.session:
+            client.refuse("protocol", "the first frame must be a hello")
+        elif "start" in frame:
+            self._start(client, frame["start"])
+        elif "signal" in frame:
+            self._sessions[client.session].signal(_SIGNALS[frame["signal"]])
+        elif "done" in frame:
+            self._sessions[client.session].done(frame["done"])
+        elif "status" in frame:
+            client.send(wire.encode({"status": self._sessions[client.session].describe(), "clients": len(self._clients)}))
+        elif "shutdown" in frame:
+            self.stop("asked by " + client.name)
+        elif "bye" in frame:
+            client.close("bye")
+        # Others are a newer host's; one that it cannot do without it learns from the hello's version.
+
+    def _hello(self, client: Client, frame: wire.Frame) -> None:
+        if frame["hello"] != wire.VERSION:
+            client.refuse("version", "the agent speaks version %d, the host %.20r" % (wire.VERSION, frame["hello"]))
+            return
+        name = frame.get("session", "main")
+        if client.session or not wire.ID.match(name):
+            client.refuse("protocol", "a second hello, or not a session's name: %.80r" % name)
+            return
+        session = self._sessions.get(name)
+        if session is None:
+            session = self._sessions[name] = Session(self._loop, name, log, self._finish_if_done)
+        client.send(wire.encode({"hello": wire.VERSION, "agent": __version__, "epoch": self.epoch, **session.describe()}))
+        session.attach(client)
+        log("client_attached", client=client.name, session=name)
+
+    def _start(self, client: Client, start: wire.Frame) -> None:
+        argv, env, cwd = start["argv"], start.get("env", {}), start.get("cwd") or os.getcwd()
+        if not (argv and all(isinstance(word, str) for word in [*argv, *env, *env.values(), cwd])):
+            raise ValueError("argv, env and cwd must be text")
+        if self._stopping:
+            client.send(wire.encode({"error": "stopping", "message": "the agent is ending"}))
+            return
+        try:
+            self._sessions[client.session].start(argv, env, cwd)
+        except StartError as error:
+            log("claude_not_started", session=client.session, program=argv[0], reason=str(error))
+            client.send(wire.encode({"error": "start", "message": str(error), "errno": error.errno}))
+
+    def _input(self, client: Client, input_id: str, line: bytes) -> None:
+        if not client.session:
+            client.refuse("protocol", "the first frame must be a hello")
+            return
+        answer = self._sessions[client.session].take(input_id, line)
+        if answer is not None:
+            client.send(wire.encode(answer))
+
+    # What happens by itself
+
+    def _closed(self, client: Client, why: str) -> None:
+        self._clients.remove(client)
+        if client.session:
+            self._sessions[client.session].detach(client)
+            log("client_gone", client=client.name, reason=why)
+        if not self._clients:
+            self._wait_for_clients()
+
+    def _drained(self, client: Client) -> None:
+        if client.session:
+            self._sessions[client.session].drained(client)
+
+    def _wait_for_clients(self) -> None:
+        if self._linger is not None:
+            self._cancel_linger = self._loop.call_later(self._linger, lambda: self.stop("no client"))
+
+    def _reap(self) -> None:
+        for session in self._sessions.values():
+            session.reap()
+
+    def _signal_all(self, number: int) -> None:
+        for session in self._sessions.values():
+            session.signal(number)
+
+    def _finish_if_done(self) -> None:
+        if self._stopping and not any(session.running for session in self._sessions.values()):
+            self._finish()
+
+    def _finish(self) -> None:
+        self._loop.stop()

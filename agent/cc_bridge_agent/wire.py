@@ -1,0 +1,162 @@
+"""Frames on the wire: one JSON object a line, UTF-8. The only copy of the format; the host imports it too.
+
+Sans-I/O: bytes in, frames out. docs/protocol.md describes every frame; this module knows only how
+they are cut, written and read.
+
+Claude Code's own line travels inside a frame as it is (``{"seq":17,"out":<line>}``): the sender does
+not parse it, so that a format which changes with every release of Claude Code cannot break the bridge.
+"""
+
+import json
+import re
+from typing import Any, Dict, Iterator, List, Tuple, Union
+
+VERSION = 1
+
+#: Longest frame, in bytes. A 1 MB answer is one line of 1 MB, and a screenshot one of 0.8 MB
+#: (measured); a 1 MiB limit has killed readers elsewhere (claude-agent-sdk-python#98).
+MAX_FRAME = 64 * 1024 * 1024
+
+#: Ids name turns and, as file names, connections: so no dots, slashes or spaces.
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+
+#: Inputs whose ids begin so are control messages: they begin no turn and are never "open".
+CONTROL = "c-"
+
+_OUT = re.compile(rb'\{"seq":(\d{1,18}),"out":')
+_IN = re.compile(rb'\{"id":"([A-Za-z0-9_-]{1,64})","in":')
+
+Frame = Dict[str, Any]
+
+
+class FrameError(ValueError):
+    """The peer sent something that is not a frame. The text says what, and quotes at most 80 bytes."""
+
+
+def encode(frame: Frame) -> bytes:
+    """A frame as one line."""
+    return json.dumps(frame, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def encode_output(seq: int, line: bytes) -> bytes:
+    """The frame for a line of Claude Code's output, given without its newline.
+
+    A line that does not look like a JSON object travels as a string. One that merely looks like an
+    object is left to the reader (see :func:`decode`), because only a parser could tell.
+    """
+    if line[:1] == b"{" and line[-1:] == b"}":
+        return b'{"seq":%d,"out":%b}\n' % (seq, line)
+    return encode({"seq": seq, "out": line.decode("utf-8", "replace")})
+
+
+def encode_input(input_id: str, line: bytes) -> bytes:
+    """The frame for a line of input to Claude Code, given without its newline.
+
+    Raises:
+        FrameError: ``input_id`` is not an id, or ``line`` is not one JSON object on one line.
+    """
+    if not ID.match(input_id):
+        raise FrameError("not an id: %.80r" % input_id)
+    _check_object(line)
+    return b'{"id":"%b","in":%b}\n' % (input_id.encode("ascii"), line)
+
+
+def decode(line: bytes) -> Frame:
+    """The frame in a line given without its newline.
+
+    Output that only looked like JSON arrives as a string: garbage from Claude Code is not a
+    protocol error of the agent's.
+
+    Raises:
+        FrameError: the line is not a JSON object.
+    """
+    try:
+        frame = json.loads(line)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        output = _OUT.match(line)
+        if output and line[-1:] == b"}":
+            return {"seq": int(output.group(1)), "out": line[output.end() : -1].decode("utf-8", "replace")}
+        raise FrameError("not JSON (%s): %.80r" % (error, line[:80])) from None
+    if not isinstance(frame, dict):
+        raise FrameError("not a JSON object: %.80r" % line[:80])
+    return frame
+
+
+def split_input(line: bytes) -> Union[Tuple[str, bytes], None]:
+    """Id and Claude Code's line of an input frame, or None where it is another frame.
+
+    Raises:
+        FrameError: what the frame carries is not one JSON object. Claude Code ends when it reads a
+            line that is not JSON, so nothing unchecked may reach it.
+    """
+    match = _IN.match(line)
+    if not match or line[-1:] != b"}":
+        return None
+    carried = line[match.end() : -1]
+    _check_object(carried)
+    return match.group(1).decode("ascii"), carried
+
+
+def _check_object(line: bytes) -> None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise FrameError("input is not JSON (%s): %.80r" % (error, line[:80])) from None
+    if not isinstance(value, dict):
+        raise FrameError("input is not a JSON object: %.80r" % line[:80])
+    if b"\n" in line or b"\r" in line:
+        raise FrameError("input is not on one line: %.80r" % line[:80])
+
+
+class LineSplitter:
+    """Cuts a byte stream into lines. Memory is bounded by ``limit`` plus one chunk.
+
+    Args:
+        limit: longest line in bytes, without its newline.
+    """
+
+    def __init__(self, limit: int = MAX_FRAME) -> None:
+        self.limit = limit
+        self._parts: List[bytes] = []
+        self._size = 0
+
+    @property
+    def pending(self) -> int:
+        """Bytes of a line whose end has not come yet."""
+        return self._size
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The lines that ``data`` completes, without their newlines; empty ones are left out.
+
+        An iterator, so that the lines before one that is too long are not lost with it. Use it up
+        before the next call.
+
+        Raises:
+            FrameError: a line is longer than the limit. The splitter is unusable from then on.
+        """
+        start = 0
+        while (end := data.find(b"\n", start)) != -1:
+            line = data[start:end]
+            start = end + 1
+            if self._parts:
+                line = self._join(line)
+            self._check(len(line))
+            if line:
+                yield line
+        if start < len(data):
+            self._parts.append(data[start:] if start else data)
+            self._size += len(data) - start
+            self._check(self._size)
+
+    def _join(self, end: bytes) -> bytes:
+        line = b"".join(self._parts) + end
+        self._parts, self._size = [], 0
+        return line
+
+    def _check(self, size: int) -> None:
+        if size > self.limit:
+            raise FrameError("a line of at least %d bytes; the limit is %d" % (size, self.limit))
+
+    def flush(self) -> bytes:
+        """The unfinished last line, which is forgotten."""
+        return self._join(b"")

@@ -1,0 +1,1 @@
+"""How frames travel. Nothing in here knows of Claude Code."""

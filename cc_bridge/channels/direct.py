@@ -1,0 +1,101 @@
+"""``docker exec -i claude …`` as a channel, for images in which the agent cannot run."""
+
+from __future__ import annotations
+
+import anyio
+
+from ..engine.execs import Execs
+from ..errors import EngineError
+from ..protocol.stand_in import Launch, Signal, StandIn, Write
+from .base import Channel
+from .docker_exec import DockerExecChannel
+
+__all__ = ["DirectChannel"]
+
+#: Says its process id before it becomes Claude Code: an exec cannot be signalled through the engine.
+_LAUNCHER = 'echo "cc-bridge pid $$" >&2; exec "$@"'
+
+
+class DirectChannel(Channel):
+    """Frames for the host on one side, Claude Code's own lines on the other."""
+
+    kind = "direct"
+
+    def __init__(self, execs: Execs, container: str, greeting: bytes) -> None:
+        self._execs = execs
+        self._container = container
+        self._stand_in = StandIn()
+        self._process: DockerExecChannel | None = None
+        self._pid = 0
+        self._closed = False
+        self._launched = anyio.Event()
+        self._stand_in.receive_frames(greeting)
+
+    async def send(self, data: bytes) -> None:
+        if self._closed:
+            raise anyio.ClosedResourceError
+        self._stand_in.receive_frames(data)
+        for action in self._stand_in.actions():
+            match action:
+                case Launch():
+                    await self._launch(action)
+                case Write() if self._process is not None:
+                    await self._process.send(action.data)
+                case Signal():
+                    await self._signal(action.name)
+
+    async def receive(self) -> bytes:
+        while not (frames := self._stand_in.frames_to_host()):
+            if self._closed:
+                raise anyio.ClosedResourceError
+            if self._process is None:
+                await self._launched.wait()
+                continue
+            try:
+                self._stand_in.receive_output(await self._process.receive())
+            except anyio.EndOfStream:
+                await self._ended(self._process)
+            else:
+                self._note_stderr(self._process)
+        return frames
+
+    async def aclose(self) -> None:
+        """Close the pipes: Claude Code reads the end of its input and ends."""
+        self._closed = True
+        self._launched.set()
+        if self._process is not None:
+            await self._process.aclose()
+
+    async def _launch(self, launch: Launch) -> None:
+        argv = ["sh", "-c", _LAUNCHER, "sh", *launch.argv]
+        try:
+            self._process = await DockerExecChannel.open(
+                self._execs, self._container, argv, environment=launch.env, workdir=launch.cwd
+            )
+        except EngineError as error:
+            self._stand_in.not_launched(str(error), None)
+            return
+        self._stand_in.launched(0)
+        self._launched.set()
+        self._launched = anyio.Event()
+
+    async def _ended(self, process: DockerExecChannel) -> None:
+        self._note_stderr(process)
+        self._process = None
+        await process.aclose()
+        self._stand_in.exited(process.exit_code if process.exit_code is not None else -9)
+
+    def _note_stderr(self, process: DockerExecChannel) -> None:
+        for line in process.take_stderr().decode("utf-8", "replace").splitlines():
+            marker, _, number = line.rpartition(" ")
+            if marker == "cc-bridge pid" and number.isdigit():
+                self._pid = int(number)
+            else:
+                self._stand_in.receive_stderr(line)
+
+    async def _signal(self, name: str) -> None:
+        if self._process is None:
+            return
+        self._note_stderr(self._process)
+        if self._pid:
+            await self._execs.run(self._container, ["kill", f"-{name}", str(self._pid)])

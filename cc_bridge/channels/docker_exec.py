@@ -1,0 +1,96 @@
+"""An attached exec as a channel: ``docker exec -i … attach`` for when the pipes do not work."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import anyio
+
+from ..engine.execs import Demultiplexer, Execs
+from ..errors import EngineError
+from .base import Channel
+from .fifo import Descriptor
+
+__all__ = ["DockerExecChannel"]
+
+#: Bytes of stderr kept to explain a failure.
+_STDERR_KEPT = 4096
+
+
+class DockerExecChannel(Channel):
+    """stdin and stdout of a command in a container. Use :meth:`open`.
+
+    Attributes:
+        stderr: the end of what the command has written there.
+        exit_code: known after the end of the stream.
+    """
+
+    kind = "exec"
+
+    def __init__(self, execs: Execs, exec_id: str, descriptor: Descriptor, early: bytes) -> None:
+        self._execs = execs
+        self._exec_id = exec_id
+        self._descriptor = descriptor
+        self._demultiplexer = Demultiplexer()
+        self._ready: deque[bytes] = deque()
+        self._early = early
+        self.stderr = b""
+        self.exit_code: int | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        execs: Execs,
+        container: str,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+    ) -> DockerExecChannel:
+        """Start the command.
+
+        Raises:
+            EngineError: of the kind that fits.
+        """
+        attached = await execs.attach(container, argv, environment=environment, workdir=workdir)
+        return cls(execs, attached.id, Descriptor(attached.fd), attached.early)
+
+    async def send(self, data: bytes) -> None:
+        await self._descriptor.write_all(data)
+
+    async def receive(self) -> bytes:
+        while not self._ready:
+            data, self._early = self._early, b""
+            if not data:
+                data = await self._descriptor.read()
+            if not data:
+                await self._learn_exit_code()
+                raise anyio.EndOfStream
+            self._take(data)
+        return self._ready.popleft()
+
+    def take_stderr(self) -> bytes:
+        """What has come on stderr since the last call."""
+        taken, self.stderr = self.stderr, b""
+        return taken
+
+    async def aclose(self) -> None:
+        self._descriptor.close()
+
+    def _take(self, data: bytes) -> None:
+        try:
+            for stream, piece in self._demultiplexer.feed(data):
+                if stream == 2:
+                    self.stderr = (self.stderr + piece)[-_STDERR_KEPT:]
+                else:
+                    self._ready.append(piece)
+        except EngineError as error:
+            raise anyio.BrokenResourceError from error
+
+    async def _learn_exit_code(self) -> None:
+        if self.exit_code is None:
+            try:
+                self.exit_code = await self._execs.exit_code(self._exec_id)
+            except EngineError:
+                self.exit_code = None  # the container has gone, and its exec with it

@@ -1,0 +1,212 @@
+"""Every error that cc-bridge raises on purpose.
+
+::
+
+    BridgeError
+    ├── InvalidInput (ValueError)    a prompt, record or option that cannot work; nothing was done
+    │   └── InstanceNotFound         no instance of that name
+    ├── InstanceClosed               used after stop(), cleanup() or `async with`
+    ├── EngineError                  the Docker engine refused or failed
+    │   ├── EngineUnavailable        nothing answers at its address
+    │   ├── EnginePermissionDenied   it answers, but not to this user
+    │   ├── EngineTimeout            no answer in time; what was asked may still happen
+    │   ├── ImageNotFound
+    │   ├── ContainerNotFound
+    │   ├── ContainerNotRunning
+    │   └── ContainerStartError      created or started, and ended at once
+    ├── ChannelError                 the way to the agent
+    │   ├── AgentUnavailable         nobody listens there, and it could not be started
+    │   ├── ConnectionLost           it broke; the turn in progress is not lost with it if the agent lives
+    │   └── ProtocolError            the peer sent what the protocol does not allow
+    └── ClaudeError                  Claude Code itself
+        ├── ClaudeNotFound           no such program where it should run
+        ├── ClaudeStartError         it ended before it could take a command
+        ├── NotLoggedIn              no usable key or login
+        └── TurnError                one turn did not complete; ``text`` is what had arrived
+            ├── ApiError             the API refused; ``status`` is the HTTP status
+            ├── TurnInterrupted      by interrupt(), or by the end of the process
+            └── TurnFailed           any other failure
+
+Each carries ``instance`` (its name, or "") and ``hint`` (what to do about it), and composes its text in
+``__str__``; nobody needs to parse messages. Cancellation is never turned into one of these.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AgentUnavailable",
+    "ApiError",
+    "BridgeError",
+    "ChannelError",
+    "ClaudeError",
+    "ClaudeNotFound",
+    "ClaudeStartError",
+    "ConnectionLost",
+    "ContainerNotFound",
+    "ContainerNotRunning",
+    "ContainerStartError",
+    "EngineError",
+    "EnginePermissionDenied",
+    "EngineTimeout",
+    "EngineUnavailable",
+    "ImageNotFound",
+    "InstanceClosed",
+    "InstanceNotFound",
+    "InvalidInput",
+    "NotLoggedIn",
+    "ProtocolError",
+    "TurnError",
+    "TurnFailed",
+    "TurnInterrupted",
+]
+
+
+class BridgeError(Exception):
+    """The root: whatever cc-bridge raises on purpose.
+
+    Args:
+        what: what happened, without a full stop.
+        instance: the name of the instance that it happened to.
+        hint: what to do about it; each class has a general one.
+    """
+
+    hint = ""
+
+    def __init__(self, what: str, *, instance: str = "", hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.instance = instance
+        if hint is not None:
+            self.hint = hint
+
+    def __str__(self) -> str:
+        where = f"{self.instance}: " if self.instance else ""
+        return f"{where}{self.what}" + (f". {self.hint}" if self.hint else "")
+
+
+class InvalidInput(BridgeError, ValueError):
+    """A prompt, record or option that cannot work. Nothing was done."""
+
+
+class InstanceNotFound(InvalidInput):
+    """No instance of that name."""
+
+    hint = "`cc-bridge ps` lists the instances; `cc-bridge up NAME` makes one."
+
+
+class InstanceClosed(BridgeError):
+    """The instance was stopped or cleaned up in the meantime."""
+
+    hint = "Call start() to use it again."
+
+
+class EngineError(BridgeError):
+    """The Docker engine refused or failed."""
+
+
+class EngineUnavailable(EngineError):
+    """Nothing answers at the engine's address."""
+
+    hint = "Is Docker running? Start it, or point DOCKER_HOST at an engine; `cc-bridge doctor` says more."
+
+
+class EnginePermissionDenied(EngineError):
+    """The engine's socket is there, but this user may not use it."""
+
+    hint = "Add the user to the group that owns the socket (usually `docker`) and log in again."
+
+
+class EngineTimeout(EngineError):
+    """The engine did not answer in time. What was asked of it may still happen."""
+
+    hint = "`docker ps` shows whether it did; an engine that stays slow needs a restart."
+
+
+class ImageNotFound(EngineError):
+    """The image is neither here nor can it be had."""
+
+    hint = "Check its name, or build the default image with `make image` or `cc-bridge doctor --fix`."
+
+
+class ContainerNotFound(EngineError):
+    """The container does not exist (any more)."""
+
+    hint = "start() makes a new one."
+
+
+class ContainerNotRunning(EngineError):
+    """The container exists but does not run."""
+
+    hint = "start() starts it."
+
+
+class ContainerStartError(EngineError):
+    """The container could not be started, or ended at once."""
+
+
+class ChannelError(BridgeError):
+    """The way to the agent failed."""
+
+
+class AgentUnavailable(ChannelError):
+    """Nobody listens there, and the agent could not be started."""
+
+
+class ConnectionLost(ChannelError):
+    """The connection to the agent broke. The next command connects again."""
+
+
+class ProtocolError(ChannelError):
+    """The peer sent what the protocol does not allow. The connection is closed; the next command opens a new one."""
+
+    hint = "If it happens again, the agent and cc-bridge may be of different versions: restart the instance."
+
+
+class ClaudeError(BridgeError):
+    """Claude Code itself failed."""
+
+
+class ClaudeNotFound(ClaudeError):
+    """There is no ``claude`` where it should run."""
+
+    hint = "Install Claude Code there: `npm install -g @anthropic-ai/claude-code`, or `pip install 'cc-bridge[claude]'`."
+
+
+class ClaudeStartError(ClaudeError):
+    """Claude Code ended before it could take a command."""
+
+
+class NotLoggedIn(ClaudeError):
+    """Claude Code has no usable key or login."""
+
+    hint = "Set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN (one of them) for the instance, or run `claude` and /login."
+
+
+class TurnError(ClaudeError):
+    """A turn that did not complete.
+
+    Args:
+        text: the part of the answer that had arrived.
+        session_id: Claude Code's session, which the next command goes on with.
+    """
+
+    def __init__(
+        self, what: str, *, instance: str = "", hint: str | None = None, text: str = "", session_id: str = ""
+    ) -> None:
+        super().__init__(what, instance=instance, hint=hint)
+        self.text = text
+        self.session_id = session_id
+
+
+class ApiError(TurnError):
+    """The API refused the request; ``status`` is the HTTP status."""
+
+    status: int | None = None
+
+
+class TurnInterrupted(TurnError):
+    """The turn was ended before it was complete, by a caller or by the end of the process."""
+
+
+class TurnFailed(TurnError):
+    """The turn failed for another reason, which the message says."""

@@ -1,0 +1,172 @@
+"""What a turn yields: events, in the order in which Claude Code produced them.
+
+``stream()`` yields all of them, ``send_command()`` only the text. Every turn ends with exactly one
+:class:`TurnResult`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = [
+    "ApiRetry",
+    "Event",
+    "PermissionRequest",
+    "Silence",
+    "TextDelta",
+    "ThinkingDelta",
+    "ToolResult",
+    "ToolUse",
+    "TurnResult",
+    "TurnStarted",
+    "UnknownMessage",
+    "Verdict",
+    "as_dict",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted:
+    """Claude Code has begun to work on the command."""
+
+    session_id: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the answer. The pieces of a turn, joined, are its text.
+
+    The texts of separate messages of one turn (before and after a tool) are parted by a blank line,
+    which arrives as a piece of its own.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    """A piece of the model's thinking, where it is shown."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """Claude Code is about to use a tool; ``input`` is complete."""
+
+    tool_use_id: str
+    name: str
+    input: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool returned: text, or content blocks as Claude Code wrote them."""
+
+    tool_use_id: str
+    content: Any
+    is_error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionRequest:
+    """Claude Code asks whether it may use a tool. Unanswered, it is denied (see ``on_permission``)."""
+
+    request_id: str
+    tool_name: str
+    input: Mapping[str, Any]
+    suggestions: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRetry:
+    """The API failed and Claude Code tries again after ``delay`` seconds."""
+
+    attempt: int
+    max_retries: int
+    delay: float
+    status: int | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Nothing has come for ``seconds``; the turn goes on. ``working`` says whether the transcript has grown."""
+
+    seconds: float
+    working: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownMessage:
+    """A message that this version does not interpret, as it came. New ones appear in patch releases."""
+
+    message: Mapping[str, Any]
+
+
+class Verdict(enum.Enum):
+    """How a turn ended, decided from the ``result`` line, the process and the transcript."""
+
+    COMPLETED = "completed"
+    #: The whole answer had streamed but its ``result`` line never came; the transcript confirms the end.
+    COMPLETED_AFTER_HANG = "completed after a hang"
+    #: Output had stopped; the answer was read from the transcript.
+    RECOVERED = "recovered from the transcript"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResult:
+    """The end of a turn.
+
+    Attributes:
+        text: the whole text, as streamed.
+        error: what went wrong, for a person; empty if nothing did.
+        api_status: HTTP status of an API error.
+        exit_code: of the process, where its end ended the turn (negative: the signal).
+        usage: token counts as Claude Code reports them.
+        cost_usd: what Claude Code estimates for this session so far.
+    """
+
+    verdict: Verdict
+    text: str
+    session_id: str = ""
+    error: str = ""
+    api_status: int | None = None
+    exit_code: int | None = None
+    num_turns: int = 0
+    duration: float = 0.0
+    cost_usd: float = 0.0
+    usage: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """The answer is whole."""
+        return self.verdict in (Verdict.COMPLETED, Verdict.COMPLETED_AFTER_HANG, Verdict.RECOVERED)
+
+
+Event = (
+    TurnStarted
+    | TextDelta
+    | ThinkingDelta
+    | ToolUse
+    | ToolResult
+    | PermissionRequest
+    | ApiRetry
+    | Silence
+    | UnknownMessage
+    | TurnResult
+)
+
+
+def as_dict(event: Event) -> dict[str, Any]:
+    """The event as JSON types, with its class under ``type``; what ``--json`` prints."""
+    data = asdict(event)
+    if isinstance(event, TurnResult):
+        data["verdict"] = event.verdict.value
+    return {"type": type(event).__name__, **data}

@@ -1,0 +1,315 @@
+"""An instance: its record, and the contract that every kind of instance keeps."""
+
+from __future__ import annotations
+
+import abc
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import anyio
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from .errors import InvalidInput
+from .events import Event, PermissionRequest, TextDelta, TurnResult
+from .protocol.command_line import ClaudeOptions
+
+if TYPE_CHECKING:
+    from .instances.turn import Turn
+
+__all__ = ["Allow", "ClaudeInstance", "Decision", "Deny", "InstanceInterface", "Kind", "OnPermission", "is_secret"]
+
+Kind = Literal["docker", "local", "tmux"]
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+@dataclass(frozen=True)
+class Allow:
+    """Let the tool run.
+
+    Attributes:
+        input: a changed input, or None for the one asked about.
+        updates: rules that make the permission last, from the request's ``suggestions``.
+    """
+
+    input: Mapping[str, Any] | None = None
+    updates: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Deny:
+    """Do not let the tool run; the model reads the reason."""
+
+    reason: str = "The user has not allowed this."
+
+
+Decision = Allow | Deny
+
+#: Decides on a permission request. It has a limited time (``permission_limit`` of the instance).
+OnPermission = Callable[[PermissionRequest], Awaitable[Decision]]
+
+
+def is_secret(name: str) -> bool:
+    """Whether an environment variable's value must stay out of logs, labels and listings."""
+    return bool(_SECRET.search(name))
+
+
+class ClaudeInstance(BaseModel):
+    """The record of an instance: what it is, not how it does.
+
+    Make one with :meth:`of`, which turns a validation error into one that names the field.
+    """
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    name: str
+    """Lower-case letters, digits, ``_ . -``; unique on this machine."""
+    kind: Kind
+    image: str = ""
+    """Docker: the image. Required unless ``container`` names a container that exists."""
+    container: str = ""
+    """Docker: an existing container to use, which is then neither created nor removed."""
+    workspace: Path | None = None
+    """The directory that Claude Code works in; for Docker, mounted at ``mount_at``."""
+    mount_at: str = "/workspace"
+    read_only_workspace: bool = False
+    mounts: tuple[str, ...] = ()
+    """More mounts, ``host:container[:ro|rw]``."""
+    env: dict[str, str] = Field(default_factory=dict, repr=False)
+    network: str = "bridge"
+    memory: int = 2 * 1024**3
+    """Bytes, swap included."""
+    cpus: float = 2.0
+    pids: int = 512
+    user: str = ""
+    """Docker: user in the container; by default the host's, or 1000:1000 where the host's is root."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    project: str = ""
+    ephemeral: bool = False
+    """Leaves nothing behind: removed by ``cleanup()``, and by itself when its host has gone."""
+    claude: ClaudeOptions = ClaudeOptions()
+    resume: str = ""
+    """A Claude Code session to go on with."""
+    fork: bool = False
+    created: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """A validated record.
+
+        Raises:
+            InvalidInput: names the field and what is wrong with it.
+        """
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            problems = "; ".join(f"{_field(item)}: {_reason(item)}" for item in error.errors())
+            raise InvalidInput(f"the instance cannot be: {problems}", instance=str(fields.get("name", ""))) from None
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        if not _NAME.match(value):
+            raise ValueError("1 to 63 lower-case letters, digits, '_', '.', '-', beginning with a letter or digit")
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _check_env(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if not _VARIABLE.match(name):
+                raise ValueError(f"{name!r} is not a name for an environment variable")
+            if "\0" in value[name]:
+                raise ValueError(f"the value of {name} has a NUL character")
+        return value
+
+    @field_validator("mounts")
+    @classmethod
+    def _check_mounts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for mount in value:
+            parse_mount(mount)
+        return value
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        if self.kind == "docker" and not (self.image or self.container):
+            raise ValueError("image: a docker instance needs an image, or the name of an existing container")
+        if self.kind != "docker" and self.claude.skip_permissions:
+            raise ValueError("claude.skip_permissions: allowed only in a container")
+        if self.workspace is None and not self.container:
+            raise ValueError("workspace: needed: the directory that Claude Code works in")
+        return self
+
+    def check_workspace(self) -> None:
+        """Make sure that the workspace is there.
+
+        Raises:
+            InvalidInput: it is missing, or is no directory.
+        """
+        if self.workspace is not None and not self.workspace.is_dir():
+            what = "is not a directory" if self.workspace.exists() else "does not exist"
+            raise InvalidInput(f"the workspace {self.workspace} {what}", instance=self.name, hint="Create it first.")
+
+
+def parse_mount(text: str) -> tuple[str, str, bool]:
+    """Host path (absolute), container path and read-only of ``host:container[:ro|rw]``.
+
+    Raises:
+        InvalidInput: says which part is wrong.
+    """
+    parts = text.split(":")
+    if len(parts) not in (2, 3) or not parts[0]:
+        raise InvalidInput(f"the mount {text!r} is not host:container or host:container:mode")
+    host, inside, mode = parts[0], parts[1], parts[2] if len(parts) == 3 else "rw"
+    if not inside.startswith("/"):
+        raise InvalidInput(f"the mount {text!r}: the path in the container must be absolute")
+    if mode not in ("ro", "rw"):
+        raise InvalidInput(f"the mount {text!r}: the mode is 'ro' or 'rw', not {mode!r}")
+    path = Path(host).expanduser().resolve()
+    if not path.exists():
+        raise InvalidInput(f"the mount {text!r}: {path} does not exist on this machine")
+    return str(path), inside, mode == "ro"
+
+
+class InstanceInterface(abc.ABC):
+    """Claude Code, wherever it runs. ``cc_bridge.testing.instance_contract`` checks an implementation.
+
+    Methods may be called from many tasks of one event loop; :mod:`cc_bridge.blocking` serves threads.
+    Commands that come while one runs wait, and run in the order in which they came.
+
+    ``async with`` starts the instance, and on the way out cleans it up: an ephemeral one is removed, any
+    other goes on running.
+    """
+
+    record: ClaudeInstance
+
+    @abc.abstractmethod
+    async def submit(self, text: str, turn_id: str | None = None) -> Turn:
+        """Queue a command.
+
+        Raises:
+            InvalidInput: the text cannot be a prompt. Nothing was sent.
+        """
+
+    @abc.abstractmethod
+    async def interrupt(self) -> None:
+        """End the running turn, and return when it is over. Does nothing when none runs."""
+
+    @abc.abstractmethod
+    async def start(self) -> None:
+        """Make it run, so that the next command finds it ready. Harmless when repeated.
+
+        A cancelled start leaves what it made behind for the next ``start()`` or ``cleanup()``.
+        """
+
+    @abc.abstractmethod
+    async def stop(self) -> None:
+        """Interrupt what runs and end the processes within the grace time. The conversation is kept."""
+
+    @abc.abstractmethod
+    async def cleanup(self) -> None:
+        """Give back what this object holds; for an ephemeral instance, remove it. Harmless when repeated."""
+
+    @abc.abstractmethod
+    async def remove(self) -> None:
+        """Stop, and remove everything that belongs to the instance."""
+
+    @abc.abstractmethod
+    async def is_running(self) -> bool:
+        """Its container or process runs *and* the agent answers."""
+
+    @abc.abstractmethod
+    async def get_info(self) -> dict[str, Any]:
+        """What it is and how it does; JSON types, without secrets."""
+
+    async def restart(self) -> None:
+        """Stop and start; the conversation goes on."""
+        await self.stop()
+        await self.start()
+
+    async def stream(self, text: str) -> AsyncGenerator[Event, None]:
+        """Send a command and yield its events; the last is a :class:`~cc_bridge.events.TurnResult`.
+
+        Leaving the iterator early, or cancelling its consumer, interrupts the turn and waits until it is
+        over (at most some ten seconds), so that the next command finds Claude Code idle.
+
+        Raises:
+            InvalidInput: the text cannot be a prompt.
+            BridgeError: the instance cannot be reached or started.
+        """
+        async with await self.submit(text) as turn:
+            async for event in turn:
+                yield event
+
+    async def send_command(self, text: str) -> AsyncGenerator[str, None]:
+        """Send a command and yield the answer's text as it streams. Early leaving: see :meth:`stream`.
+
+        Raises:
+            TurnError: the turn did not complete; what had arrived was yielded before.
+            BridgeError: as :meth:`stream`.
+        """
+        turn = await self.submit(text)
+        async with turn:
+            async for event in turn:
+                if isinstance(event, TextDelta):
+                    yield event.text
+            turn.raise_for_result()
+
+    async def send_command_and_wait(self, text: str, timeout: float | None = 600.0) -> tuple[bool, str]:
+        """Send a command and wait for the whole answer.
+
+        Args:
+            timeout: seconds; then the turn is interrupted, so that it costs nothing more. None: no limit.
+
+        Returns:
+            Whether the answer is whole, and the text; where it failed without any, what went wrong.
+
+        Raises:
+            InvalidInput: the text cannot be a prompt.
+            BridgeError: the instance cannot be reached or started.
+        """
+        said: list[str] = []
+        result: TurnResult | None = None
+        with anyio.move_on_after(timeout):
+            async with aclosing(self.stream(text)) as stream:
+                async for event in stream:
+                    if isinstance(event, TextDelta):
+                        said.append(event.text)
+                    elif isinstance(event, TurnResult):
+                        result = event
+        if result is None:
+            return False, "".join(said)
+        return result.ok, result.text or ("" if result.ok else result.error)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.cleanup()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.cleanup()
+
+
+def _field(item: Any) -> str:
+    return ".".join(str(part) for part in item["loc"]) or "record"
+
+
+def _reason(item: Any) -> str:
+    return str(item["msg"]).removeprefix("Value error, ")
+
+

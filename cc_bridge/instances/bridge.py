@@ -1,0 +1,447 @@
+"""A conversation over whatever way to the agent there is: joins conversation, link and channel.
+
+There is no task of its own. Whoever waits for something reads for everybody: one waiter at a time holds
+the turnstile, receives, and hands out what has come. So nothing outlives a caller, nothing runs while
+nobody waits, and a slow reader is back-pressure down to Claude Code.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+
+from ..channels.base import Channel
+from ..errors import (
+    AgentUnavailable,
+    BridgeError,
+    ClaudeNotFound,
+    ClaudeStartError,
+    ConnectionLost,
+    ProtocolError,
+)
+from ..events import Event, PermissionRequest
+from ..instance import Allow, Decision, Deny, OnPermission
+from ..protocol.conversation import Conversation, DeclareDone, EndProcess, ReadTranscript, SendInput
+from ..protocol.link import (
+    AgentRefused,
+    ErrorOutput,
+    Exited,
+    Hello,
+    Link,
+    LinkEvent,
+    Output,
+    Started,
+    Took,
+    Violated,
+)
+from .turn import Turn
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+__all__ = ["Bridge", "Launch", "Place"]
+
+#: Seconds for the agent's hello, for a write that the agent does not read, for Claude Code's start.
+_HELLO_LIMIT = 10.0
+_SEND_LIMIT = 60.0
+_START_LIMIT = 30.0
+
+#: How often one command may lose its connection before it was taken.
+_RETRIES = 3
+
+#: Events of a turn that its reader has not fetched, beyond which the other waiters stop reading for it.
+_BACKLOG = 1000
+
+_ENOENT = 2
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start Claude Code at this place. ``env`` may have secrets."""
+
+    argv: list[str]
+    env: Mapping[str, str]
+    cwd: str
+
+
+class Place(Protocol):
+    """Where an agent is, and what only that kind of instance knows."""
+
+    name: str
+
+    async def connect(self, greeting: bytes) -> Channel:
+        """A channel to the agent, which is started if need be; ``greeting`` has been sent over it."""
+
+    async def connect_better(self, current: str, greeting: bytes) -> Channel | None:
+        """A better channel than one of kind ``current``, if one can be had at once."""
+
+    async def launch(self, session_id: str) -> Launch:
+        """How to start Claude Code, going on with this session if it is not empty and still there."""
+
+    async def read_transcript(self, session_id: str) -> list[str] | None:
+        """The tail of a session's transcript; None if it cannot be read."""
+
+    def session_changed(self, session_id: str) -> None:
+        """Remember the session to go on with."""
+
+
+class Bridge:
+    """One conversation with Claude Code at a :class:`Place`.
+
+    Args:
+        on_permission: decides on permission requests; without it they are denied.
+        permission_limit: seconds for it to decide; then the request is denied.
+        silence, interrupt_limit: see :class:`~cc_bridge.protocol.conversation.Conversation`.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        log: FilteringBoundLogger,
+        *,
+        session_id: str = "",
+        on_permission: OnPermission | None = None,
+        permission_limit: float = 300.0,
+        silence: float = 30.0,
+        interrupt_limit: float = 10.0,
+    ) -> None:
+        self._place = place
+        self._log = log
+        self._on_permission = on_permission
+        self._permission_limit = permission_limit
+        self._conversation = Conversation(silence=silence, interrupt_limit=interrupt_limit)
+        self._conversation.session_id = session_id
+        self._turnstile = anyio.Lock()
+        self._link: Link | None = None
+        self._channel: Channel | None = None
+        self._hello: Hello | None = None
+        self._claude_runs = False
+        self._drained = anyio.Event()
+        self._tries: dict[str, int] = {}
+
+    @property
+    def instance_name(self) -> str:
+        """For error messages."""
+        return self._place.name
+
+    @property
+    def channel_kind(self) -> str | None:
+        """Of the channel in use; None: not connected."""
+        return self._channel.kind if self._channel else None
+
+    @property
+    def session_id(self) -> str:
+        """Claude Code's session, as far as known."""
+        return self._conversation.session_id
+
+    @property
+    def agent_version(self) -> str | None:
+        """What the agent said in its hello."""
+        return self._hello.agent if self._hello else None
+
+    @property
+    def unknown_messages(self) -> Mapping[str, int]:
+        """How many messages of which kind were not understood."""
+        return dict(self._conversation.unknown)
+
+    # For callers
+
+    async def submit(self, text: str, turn_id: str | None = None) -> Turn:
+        """Queue a command; see ``InstanceInterface.submit``."""
+        turn_id = turn_id or str(uuid.uuid4())
+        self._conversation.submit(turn_id, text, anyio.current_time())
+        return Turn(self, turn_id)
+
+    async def wait_for_events(self, turn_id: str) -> list[Event]:
+        """At least one event of the turn; none only where the turn is unknown."""
+        conversation = self._conversation
+        taken = conversation.take_events(turn_id)
+        if not taken:
+            await self._pump(lambda: conversation.backlog(turn_id) > 0 or conversation.is_done(turn_id))
+            taken = conversation.take_events(turn_id)
+        self._drained.set()
+        return taken
+
+    async def abandon(self, turn_id: str) -> None:
+        """Interrupt the turn, wait until it is over, and forget it."""
+        conversation = self._conversation
+        conversation.interrupt(turn_id, anyio.current_time())
+        try:
+            await self._pump(lambda: conversation.is_done(turn_id), patient=False)
+        except BridgeError as error:  # it cannot be reached any more, so neither can the turn
+            self._log.warning("turn_abandoned", turn=turn_id, reason=str(error))
+            conversation.connection_lost(str(error), anyio.current_time())
+            conversation.interrupt(turn_id, anyio.current_time())
+        conversation.take_events(turn_id)
+        self._drained.set()
+
+    async def interrupt(self) -> None:
+        """Interrupt the running turn and wait until it is over; its reader gets the result."""
+        conversation = self._conversation
+        turn_id = conversation.active
+        if turn_id is not None:
+            conversation.interrupt(turn_id, anyio.current_time())
+            await self._pump(lambda: conversation.is_done(turn_id), patient=False)
+
+    async def interrupt_quietly(self, limit: float) -> None:
+        """The same where it can be done at once: within ``limit`` seconds and over the connection there is."""
+        if self._link is None or self._conversation.active is None:
+            return
+        with anyio.move_on_after(limit):
+            try:
+                await self.interrupt()
+            except BridgeError as error:
+                self._log.warning("not_interrupted", reason=str(error))
+
+    async def decide(self, request: PermissionRequest) -> None:
+        """Have a permission request decided, in time."""
+        decision: Decision = Deny()
+        if self._on_permission is not None:
+            decision = Deny("Nobody has decided in time.")
+            with anyio.move_on_after(self._permission_limit):
+                decision = await self._on_permission(request)
+        if isinstance(decision, Allow):
+            given = request.input if decision.input is None else decision.input
+            self._conversation.allow(request.request_id, given, decision.updates)
+        else:
+            self._conversation.deny(request.request_id, decision.reason)
+        self._log.info("permission_decided", tool=request.tool_name, allowed=isinstance(decision, Allow))
+        async with self._turnstile:
+            await self._carry_out()
+
+    async def make_ready(self) -> None:
+        """Connect, and start Claude Code if it does not run."""
+        async with self._turnstile:
+            await self._ensure_ready()
+
+    async def aclose(self, reason: str = "the instance was closed") -> None:
+        """Give up the connection. Turns that have not ended end as interrupted."""
+        with anyio.CancelScope(shield=True):
+            await self._disconnect()
+        now = anyio.current_time()
+        self._conversation.connection_lost(reason, now)
+        self._conversation.fail_queued(reason, now)
+
+    # The pump
+
+    async def _pump(self, satisfied: Callable[[], bool], patient: bool = True) -> None:
+        """Read for everybody until ``satisfied``. ``patient``: wait while another reader is far behind."""
+        while not satisfied():
+            if patient and self._conversation.largest_backlog() > _BACKLOG:
+                if self._drained.is_set():
+                    self._drained = anyio.Event()
+                await self._drained.wait()
+                continue
+            async with self._turnstile:
+                if not satisfied():
+                    await self._advance()
+
+    async def _advance(self) -> None:
+        """One step: connect, or send, or receive."""
+        try:
+            await self._ensure_ready()
+            await self._carry_out()
+            data = await self._receive()
+        except ConnectionLost as error:
+            await self._lost(error)
+            return
+        if data is None:
+            self._conversation.handle_timer(anyio.current_time())
+        elif self._link is not None:
+            await self._handle(self._link.receive_data(data))
+        await self._carry_out_or_lose()
+
+    async def _receive(self) -> bytes | None:
+        """What the agent has sent; None: it is time for the conversation's timer."""
+        assert self._channel is not None
+        when = self._conversation.next_timer()
+        try:
+            with anyio.move_on_after(None if when is None else max(0.0, when - anyio.current_time())):
+                return await self._channel.receive()
+        except anyio.EndOfStream:
+            raise ConnectionLost("the agent closed the connection, or ended", instance=self._place.name) from None
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            raise ConnectionLost("the connection to the agent broke", instance=self._place.name) from error
+        return None
+
+    async def _handle(self, link_events: list[LinkEvent]) -> None:
+        now = anyio.current_time()
+        conversation = self._conversation
+        session_id = conversation.session_id
+        for event in link_events:
+            match event:
+                case Output(message):
+                    conversation.receive_message(message, now)
+                case ErrorOutput(text):
+                    self._log.debug("claude_stderr", text=text[:500])
+                    conversation.receive_stderr(text)
+                case Took(input_id):
+                    self._tries.pop(input_id, None)
+                    conversation.took(input_id, now)
+                case Started(pid):
+                    self._claude_runs = True
+                    self._log.info("claude_started", pid=pid)
+                    conversation.process_started()
+                    conversation.process_ready((), now)
+                case Exited(code):
+                    self._claude_runs = False
+                    self._log.info("claude_exited", code=code)
+                    conversation.process_exited(code, now)
+                case AgentRefused():
+                    await self._refused(event)
+                case Violated(reason):
+                    self._log.error("protocol_error", reason=reason)
+                    await self._lost(ProtocolError(reason, instance=self._place.name))
+                case Hello():
+                    pass  # taken by _connect
+        if conversation.session_id != session_id:
+            self._place.session_changed(conversation.session_id)
+
+    async def _refused(self, refusal: AgentRefused) -> None:
+        """The agent could not do as asked."""
+        self._log.warning("agent_refused", code=refusal.code, reason=refusal.message)
+        if refusal.code == "not_running":
+            self._claude_runs = False
+            self._conversation.inputs_refused()
+        elif refusal.code == "start":
+            if refusal.errno == _ENOENT:
+                raise ClaudeNotFound(f"Claude Code is not there: {refusal.message}", instance=self._place.name)
+            raise ClaudeStartError(f"Claude Code cannot be started: {refusal.message}", instance=self._place.name)
+        else:
+            await self._lost(ConnectionLost(f"the agent: {refusal.message}", instance=self._place.name))
+
+    async def _carry_out_or_lose(self) -> None:
+        try:
+            await self._carry_out()
+        except ConnectionLost as error:
+            await self._lost(error)
+
+    async def _carry_out(self) -> None:
+        """Do what the conversation wants, and write what the link has to say."""
+        while commands := self._conversation.commands():
+            for command in commands:
+                match command:
+                    case ReadTranscript(turn_id, session_id):
+                        lines = await self._place.read_transcript(session_id) if session_id else None
+                        self._conversation.receive_transcript(turn_id, lines, anyio.current_time())
+                    case _ if self._link is None:
+                        pass  # what a lost connection leaves to say, nobody is there to hear
+                    case SendInput(input_id, message):
+                        self._link.send_input(input_id, message)
+                    case DeclareDone(input_id):
+                        self._link.declare_done(input_id)
+                    case EndProcess(reason):
+                        self._log.warning("claude_killed", reason=reason)
+                        self._link.signal_claude("KILL")
+        await self._write()
+
+    async def _write(self) -> None:
+        if self._link is None or self._channel is None:
+            return
+        data = self._link.data_to_send()
+        if not data:
+            return
+        # Shielded: a frame that a cancellation tears would cost the connection, and with it the turn.
+        with anyio.CancelScope(shield=True):
+            try:
+                with anyio.fail_after(_SEND_LIMIT):
+                    await self._channel.send(data)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError) as error:
+                raise ConnectionLost("the connection to the agent broke", instance=self._place.name) from error
+
+    # The connection
+
+    async def _ensure_ready(self) -> None:
+        if self._link is None:
+            await self._connect()
+        elif self._channel is not None and self._conversation.between_turns:
+            better = Link()
+            better.greet()
+            channel = await self._place.connect_better(self._channel.kind, better.data_to_send())
+            if channel is not None:
+                await self._disconnect()
+                await self._welcome(better, channel)
+        if not self._claude_runs and not self._conversation.settling:
+            await self._start_claude()
+
+    async def _connect(self) -> None:
+        link = Link()
+        link.greet()
+        await self._welcome(link, await self._place.connect(link.data_to_send()))
+
+    async def _welcome(self, link: Link, channel: Channel) -> None:
+        """Read the agent's hello. On any failure the channel is closed."""
+        try:
+            with anyio.fail_after(_HELLO_LIMIT):
+                link_events: list[LinkEvent] = []
+                while not link_events:
+                    link_events = link.receive_data(await channel.receive())
+        except TimeoutError:
+            await channel.aclose()
+            raise AgentUnavailable("the agent did not say hello in time", instance=self._place.name) from None
+        except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+            await channel.aclose()
+            raise ConnectionLost("the agent went away before its hello", instance=self._place.name) from error
+        except BaseException:
+            await channel.aclose()
+            raise
+        match link_events:
+            case [Hello() as hello, *rest]:
+                self._link, self._channel, self._hello = link, channel, hello
+                self._claude_runs = hello.state == "running"
+                self._log.info("connected", channel=channel.kind, agent=hello.agent, claude=hello.state)
+                if self._claude_runs:
+                    self._conversation.process_ready(hello.open_ids, anyio.current_time())
+                await self._handle(rest)
+            case [AgentRefused(_, message) | Violated(message), *_]:
+                await channel.aclose()
+                raise ProtocolError(message, instance=self._place.name)
+
+    async def _start_claude(self) -> None:
+        """Start Claude Code and wait until it has started or was refused."""
+        assert self._link is not None
+        launch = await self._place.launch(self._conversation.session_id)
+        self._link.start_claude(launch.argv, launch.env, launch.cwd)
+        await self._write()
+        try:
+            with anyio.fail_after(_START_LIMIT):
+                await self._until_started()
+        except TimeoutError:
+            raise ConnectionLost("the agent does not react", instance=self._place.name) from None
+
+    async def _until_started(self) -> None:
+        while True:
+            data = await self._receive()
+            if data is None:
+                self._conversation.handle_timer(anyio.current_time())
+                continue
+            link_events = self._link.receive_data(data) if self._link else []
+            await self._handle(link_events)
+            if self._link is None:
+                raise ConnectionLost("the agent went away", instance=self._place.name)
+            if any(isinstance(event, Started) for event in link_events):
+                return
+
+    async def _lost(self, error: BridgeError) -> None:
+        """The connection is gone: say so, and let the conversation decide what that means for its turns."""
+        self._log.warning("connection_lost", reason=error.what, channel=self.channel_kind)
+        await self._disconnect()
+        now = anyio.current_time()
+        self._conversation.connection_lost(error.what, now)
+        for turn_id in self._conversation.queued:
+            self._tries[turn_id] = self._tries.get(turn_id, 0) + 1
+            if self._tries[turn_id] > _RETRIES:
+                self._tries.clear()
+                self._conversation.fail_queued(str(error), now)
+                break
+
+    async def _disconnect(self) -> None:
+        channel, self._channel, self._link = self._channel, None, None
+        self._claude_runs = False
+        if channel is not None:
+            await channel.aclose()
+

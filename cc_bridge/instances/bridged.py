@@ -1,0 +1,205 @@
+"""What instances have in common that reach Claude Code through an agent: all of the contract but the place."""
+
+from __future__ import annotations
+
+import abc
+import os
+import uuid
+from typing import Any
+
+import anyio
+
+from ..channels.base import Channel
+from ..channels.named_pipe import NamedPipeChannel
+from ..errors import AgentUnavailable
+from ..instance import ClaudeInstance, InstanceInterface, OnPermission, is_secret
+from ..logs import logger_for
+from ..protocol.command_line import claude_argv
+from ..protocol.link import Hello, Link
+from .bridge import Bridge, Launch
+from .registry import Registry
+from .turn import Turn
+
+__all__ = ["BridgedInstance"]
+
+#: Variables that let Claude Code in; one is enough, and with two the wrong one may win.
+LOGIN_VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+
+#: Seconds for Claude Code to end its turn and itself when the instance is stopped.
+GRACE = 5.0
+
+#: Seconds that an ephemeral instance outlives its host.
+LINGER = 20.0
+
+
+class BridgedInstance(InstanceInterface):
+    """A place with an agent, and one conversation with it.
+
+    Args:
+        instance: the record.
+        registry: where instances are kept; by default the user's own.
+        on_permission: decides on permission requests; without it they are denied.
+        permission_limit: seconds for it to decide.
+        silence: seconds without a line from a running turn after which it is looked after.
+        interrupt_limit: seconds for an interrupted turn to end, before the process is killed.
+    """
+
+    def __init__(
+        self,
+        instance: ClaudeInstance,
+        *,
+        registry: Registry | None = None,
+        on_permission: OnPermission | None = None,
+        permission_limit: float = 300.0,
+        silence: float = 30.0,
+        interrupt_limit: float = 10.0,
+    ) -> None:
+        self.record = instance
+        self.name = instance.name
+        self._registry = registry or Registry()
+        self._home = self._registry.home(instance.name)
+        self._log = logger_for(instance.name, instance.kind)
+        self._first_launch = True
+        self._bridge = Bridge(
+            self,
+            self._log,
+            session_id=self._home.session_id,
+            on_permission=on_permission,
+            permission_limit=permission_limit,
+            silence=silence,
+            interrupt_limit=interrupt_limit,
+        )
+
+    # The contract
+
+    async def submit(self, text: str, turn_id: str | None = None) -> Turn:
+        return await self._bridge.submit(text, turn_id)
+
+    async def interrupt(self) -> None:
+        await self._bridge.interrupt()
+
+    async def start(self) -> None:
+        self.record.check_workspace()
+        self._registry.sweep()
+        self._home.prepare()
+        self._home.save(self.record)
+        await self._bridge.make_ready()
+
+    async def stop(self) -> None:
+        await self._bridge.interrupt_quietly(GRACE)
+        await self._bridge.aclose("the instance was stopped")
+        await self._stop_place()
+        self._log.info("stopped")
+
+    async def cleanup(self) -> None:
+        if self.record.ephemeral:
+            await self.remove()
+        else:
+            await self._bridge.aclose()
+        await self._release()
+
+    async def remove(self) -> None:
+        await self._bridge.aclose("the instance was removed")
+        await self._remove_place()
+        self._home.remove()
+        self._log.info("removed")
+
+    async def get_info(self) -> dict[str, Any]:
+        record = self.record
+        return {
+            "name": record.name,
+            "kind": record.kind,
+            "workspace": str(record.workspace) if record.workspace else None,
+            "created": record.created.isoformat(),
+            "project": record.project,
+            "labels": dict(record.labels),
+            "env": {name: "***" if is_secret(name) else value for name, value in record.env.items()},
+            "channel": self._bridge.channel_kind,
+            "agent": self._bridge.agent_version,
+            "session_id": self._bridge.session_id or None,
+            "unknown_messages": self._bridge.unknown_messages,
+            **await self._place_info(),
+        }
+
+    # What each kind adds
+
+    @abc.abstractmethod
+    async def _stop_place(self) -> None:
+        """End agent and Claude Code within the grace time; tolerant of what has ended already."""
+
+    @abc.abstractmethod
+    async def _remove_place(self) -> None:
+        """The same, and leave nothing."""
+
+    @abc.abstractmethod
+    async def _place_info(self) -> dict[str, Any]:
+        """The part of ``get_info`` that only this kind knows."""
+
+    async def _release(self) -> None:
+        """Give back what this object holds for itself."""
+
+    @abc.abstractmethod
+    async def connect(self, greeting: bytes) -> Channel:
+        """See ``Place``."""
+
+    @abc.abstractmethod
+    async def read_transcript(self, session_id: str) -> list[str] | None:
+        """See ``Place``."""
+
+    # For the bridge
+
+    async def connect_better(self, current: str, greeting: bytes) -> Channel | None:
+        return None
+
+    async def launch(self, session_id: str) -> Launch:
+        options, resume, fork = self.record.claude, session_id, False
+        if self._first_launch and self.record.resume and not session_id:
+            resume, fork = self.record.resume, self.record.fork
+        elif resume and await self.read_transcript(resume) is None:
+            self._log.warning("session_gone", session=resume)
+            resume = ""
+        self._first_launch = False
+        return Launch(claude_argv(options, resume=resume, fork=fork), self._claude_env(), self._claude_cwd())
+
+    def session_changed(self, session_id: str) -> None:
+        if is_session_id(session_id):
+            self._home.remember_session(session_id)
+
+    def _claude_env(self) -> dict[str, str]:
+        """The record's variables, and one login of the host's where the record has none."""
+        env = {"DISABLE_AUTOUPDATER": "1", **self.record.env}
+        if not any(name in env for name in LOGIN_VARIABLES):
+            login = next((name for name in LOGIN_VARIABLES if os.environ.get(name)), None)
+            if login:
+                env[login] = os.environ[login]
+        return env
+
+    @abc.abstractmethod
+    def _claude_cwd(self) -> str:
+        """The directory in which Claude Code starts, as it is named there."""
+
+    # Small helpers for the kinds
+
+    async def _pipes(self, greeting: bytes) -> NamedPipeChannel:
+        return await NamedPipeChannel.connect(str(self._home.pipes), greeting)
+
+    async def _hello_on_pipes(self) -> Hello | None:
+        """A hello over a connection of its own; None: nobody answers there."""
+        link = Link("health")
+        link.greet()
+        try:
+            async with await self._pipes(link.data_to_send()) as channel:
+                with anyio.fail_after(5):
+                    while not (events := link.receive_data(await channel.receive())):
+                        pass
+        except (AgentUnavailable, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError):
+            return None
+        return events[0] if isinstance(events[0], Hello) else None
+
+
+def is_session_id(text: str) -> bool:
+    """Whether this is a session's id: it becomes a file name and a word of a command line."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False

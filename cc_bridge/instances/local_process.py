@@ -1,0 +1,179 @@
+"""Claude Code in a process of this machine, behind the same agent and pipes as in a container."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from ..channels.base import Channel
+from ..channels.fifo import Descriptor
+from ..channels.named_pipe import NobodyListens
+from ..errors import AgentUnavailable, ClaudeNotFound
+from ..protocol.link import Link
+from .bridge import Launch
+from .bridged import GRACE, LINGER, BridgedInstance, is_session_id
+from .registry import agent_archive
+
+__all__ = ["LocalProcess", "find_claude"]
+
+#: Seconds for the agent to listen.
+_AGENT_LIMIT = 15.0
+
+#: Bytes of a transcript that are looked at.
+_TAIL = 1024 * 1024
+
+
+def find_claude(program: str = "claude") -> str:
+    """The path of Claude Code on this machine.
+
+    Looked for: ``$CC_BRIDGE_CLAUDE``, the search path, the places of its installers, and the copy that
+    ``pip install 'cc-bridge[claude]'`` brings.
+
+    Raises:
+        ClaudeNotFound: it is in none of these places.
+    """
+    if program != "claude":
+        if found := shutil.which(program):
+            return found
+        raise ClaudeNotFound(f"there is no program {program!r}")
+    candidates = [os.environ.get("CC_BRIDGE_CLAUDE"), shutil.which("claude")]
+    candidates += [str(Path.home() / ".local/bin/claude"), str(Path.home() / ".claude/local/claude"), _bundled()]
+    for candidate in candidates:
+        if candidate and os.access(candidate, os.X_OK):
+            return candidate
+    raise ClaudeNotFound("Claude Code is not installed on this machine")
+
+
+def _bundled() -> str | None:
+    """The binary in the Agent SDK's wheel, found without importing the SDK."""
+    for directory in sys.path:
+        path = Path(directory, "claude_agent_sdk", "_bundled", "claude")
+        if path.is_file():
+            return str(path)
+    return None
+
+
+class LocalProcess(BridgedInstance):
+    """The embedded kind: no container, no engine. Claude Code runs as this user, with this user's files.
+
+    The agent runs in a session of its own, so that the host's terminal and its Ctrl-C do not reach it. It
+    outlives the host unless the record is ephemeral.
+    """
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    async def connect(self, greeting: bytes) -> Channel:
+        try:
+            return await self._pipes(greeting)
+        except NobodyListens:
+            self._log.info("agent_not_running")
+        self._home.prepare()
+        await self._start_agent()
+        return await self._pipes(greeting)
+
+    async def launch(self, session_id: str) -> Launch:
+        program = find_claude(self.record.claude.program)
+        launch = await super().launch(session_id)
+        return Launch([program, *launch.argv[1:]], launch.env, launch.cwd)
+
+    async def read_transcript(self, session_id: str) -> list[str] | None:
+        if not is_session_id(session_id):
+            return None
+        env = {**os.environ, **self.record.env}
+        config = Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME", "~")).expanduser() / ".claude")
+        return await anyio.to_thread.run_sync(_tail, config, session_id)
+
+    async def is_running(self) -> bool:
+        return await self._hello_on_pipes() is not None
+
+    def _claude_cwd(self) -> str:
+        return str(self.record.workspace)
+
+    async def _start_agent(self) -> None:
+        """Start the agent and wait until it listens, which it says on a pipe."""
+        ready_read, ready_write = os.pipe()
+        os.set_blocking(ready_read, False)
+        ready = Descriptor(ready_read)
+        argv = [sys.executable, "-I", "-S", str(agent_archive(self._registry.root)), "serve"]
+        argv += ["--pipes", str(self._home.pipes), "--socket", self._home.socket]
+        argv += ["--grace", str(GRACE), "--ready-fd", str(ready_write)]
+        argv += ["--linger", str(LINGER)] if self.record.ephemeral else []
+        try:
+            with open(self._home.agent_log, "ab") as log:
+                self._process = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    pass_fds=[ready_write],
+                    start_new_session=True,
+                    cwd="/",
+                )
+        finally:
+            os.close(ready_write)
+        try:
+            with anyio.fail_after(_AGENT_LIMIT):
+                said = await ready.read()
+        except TimeoutError:
+            said = b""
+        finally:
+            ready.close()
+        # Nothing said: it has ended. Where another host's agent was quicker, that one will do.
+        if not said and await self._hello_on_pipes() is None:
+            raise AgentUnavailable(f"the agent could not be started: {self._last_log()}", instance=self.name)
+        self._log.info("agent_started", pid=self._process.pid)
+
+    def _last_log(self) -> str:
+        with suppress(OSError):
+            lines = self._home.agent_log.read_text(errors="replace").splitlines()
+            return lines[-1][:500] if lines else "it logged nothing"
+        return "it logged nothing"
+
+    async def _stop_place(self) -> None:
+        """Ask the agent to end, and wait for the end of the connection: it ends last of all."""
+        link = Link()
+        link.greet()
+        try:
+            async with await self._pipes(link.data_to_send()) as channel:
+                with anyio.move_on_after(GRACE + 5):
+                    link.receive_data(await channel.receive())
+                    link.shut_down()
+                    await channel.send(link.data_to_send())
+                    while True:
+                        await channel.receive()
+        except (AgentUnavailable, anyio.EndOfStream, anyio.BrokenResourceError):
+            pass  # it has ended
+        if self._process is not None:
+            process, self._process = self._process, None
+            await anyio.to_thread.run_sync(_reap, process)
+
+    async def _remove_place(self) -> None:
+        await self._stop_place()
+
+    async def _place_info(self) -> dict[str, Any]:
+        hello = await self._hello_on_pipes()
+        return {"status": "running" if hello else "stopped", "image": None}
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _tail(config: Path, session_id: str) -> list[str] | None:
+    for path in (config / "projects").glob(f"*/{session_id}.jsonl"):
+        with suppress(OSError), open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            return file.read(_TAIL).decode("utf-8", "replace").splitlines()
+    return None

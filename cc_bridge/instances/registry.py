@@ -1,0 +1,195 @@
+"""Where instances are kept on this machine: one private directory each.
+
+::
+
+    $CC_BRIDGE_HOME, or $XDG_STATE_HOME/cc-bridge, or ~/.local/state/cc-bridge
+    ├── agent-<hash>.pyz          the agent, as it is put into containers
+    └── instances/<name>/         0700
+        ├── record.json           0600: the record; it may have secrets in `env`
+        ├── session               Claude Code's session id, to go on with
+        ├── pipes/                mounted read-only into the container
+        ├── home/                 Claude Code's home in the container: conversations outlive it
+        └── agent.log             what the agent of a local process logs
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import zipapp
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ..channels.fifo import open_fifo
+from ..channels.named_pipe import LISTEN, prepare_directory
+from ..errors import BridgeError, InstanceNotFound, InvalidInput
+from ..instance import ClaudeInstance
+
+__all__ = ["Home", "Registry", "agent_archive", "state_root"]
+
+#: An ephemeral instance whose host was killed is swept when this old, in seconds.
+_STALE = 120.0
+
+
+def state_root() -> Path:
+    """The directory in which everything of cc-bridge's is kept on this machine."""
+    if chosen := os.environ.get("CC_BRIDGE_HOME"):
+        return Path(chosen).expanduser().absolute()
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "cc-bridge"
+
+
+def agent_archive(root: Path | None = None) -> Path:
+    """The agent as one executable file, made from the installed package and kept by its content."""
+    import cc_bridge_agent
+
+    source = Path(cc_bridge_agent.__file__).parent
+    files = sorted(source.glob("*.py"))
+    digest = hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()[:16]
+    root = root or state_root()
+    target = root / f"agent-{digest}.pyz"
+    if not target.exists():
+        _make_private(root)
+        with tempfile.TemporaryDirectory(dir=root) as scratch:
+            package = Path(scratch, "tree", "cc_bridge_agent")
+            package.mkdir(parents=True)
+            for file in files:
+                shutil.copyfile(file, package / file.name)
+            made = Path(scratch, target.name)
+            zipapp.create_archive(package.parent, made, main="cc_bridge_agent.__main__:run")
+            made.chmod(0o644)  # any user in a container may read it
+            made.rename(target)  # whole or not at all, whoever else makes it just now
+    return target
+
+
+@dataclass(frozen=True)
+class Home:
+    """The directory of one instance."""
+
+    path: Path
+
+    @property
+    def pipes(self) -> Path:
+        return self.path / "pipes"
+
+    @property
+    def claude_home(self) -> Path:
+        return self.path / "home"
+
+    @property
+    def agent_log(self) -> Path:
+        return self.path / "agent.log"
+
+    @property
+    def socket(self) -> str:
+        """The agent's own socket. Elsewhere, because a socket's path may have 107 bytes only (unix(7))."""
+        name = hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
+        return os.path.join(tempfile.gettempdir(), f"cc-bridge-{os.getuid()}", f"{name}.sock")
+
+    def prepare(self) -> None:
+        """Make the directory and its pipes.
+
+        Raises:
+            InvalidInput: it cannot be made.
+        """
+        try:
+            _make_private(self.path)
+            prepare_directory(str(self.pipes))
+        except OSError as error:
+            raise InvalidInput(f"the state directory {self.path} cannot be used: {error.strerror}") from error
+
+    def save(self, record: ClaudeInstance) -> None:
+        """Write the record, whole or not at all."""
+        fd, scratch = tempfile.mkstemp(dir=self.path)  # 0600
+        with os.fdopen(fd, "w") as file:
+            file.write(record.model_dump_json(indent=1))
+        os.rename(scratch, self.path / "record.json")
+
+    def load(self) -> ClaudeInstance:
+        """The record.
+
+        Raises:
+            InstanceNotFound: there is none.
+            InvalidInput: it cannot be read.
+        """
+        try:
+            text = (self.path / "record.json").read_text()
+        except (FileNotFoundError, NotADirectoryError):
+            raise InstanceNotFound(f"there is no instance {self.path.name!r}") from None
+        try:
+            return ClaudeInstance.model_validate_json(text)
+        except ValidationError as error:
+            what = f"its record cannot be read: {error.error_count()} problems, the first: {error.errors()[0]['msg']}"
+            raise InvalidInput(what, instance=self.path.name, hint="`cc-bridge rm` removes it.") from None
+
+    @property
+    def session_id(self) -> str:
+        """The session to go on with; empty: none."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.path / "session").read_text().strip()
+        return ""
+
+    def remember_session(self, value: str) -> None:
+        """Keep the session to go on with."""
+        with contextlib.suppress(FileNotFoundError):  # the instance is being removed
+            (self.path / "session").write_text(value)
+
+    def remove(self) -> None:
+        """Delete the directory and all in it; harmless when repeated."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.socket + ".lock")
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+class Registry:
+    """The instances of this machine and user."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or state_root()
+
+    def home(self, name: str) -> Home:
+        """The directory of the instance of this name, which need not exist."""
+        return Home(self.root / "instances" / name)
+
+    def names(self) -> list[str]:
+        """All instances, sorted."""
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(path.parent.name for path in (self.root / "instances").glob("*/record.json"))
+        return []
+
+    def load(self, name: str) -> ClaudeInstance:
+        """The record of an instance. Raises as :meth:`Home.load`."""
+        if "/" in name or name in ("", ".", ".."):
+            raise InstanceNotFound(f"there is no instance {name!r}")
+        return self.home(name).load()
+
+    def sweep(self) -> list[str]:
+        """Remove what ephemeral instances have left whose hosts were killed; the names of those removed."""
+        swept = []
+        for name in self.names():
+            home = self.home(name)
+            with contextlib.suppress(BridgeError, FileNotFoundError):
+                old = time.time() - home.path.stat().st_mtime > _STALE
+                if old and home.load().ephemeral and not _somebody_listens(home):
+                    home.remove()
+                    swept.append(name)
+        return swept
+
+
+def _somebody_listens(home: Home) -> bool:
+    try:
+        open_fifo(str(home.pipes), LISTEN, os.O_WRONLY).close()
+    except OSError as error:
+        return error.errno not in (errno.ENXIO, errno.ENOENT)
+    return True
+
+
+def _make_private(path: Path) -> None:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.chmod(0o700)

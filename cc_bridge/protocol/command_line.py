@@ -1,0 +1,58 @@
+"""Claude Code's command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["ClaudeOptions", "claude_argv"]
+
+
+@dataclass(frozen=True)
+class ClaudeOptions:
+    """How Claude Code is started. Empty means: its own default.
+
+    Attributes:
+        program: name or path of ``claude``.
+        permission_mode: ``default``, ``acceptEdits``, ``plan`` ...
+        skip_permissions: only where a container holds it; refused for a local process.
+    """
+
+    program: str = "claude"
+    model: str = ""
+    system_prompt: str = ""
+    append_system_prompt: str = ""
+    allowed_tools: tuple[str, ...] = ()
+    disallowed_tools: tuple[str, ...] = ()
+    permission_mode: str = ""
+    skip_permissions: bool = False
+    extra: tuple[str, ...] = ()
+
+
+def claude_argv(options: ClaudeOptions, *, resume: str = "", fork: bool = False) -> list[str]:
+    """The words that start a conversation over stdin and stdout.
+
+    Args:
+        resume: id of a session to go on with.
+        fork: go on in a copy of it.
+    """
+    argv = [options.program, "-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"]
+    argv += ["--include-partial-messages", "--replay-user-messages", "--permission-prompt-tool", "stdio"]
+    argv += _option("--resume", resume) + (["--fork-session"] if resume and fork else [])
+    argv += _option("--model", options.model)
+    argv += _option("--system-prompt", options.system_prompt)
+    argv += _option("--append-system-prompt", options.append_system_prompt)
+    argv += _option("--permission-mode", options.permission_mode)
+    argv += _list("--allowedTools", options.allowed_tools)
+    argv += _list("--disallowedTools", options.disallowed_tools)
+    argv += ["--dangerously-skip-permissions"] if options.skip_permissions else []
+    return [*argv, *options.extra]
+
+
+def _option(name: str, value: str) -> list[str]:
+    return [name, value] if value else []
+
+
+def _list(name: str, values: Sequence[str]) -> list[str]:
+    # One word: Claude Code's list options swallow every word that follows them.
+    return [f"{name}={','.join(values)}"] if values else []

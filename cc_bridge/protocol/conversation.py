@@ -1,0 +1,709 @@
+"""Turns: their order, to whom each line belongs, permissions, interrupts, and how a turn has ended.
+
+Sans-I/O, and time is an argument (seconds of any monotonic clock). Whoever holds a :class:`Conversation`
+carries out what :meth:`Conversation.commands` returns, after *every* call; hands
+:meth:`Conversation.take_events` to the readers; and calls :meth:`Conversation.handle_timer` when
+:meth:`Conversation.next_timer` has come.
+
+One turn is with Claude Code at a time; the others wait here and not there, because Claude Code merges
+messages that wait in its own queue into one turn with one result (measured).
+
+Whose is a line? In order of trust: the ids in it (``result``, ``system/init``, ``command_lifecycle``: newer
+releases), the echo of the user's message by its uuid, and the order in which the agent took the inputs.
+A ``result`` that belongs to no turn of ours, such as one left over from an interrupted turn, ends none.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cc_bridge_agent import wire
+
+from .. import events
+from ..errors import InvalidInput
+from ..events import Event, TurnResult, Verdict
+from . import stream_json as sj
+from .transcript import read_turn
+
+__all__ = [
+    "MAX_PROMPT",
+    "Command",
+    "Conversation",
+    "DeclareDone",
+    "EndProcess",
+    "ReadTranscript",
+    "SendInput",
+    "check_prompt",
+]
+
+#: Longest prompt in bytes of UTF-8. The Messages API refuses requests of more than 32 MB, and the
+#: largest context windows hold some 5 MB of text.
+MAX_PROMPT = 8 * 1024 * 1024
+
+#: Lines of stderr kept to explain why the process ended.
+_STDERR_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SendInput:
+    """Pass this message to Claude Code."""
+
+    input_id: str
+    message: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeclareDone:
+    """Tell the agent that this input's turn was seen to its end."""
+
+    input_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTranscript:
+    """Read the tail of the session's transcript and call :meth:`Conversation.receive_transcript`."""
+
+    turn_id: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndProcess:
+    """Kill Claude Code: it hangs. The next command resumes the session in a new process."""
+
+    reason: str
+
+
+Command = SendInput | DeclareDone | ReadTranscript | EndProcess
+
+
+class TurnState(enum.Enum):
+    """Where a turn stands."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    TAKEN = "taken"
+    RUNNING = "running"
+    DONE = "done"
+
+
+class _Step(enum.Enum):
+    SEND = "be sent"
+    REQUEUE = "go back to the queue"
+    TAKE = "be taken"
+    BEGIN = "begin"
+    FINISH = "finish"
+
+
+#: The whole life of a turn. What is not in here is a mistake in this module.
+TRANSITIONS: dict[TurnState, dict[_Step, TurnState]] = {
+    TurnState.QUEUED: {_Step.SEND: TurnState.SENT, _Step.FINISH: TurnState.DONE},
+    TurnState.SENT: {
+        _Step.REQUEUE: TurnState.QUEUED,
+        _Step.TAKE: TurnState.TAKEN,
+        _Step.BEGIN: TurnState.RUNNING,
+        _Step.FINISH: TurnState.DONE,
+    },
+    TurnState.TAKEN: {
+        _Step.TAKE: TurnState.TAKEN,
+        _Step.BEGIN: TurnState.RUNNING,
+        _Step.FINISH: TurnState.DONE,
+    },
+    TurnState.RUNNING: {
+        _Step.TAKE: TurnState.RUNNING,
+        _Step.BEGIN: TurnState.RUNNING,
+        _Step.FINISH: TurnState.DONE,
+    },
+    TurnState.DONE: {},
+}
+
+
+@dataclass(slots=True)
+class _Turn:
+    id: str
+    text: str
+    state: TurnState = TurnState.QUEUED
+    events: deque[Event] = field(default_factory=deque)
+    said: list[str] = field(default_factory=list)  # the answer so far
+    block: list[str] = field(default_factory=list)  # the text block that streams now
+    thought: bool = False  # the thinking block has streamed
+    synthetic: list[str] = field(default_factory=list)  # held until the result says what it was
+    announced: bool = False
+    interrupt: str = ""  # "", "wanted", "sent"
+    notice: bool = False  # Claude Code has said that the request was interrupted
+    quiet_since: float = 0.0
+    wake_at: float = 0.0
+    transcript_last: str = ""
+    exit_code: int | None = None
+
+    def step(self, step: _Step) -> None:
+        try:
+            self.state = TRANSITIONS[self.state][step]
+        except KeyError:
+            raise RuntimeError(f"turn {self.id}: a {self.state.value} turn cannot {step.value}") from None
+
+    @property
+    def active(self) -> bool:
+        return self.state in (TurnState.SENT, TurnState.TAKEN, TurnState.RUNNING)
+
+
+def check_prompt(text: str) -> None:
+    """Refuse a prompt that cannot arrive as it is.
+
+    Raises:
+        InvalidInput: says what is wrong, and where. Nothing was sent.
+    """
+    if not isinstance(text, str):
+        raise InvalidInput(f"a prompt must be text, not {type(text).__name__}")
+    if not text.strip():
+        raise InvalidInput("the prompt is empty")
+    if (position := text.find("\0")) != -1:
+        raise InvalidInput(f"the prompt has a NUL character at position {position}")
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        what = f"the prompt has half a surrogate pair ({text[error.start]!a}) at position {error.start}"
+        raise InvalidInput(what, hint="Decode the text with its real encoding first.") from None
+    if size > MAX_PROMPT:
+        raise InvalidInput(
+            f"the prompt has {size} bytes; the limit is {MAX_PROMPT}",
+            hint="Put the material into a file in the workspace and refer to it.",
+        )
+
+
+class Conversation:
+    """The turns of one Claude Code session.
+
+    Args:
+        silence: seconds without a line from a running turn after which its transcript is looked at.
+        interrupt_limit: seconds that an interrupted turn has to end; then the process is killed.
+    """
+
+    def __init__(self, *, silence: float = 30.0, interrupt_limit: float = 10.0) -> None:
+        self.session_id = ""
+        self.unknown: Counter[str] = Counter()
+        #: Lines that belong to no turn of ours: another client's, or left over.
+        self.foreign = 0
+        self._silence = silence
+        self._interrupt_limit = interrupt_limit
+        self._turns: dict[str, _Turn] = {}
+        self._queue: deque[str] = deque()
+        self._order: deque[str] = deque()  # ids as the agent took them, ours and others', until their result
+        self._claimed: list[str] = []  # ids that the output since the last result is known to answer
+        self._current = ""
+        self._commands: list[Command] = []
+        self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self._ready = False
+        self._controls = 0
+
+    # What callers want
+
+    def submit(self, turn_id: str, text: str, now: float) -> None:
+        """Queue a command. ``turn_id`` is a UUID, and new.
+
+        Raises:
+            InvalidInput: see :func:`check_prompt`; or the id is known already.
+        """
+        check_prompt(text)
+        if turn_id in self._turns:
+            raise InvalidInput(f"there is a turn with the id {turn_id} already")
+        self._turns[turn_id] = _Turn(turn_id, text)
+        self._queue.append(turn_id)
+        self._send_next(now)
+
+    def interrupt(self, turn_id: str, now: float) -> None:
+        """End a turn. It is over when :meth:`is_done` says so, which is when its output has been drained.
+
+        One that waits in the queue ends at once. One that Claude Code has not begun is interrupted
+        when it begins, because an earlier request would be ignored.
+        """
+        turn = self._turns.get(turn_id)
+        if turn is None or turn.state is TurnState.DONE or turn.interrupt:
+            return
+        if turn.state is TurnState.QUEUED:
+            self._queue.remove(turn_id)
+            self._finish(turn, Verdict.INTERRUPTED, now, error="interrupted while it waited in the queue")
+            return
+        turn.interrupt = "wanted"
+        turn.wake_at = now + self._interrupt_limit
+        if turn.state is TurnState.RUNNING:
+            self._send_interrupt(turn)
+
+    def allow(self, request_id: str, tool_input: sj.Raw, updates: tuple[Any, ...] = ()) -> None:
+        """Grant a permission request, possibly with a changed input."""
+        self._control(sj.allow(request_id, tool_input, updates))
+
+    def deny(self, request_id: str, reason: str) -> None:
+        """Refuse a permission request; the model reads the reason."""
+        self._control(sj.deny(request_id, reason))
+
+    # What callers get
+
+    def take_events(self, turn_id: str) -> list[Event]:
+        """The turn's events since the last call. After the result, the turn is forgotten."""
+        turn = self._turns.get(turn_id)
+        if turn is None:
+            return []
+        taken = list(turn.events)
+        turn.events.clear()
+        if turn.state is TurnState.DONE:
+            del self._turns[turn_id]
+        return taken
+
+    def is_done(self, turn_id: str) -> bool:
+        """The turn has ended, or is unknown."""
+        turn = self._turns.get(turn_id)
+        return turn is None or turn.state is TurnState.DONE
+
+    def backlog(self, turn_id: str) -> int:
+        """Events of the turn that nobody has taken yet."""
+        turn = self._turns.get(turn_id)
+        return len(turn.events) if turn is not None else 0
+
+    def largest_backlog(self) -> int:
+        """The same, of the turn that has most."""
+        return max((len(turn.events) for turn in self._turns.values()), default=0)
+
+    @property
+    def active(self) -> str | None:
+        """The turn that is with Claude Code."""
+        return next((turn.id for turn in self._turns.values() if turn.active), None)
+
+    @property
+    def queued(self) -> tuple[str, ...]:
+        """The turns that wait to be sent."""
+        return tuple(self._queue)
+
+    @property
+    def between_turns(self) -> bool:
+        """None of ours is with Claude Code, and one waits: the moment to change the channel."""
+        return self.active is None and bool(self._queue)
+
+    @property
+    def settling(self) -> bool:
+        """The process has ended and a turn of it has yet to be judged."""
+        return any(turn.active and turn.exit_code is not None for turn in self._turns.values())
+
+    @property
+    def idle(self) -> bool:
+        """No turn of ours waits or runs."""
+        return not self._queue and not any(turn.active for turn in self._turns.values())
+
+    @property
+    def stderr(self) -> str:
+        """The last lines that Claude Code wrote to stderr."""
+        return "\n".join(self._stderr)
+
+    def commands(self) -> list[Command]:
+        """What to carry out now, in order."""
+        commands, self._commands = self._commands, []
+        return commands
+
+    def next_timer(self) -> float | None:
+        """When to call :meth:`handle_timer`; None: never."""
+        return min((turn.wake_at for turn in self._turns.values() if turn.active), default=None)
+
+    # What happens on the link
+
+    def process_ready(self, open_ids: Iterable[str], now: float) -> None:
+        """Claude Code runs and can be written to. ``open_ids``: taken earlier, by whomever, and not done."""
+        self._ready = True
+        self._order.clear()
+        self._order.extend(turn_id for turn_id in open_ids if turn_id not in self._turns)
+        self._send_next(now)
+
+    def process_started(self) -> None:
+        """Claude Code is a new process: nothing of the last one's is to be expected."""
+        self._stderr.clear()
+        self._order.clear()
+        self._claimed.clear()
+        self._current = ""
+
+    def took(self, input_id: str, now: float) -> None:
+        """The agent has accepted an input."""
+        turn = self._turns.get(input_id)
+        if turn is not None and turn.active:
+            turn.step(_Step.TAKE)
+            turn.quiet_since = now
+        if not input_id.startswith(wire.CONTROL):
+            self._order.append(input_id)
+
+    def receive_message(self, message: sj.Raw | str, now: float) -> None:
+        """A line of Claude Code's output."""
+        if isinstance(message, str):
+            self.unknown["no JSON"] += 1
+            return
+        parsed = sj.parse(message)
+        if isinstance(parsed, sj.Unknown):
+            self.unknown[parsed.kind] += 1
+        self._HANDLERS[type(parsed)](self, parsed, now)
+        turn = self._turns.get(self._current)
+        if turn is not None:
+            turn.quiet_since = now
+            if not turn.interrupt:
+                turn.wake_at = now + self._silence
+
+    def receive_stderr(self, text: str) -> None:
+        """A line of Claude Code's stderr."""
+        self._stderr.append(text[:2000])
+
+    def process_exited(self, code: int | None, now: float) -> None:
+        """Claude Code has ended; all its output has been received. ``code`` None: unknown."""
+        self._ready = False
+        for turn in [turn for turn in self._turns.values() if turn.active]:
+            turn.exit_code = code if code is not None else -1
+            if turn.state is TurnState.RUNNING and self.session_id:
+                turn.wake_at = now + self._interrupt_limit  # for a transcript that cannot be read
+                self._commands.append(ReadTranscript(turn.id, self.session_id))
+            else:
+                self._finish_dead(turn, now)
+
+    def inputs_refused(self) -> None:
+        """Claude Code was not running: what was sent and not taken waits again."""
+        self._ready = False
+        for turn in self._turns.values():
+            if turn.state is TurnState.SENT:
+                turn.step(_Step.REQUEUE)
+                self._queue.appendleft(turn.id)
+
+    def connection_lost(self, reason: str, now: float) -> None:
+        """The connection broke. What was not taken waits again; what was cannot be followed further."""
+        self.inputs_refused()
+        for turn in [turn for turn in self._turns.values() if turn.active]:
+            self._finish(turn, Verdict.INTERRUPTED, now, error=reason)
+        self._claimed.clear()
+        self._order.clear()
+        self._current = ""
+
+    def fail_queued(self, error: str, now: float) -> None:
+        """Nothing can be sent any more: end the waiting turns, too."""
+        for turn_id in list(self._queue):
+            self._finish(self._turns[turn_id], Verdict.FAILED, now, error=error)
+        self._queue.clear()
+
+    def receive_transcript(self, turn_id: str, lines: Iterable[str] | None, now: float) -> None:
+        """The answer to :class:`ReadTranscript`; None: it could not be read."""
+        turn = self._turns.get(turn_id)
+        if turn is None or not turn.active:
+            return
+        reading = read_turn(lines or (), turn_id)
+        if reading.ended:
+            self._recover(turn, reading.texts, now)
+        elif turn.exit_code is not None:
+            self._finish_dead(turn, now)
+        else:
+            working = reading.last != turn.transcript_last
+            turn.transcript_last = reading.last
+            turn.events.append(events.Silence(round(now - turn.quiet_since, 3), working))
+
+    def handle_timer(self, now: float) -> None:
+        """Time has come: look after turns that are silent, and end what does not end."""
+        for turn in [turn for turn in self._turns.values() if turn.active and turn.wake_at <= now]:
+            if turn.exit_code is not None:
+                self._finish_dead(turn, now)
+            elif turn.interrupt:
+                self._commands.append(EndProcess("an interrupted turn did not end"))
+                turn.wake_at = now + self._interrupt_limit
+            else:
+                turn.wake_at = now + self._silence
+                self._commands.append(ReadTranscript(turn.id, self.session_id))
+
+    # Whose is what
+
+    def _own(self, turn_id: str) -> _Turn | None:
+        turn = self._turns.get(turn_id)
+        return turn if turn is not None and turn.active else None
+
+    def _begin(self, turn_id: str, now: float) -> None:
+        """The output from here on belongs to this turn, ours or not."""
+        self._current = turn_id
+        turn = self._own(turn_id)
+        if turn is None:
+            return
+        turn.step(_Step.BEGIN)
+        turn.quiet_since = now
+        if turn.interrupt == "wanted":
+            self._send_interrupt(turn)
+
+    def _claim(self, turn_id: str, now: float) -> None:
+        """This turn is certainly answered by the output since the last result."""
+        if turn_id not in self._claimed:
+            self._claimed.append(turn_id)
+        if not (self._own(self._current) and self._current in self._claimed):
+            self._begin(turn_id, now)
+
+    def _answered(self, result: sj.Result) -> list[str]:
+        """The ids of the turns that a result ends."""
+        if result.turn_ids:
+            return list(result.turn_ids)
+        if self._claimed:
+            return list(self._claimed)
+        turn = self._own(self._current)
+        # Older releases do not echo slash commands; everything else is echoed before its result.
+        if turn is not None and turn.text.lstrip().startswith("/"):
+            return [turn.id]
+        return [] if turn is not None or not self._current else [self._current]
+
+    # Handlers, one a type of message
+
+    def _on_init(self, message: sj.Init, now: float) -> None:
+        self.session_id = message.session_id or self.session_id
+        if message.turn_ids:
+            owner = next((i for i in message.turn_ids if self._own(i)), message.turn_ids[0])
+        else:
+            owner = self._order[0] if self._order else ""
+        self._begin(owner, now)
+        turn = self._own(owner)
+        if turn is not None and not turn.announced:
+            turn.announced = True
+            turn.events.append(events.TurnStarted(self.session_id, message.model))
+
+    def _on_lifecycle(self, message: sj.Lifecycle, now: float) -> None:
+        if message.state == "started" and message.turn_id:
+            # Not begun yet: an interrupt before system/init would be ignored by older releases.
+            self._current = message.turn_id
+            if message.turn_id not in self._claimed:
+                self._claimed.append(message.turn_id)
+
+    def _on_echo(self, message: sj.Echo, now: float) -> None:
+        if message.turn_id:
+            self._claim(message.turn_id, now)
+
+    def _on_block_start(self, message: sj.BlockStart, now: float) -> None:
+        turn = self._own(self._current)
+        if turn is not None:
+            turn.block.clear()
+            turn.thought = False
+            if message.kind == "text":
+                self._part_paragraphs(turn)
+
+    def _on_block_piece(self, message: sj.BlockPiece, now: float) -> None:
+        turn = self._own(self._current)
+        if turn is None:
+            self.foreign += 1
+        elif message.kind == "text":
+            turn.block.append(message.text)
+            self._say(turn, message.text)
+        else:
+            turn.thought = True
+            turn.events.append(events.ThinkingDelta(message.text))
+
+    def _on_whole_blocks(self, message: sj.WholeBlocks, now: float) -> None:
+        turn = self._own(self._current)
+        if turn is None:
+            self.foreign += 1
+            return
+        for block in message.blocks:
+            kind = block.get("type")
+            if kind == "text" and isinstance(text := block.get("text"), str):
+                self._on_whole_text(turn, text, message.synthetic)
+            elif kind == "thinking":
+                if not turn.thought and isinstance(text := block.get("thinking"), str) and text:
+                    turn.events.append(events.ThinkingDelta(text))
+            elif kind == "tool_use":
+                turn.events.append(_tool_use(block))
+            else:
+                self.unknown[f"block {str(kind)[:60]}"] += 1
+                turn.events.append(events.UnknownMessage(block))
+
+    def _on_whole_text(self, turn: _Turn, text: str, synthetic: bool) -> None:
+        """A text block as a whole: say what its pieces have not said."""
+        if synthetic:
+            turn.synthetic.append(text)
+            return
+        streamed = "".join(turn.block)
+        turn.block.clear()
+        if not streamed:
+            self._part_paragraphs(turn)
+            self._say(turn, text)
+        elif text.startswith(streamed):
+            self._say(turn, text[len(streamed) :])
+        else:
+            self.unknown["text unlike its pieces"] += 1
+
+    def _on_tools(self, message: sj.Tools, now: float) -> None:
+        turn = self._own(self._current)
+        if turn is None:
+            self.foreign += 1
+            return
+        for result in message.results:
+            tool_use_id = result.get("tool_use_id")
+            name = tool_use_id if isinstance(tool_use_id, str) else ""
+            turn.events.append(events.ToolResult(name, result.get("content"), bool(result.get("is_error"))))
+
+    def _on_retry(self, message: sj.Retry, now: float) -> None:
+        turn = self._own(self._current)
+        if turn is not None:
+            turn.events.append(
+                events.ApiRetry(message.attempt, message.max_retries, message.delay, message.status, message.error)
+            )
+
+    def _on_permission(self, message: sj.Permission, now: float) -> None:
+        turn = self._own(self._current)
+        if turn is None:
+            self.foreign += 1  # another client's turn, and its question
+        elif turn.interrupt:
+            self.deny(message.request_id, "The turn is being interrupted.")
+        else:
+            turn.events.append(
+                events.PermissionRequest(message.request_id, message.tool_name, message.input, message.suggestions)
+            )
+
+    def _on_unsupported(self, message: sj.UnsupportedRequest, now: float) -> None:
+        self.unknown[f"control_request/{message.subtype[:60]}"] += 1
+        self._control(sj.unsupported(message.request_id, message.subtype))
+
+    def _on_unknown(self, message: sj.Unknown, now: float) -> None:
+        turn = self._own(self._current)
+        if turn is not None:
+            turn.events.append(events.UnknownMessage(message.message))
+
+    def _ignore(self, message: object, now: float) -> None:
+        pass
+
+    def _on_result(self, message: sj.Result, now: float) -> None:
+        self.session_id = message.session_id or self.session_id
+        answered = self._answered(message)
+        own = [turn for turn_id in answered if (turn := self._own(turn_id))]
+        if not answered:
+            self.unknown["result of no turn"] += 1
+            return
+        for turn in own:
+            self._end_by_result(turn, message, now)
+        for turn_id in answered:
+            if turn_id in self._order:
+                self._order.remove(turn_id)
+            if turn_id not in self._turns:
+                self._commands.append(DeclareDone(turn_id))
+        self._claimed = [turn_id for turn_id in self._claimed if turn_id not in answered]
+        if self._current in answered:
+            self._current = ""
+        self._send_next(now)
+
+    _HANDLERS: dict[type, Callable[[Conversation, Any, float], None]] = {
+        sj.Init: _on_init,
+        sj.Lifecycle: _on_lifecycle,
+        sj.Echo: _on_echo,
+        sj.BlockStart: _on_block_start,
+        sj.BlockPiece: _on_block_piece,
+        sj.WholeBlocks: _on_whole_blocks,
+        sj.Tools: _on_tools,
+        sj.Retry: _on_retry,
+        sj.Permission: _on_permission,
+        sj.UnsupportedRequest: _on_unsupported,
+        sj.ControlReply: _ignore,
+        sj.Routine: _ignore,
+        sj.Unknown: _on_unknown,
+        sj.Result: _on_result,
+    }
+
+    # How a turn ends
+
+    def _end_by_result(self, turn: _Turn, result: sj.Result, now: float) -> None:
+        if result.is_error:
+            interrupted = result.subtype == "error_during_execution" and not result.api_status
+            verdict = Verdict.INTERRUPTED if interrupted else Verdict.FAILED
+            error = result.text or "".join(turn.synthetic) or ("interrupted" if interrupted else result.subtype)
+        else:
+            verdict, error = Verdict.COMPLETED, ""
+            for text in turn.synthetic:
+                self._part_paragraphs(turn)
+                self._say(turn, text)
+            if not turn.said:  # a local command may answer in its result only
+                self._say(turn, result.text)
+        self._finish(turn, verdict, now, error=error, result=result)
+
+    def _recover(self, turn: _Turn, texts: tuple[str, ...], now: float) -> None:
+        """The transcript has the end that the output lacks."""
+        whole, said = "\n\n".join(texts), "".join(turn.said)
+        if said == whole:
+            verdict = Verdict.COMPLETED_AFTER_HANG
+        else:
+            verdict = Verdict.RECOVERED
+            self._say(turn, whole[len(said) :] if whole.startswith(said) else f"\n\n{whole}")
+        if turn.exit_code is None:
+            self._ready = False
+            self._commands.append(EndProcess("its turn had ended and it did not say so"))
+        self._finish(turn, verdict, now)
+
+    def _finish_dead(self, turn: _Turn, now: float) -> None:
+        """The process has ended and nothing says that the answer is whole."""
+        code = turn.exit_code
+        last = f": {self.stderr.splitlines()[-1]}" if self._stderr else ""
+        if code is not None and (code < 0 or code > 128):
+            number = -code if code < 0 else code - 128
+            verdict, error = Verdict.INTERRUPTED, f"Claude Code was ended by signal {number}{last}"
+        else:
+            verdict = Verdict.INTERRUPTED if turn.interrupt else Verdict.FAILED
+            error = f"Claude Code ended with exit code {code}{last}"
+        self._finish(turn, verdict, now, error=error)
+
+    def _finish(
+        self, turn: _Turn, verdict: Verdict, now: float, *, error: str = "", result: sj.Result | None = None
+    ) -> None:
+        if turn.state is not TurnState.QUEUED:
+            self._commands.append(DeclareDone(turn.id))
+        turn.step(_Step.FINISH)
+        if turn.id in self._order:
+            self._order.remove(turn.id)
+        if self._current == turn.id:
+            self._current = ""
+        facts: dict[str, Any] = {}
+        if result is not None:
+            facts = {
+                "api_status": result.api_status,
+                "num_turns": result.num_turns,
+                "duration": result.duration,
+                "cost_usd": result.cost_usd,
+                "usage": result.usage,
+            }
+        turn.events.append(
+            TurnResult(verdict, "".join(turn.said), self.session_id, error, exit_code=turn.exit_code, **facts)
+        )
+
+    # Small steps
+
+    def _say(self, turn: _Turn, text: str) -> None:
+        if text:
+            turn.said.append(text)
+            turn.events.append(events.TextDelta(text))
+
+    def _part_paragraphs(self, turn: _Turn) -> None:
+        if turn.said and not turn.said[-1].endswith("\n\n"):
+            self._say(turn, "\n\n")
+
+    def _send_next(self, now: float) -> None:
+        if not self._ready or not self._queue or any(turn.active for turn in self._turns.values()):
+            return
+        turn = self._turns[self._queue.popleft()]
+        turn.step(_Step.SEND)
+        turn.quiet_since = now
+        turn.wake_at = now + self._silence
+        self._commands.append(SendInput(turn.id, sj.user_message(turn.text, turn.id)))
+
+    def _send_interrupt(self, turn: _Turn) -> None:
+        turn.interrupt = "sent"
+        self._controls += 1
+        self._control(sj.interrupt_request(f"{turn.id}-{self._controls}"))
+
+    def _control(self, message: dict[str, Any]) -> None:
+        self._controls += 1
+        name = message.get("request_id") or message["response"]["request_id"]
+        self._commands.append(SendInput(f"{wire.CONTROL}{self._controls}-{_safe(name)}"[:64], message))
+
+
+def _tool_use(block: sj.Raw) -> events.ToolUse:
+    tool_use_id, name, arguments = block.get("id"), block.get("name"), block.get("input")
+    return events.ToolUse(
+        tool_use_id if isinstance(tool_use_id, str) else "",
+        name if isinstance(name, str) else "",
+        arguments if isinstance(arguments, dict) else {},
+    )
+
+
+def _safe(name: str) -> str:
+    return "".join(c for c in name if c.isascii() and (c.isalnum() or c in "-_"))

@@ -1,0 +1,292 @@
+"""The host's end of a connection to the agent: bytes in, events out, and the other way round.
+
+Sans-I/O. Whoever holds a :class:`Link` writes what :meth:`Link.data_to_send` returns, after *every* call,
+and feeds it what arrives. All transitions stand in one table, ``TRANSITIONS``.
+
+The agent is not trusted: a frame is checked before anything is believed, a line is bounded, and the
+first violation closes the link. The parser never raises; a violation is the last event.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cc_bridge_agent import wire
+
+__all__ = ["AgentRefused", "ErrorOutput", "Exited", "Hello", "Link", "LinkEvent", "LinkState", "Output", "Started", "Took", "Violated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The agent has answered: the link is open. Emitted once, first.
+
+    Attributes:
+        epoch: changes when the agent is a new one.
+        state: of Claude Code: ``new``, ``running`` or ``exited``.
+        open_ids: inputs whose turns nobody has declared done.
+    """
+
+    agent: str
+    epoch: str
+    state: str
+    seq: int
+    open_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Claude Code was started, by this host or another."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A line of Claude Code's: a message, or text where it was no JSON object."""
+
+    message: Mapping[str, Any] | str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorOutput:
+    """A line that Claude Code wrote to stderr."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """The agent has accepted an input and passes it to Claude Code, once. ``again``: it had before."""
+
+    id: str
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """Claude Code has ended; all its output came before. ``code`` is negative for a signal."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRefused:
+    """The agent could not do what it was asked: ``start``, ``not_running``, ``stopping``, ``version``, ``protocol``."""
+
+    code: str
+    message: str
+    errno: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Violated:
+    """The agent broke a rule; the link is closed and nothing more will come. Close the connection."""
+
+    reason: str
+
+
+LinkEvent = Hello | Started | Output | ErrorOutput | Took | Exited | AgentRefused | Violated
+
+
+class LinkState(enum.Enum):
+    """Where the link stands."""
+
+    NEW = "new"
+    GREETED = "greeted"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class _Step(enum.Enum):
+    GREET = "say hello"
+    WELCOME = "receive a hello"
+    SEND = "send a frame"
+    RECEIVE = "receive a frame"
+    REFUSED = "be refused"
+    END = "end"
+
+
+#: The whole life of a link. What is not in here is an error, which names state and step.
+TRANSITIONS: dict[LinkState, dict[_Step, LinkState]] = {
+    LinkState.NEW: {_Step.GREET: LinkState.GREETED, _Step.END: LinkState.CLOSED},
+    LinkState.GREETED: {
+        _Step.WELCOME: LinkState.OPEN,
+        _Step.REFUSED: LinkState.CLOSED,
+        _Step.END: LinkState.CLOSED,
+    },
+    LinkState.OPEN: {
+        _Step.SEND: LinkState.OPEN,
+        _Step.RECEIVE: LinkState.OPEN,
+        _Step.REFUSED: LinkState.OPEN,
+        _Step.END: LinkState.CLOSED,
+    },
+    LinkState.CLOSED: {_Step.END: LinkState.CLOSED},
+}
+
+
+class Link:
+    """One connection's protocol, from the hello to the end.
+
+    Args:
+        session: the agent's session to talk to.
+        limit: longest frame accepted, in bytes.
+
+    Raises, from every method that sends:
+        RuntimeError: a caller's mistake, such as sending before the hello has come.
+    """
+
+    def __init__(self, session: str = "main", limit: int = wire.MAX_FRAME) -> None:
+        self.state = LinkState.NEW
+        self.session = session
+        self.last_seq = 0
+        self._splitter = wire.LineSplitter(limit)
+        self._outgoing: list[bytes] = []
+
+    # For sending: each queues a frame; call data_to_send() next.
+
+    def greet(self) -> None:
+        """Say hello. The next thing to arrive must be the agent's own, or a refusal."""
+        self._step(_Step.GREET)
+        self._outgoing.append(wire.encode({"hello": wire.VERSION, "session": self.session, "have": self.last_seq}))
+
+    def start_claude(self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
+        """Ask for Claude Code to be started; ``Started`` or ``AgentRefused`` follows. Harmless if it runs."""
+        self._send({"start": {"argv": list(argv), "env": dict(env), "cwd": cwd}})
+
+    def send_input(self, input_id: str, message: Mapping[str, Any]) -> None:
+        """Pass a message to Claude Code; ``Took`` follows."""
+        self._step(_Step.SEND)
+        self._outgoing.append(wire.encode_input(input_id, json.dumps(message).encode("ascii")))
+
+    def signal_claude(self, name: str) -> None:
+        """Send ``INT``, ``TERM`` or ``KILL`` to Claude Code."""
+        self._send({"signal": name})
+
+    def shut_down(self) -> None:
+        """Ask the agent to end, with Claude Code; the connection ends when it has."""
+        self._send({"shutdown": True})
+
+    def declare_done(self, input_id: str) -> None:
+        """Say that this input's turn has been seen to its end."""
+        self._send({"done": input_id})
+
+    def data_to_send(self) -> bytes:
+        """What to write now, all of it and in this order; empty when there is nothing."""
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
+        return data
+
+    # For receiving
+
+    def receive_data(self, data: bytes) -> list[LinkEvent]:
+        """The events in what has arrived; after :class:`Violated`, close the connection."""
+        events: list[LinkEvent] = []
+        if self.state is LinkState.CLOSED:
+            return events
+        try:
+            for line in self._splitter.feed(data):
+                event = self._receive(line)
+                if event is not None:
+                    events.append(event)
+                if self.state is LinkState.CLOSED:
+                    break
+        except wire.FrameError as error:
+            self._step(_Step.END)
+            events.append(Violated(str(error)))
+        return events
+
+    def receive_eof(self) -> None:
+        """The connection has ended, whoever ended it."""
+        self._step(_Step.END)
+
+    # Private
+
+    def _send(self, frame: wire.Frame) -> None:
+        self._step(_Step.SEND)
+        self._outgoing.append(wire.encode(frame))
+
+    def _step(self, step: _Step) -> None:
+        try:
+            self.state = TRANSITIONS[self.state][step]
+        except KeyError:
+            raise RuntimeError(f"a {self.state.value} link cannot {step.value}") from None
+
+    def _receive(self, line: bytes) -> LinkEvent | None:
+        frame = wire.decode(line)
+        try:
+            step, event = self._interpret(frame)
+        except (KeyError, TypeError, ValueError) as error:
+            raise wire.FrameError(f"{error} in {line[:80]!r}") from None
+        if step not in TRANSITIONS[self.state]:
+            raise wire.FrameError(f"a {self.state.value} link cannot {step.value}: {line[:80]!r}")
+        self._step(step)
+        return event
+
+    def _interpret(self, frame: wire.Frame) -> tuple[_Step, LinkEvent | None]:
+        if "seq" in frame and "hello" not in frame:
+            self._count(_int(frame, "seq"))
+            return _Step.RECEIVE, _numbered(frame)
+        if "hello" in frame:
+            return _Step.WELCOME, self._hello(frame)
+        if "error" in frame:
+            refusal = AgentRefused(_text(frame, "error"), _text(frame, "message"), _optional_int(frame, "errno"))
+            return _Step.REFUSED, refusal
+        if "took" in frame:
+            return _Step.RECEIVE, Took(_text(frame, "took"), again=bool(frame.get("again")))
+        return _Step.RECEIVE, None  # a newer agent's: what a host must understand, the version says
+
+    def _hello(self, frame: wire.Frame) -> Hello:
+        if _int(frame, "hello") != wire.VERSION:
+            raise ValueError(f"version {frame['hello']}, not {wire.VERSION}")
+        open_ids = frame["open"]
+        if not isinstance(open_ids, list) or not all(isinstance(item, str) for item in open_ids):
+            raise ValueError("'open' is not a list of ids")
+        self.last_seq = _int(frame, "seq")
+        return Hello(
+            _text(frame, "agent"), _text(frame, "epoch"), _text(frame, "state"), self.last_seq, tuple(open_ids)
+        )
+
+    def _count(self, seq: int) -> None:
+        """Numbers are consecutive: a gap would be something lost, a repeat something twice."""
+        if seq != self.last_seq + 1:
+            raise ValueError(f"number {seq} after {self.last_seq}")
+        self.last_seq = seq
+
+
+def _numbered(frame: wire.Frame) -> LinkEvent | None:
+    if "out" in frame:
+        message = frame["out"]
+        if not isinstance(message, dict | str):
+            raise ValueError("'out' is neither object nor text")
+        return Output(message)
+    if "err" in frame:
+        return ErrorOutput(_text(frame, "err"))
+    if "took" in frame:
+        return Took(_text(frame, "took"), again=False)
+    if "exit" in frame:
+        return Exited(_int(frame, "exit"))
+    if "started" in frame:
+        return Started(_int(frame, "started"))
+    return None
+
+
+def _text(frame: wire.Frame, key: str) -> str:
+    value = frame[key]
+    if not isinstance(value, str):
+        raise ValueError(f"{key!r} is not text")
+    return value
+
+
+def _int(frame: wire.Frame, key: str) -> int:
+    value = frame[key]
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{key!r} is not a whole number")
+    return value
+
+
+def _optional_int(frame: wire.Frame, key: str) -> int | None:
+    return None if frame.get(key) is None else _int(frame, key)

@@ -1,0 +1,1 @@
+from cc_bridge.testing.scripted_model import *
