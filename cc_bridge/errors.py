@@ -125,7 +125,7 @@ class EngineTimeout(EngineError):
 class ImageNotFound(EngineError):
     """The image is neither here nor can it be had."""
 
-    hint = "Check its name, or build the default image with `make image` or `cc-bridge doctor --fix`."
+    hint = "Check its name; `docker images` lists those that are here."
 
 
 class ContainerNotFound(EngineError):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from ..engine.execs import Demultiplexer, Execs
-from ..errors import EngineError
+from ..errors import AgentUnavailable, EngineError
 from .base import Channel
 from .fifo import Descriptor
 
@@ -59,16 +59,49 @@ class DockerExecChannel(Channel):
     async def send(self, data: bytes) -> None:
         await self._descriptor.write_all(data)
 
+    async def send_eof(self) -> None:
+        """End the command's stdin."""
+        self._descriptor.end_writing()
+
     async def receive(self) -> bytes:
+        if not await self._fill():
+            raise anyio.EndOfStream
+        return self._ready.popleft()
+
+    async def exchange(self, greeting: bytes, limit: float = 30.0) -> bool:
+        """Send the greeting and wait for the first byte of the answer, which stays to be received.
+
+        Returns:
+            False if the command has ended without an answer; ``exit_code`` and ``stderr`` may say why.
+
+        Raises:
+            AgentUnavailable: nothing came within ``limit`` seconds.
+        """
+        try:
+            with anyio.fail_after(limit):
+                try:
+                    if greeting:
+                        await self.send(greeting)
+                except anyio.BrokenResourceError:
+                    pass  # it has ended already: its exit code says why
+                return await self._fill()
+        except anyio.BrokenResourceError:
+            await self._learn_exit_code()
+            return False
+        except TimeoutError:
+            raise AgentUnavailable(f"a command in the container did not answer within {limit:g} s") from None
+
+    async def _fill(self) -> bool:
+        """Have something to return, or know that nothing will come."""
         while not self._ready:
             data, self._early = self._early, b""
             if not data:
                 data = await self._descriptor.read()
             if not data:
                 await self._learn_exit_code()
-                raise anyio.EndOfStream
+                return False
             self._take(data)
-        return self._ready.popleft()
+        return True
 
     def take_stderr(self) -> bytes:
         """What has come on stderr since the last call."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 
 import anyio
@@ -67,6 +68,11 @@ class Descriptor:
                     raise anyio.BrokenResourceError from error
             self._broken = False
             await cancel_shielded_checkpoint()
+
+    def end_writing(self) -> None:
+        """Tell the peer that nothing more will come; a socket's only. It can still be read."""
+        with socket.socket(fileno=os.dup(self._open_fd())) as duplicate:
+            duplicate.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Give the descriptor back; harmless when repeated. A task that waits for it is woken."""

@@ -3,9 +3,9 @@
 ::
 
     pipes ──nobody listens──► attach by exec ──no agent there──► start the agent, once ──► from the top
-      │                             │
-      └─cannot be used──────────────┤
-                                    └─no Python there──► claude by exec, directly
+      │                             │                            │
+      └─cannot be used──────────────┤                            │
+                                    └─no Python there────────────┴──► claude by exec, directly
 """
 
 from __future__ import annotations

@@ -120,8 +120,8 @@ def translate(error: Exception, address: str = "its address") -> EngineError | N
     import docker.errors
     import requests.exceptions
 
-    chain = _chain(error)
-    if any(isinstance(link, PermissionError) or "Permission denied" in str(link) for link in chain):
+    answered = isinstance(error, docker.errors.APIError)
+    if not answered and any(isinstance(link, PermissionError) or "Permission denied" in str(link) for link in _chain(error)):
         return EnginePermissionDenied(f"no permission to use the engine at {address}")
     if isinstance(error, docker.errors.ImageNotFound):
         return ImageNotFound(_explain(error))

@@ -180,6 +180,17 @@ class BridgedInstance(InstanceInterface):
 
     # Small helpers for the kinds
 
+    async def _shut_down(self, link: Link, channel: Channel) -> None:
+        """Ask an agent that has said hello to end, and wait for the end of the connection: it ends last of all."""
+        link.shut_down()
+        try:
+            with anyio.move_on_after(GRACE + 5):
+                await channel.send(link.data_to_send())
+                while True:
+                    await channel.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            pass  # it has ended
+
     async def _pipes(self, greeting: bytes) -> NamedPipeChannel:
         return await NamedPipeChannel.connect(str(self._home.pipes), greeting)
 

@@ -138,17 +138,12 @@ class LocalProcess(BridgedInstance):
         return "it logged nothing"
 
     async def _stop_place(self) -> None:
-        """Ask the agent to end, and wait for the end of the connection: it ends last of all."""
         link = Link()
         link.greet()
         try:
             async with await self._pipes(link.data_to_send()) as channel:
-                with anyio.move_on_after(GRACE + 5):
-                    link.receive_data(await channel.receive())
-                    link.shut_down()
-                    await channel.send(link.data_to_send())
-                    while True:
-                        await channel.receive()
+                link.receive_data(await channel.receive())
+                await self._shut_down(link, channel)
         except (AgentUnavailable, anyio.EndOfStream, anyio.BrokenResourceError):
             pass  # it has ended
         if self._process is not None:

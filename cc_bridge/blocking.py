@@ -1,0 +1,137 @@
+"""The same names for threads and plain scripts.
+
+::
+
+    from cc_bridge import ClaudeInstance, blocking
+
+    with blocking.LocalProcess(ClaudeInstance.of(name="demo", kind="local", workspace=".")) as instance:
+        for piece in instance.send_command("What is in this directory?"):
+            print(piece, end="")
+
+One event loop, in a thread of its own, serves all instances; it ends when the last one is cleaned up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import ExitStack
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from anyio.from_thread import BlockingPortal, BlockingPortalProvider
+
+from .events import Event
+from .instance import ClaudeInstance, InstanceInterface
+from .instances.docker_container import DockerContainer as _DockerContainer
+from .instances.local_process import LocalProcess as _LocalProcess
+
+__all__ = ["BlockingInstance", "DockerContainer", "LocalProcess"]
+
+T = TypeVar("T")
+
+_provider = BlockingPortalProvider()
+
+
+class BlockingInstance:
+    """An instance whose methods block; any number of threads may call them at once.
+
+    The methods do, return and raise what those of :class:`~cc_bridge.InstanceInterface` do. A
+    KeyboardInterrupt cancels the call that it interrupts.
+    """
+
+    def __init__(self, instance: InstanceInterface) -> None:
+        self.record = instance.record
+        self._instance = instance
+        self._resources = ExitStack()
+        self._lock = Lock()
+        self._running_portal: BlockingPortal | None = None
+
+    def start(self) -> None:
+        self._call(self._instance.start)
+
+    def stop(self) -> None:
+        self._call(self._instance.stop)
+
+    def restart(self) -> None:
+        self._call(self._instance.restart)
+
+    def interrupt(self) -> None:
+        self._call(self._instance.interrupt)
+
+    def is_running(self) -> bool:
+        return self._call(self._instance.is_running)
+
+    def get_info(self) -> dict[str, Any]:
+        return self._call(self._instance.get_info)
+
+    def send_command_and_wait(self, text: str, timeout: float | None = 600.0) -> tuple[bool, str]:
+        return self._call(self._instance.send_command_and_wait, text, timeout)
+
+    def stream(self, text: str) -> Generator[Event, None, None]:
+        return self._iterate(self._instance.stream(text))
+
+    def send_command(self, text: str) -> Generator[str, None, None]:
+        return self._iterate(self._instance.send_command(text))
+
+    def cleanup(self) -> None:
+        self._call(self._instance.cleanup)
+        self._leave_portal()
+
+    def remove(self) -> None:
+        self._call(self._instance.remove)
+        self._call(self._instance.cleanup)
+        self._leave_portal()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.cleanup()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cleanup()
+
+    def _iterate(self, generator: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+        try:
+            while True:
+                try:
+                    item = self._call(generator.__anext__)
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            self._call(generator.aclose)
+
+    def _call(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        future = self._portal().start_task_soon(function, *arguments)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # does nothing unless it is this thread that was interrupted
+            raise
+
+    def _portal(self) -> BlockingPortal:
+        with self._lock:
+            if self._running_portal is None:
+                self._running_portal = self._resources.enter_context(_provider)
+            return self._running_portal
+
+    def _leave_portal(self) -> None:
+        with self._lock:
+            self._running_portal = None
+            self._resources.close()
+
+
+def LocalProcess(instance: ClaudeInstance, **options: Any) -> BlockingInstance:  # noqa: N802  the same name as the async one
+    """A blocking :class:`cc_bridge.LocalProcess`, with its arguments."""
+    return BlockingInstance(_LocalProcess(instance, **options))
+
+
+def DockerContainer(instance: ClaudeInstance, client: Any = None, **options: Any) -> BlockingInstance:  # noqa: N802
+    """A blocking :class:`cc_bridge.DockerContainer`, with its arguments."""
+    return BlockingInstance(_DockerContainer(instance, client, **options))

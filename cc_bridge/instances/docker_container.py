@@ -1,0 +1,425 @@
+"""Claude Code in a Docker container: pipes first, ``docker exec`` when they fail."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import stat
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .. import __version__
+from ..channels.base import Channel
+from ..channels.direct import DirectChannel
+from ..channels.docker_exec import DockerExecChannel
+from ..channels.ladder import Facts, Rung, next_rung
+from ..channels.named_pipe import NobodyListens
+from ..engine.client import Engine
+from ..engine.containers import LABEL, ContainerInfo, Containers, ContainerSpec
+from ..engine.execs import ExecResult, Execs
+from ..engine.images import Images, Progress
+from ..errors import (
+    AgentUnavailable,
+    BridgeError,
+    ContainerNotFound,
+    ContainerStartError,
+    EngineError,
+)
+from ..instance import ClaudeInstance, is_secret, parse_mount
+from ..protocol.link import Link
+from .bridged import GRACE, LINGER, BridgedInstance, is_session_id
+from .registry import agent_archive
+
+if TYPE_CHECKING:
+    import docker
+
+__all__ = ["DockerContainer"]
+
+#: Where things are in the container.
+_PIPES = "/run/cc-bridge"
+_HOME = "/home/cc-bridge"
+_AGENT = "/opt/cc-bridge/agent.pyz"
+
+#: What the main process logs when it has come up, with the agent or without.
+_LISTENING = '"event": "listening"'
+_NO_PYTHON = '"event": "no_python"'
+
+#: Seconds for a container to come up.
+_START_LIMIT = 60.0
+
+#: Whether there is a Python that the agent runs on.
+_HAS_PYTHON = 'command -v python3 >/dev/null 2>&1 && python3 -IS -c "import sys; sys.exit(sys.version_info < (3, 9))"'
+
+#: The container's main process: the agent, or, where none can run, something that stays.
+_MAIN = f"""if {_HAS_PYTHON}; then exec python3 -IS "$@"; fi
+echo '{{"event": "no_python"}}' >&2; exec tail -f /dev/null"""
+
+#: Connect to the agent. Exit codes: 3 no agent serves, 127 no Python, 2 the archive is missing.
+_ATTACH = 'command -v python3 >/dev/null 2>&1 || exit 127; exec python3 -IS "$@"'
+_NO_AGENT, _NO_PYTHON_CODES, _NO_ARCHIVE = 3, (126, 127), 2
+
+#: Start the agent beside what runs there; says "ready" on stdout. Exit codes: 4 one serves already, 127 no Python.
+_SERVE = f"""{_HAS_PYTHON} || exit 127
+log=/tmp/cc-bridge-agent.log; (: >>"$log") 2>/dev/null || log=/dev/null
+exec 3>&1 2>>"$log"; exec python3 -IS "$@" serve --ready-fd 3"""
+_ALREADY_SERVING = 4
+
+#: Put the archive, which comes on stdin, where it was missing.
+_INJECT = 'cat >"$1.$$" && chmod 644 "$1.$$" && mv "$1.$$" "$1"'
+
+_TRANSCRIPT = 'tail -c 1048576 "${CLAUDE_CONFIG_DIR:-$HOME/.claude}"/projects/*/"$1".jsonl'
+
+
+class DockerContainer(BridgedInstance):
+    """A container of its own, made on first use and hardened; or an existing one (``record.container``).
+
+    Args:
+        instance: the record.
+        client: a Docker client to use, which stays the caller's to close; without one, the engine that
+            ``DOCKER_HOST`` names or the local one.
+        on_progress: called, from a worker thread, with each line of an image's pull or build.
+        options: as :class:`~cc_bridge.instances.bridged.BridgedInstance` takes them.
+    """
+
+    def __init__(
+        self,
+        instance: ClaudeInstance,
+        client: docker.DockerClient | None = None,
+        *,
+        on_progress: Progress | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(instance, **options)
+        self._engine = Engine(client)
+        self._containers = Containers(self._engine)
+        self._execs = Execs(self._engine)
+        self._images = Images(self._engine)
+        self._on_progress = on_progress
+        self._adopted = bool(instance.container)
+        self._agent = agent_archive(self._registry.root)
+        self._agent_inside = f"/tmp/{self._agent.name}" if self._adopted else _AGENT
+        self._python_missing = False
+        # Two installations may use one engine, and the same names: neither may touch the other's.
+        self._install = hashlib.sha256(str(self._registry.root).encode()).hexdigest()[:8]
+
+    @property
+    def container(self) -> str:
+        """The container's name."""
+        return self.record.container or f"cc-bridge-{self.name}-{self._install}"
+
+    async def exec(self, argv: list[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
+        """Run a command in the container, for debugging; its output is buffered.
+
+        Raises:
+            ContainerNotFound, ContainerNotRunning, EngineError: as they say.
+        """
+        return await self._execs.run(self.container, argv, user=user, limit=limit)
+
+    async def is_running(self) -> bool:
+        try:
+            info = await self._containers.inspect(self.container)
+        except ContainerNotFound:
+            return False
+        if not info.running:
+            return False
+        if self._python_missing or await self._hello_on_pipes() is not None:
+            return True
+        health = await self._execs.run(
+            self.container, ["sh", "-c", _ATTACH, "sh", self._agent_inside, "health"], limit=15
+        )
+        # Without Python there is no agent to ask: the bridge itself stands in for it.
+        return health.exit_code in (0, *_NO_PYTHON_CODES)
+
+    # The way to the agent
+
+    async def connect(self, greeting: bytes) -> Channel:
+        await self._ensure_running()
+        facts = Facts(await self._engine.shares_kernel() and self._has_pipes, python_missing=self._python_missing)
+        problem = "it is on another kernel"
+        while True:
+            rung = next_rung(facts)
+            try:
+                match rung:
+                    case Rung.PIPES:
+                        return await self._pipes(greeting)
+                    case Rung.ATTACH:
+                        channel = await self._attach(greeting, facts)
+                        if channel is not None:
+                            self._log.warning("fallback", channel="exec", reason=problem)
+                            return channel
+                    case Rung.START_AGENT:
+                        await self._start_agent(facts)
+                    case Rung.DIRECT:
+                        self._log.warning("fallback", channel="direct", reason="no Python in the container")
+                        return DirectChannel(self._execs, self.container, greeting)
+                    case Rung.GIVE_UP:
+                        raise AgentUnavailable(
+                            f"the agent in the container {self.container} cannot be reached: {problem}",
+                            instance=self.name,
+                            hint=f"`docker logs {self.container}` may say why.",
+                        )
+            except AgentUnavailable as error:
+                if rung is not Rung.PIPES:
+                    raise
+                facts.pipes_failed = True
+                problem = error.what
+                log = self._log.info if isinstance(error, NobodyListens) else self._log.warning
+                log("pipes_unusable", reason=problem)
+
+    async def connect_better(self, current: str, greeting: bytes) -> Channel | None:
+        if current != "exec" or not self._has_pipes or not await self._engine.shares_kernel():
+            return None
+        try:
+            channel = await self._pipes(greeting)
+        except AgentUnavailable:
+            return None
+        self._log.info("pipes_usable_again")
+        return channel
+
+    @property
+    def _has_pipes(self) -> bool:
+        return not self._adopted and platform.system() == "Linux"
+
+    async def _attach(self, greeting: bytes, facts: Facts) -> Channel | None:
+        """An attached exec that an agent has answered; None: the facts say why not."""
+        argv = ["sh", "-c", _ATTACH, "sh", self._agent_inside, "attach"]
+        channel = await DockerExecChannel.open(self._execs, self.container, argv)
+        try:
+            answered = await channel.exchange(greeting)
+        except BaseException:
+            await channel.aclose()
+            raise
+        if answered:
+            return channel
+        await channel.aclose()
+        if channel.exit_code in _NO_PYTHON_CODES:
+            facts.python_missing = self._python_missing = True
+        elif channel.exit_code in (_NO_AGENT, _NO_ARCHIVE):
+            facts.attach_failed = True
+        else:
+            said = channel.stderr.decode("utf-8", "replace").strip()[-500:]
+            raise AgentUnavailable(f"attaching to the agent failed: {said or 'it said nothing'}", instance=self.name)
+        return None
+
+    async def _start_agent(self, facts: Facts) -> None:
+        """Start the agent by exec in a container that runs without it."""
+        self._log.warning("agent_not_running", container=self.container)
+        if self._adopted:
+            await self._inject()
+        argv = ["sh", "-c", _SERVE, "sh", self._agent_inside]
+        channel = await DockerExecChannel.open(
+            self._execs, self.container, [*argv, "--grace", str(GRACE), *([] if self._adopted else ["--pipes", _PIPES])]
+        )
+        async with channel:
+            ready = await channel.exchange(b"")
+        if channel.exit_code in _NO_PYTHON_CODES:
+            facts.python_missing = self._python_missing = True
+            return
+        if not ready and channel.exit_code != _ALREADY_SERVING:
+            raise AgentUnavailable(
+                f"the agent could not be started in {self.container} (exit code {channel.exit_code})",
+                instance=self.name,
+                hint=f"`docker exec {self.container} cat /tmp/cc-bridge-agent.log` may say why.",
+            )
+        facts.agent_started = True
+        facts.pipes_failed = facts.attach_failed = False
+        self._log.info("agent_started", by="exec")
+
+    async def _inject(self) -> None:
+        channel = await DockerExecChannel.open(
+            self._execs, self.container, ["sh", "-c", _INJECT, "sh", self._agent_inside]
+        )
+        async with channel:
+            await channel.send(self._agent.read_bytes())
+            await channel.send_eof()
+            await channel.exchange(b"")
+        if channel.exit_code:
+            said = channel.stderr.decode("utf-8", "replace").strip()[-300:]
+            raise AgentUnavailable(f"the agent cannot be put into {self.container}: {said}", instance=self.name)
+
+    # The container
+
+    async def _ensure_running(self) -> None:
+        """Create, start or unpause the container as needed; log what was done."""
+        try:
+            info = await self._containers.inspect(self.container)
+        except ContainerNotFound as error:
+            if self._adopted:
+                raise ContainerNotFound(error.what, instance=self.name, hint="Is its name right?") from None
+            await self._create()
+            await self._start_container()
+            return
+        if not self._adopted and info.labels.get(f"{LABEL}.install") != self._install:
+            raise EngineError(
+                f"a container named {self.container} exists and is not of this installation",
+                instance=self.name,
+                hint="Choose another name for the instance, or remove that container.",
+            )
+        if info.status == "paused":
+            self._log.warning("container_paused", container=self.container)
+            await self._containers.unpause(self.container)
+        elif not info.running:
+            self._log.warning(
+                "container_not_running",
+                container=self.container,
+                status=info.status,
+                exit_code=info.exit_code,
+                oom_killed=info.oom_killed,
+            )
+            await self._start_container()
+
+    async def _create(self) -> None:
+        record = self.record
+        record.check_workspace()
+        self._home.prepare()
+        image = await self._images.ensure(record.image, self._agent, self._on_progress)
+        await self._containers.create(self._spec(image))
+        self._log.info("container_created", container=self.container, image=image)
+
+    async def _start_container(self) -> None:
+        self._home.prepare()  # its mounts must exist: a missing one would be made by the engine, as root
+        awaited = () if self._adopted else (_LISTENING, _NO_PYTHON)
+        try:
+            said = await self._containers.start(self.container, awaited, _START_LIMIT)
+        except ContainerStartError as error:
+            raise ContainerStartError(
+                error.what, instance=self.name, hint=error.hint or f"`docker logs {self.container}` has the rest."
+            ) from error
+        self._python_missing = said == _NO_PYTHON
+        self._log.info("container_started", container=self.container)
+
+    def _spec(self, image: str) -> ContainerSpec:
+        record = self.record
+        user, uid = self._user()
+        home = self._home.claude_home
+        home.mkdir(exist_ok=True)
+        home.chmod(0o777)  # the container's user may have any number; the parent directory is private
+        mounts = [
+            (str(self._home.pipes), _PIPES, True),
+            (str(home), _HOME, False),
+            (str(self._agent), _AGENT, True),
+            *(parse_mount(mount) for mount in record.mounts),
+        ]
+        if record.workspace is not None:
+            mounts.append((str(record.workspace.resolve()), record.mount_at, record.read_only_workspace))
+            self._warn_of_unwritable(uid)
+        command = ["sh", "-c", _MAIN, "sh", _AGENT, "serve", "--pipes", _PIPES, "--grace", str(GRACE)]
+        return ContainerSpec(
+            name=self.container,
+            image=image,
+            command=[*command, "--linger", str(LINGER)] if record.ephemeral else command,
+            user=user,
+            labels={
+                **record.labels,
+                f"{LABEL}.instance": self.name,
+                f"{LABEL}.install": self._install,
+                f"{LABEL}.project": record.project,
+                f"{LABEL}.version": __version__,
+                f"{LABEL}.created": record.created.isoformat(),
+            },
+            # Secrets stay out of here: `docker inspect` shows it. They go in with the start of Claude Code.
+            environment={
+                "HOME": _HOME,
+                "TERM": "xterm-256color",
+                **{name: value for name, value in record.env.items() if not is_secret(name)},
+            },
+            mounts=mounts,
+            workdir=record.mount_at if record.workspace is not None else _HOME,
+            network=record.network,
+            memory=record.memory,
+            cpus=record.cpus,
+            pids=record.pids,
+            auto_remove=record.ephemeral,
+        )
+
+    def _user(self) -> tuple[str, int | None]:
+        """The user in the container, as the engine wants it, and its number if known."""
+        if self.record.user:
+            number = self.record.user.partition(":")[0]
+            return self.record.user, int(number) if number.isdigit() else None
+        uid, gid = os.getuid(), os.getgid()
+        if uid == 0:
+            # Never root: who owns the workspace, and else the first ordinary user of any Debian.
+            owner = self.record.workspace.stat() if self.record.workspace else None
+            uid, gid = (owner.st_uid, owner.st_gid) if owner and owner.st_uid else (1000, 1000)
+        return f"{uid}:{gid}", uid
+
+    def _warn_of_unwritable(self, uid: int | None) -> None:
+        """A wrong owner is no error, because reading may be all that is wanted, but it must not be a riddle."""
+        record = self.record
+        if record.workspace is None or record.read_only_workspace or uid is None:
+            return
+        found = record.workspace.stat()
+        writable = found.st_mode & (stat.S_IWUSR if found.st_uid == uid else stat.S_IWOTH)
+        if not writable:
+            self._log.warning("workspace_not_writable", workspace=str(record.workspace), user=uid, owner=found.st_uid)
+
+    async def _stop_place(self) -> None:
+        if self._adopted:
+            await self._end_agent()
+        else:
+            await self._containers.stop(self.container, GRACE + 5)
+
+    async def _remove_place(self) -> None:
+        if self._adopted:
+            await self._end_agent()
+        else:
+            await self._containers.remove(self.container)
+
+    async def _end_agent(self) -> None:
+        """End the agent in a container that is not ours to stop."""
+        link = Link()
+        link.greet()
+        try:
+            channel = await self._attach(link.data_to_send(), Facts())
+        except BridgeError as error:
+            self._log.info("agent_not_ended", reason=str(error))
+            return
+        if channel is not None:
+            async with channel:
+                link.receive_data(await channel.receive())
+                await self._shut_down(link, channel)
+
+    async def _release(self) -> None:
+        await self._engine.aclose()
+
+    # What only this kind knows
+
+    def _claude_cwd(self) -> str:
+        return self.record.mount_at if self.record.workspace is not None or self._adopted else _HOME
+
+    async def read_transcript(self, session_id: str) -> list[str] | None:
+        if not is_session_id(session_id):
+            return None
+        try:
+            result = await self._execs.run(self.container, ["sh", "-c", _TRANSCRIPT, "sh", session_id])
+        except EngineError as error:
+            self._log.warning("transcript_unreadable", reason=str(error))
+            return None
+        return result.stdout.decode("utf-8", "replace").splitlines() if result.exit_code == 0 else None
+
+    async def _place_info(self) -> dict[str, Any]:
+        info: ContainerInfo | None
+        try:
+            info = await self._containers.inspect(self.container)
+        except ContainerNotFound:
+            info = None
+        place: dict[str, Any] = {"container": self.container, "status": info.status if info else "absent"}
+        if info is None:
+            return {**place, "image": self.record.image}
+        return {
+            **place,
+            "id": info.id,
+            "image": info.image,
+            "container_created": info.created,
+            "health": info.health or None,
+            "ports": dict(info.ports),
+            "networks": dict(info.networks),
+            "volumes": list(info.volumes),
+            "labels": dict(info.labels),
+            "limits": dict(info.limits),
+            "exit_code": None if info.running else info.exit_code,
+            "oom_killed": info.oom_killed,
+        }
