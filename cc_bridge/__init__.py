@@ -67,10 +67,10 @@ _PLACES = {
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
 
 __all__ = [
+    "AgentUnavailable",
     "Allow",
     "ApiError",
     "ApiRetry",
-    "AgentUnavailable",
     "BridgeError",
     "ChannelError",
     "ClaudeError",

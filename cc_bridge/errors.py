@@ -169,7 +169,9 @@ class ClaudeError(BridgeError):
 class ClaudeNotFound(ClaudeError):
     """There is no ``claude`` where it should run."""
 
-    hint = "Install Claude Code there: `npm install -g @anthropic-ai/claude-code`, or `pip install 'cc-bridge[claude]'`."
+    hint = (
+        "Install Claude Code there: `npm install -g @anthropic-ai/claude-code`, or `pip install 'cc-bridge[claude]'`."
+    )
 
 
 class ClaudeStartError(ClaudeError):
@@ -179,7 +181,9 @@ class ClaudeStartError(ClaudeError):
 class NotLoggedIn(ClaudeError):
     """Claude Code has no usable key or login."""
 
-    hint = "Set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN (one of them) for the instance, or run `claude` and /login."
+    hint = (
+        "Set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN (one of them) for the instance, or run `claude` and /login."
+    )
 
 
 class TurnError(ClaudeError):

@@ -311,5 +311,3 @@ def _field(item: Any) -> str:
 
 def _reason(item: Any) -> str:
     return str(item["msg"]).removeprefix("Value error, ")
-
-

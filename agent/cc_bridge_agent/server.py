@@ -108,7 +108,9 @@ class Server:
         elif "done" in frame:
             self._sessions[client.session].done(frame["done"])
         elif "status" in frame:
-            client.send(wire.encode({"status": self._sessions[client.session].describe(), "clients": len(self._clients)}))
+            client.send(
+                wire.encode({"status": self._sessions[client.session].describe(), "clients": len(self._clients)})
+            )
         elif "shutdown" in frame:
             self.stop("asked by " + client.name)
         elif "bye" in frame:
@@ -126,7 +128,9 @@ class Server:
         session = self._sessions.get(name)
         if session is None:
             session = self._sessions[name] = Session(self._loop, name, log, self._finish_if_done)
-        client.send(wire.encode({"hello": wire.VERSION, "agent": __version__, "epoch": self.epoch, **session.describe()}))
+        client.send(
+            wire.encode({"hello": wire.VERSION, "agent": __version__, "epoch": self.epoch, **session.describe()})
+        )
         session.attach(client)
         log("client_attached", client=client.name, session=name)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import re
+
 import anyio
 
 from ..engine.execs import Execs
@@ -12,8 +15,11 @@ from .docker_exec import DockerExecChannel
 
 __all__ = ["DirectChannel"]
 
+_NOT_FOUND = 127
+
 #: Says its process id before it becomes Claude Code: an exec cannot be signalled through the engine.
-_LAUNCHER = 'echo "cc-bridge pid $$" >&2; exec "$@"'
+_LAUNCHER = 'command -v "$1" >/dev/null || exit 127; echo "cc-bridge pid $$" >&2; exec "$@"'
+_PID = re.compile(rb"cc-bridge pid (\d+)\n")
 
 
 class DirectChannel(Channel):
@@ -69,13 +75,21 @@ class DirectChannel(Channel):
     async def _launch(self, launch: Launch) -> None:
         argv = ["sh", "-c", _LAUNCHER, "sh", *launch.argv]
         try:
-            self._process = await DockerExecChannel.open(
+            process = await DockerExecChannel.open(
                 self._execs, self._container, argv, environment=launch.env, workdir=launch.cwd
             )
         except EngineError as error:
             self._stand_in.not_launched(str(error), None)
             return
-        self._stand_in.launched(0)
+        said = _PID.match(await process.receive_stderr())
+        if said is None:
+            await process.aclose()
+            missing = process.exit_code == _NOT_FOUND
+            reason = f"no program {launch.argv[0]!r}" if missing else f"it ended with exit code {process.exit_code}"
+            self._stand_in.not_launched(reason, errno.ENOENT if missing else None)
+            return
+        self._process, self._pid = process, int(said.group(1))
+        self._stand_in.launched(self._pid)
         self._launched.set()
         self._launched = anyio.Event()
 
@@ -86,16 +100,8 @@ class DirectChannel(Channel):
         self._stand_in.exited(process.exit_code if process.exit_code is not None else -9)
 
     def _note_stderr(self, process: DockerExecChannel) -> None:
-        for line in process.take_stderr().decode("utf-8", "replace").splitlines():
-            marker, _, number = line.rpartition(" ")
-            if marker == "cc-bridge pid" and number.isdigit():
-                self._pid = int(number)
-            else:
-                self._stand_in.receive_stderr(line)
+        self._stand_in.receive_stderr(process.take_stderr().decode("utf-8", "replace"))
 
     async def _signal(self, name: str) -> None:
-        if self._process is None:
-            return
-        self._note_stderr(self._process)
-        if self._pid:
+        if self._process is not None:
             await self._execs.run(self._container, ["kill", f"-{name}", str(self._pid)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
@@ -68,11 +68,12 @@ class DockerExecChannel(Channel):
             raise anyio.EndOfStream
         return self._ready.popleft()
 
-    async def exchange(self, greeting: bytes, limit: float = 30.0) -> bool:
-        """Send the greeting and wait for the first byte of the answer, which stays to be received.
+    async def exchange(self, greeting: bytes, limit: float = 30.0) -> bytes:
+        """Send the greeting and wait for the beginning of the answer, which stays to be received, too.
 
         Returns:
-            False if the command has ended without an answer; ``exit_code`` and ``stderr`` may say why.
+            The beginning; empty if the command has ended without an answer, and ``exit_code`` and
+            ``stderr`` may say why.
 
         Raises:
             AgentUnavailable: nothing came within ``limit`` seconds.
@@ -84,16 +85,22 @@ class DockerExecChannel(Channel):
                         await self.send(greeting)
                 except anyio.BrokenResourceError:
                     pass  # it has ended already: its exit code says why
-                return await self._fill()
+                return self._ready[0] if await self._fill() else b""
         except anyio.BrokenResourceError:
             await self._learn_exit_code()
-            return False
+            return b""
         except TimeoutError:
             raise AgentUnavailable(f"a command in the container did not answer within {limit:g} s") from None
 
-    async def _fill(self) -> bool:
-        """Have something to return, or know that nothing will come."""
-        while not self._ready:
+    async def receive_stderr(self) -> bytes:
+        """What has come on stderr since it was last taken, at least a byte; none if the command has ended."""
+        await self._fill(lambda: bool(self.stderr))
+        return self.take_stderr()
+
+    async def _fill(self, enough: Callable[[], bool] | None = None) -> bool:
+        """Read until there is something to return, or until ``enough``; False: the command has ended."""
+        enough = enough or (lambda: bool(self._ready))
+        while not enough():
             data, self._early = self._early, b""
             if not data:
                 data = await self._descriptor.read()

@@ -86,6 +86,11 @@ class Engine:
             self._client = await self.call(_connect, limit=2 * CONNECT_LIMIT)
         return self._client
 
+    async def version(self) -> str:
+        """The engine's version."""
+        client = await self.client()
+        return str((await self.call(client.version)).get("Version", "unknown"))
+
     async def shares_kernel(self) -> bool:
         """Whether a FIFO can connect this host and a container: same kernel, reached by a local socket."""
         client = await self.client()
@@ -121,7 +126,9 @@ def translate(error: Exception, address: str = "its address") -> EngineError | N
     import requests.exceptions
 
     answered = isinstance(error, docker.errors.APIError)
-    if not answered and any(isinstance(link, PermissionError) or "Permission denied" in str(link) for link in _chain(error)):
+    if not answered and any(
+        isinstance(link, PermissionError) or "Permission denied" in str(link) for link in _chain(error)
+    ):
         return EnginePermissionDenied(f"no permission to use the engine at {address}")
     if isinstance(error, docker.errors.ImageNotFound):
         return ImageNotFound(_explain(error))

@@ -7,10 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import anyio
-import anyio.to_thread
-
-from ..errors import ContainerNotFound, ContainerStartError, EngineError
+from ..errors import ContainerNotFound, ContainerStartError, EngineError, EngineTimeout
 from .client import Engine
 
 __all__ = ["LABEL", "ContainerInfo", "ContainerSpec", "Containers"]
@@ -122,6 +119,9 @@ class Containers:
         """
         client = await self._engine.client()
         container = await self._engine.call(client.containers.get, name)
+        if not awaited:
+            await self._engine.call(container.start)
+            return ""
         try:
             # Attached before it starts, so that no line is missed and none has to be polled for.
             stream = await self._engine.call(
@@ -162,6 +162,17 @@ class Containers:
     async def stop(self, name: str, grace: float) -> None:
         """SIGTERM, ``grace`` seconds, SIGKILL. Nothing happens to one that has stopped or gone."""
         await self._tolerant(lambda client: client.api.stop(name, timeout=int(grace)), limit=grace + 30)
+
+    async def wait(self, name: str, condition: str, limit: float) -> bool:
+        """Wait until it is ``not-running`` or ``removed``; False after ``limit`` seconds."""
+        client = await self._engine.client()
+        try:
+            await self._engine.call(client.api.wait, name, timeout=limit, condition=condition, limit=limit + 5)
+        except ContainerNotFound:
+            return True
+        except EngineTimeout:
+            return False
+        return True
 
     async def unpause(self, name: str) -> None:
         """Let a paused container go on."""

@@ -76,9 +76,7 @@ class Execs:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def run(
-        self, container: str, argv: Sequence[str], *, user: str = "", limit: float = 30.0
-    ) -> ExecResult:
+    async def run(self, container: str, argv: Sequence[str], *, user: str = "", limit: float = 30.0) -> ExecResult:
         """Run to the end, within ``limit`` seconds."""
         client = await self._engine.client()
         return await self._engine.call(_run, client.api, container, list(argv), user, limit=limit)

@@ -90,12 +90,15 @@ class Images:
 
         ``CC_BRIDGE_BASE_IMAGE`` names another base, ``CC_BRIDGE_BUILD_NETWORK`` the network to build in.
         """
-        base = os.environ.get("CC_BRIDGE_BASE_IMAGE", "")
-        arguments = {"BASE_IMAGE": base} if base else {}
-        name = f"{DEFAULT_IMAGE}:{_digest(dockerfile(), agent, arguments)}"
+        name = self.default_name(agent)
         if not await self.exists(name):
-            await self.build(dockerfile(), name, arguments, {"agent.pyz": agent.read_bytes()}, progress)
+            await self.build(dockerfile(), name, _arguments(), {"agent.pyz": agent.read_bytes()}, progress)
         return name
+
+    def default_name(self, agent: Path) -> str:
+        """The default image's name; it changes with what the image is made from."""
+        made_from = dockerfile().read_bytes() + agent.name.encode() + repr(sorted(_arguments().items())).encode()
+        return f"{DEFAULT_IMAGE}:{hashlib.sha256(made_from).hexdigest()[:12]}"
 
     async def build(
         self,
@@ -164,9 +167,9 @@ def _split_tag(name: str) -> tuple[str, str | None]:
     return (head, tag) if separator and "/" not in tag else (name, "latest")
 
 
-def _digest(file: Path, agent: Path, arguments: Mapping[str, str]) -> str:
-    made_from = file.read_bytes() + agent.name.encode() + repr(sorted(arguments.items())).encode()
-    return hashlib.sha256(made_from).hexdigest()[:12]
+def _arguments() -> dict[str, str]:
+    base = os.environ.get("CC_BRIDGE_BASE_IMAGE", "")
+    return {"BASE_IMAGE": base} if base else {}
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:

@@ -94,8 +94,11 @@ class BridgedInstance(InstanceInterface):
     async def cleanup(self) -> None:
         if self.record.ephemeral:
             await self.remove()
-        else:
-            await self._bridge.aclose()
+        await self.release()
+
+    async def release(self) -> None:
+        """Give back what this object holds; the instance goes on, also an ephemeral one of another program's."""
+        await self._bridge.aclose()
         await self._release()
 
     async def remove(self) -> None:

@@ -8,8 +8,6 @@ import platform
 import stat
 from typing import TYPE_CHECKING, Any
 
-import anyio
-
 from .. import __version__
 from ..channels.base import Channel
 from ..channels.direct import DirectChannel
@@ -24,6 +22,7 @@ from ..errors import (
     AgentUnavailable,
     BridgeError,
     ContainerNotFound,
+    ContainerNotRunning,
     ContainerStartError,
     EngineError,
 )
@@ -46,8 +45,12 @@ _AGENT = "/opt/cc-bridge/agent.pyz"
 _LISTENING = '"event": "listening"'
 _NO_PYTHON = '"event": "no_python"'
 
-#: Seconds for a container to come up.
+#: Seconds for a container to come up, and for one that is ending to have ended.
 _START_LIMIT = 60.0
+_END_LIMIT = 5.0
+
+#: How often a container may end while it is being connected to.
+_CONNECT_TRIES = 3
 
 #: Whether there is a Python that the agent runs on.
 _HAS_PYTHON = 'command -v python3 >/dev/null 2>&1 && python3 -IS -c "import sys; sys.exit(sys.version_info < (3, 9))"'
@@ -63,7 +66,7 @@ _NO_AGENT, _NO_PYTHON_CODES, _NO_ARCHIVE = 3, (126, 127), 2
 #: Start the agent beside what runs there; says "ready" on stdout. Exit codes: 4 one serves already, 127 no Python.
 _SERVE = f"""{_HAS_PYTHON} || exit 127
 log=/tmp/cc-bridge-agent.log; (: >>"$log") 2>/dev/null || log=/dev/null
-exec 3>&1 2>>"$log"; exec python3 -IS "$@" serve --ready-fd 3"""
+exec 3>&1 2>>"$log"; exec python3 -IS "$@" --ready-fd 3"""
 _ALREADY_SERVING = 4
 
 #: Put the archive, which comes on stdin, where it was missing.
@@ -135,9 +138,21 @@ class DockerContainer(BridgedInstance):
     # The way to the agent
 
     async def connect(self, greeting: bytes) -> Channel:
-        await self._ensure_running()
+        for _ in range(_CONNECT_TRIES):
+            await self._ensure_running()
+            try:
+                return await self._climb(greeting)
+            except (ContainerNotRunning, ContainerNotFound) as error:
+                # It was ending while we looked; the engine says so only when it has ended.
+                self._log.warning("container_ended", reason=error.what)
+                if not await self._containers.wait(self.container, "not-running", _END_LIMIT):
+                    raise
+        raise AgentUnavailable(f"the container {self.container} ends again and again", instance=self.name)
+
+    async def _climb(self, greeting: bytes) -> Channel:
+        """Down the ladder of channels/ladder.py, in a container that runs."""
         facts = Facts(await self._engine.shares_kernel() and self._has_pipes, python_missing=self._python_missing)
-        problem = "it is on another kernel"
+        problem = "it is on another kernel" if self._has_pipes else "no pipes are mounted in it"
         while True:
             rung = next_rung(facts)
             try:
@@ -187,13 +202,14 @@ class DockerContainer(BridgedInstance):
         argv = ["sh", "-c", _ATTACH, "sh", self._agent_inside, "attach"]
         channel = await DockerExecChannel.open(self._execs, self.container, argv)
         try:
-            answered = await channel.exchange(greeting)
+            answer = await channel.exchange(greeting)
         except BaseException:
             await channel.aclose()
             raise
-        if answered:
+        if answer.startswith(b"{"):
             return channel
         await channel.aclose()
+        _check_runtime(answer)
         if channel.exit_code in _NO_PYTHON_CODES:
             facts.python_missing = self._python_missing = True
         elif channel.exit_code in (_NO_AGENT, _NO_ARCHIVE):
@@ -208,16 +224,17 @@ class DockerContainer(BridgedInstance):
         self._log.warning("agent_not_running", container=self.container)
         if self._adopted:
             await self._inject()
-        argv = ["sh", "-c", _SERVE, "sh", self._agent_inside]
+        argv = ["sh", "-c", _SERVE, "sh", self._agent_inside, "serve", "--grace", str(GRACE)]
         channel = await DockerExecChannel.open(
-            self._execs, self.container, [*argv, "--grace", str(GRACE), *([] if self._adopted else ["--pipes", _PIPES])]
+            self._execs, self.container, argv if self._adopted else [*argv, "--pipes", _PIPES]
         )
         async with channel:
             ready = await channel.exchange(b"")
+        _check_runtime(ready)
         if channel.exit_code in _NO_PYTHON_CODES:
             facts.python_missing = self._python_missing = True
             return
-        if not ready and channel.exit_code != _ALREADY_SERVING:
+        if ready != b"ready\n" and channel.exit_code != _ALREADY_SERVING:
             raise AgentUnavailable(
                 f"the agent could not be started in {self.container} (exit code {channel.exit_code})",
                 instance=self.name,
@@ -260,6 +277,10 @@ class DockerContainer(BridgedInstance):
         if info.status == "paused":
             self._log.warning("container_paused", container=self.container)
             await self._containers.unpause(self.container)
+        elif not info.running and self.record.ephemeral:
+            await self._containers.wait(self.container, "removed", _END_LIMIT)  # which it does by itself
+            await self._create()
+            await self._start_container()
         elif not info.running:
             self._log.warning(
                 "container_not_running",
@@ -423,3 +444,9 @@ class DockerContainer(BridgedInstance):
             "exit_code": None if info.running else info.exit_code,
             "oom_killed": info.oom_killed,
         }
+
+
+def _check_runtime(said: bytes) -> None:
+    """Where no process can be made in the container, the engine says so in the process's own output."""
+    if said.startswith(b"OCI runtime"):
+        raise ContainerNotRunning(said.decode("utf-8", "replace").strip()[:500])

@@ -19,7 +19,7 @@ import enum
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from cc_bridge_agent import wire
 
@@ -584,7 +584,7 @@ class Conversation:
             self._current = ""
         self._send_next(now)
 
-    _HANDLERS: dict[type, Callable[[Conversation, Any, float], None]] = {
+    _HANDLERS: ClassVar[dict[type, Callable[[Conversation, Any, float], None]]] = {
         sj.Init: _on_init,
         sj.Lifecycle: _on_lifecycle,
         sj.Echo: _on_echo,

@@ -17,7 +17,19 @@ from typing import Any
 
 from cc_bridge_agent import wire
 
-__all__ = ["AgentRefused", "ErrorOutput", "Exited", "Hello", "Link", "LinkEvent", "LinkState", "Output", "Started", "Took", "Violated"]
+__all__ = [
+    "AgentRefused",
+    "ErrorOutput",
+    "Exited",
+    "Hello",
+    "Link",
+    "LinkEvent",
+    "LinkState",
+    "Output",
+    "Started",
+    "Took",
+    "Violated",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,19 +192,24 @@ class Link:
         self._outgoing.clear()
         return data
 
+    @property
+    def closed(self) -> bool:
+        """Nothing more will come."""
+        return self.state is LinkState.CLOSED
+
     # For receiving
 
     def receive_data(self, data: bytes) -> list[LinkEvent]:
         """The events in what has arrived; after :class:`Violated`, close the connection."""
         events: list[LinkEvent] = []
-        if self.state is LinkState.CLOSED:
+        if self.closed:
             return events
         try:
             for line in self._splitter.feed(data):
                 event = self._receive(line)
                 if event is not None:
                     events.append(event)
-                if self.state is LinkState.CLOSED:
+                if self.closed:
                     break
         except wire.FrameError as error:
             self._step(_Step.END)

@@ -331,7 +331,7 @@ class _Handler(BaseHTTPRequestHandler):
         # Without it every streamed event waits for the peer's delayed ACK: 40 ms an answer.
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         pass
 
     def do_HEAD(self) -> None:
@@ -455,7 +455,11 @@ def _events(body: dict[str, Any], steps: list[Step]) -> Iterator[dict[str, Any] 
                     yield {"type": "content_block_start", "index": index, "content_block": {"type": kind, kind: ""}}
                 for text in _texts(step):
                     words += 1
-                    yield {"type": "content_block_delta", "index": index, "delta": {"type": f"{kind}_delta", kind: text}}
+                    yield {
+                        "type": "content_block_delta",
+                        "index": index,
+                        "delta": {"type": f"{kind}_delta", kind: text},
+                    }
             case Tool(name, arguments):
                 if open_block:
                     yield {"type": "content_block_stop", "index": index}

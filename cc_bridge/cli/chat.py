@@ -1,0 +1,160 @@
+"""``cc-bridge chat``: a conversation, line by line."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import anyio
+import anyio.to_thread
+import typer
+
+from ..engine.images import DEFAULT_IMAGE
+from ..errors import BridgeError, InvalidInput, TurnError
+from . import options as o
+from .session import run_async
+
+if TYPE_CHECKING:
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    from ..events import PermissionRequest
+    from ..instance import Decision, InstanceInterface
+    from .display import Display
+
+__all__ = ["chat"]
+
+
+def chat(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="An instance; without it, a new one for this conversation.")
+    ] = "",
+    on: o.OnOption = o.On.docker,
+    image: o.Image = DEFAULT_IMAGE,
+    workspace: o.Workspace = Path(),
+    network: o.Network = "bridge",
+    env: o.Env = [],
+    mount: o.Mount = [],
+    model: o.Model = "",
+    system_prompt: o.SystemPrompt = "",
+    allowed_tools: o.AllowedTools = "",
+    permission_mode: o.PermissionMode = "",
+    skip_permissions: o.SkipPermissions = False,
+    resume: o.Resume = "",
+) -> None:
+    """Talk with an instance. Ctrl-C interrupts the answer; at the prompt, Ctrl-C or Ctrl-D leaves."""
+    from .display import Display
+
+    chosen = o.Options(
+        on, image, workspace, network, env, mount, model, system_prompt, allowed_tools, permission_mode,
+        skip_permissions, resume,
+    )  # fmt: skip
+
+    async def main() -> int:
+        with Display() as display:
+            asking = _Asking(display)
+            if name:
+                instance = o.load(name, display, on_permission=asking.decide)
+            else:
+                record = chosen.record(o.new_name(), ephemeral=True)
+                instance = o.instance_of(record, display, on_permission=asking.decide)
+            display.progress("starting Claude Code")
+            try:
+                await instance.start()
+                display.settle()
+                await _talk(instance, display, asking)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await (instance.release() if name else instance.cleanup())
+            return 0
+
+    run_async(main, own_interrupts=True)
+
+
+async def _talk(instance: InstanceInterface, display: Display, asking: _Asking) -> None:
+    async for text in asking.lines():
+        if not text.strip():
+            continue
+        try:
+            await _turn(instance, text, display)
+        except (TurnError, InvalidInput) as error:
+            display.note(str(error))
+        except BridgeError as error:  # the next command tries again, which is what a person would do
+            display.note(f"{error} (trying again with the next command)")
+        display.end_line()
+
+
+async def _turn(instance: InstanceInterface, text: str, display: Display) -> None:
+    """One turn, which Ctrl-C interrupts."""
+    async with await instance.submit(text) as turn, anyio.create_task_group() as group:
+
+        async def interrupt_on_ctrl_c(*, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+            with anyio.open_signal_receiver(signal.SIGINT) as arrivals:
+                task_status.started()
+                async for _ in arrivals:
+                    display.note("interrupting …")
+                    await instance.interrupt()
+
+        await group.start(interrupt_on_ctrl_c)
+        async for event in turn:
+            display.event(event)
+        group.cancel_scope.cancel()
+    turn.raise_for_result()
+
+
+class _Asking:
+    """Reads from the person: with history and editing on a terminal, plain lines from a file or a pipe."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._terminal = sys.stdin.isatty() and sys.stdout.isatty()
+
+    async def lines(self) -> AsyncIterator[str]:
+        if not self._terminal:
+            while line := await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+                yield line.rstrip("\n")
+            return
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.history import InMemoryHistory
+
+        self._display.note("Ctrl-C interrupts an answer; Ctrl-D leaves. Esc and then Enter begins a new line.")
+        session: PromptSession[str] = PromptSession(history=InMemoryHistory())
+        session.key_bindings = _newline_bindings()
+        while True:
+            try:
+                yield await session.prompt_async("> ")
+            except (EOFError, KeyboardInterrupt):
+                return
+
+    async def decide(self, request: PermissionRequest) -> Decision:
+        from ..instance import Allow, Deny
+
+        if not self._terminal:
+            return Deny("Nobody is there to ask.")
+        from prompt_toolkit import PromptSession
+
+        try:
+            answer = await PromptSession[str]().prompt_async("  allow once (y), always (a), or why not? ")
+        except (EOFError, KeyboardInterrupt):
+            answer = ""
+        match answer.strip().lower():
+            case "y" | "yes":
+                return Allow()
+            case "a" | "always":
+                return Allow(updates=request.suggestions)
+            case _:
+                return Deny(answer.strip() or "The user has not allowed this.")
+
+
+def _newline_bindings() -> KeyBindings:
+    from prompt_toolkit.key_binding import KeyBindings
+
+    bindings = KeyBindings()
+
+    @bindings.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    return bindings

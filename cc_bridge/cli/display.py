@@ -1,0 +1,115 @@
+"""What a person or a program sees: the answer on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
+
+from .. import events
+from ..events import Event, as_dict
+
+__all__ = ["Display", "print_json", "print_table"]
+
+_LONGEST = 100
+
+
+class Display:
+    """Shows a turn as it comes. Colours and spinner only on a terminal.
+
+    Args:
+        as_json: print events as JSON lines on stdout instead of the text.
+    """
+
+    def __init__(self, as_json: bool = False) -> None:
+        self._as_json = as_json
+        self._notes = Console(stderr=True, highlight=False)
+        self._status: Status | None = None
+        self._ends_with_newline = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.settle()
+        self.end_line()
+
+    def progress(self, text: str) -> None:
+        """A step of something long: one changing line on a terminal, a line each elsewhere."""
+        if not self._notes.is_terminal:
+            self._notes.print(escape(text), soft_wrap=True)
+        elif self._status is None:
+            self._status = self._notes.status(escape(text[:_LONGEST]))
+            self._status.start()
+        else:
+            self._status.update(escape(text[:_LONGEST]))
+
+    def settle(self) -> None:
+        """The long thing is over."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def note(self, text: str) -> None:
+        """Something a person should know."""
+        self.settle()
+        self.end_line()
+        self._notes.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
+
+    def event(self, event: Event) -> None:
+        """An event of a turn."""
+        self.settle()
+        if self._as_json:
+            print_json(as_dict(event), lines=True)
+            return
+        match event:
+            case events.TextDelta(text):
+                sys.stdout.write(text)
+                sys.stdout.flush()
+                self._ends_with_newline = text.endswith("\n")
+            case events.ToolUse(_, name, arguments):
+                self.note(f"· {name} {_short(arguments)}")
+            case events.PermissionRequest(_, name, arguments):
+                self.note(f"· asks to use {name} {_short(arguments)}")
+            case events.ApiRetry(attempt, most, delay, status, error):
+                self.note(f"· API error {status or error}; retry {attempt} of {most} in {delay:.1f} s")
+            case events.Silence(seconds, working):
+                self.note(f"· nothing for {seconds:.0f} s" + ("; it is working" if working else ""))
+            case _:
+                pass
+
+    def end_line(self) -> None:
+        """Finish the answer's last line, on a terminal and elsewhere: tools that read lines expect it."""
+        if not self._ends_with_newline:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+            self._ends_with_newline = True
+
+
+def print_json(value: Any, *, lines: bool = False) -> None:
+    """A JSON document, or one of several on a line each."""
+    print(json.dumps(value, ensure_ascii=False, indent=None if lines else 2, default=str), flush=True)
+
+
+def print_table(headings: list[str], rows: list[list[str]]) -> None:
+    """A table without borders, as other container tools print it; never cut where stdout is a file."""
+    console = Console(highlight=False)
+    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    if not console.is_terminal:
+        console.width = 1000
+    console.print(table)
+
+
+def _short(arguments: Any) -> str:
+    text = json.dumps(arguments, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

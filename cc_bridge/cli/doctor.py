@@ -1,0 +1,151 @@
+"""``cc-bridge doctor``: what works on this machine, and what to do about the rest."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import anyio.to_thread
+
+from ..errors import BridgeError
+from . import options as o
+from .session import run_async
+
+__all__ = ["Check", "doctor"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found. ``state``: ``ok``, ``note`` (works without), or ``fail``."""
+
+    name: str
+    state: str
+    found: str
+    advice: str = ""
+
+
+def doctor(as_json: o.Json = False) -> None:
+    """Check the engine, the shared kernel, Claude Code and its login; exit 1 if nothing could run.
+
+    One of the two kinds of instance is enough: a machine without Docker, or without a local Claude Code,
+    is in order.
+    """
+    from .display import print_json, print_table
+
+    async def main() -> int:
+        checks = [await check() for check in (_state, _engine, _kernel, _image, _claude, _login)]
+        if as_json:
+            print_json([asdict(check) for check in checks])
+        else:
+            marks = {"ok": "ok", "note": "-", "fail": "FAIL"}
+            print_table(["", "CHECK", "FOUND"], [[marks[c.state], c.name, _with_advice(c)] for c in checks])
+        states = {check.name: check.state for check in checks}
+        runnable = states["state directory"] == "ok" and "ok" in (states["docker"], states["claude"])
+        return 0 if runnable else 1
+
+    run_async(main)
+
+
+def _with_advice(check: Check) -> str:
+    return check.found + (f"\n→ {check.advice}" if check.advice else "")
+
+
+async def _state() -> Check:
+    from ..instances.registry import state_root
+
+    root = state_root()
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        usable = os.access(root, os.W_OK)
+    except OSError:
+        usable = False
+    if usable:
+        return Check("state directory", "ok", str(root))
+    return Check("state directory", "fail", f"{root} cannot be written", "Set CC_BRIDGE_HOME to a directory of yours.")
+
+
+def _engine_check(name: str) -> Callable[[Callable[[object], Awaitable[Check]]], Callable[[], Awaitable[Check]]]:
+    """A check that needs the engine."""
+
+    def wrap(check: Callable[[object], Awaitable[Check]]) -> Callable[[], Awaitable[Check]]:
+        async def run() -> Check:
+            from ..engine.client import Engine
+
+            engine = Engine()
+            try:
+                return await check(engine)
+            except BridgeError as error:
+                return Check(name, "note", error.what, error.hint if name == "docker" else "")
+            finally:
+                await engine.aclose()
+
+        return run
+
+    return wrap
+
+
+@_engine_check("docker")
+async def _engine(engine: object) -> Check:
+    from ..engine.client import Engine
+
+    assert isinstance(engine, Engine)
+    version = await engine.version()
+    return Check("docker", "ok", f"engine {version} at {engine.address}")
+
+
+@_engine_check("shared kernel")
+async def _kernel(engine: object) -> Check:
+    from ..engine.client import Engine
+
+    assert isinstance(engine, Engine)
+    if await engine.shares_kernel():
+        return Check("shared kernel", "ok", "named pipes reach into containers")
+    return Check("shared kernel", "note", "the engine runs on another kernel: docker exec is used, not named pipes")
+
+
+@_engine_check("default image")
+async def _image(engine: object) -> Check:
+    from ..engine.client import Engine
+    from ..engine.images import Images
+    from ..instances.registry import agent_archive
+
+    assert isinstance(engine, Engine)
+    images = Images(engine)
+    name = images.default_name(agent_archive())
+    if await images.exists(name):
+        return Check("default image", "ok", name)
+    return Check("default image", "note", "not built yet", "The first use builds it; `make image` does so now.")
+
+
+async def _claude() -> Check:
+    from ..instances.local_process import find_claude
+
+    try:
+        path = find_claude()
+        output = await anyio.to_thread.run_sync(_version_of, path)
+    except BridgeError as error:
+        return Check("claude", "note", f"{error.what}: needed for `--on local` only", error.hint)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Check("claude", "fail", f"it cannot be run: {error}", "Install it again.")
+    return Check("claude", "ok", f"{output} at {path}")
+
+
+def _version_of(path: str) -> str:
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=True)
+    return done.stdout.strip()
+
+
+async def _login() -> Check:
+    from ..instances.bridged import LOGIN_VARIABLES
+
+    for variable in LOGIN_VARIABLES:
+        if os.environ.get(variable):
+            return Check("login", "ok", f"{variable} is set")
+    config = Path(os.environ.get("CLAUDE_CONFIG_DIR", Path.home() / ".claude"))
+    if (config / ".credentials.json").exists():
+        return Check("login", "ok", f"the login of {config}, for `--on local`")
+    advice = "Set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN (`claude setup-token` makes one)."
+    return Check("login", "note", "no key and no login found", advice)

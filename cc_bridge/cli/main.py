@@ -1,0 +1,19 @@
+"""Where the command begins. ``--version`` answers before anything heavy is imported."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["run"]
+
+
+def run() -> None:
+    """The console script."""
+    if sys.argv[1:] == ["--version"]:
+        from cc_bridge_agent import __version__
+
+        print(f"cc-bridge {__version__}")
+        return
+    from .app import app
+
+    app(prog_name="cc-bridge")

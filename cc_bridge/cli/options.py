@@ -1,0 +1,151 @@
+"""Options that several verbs share, and the record they make."""
+
+from __future__ import annotations
+
+import enum
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InvalidInput
+
+if TYPE_CHECKING:
+    from ..instance import ClaudeInstance
+    from ..instances.bridged import BridgedInstance
+    from .display import Display
+
+
+class On(enum.StrEnum):
+    """Where Claude Code is to run."""
+
+    docker = "docker"
+    local = "local"
+
+
+def complete_name(incomplete: str) -> list[str]:
+    """Instances whose names begin so, for shell completion."""
+    from ..instances.registry import Registry
+
+    return [name for name in Registry().names() if name.startswith(incomplete)]
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The instance.", autocompletion=complete_name)]
+Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Instances.", autocompletion=complete_name)]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", metavar="S", min=0.001, help="Interrupt the turn after S seconds; exit 124."),
+]
+OnOption = Annotated[On, typer.Option("--on", help="Where Claude Code runs.")]
+Image = Annotated[
+    str, typer.Option("--image", metavar="I", help="Docker image; the default one is built on first use.")
+]
+Workspace = Annotated[Path, typer.Option("--workspace", "-w", metavar="DIR", help="The directory it works in.")]
+Network = Annotated[str, typer.Option("--network", metavar="MODE", help="Docker network: bridge, host, none, a name.")]
+Env = Annotated[
+    list[str], typer.Option("--env", "-e", metavar="K=V", help="A variable; K alone passes this shell's. Repeatable.")
+]
+Mount = Annotated[list[str], typer.Option("--mount", metavar="HOST:DIR[:ro]", help="One more mount. Repeatable.")]
+Model = Annotated[str, typer.Option("--model", "-m", metavar="M", help="The model.")]
+SystemPrompt = Annotated[str, typer.Option("--system-prompt", metavar="TEXT", help="Instead of Claude Code's own.")]
+AllowedTools = Annotated[
+    str, typer.Option("--allowed-tools", metavar="LIST", help="Comma-separated, as Claude Code has it.")
+]
+PermissionMode = Annotated[str, typer.Option("--permission-mode", metavar="MODE", help="As Claude Code has it.")]
+SkipPermissions = Annotated[bool, typer.Option("--skip-permissions", help="Ask for nothing; only in a container.")]
+Resume = Annotated[str, typer.Option("--resume", metavar="ID", help="Go on with this session of Claude Code.")]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the shared options say."""
+
+    on: On
+    image: str
+    workspace: Path
+    network: str
+    env: list[str]
+    mount: list[str]
+    model: str
+    system_prompt: str
+    allowed_tools: str
+    permission_mode: str
+    skip_permissions: bool
+    resume: str
+
+    def record(self, name: str, *, ephemeral: bool) -> ClaudeInstance:
+        """The record of an instance of that name.
+
+        Raises:
+            InvalidInput: names the option's field and what is wrong with it.
+        """
+        from ..instance import ClaudeInstance
+        from ..protocol.command_line import ClaudeOptions
+
+        docker: dict[str, Any] = {"image": self.image, "network": self.network, "mounts": tuple(self.mount)}
+        return ClaudeInstance.of(
+            name=name,
+            kind=self.on.value,
+            workspace=self.workspace.absolute(),
+            env=parse_env(self.env),
+            ephemeral=ephemeral,
+            resume=self.resume,
+            claude=ClaudeOptions(
+                model=self.model,
+                system_prompt=self.system_prompt,
+                allowed_tools=tuple(self.allowed_tools.split(",")) if self.allowed_tools else (),
+                permission_mode=self.permission_mode,
+                skip_permissions=self.skip_permissions,
+            ),
+            **(docker if self.on is On.docker else {}),
+        )
+
+
+def parse_env(assignments: list[str]) -> dict[str, str]:
+    """``K=V`` each, or ``K`` for this process's own value.
+
+    Raises:
+        InvalidInput: ``K`` alone and not set here.
+    """
+    env = {}
+    for assignment in assignments:
+        name, separator, value = assignment.partition("=")
+        if not separator:
+            if name not in os.environ:
+                raise InvalidInput(f"--env {name}: it is not set here", hint="Set it, or write --env NAME=VALUE.")
+            value = os.environ[name]
+        env[name] = value
+    return env
+
+
+def new_name() -> str:
+    """A name for an instance that nobody has named."""
+    return f"run-{uuid.uuid4().hex[:8]}"
+
+
+def instance_of(record: ClaudeInstance, display: Display, **options: Any) -> BridgedInstance:
+    """The instance for a record."""
+    if record.kind == "docker":
+        from ..instances.docker_container import DockerContainer
+
+        return DockerContainer(record, on_progress=display.progress, **options)
+    if record.kind == "local":
+        from ..instances.local_process import LocalProcess
+
+        return LocalProcess(record, **options)
+    raise InvalidInput(f"this version has no instances of kind {record.kind!r}", instance=record.name)
+
+
+def load(name: str, display: Display, **options: Any) -> BridgedInstance:
+    """The instance that is kept under this name.
+
+    Raises:
+        InstanceNotFound: there is none.
+    """
+    from ..instances.registry import Registry
+
+    return instance_of(Registry().load(name), display, **options)

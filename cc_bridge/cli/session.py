@@ -1,0 +1,116 @@
+"""How a verb runs: signals, errors to exit codes, logs to stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import NoReturn
+
+import anyio
+import typer
+
+from ..errors import BridgeError, ChannelError, ClaudeError, EngineError, EngineUnavailable, InvalidInput, TurnError
+
+__all__ = ["TIMED_OUT", "exit_code_of", "run_async", "set_verbose"]
+
+TIMED_OUT = 124
+
+#: The first that fits.
+_EXIT_CODES: tuple[tuple[type[BridgeError], int], ...] = (
+    (InvalidInput, 2),
+    (EngineError, 3),
+    (TurnError, 1),
+    (ClaudeError, 4),
+    (ChannelError, 5),
+    (BridgeError, 1),
+)
+
+
+def exit_code_of(error: BridgeError) -> int:
+    """The documented exit code for an error."""
+    return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+
+
+def set_verbose(verbose: bool) -> None:
+    """Send the library's log to stderr: all of it, or what a person should know."""
+    logger = logging.getLogger("cc_bridge")
+    logger.handlers.clear()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("cc-bridge: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    logger.propagate = False
+
+
+def run_async(main: Callable[[], Awaitable[int]], *, own_interrupts: bool = False) -> None:
+    """Run a verb to its exit code.
+
+    The first Ctrl-C or SIGTERM cancels it, so that turns are interrupted and containers removed; the second
+    ends the process at once, and what is left then ends or removes itself.
+
+    Args:
+        own_interrupts: the verb deals with Ctrl-C itself.
+    """
+    received: list[int] = []
+
+    async def guarded() -> int:
+        code = 1
+        async with anyio.create_task_group() as group:
+            watched = [signal.SIGTERM] if own_interrupts else [signal.SIGTERM, signal.SIGINT]
+
+            async def watch(*, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+                with anyio.open_signal_receiver(*watched) as arrivals:
+                    task_status.started()
+                    async for number in arrivals:
+                        if received:
+                            os._exit(128 + number)
+                        received.append(number)
+                        group.cancel_scope.cancel()
+
+            await group.start(watch)
+            code = await main()
+            group.cancel_scope.cancel()
+        return code
+
+    try:
+        code = anyio.run(guarded)
+    except BridgeError as error:
+        _fail(error)
+    except BaseExceptionGroup as group:
+        known, others = group.split(BridgeError)
+        if others is not None or known is None:
+            raise
+        _fail(_first(known))
+    except BrokenPipeError:
+        # The reader of stdout has gone (`cc-bridge run … | head -1`): not an error worth a word.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    if received:
+        code = 128 + received[0]
+        _leave(code)
+    raise typer.Exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End without waiting for worker threads: one may still be reading a build or a pull that was given up."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _fail(error: BridgeError) -> NoReturn:
+    print(f"cc-bridge: {error}", file=sys.stderr)
+    if isinstance(error, EngineUnavailable):
+        print("cc-bridge: without Docker, `--on local` runs Claude Code in a process of this machine.", file=sys.stderr)
+    raise typer.Exit(exit_code_of(error))
+
+
+def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, BridgeError)
+    return error

@@ -1,0 +1,75 @@
+"""``cc-bridge up``: an instance that stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from ..engine.images import DEFAULT_IMAGE
+from ..errors import InvalidInput
+from . import options as o
+from .session import run_async
+
+__all__ = ["up"]
+
+
+def up(
+    context: typer.Context,
+    name: o.Name,
+    on: o.OnOption = o.On.docker,
+    image: o.Image = DEFAULT_IMAGE,
+    workspace: o.Workspace = Path(),
+    network: o.Network = "bridge",
+    env: o.Env = [],
+    mount: o.Mount = [],
+    model: o.Model = "",
+    system_prompt: o.SystemPrompt = "",
+    allowed_tools: o.AllowedTools = "",
+    permission_mode: o.PermissionMode = "",
+    skip_permissions: o.SkipPermissions = False,
+    resume: o.Resume = "",
+) -> None:
+    """Make an instance that stays, or start one that is there; prints its name.
+
+    An instance keeps its options: to start it again, its name is enough.
+    """
+    from ..instances.registry import Registry
+    from .display import Display
+
+    chosen = o.Options(
+        on, image, workspace, network, env, mount, model, system_prompt, allowed_tools, permission_mode,
+        skip_permissions, resume,
+    )  # fmt: skip
+
+    async def main() -> int:
+        with Display() as display:
+            if name in Registry().names():
+                if given := _given(context):
+                    raise InvalidInput(
+                        f"it exists already, with options of its own ({', '.join(given)} given)",
+                        instance=name,
+                        hint=f"`cc-bridge up {name}` starts it; `cc-bridge rm {name}` makes room for a new one.",
+                    )
+                instance = o.load(name, display)
+            else:
+                instance = o.instance_of(chosen.record(name, ephemeral=False), display)
+            display.progress(f"starting {name}")
+            try:
+                await instance.start()
+            finally:
+                await instance.release()
+            display.settle()
+            print(name)
+            return 0
+
+    run_async(main)
+
+
+def _given(context: typer.Context) -> list[str]:
+    """The options that were given on the command line."""
+    return [
+        f"--{parameter.replace('_', '-')}"
+        for parameter in context.params
+        if parameter != "name" and str(context.get_parameter_source(parameter)).endswith("COMMANDLINE")
+    ]
