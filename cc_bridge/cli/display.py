@@ -102,12 +102,14 @@ def print_json(value: Any, *, lines: bool = False) -> None:
 def print_table(headings: list[str], rows: list[list[str]]) -> None:
     """A table without borders, as other container tools print it; never cut where stdout is a file."""
     console = Console(highlight=False)
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
     if not console.is_terminal:
         console.width = 1000
-    console.print(table)
+    table = Table(*headings, box=None, pad_edge=False, header_style="bold", show_header=any(headings))
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _short(arguments: Any) -> str:

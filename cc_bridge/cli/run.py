@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import anyio
 import typer
 
 from ..engine.images import DEFAULT_IMAGE
 from . import options as o
 from .session import run_async
-from .turn import show_turn
+from .turn import read_prompt, show_turn
 
 __all__ = ["run"]
 
@@ -46,7 +45,7 @@ def run(
     )  # fmt: skip
 
     async def main() -> int:
-        text = await anyio.Path("/dev/stdin").read_text() if prompt == "-" else prompt
+        text = await read_prompt(prompt)
         with Display(as_json) as display:
             instance = o.instance_of(chosen.record(o.new_name(), ephemeral=not keep), display)
             display.progress("starting Claude Code")

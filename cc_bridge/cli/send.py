@@ -9,7 +9,7 @@ import typer
 
 from . import options as o
 from .session import run_async
-from .turn import show_turn
+from .turn import read_prompt, show_turn
 
 __all__ = ["send"]
 
@@ -24,7 +24,7 @@ def send(
     from .display import Display
 
     async def main() -> int:
-        text = await anyio.Path("/dev/stdin").read_text() if prompt == "-" else prompt
+        text = await read_prompt(prompt)
         with Display(as_json) as display:
             instance = o.load(name, display)
             try:

@@ -6,8 +6,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NoReturn
 
 import anyio
 import typer
@@ -36,13 +36,21 @@ def exit_code_of(error: BridgeError) -> int:
 
 def set_verbose(verbose: bool) -> None:
     """Send the library's log to stderr: all of it, or what a person should know."""
-    logger = logging.getLogger("cc_bridge")
-    logger.handlers.clear()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("cc-bridge: %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO if verbose else logging.WARNING)
-    logger.propagate = False
+    import structlog
+
+    structlog.configure(
+        processors=[_readable],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if verbose else logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _readable(_logger: object, _method: str, record: MutableMapping[str, Any]) -> str:
+    """A log record as a sentence: ``cc-bridge: demo: container started (container=…)``."""
+    event, name = str(record.pop("event")).replace("_", " "), record.pop("instance", "")
+    record.pop("kind", None)
+    facts = ", ".join(f"{key}={value}" for key, value in record.items())
+    return f"cc-bridge: {name + ': ' if name else ''}{event}" + (f" ({facts})" if facts else "")
 
 
 def run_async(main: Callable[[], Awaitable[int]], *, own_interrupts: bool = False) -> None:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 
 from ..events import TurnResult
+from ..protocol.conversation import check_prompt
 from .session import TIMED_OUT
 
 if TYPE_CHECKING:
     from ..instance import InstanceInterface
     from .display import Display
 
-__all__ = ["show_turn"]
+__all__ = ["read_prompt", "show_turn"]
+
+
+async def read_prompt(argument: str) -> str:
+    """The prompt that was given, or what stdin holds for ``-``; checked before anything is started for it.
+
+    Raises:
+        InvalidInput: it cannot be a prompt.
+    """
+    text = argument if argument != "-" else await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+    check_prompt(text)
+    return text
 
 
 async def show_turn(instance: InstanceInterface, text: str, display: Display, timeout: float | None) -> int:

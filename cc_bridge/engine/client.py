@@ -53,8 +53,9 @@ class Engine:
     @property
     def address(self) -> str:
         """Where the engine is, for messages."""
-        if self._client is not None:
-            return str(getattr(self._client.api, "base_url", "the engine"))
+        address = str(getattr(self._client.api, "base_url", "")) if self._client is not None else ""
+        if address.startswith("http") and not address.startswith("http+docker"):
+            return address
         return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 
     async def call(self, function: Callable[..., T], *args: Any, limit: float = OPERATION_LIMIT, **options: Any) -> T:

@@ -154,7 +154,8 @@ def _follow(steps: Iterable[Mapping[str, Any]], progress: Progress | None) -> No
 
 def _lines(step: Mapping[str, Any]) -> Iterator[str]:
     if "stream" in step:
-        yield from (line.rstrip() for line in str(step["stream"]).splitlines() if line.strip())
+        lines = (line.rstrip() for line in str(step["stream"]).splitlines())
+        yield from (line for line in lines if line and not line.startswith((" --->", "Removing intermediate")))
     elif "status" in step and "progress" not in step:
         yield " ".join(str(step[key]) for key in ("id", "status") if step.get(key))
 

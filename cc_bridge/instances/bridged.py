@@ -11,7 +11,7 @@ import anyio
 
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel
-from ..errors import AgentUnavailable
+from ..errors import AgentUnavailable, EngineError
 from ..instance import ClaudeInstance, InstanceInterface, OnPermission, is_secret
 from ..logs import logger_for
 from ..protocol.command_line import claude_argv
@@ -81,8 +81,6 @@ class BridgedInstance(InstanceInterface):
     async def start(self) -> None:
         self.record.check_workspace()
         self._registry.sweep()
-        self._home.prepare()
-        self._home.save(self.record)
         await self._bridge.make_ready()
 
     async def stop(self) -> None:
@@ -92,9 +90,14 @@ class BridgedInstance(InstanceInterface):
         self._log.info("stopped")
 
     async def cleanup(self) -> None:
-        if self.record.ephemeral:
-            await self.remove()
-        await self.release()
+        try:
+            if self.record.ephemeral:
+                await self.remove()
+        except EngineError as error:  # a container that cannot be reached removes itself when its host has gone
+            self._log.warning("not_removed", reason=error.what)
+            self._home.remove()
+        finally:
+            await self.release()
 
     async def release(self) -> None:
         """Give back what this object holds; the instance goes on, also an ephemeral one of another program's."""
@@ -182,6 +185,11 @@ class BridgedInstance(InstanceInterface):
         """The directory in which Claude Code starts, as it is named there."""
 
     # Small helpers for the kinds
+
+    def _prepare_home(self) -> None:
+        """Have the instance's directory, with its pipes and its record."""
+        self._home.prepare()
+        self._home.save(self.record)
 
     async def _shut_down(self, link: Link, channel: Channel) -> None:
         """Ask an agent that has said hello to end, and wait for the end of the connection: it ends last of all."""

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
@@ -25,16 +26,18 @@ from ..errors import (
     ContainerNotRunning,
     ContainerStartError,
     EngineError,
+    InvalidInput,
 )
 from ..instance import ClaudeInstance, is_secret, parse_mount
 from ..protocol.link import Link
 from .bridged import GRACE, LINGER, BridgedInstance, is_session_id
 from .registry import agent_archive
+from .sessions import keep_session, restore_session
 
 if TYPE_CHECKING:
     import docker
 
-__all__ = ["DockerContainer"]
+__all__ = ["DockerContainer", "installation"]
 
 #: Where things are in the container.
 _PIPES = "/run/cc-bridge"
@@ -104,8 +107,7 @@ class DockerContainer(BridgedInstance):
         self._agent = agent_archive(self._registry.root)
         self._agent_inside = f"/tmp/{self._agent.name}" if self._adopted else _AGENT
         self._python_missing = False
-        # Two installations may use one engine, and the same names: neither may touch the other's.
-        self._install = hashlib.sha256(str(self._registry.root).encode()).hexdigest()[:8]
+        self._install = installation(self._registry.root)
 
     @property
     def container(self) -> str:
@@ -138,6 +140,7 @@ class DockerContainer(BridgedInstance):
     # The way to the agent
 
     async def connect(self, greeting: bytes) -> Channel:
+        self._prepare_home()
         for _ in range(_CONNECT_TRIES):
             await self._ensure_running()
             try:
@@ -294,13 +297,19 @@ class DockerContainer(BridgedInstance):
     async def _create(self) -> None:
         record = self.record
         record.check_workspace()
-        self._home.prepare()
+        if record.resume and not self._bridge.session_id:
+            self._restore_session()
         image = await self._images.ensure(record.image, self._agent, self._on_progress)
         await self._containers.create(self._spec(image))
         self._log.info("container_created", container=self.container, image=image)
 
+    def _restore_session(self) -> None:
+        """Give a new container the session to go on with."""
+        if not is_session_id(self.record.resume):
+            raise InvalidInput(f"{self.record.resume!r} is not a session's id", instance=self.name)
+        restore_session(self._registry.sessions, self.record.resume, self._home.claude_home, self._claude_cwd())
+
     async def _start_container(self) -> None:
-        self._home.prepare()  # its mounts must exist: a missing one would be made by the engine, as root
         awaited = () if self._adopted else (_LISTENING, _NO_PYTHON)
         try:
             said = await self._containers.start(self.container, awaited, _START_LIMIT)
@@ -388,6 +397,9 @@ class DockerContainer(BridgedInstance):
             await self._end_agent()
         else:
             await self._containers.remove(self.container)
+            if is_session_id(self._bridge.session_id):
+                kept = keep_session(self._home.claude_home, self._bridge.session_id, self._registry.sessions)
+                self._log.info("session_kept" if kept else "session_not_kept", session=self._bridge.session_id)
 
     async def _end_agent(self) -> None:
         """End the agent in a container that is not ours to stop."""
@@ -444,6 +456,14 @@ class DockerContainer(BridgedInstance):
             "exit_code": None if info.running else info.exit_code,
             "oom_killed": info.oom_killed,
         }
+
+
+def installation(root: Path) -> str:
+    """What tells the containers of one state directory from those of another.
+
+    Two installations may use one engine, and the same names: neither may touch the other's containers.
+    """
+    return hashlib.sha256(str(root).encode()).hexdigest()[:8]
 
 
 def _check_runtime(said: bytes) -> None:

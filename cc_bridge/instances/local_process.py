@@ -19,7 +19,7 @@ from ..channels.named_pipe import NobodyListens
 from ..errors import AgentUnavailable, ClaudeNotFound
 from ..protocol.link import Link
 from .bridge import Launch
-from .bridged import GRACE, LINGER, BridgedInstance, is_session_id
+from .bridged import GRACE, LINGER, LOGIN_VARIABLES, BridgedInstance, is_session_id
 from .registry import agent_archive
 
 __all__ = ["LocalProcess", "find_claude"]
@@ -71,11 +71,12 @@ class LocalProcess(BridgedInstance):
     _process: subprocess.Popen[bytes] | None = None
 
     async def connect(self, greeting: bytes) -> Channel:
+        self._prepare_home()
         try:
             return await self._pipes(greeting)
         except NobodyListens:
             self._log.info("agent_not_running")
-        self._home.prepare()
+        self.record.check_workspace()
         await self._start_agent()
         return await self._pipes(greeting)
 
@@ -116,6 +117,8 @@ class LocalProcess(BridgedInstance):
                     pass_fds=[ready_write],
                     start_new_session=True,
                     cwd="/",
+                    # Logins go in with the start of Claude Code, and one only.
+                    env={name: value for name, value in os.environ.items() if name not in LOGIN_VARIABLES},
                 )
         finally:
             os.close(ready_write)

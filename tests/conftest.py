@@ -1,0 +1,163 @@
+"""What all tests share: a state directory of the run's own, real parts on demand, and a look at what is left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cc_bridge import ClaudeInstance, ClaudeOptions, InstanceInterface, LocalProcess
+from cc_bridge.instances.local_process import find_claude
+
+HERE = Path(__file__).parent
+STUB = HERE / "stubs" / "claude.py"
+
+#: Parts that must be there: with CC_BRIDGE_REQUIRE=docker,claude a test that lacks one fails and is not skipped.
+REQUIRED = set(filter(None, os.environ.get("CC_BRIDGE_REQUIRE", "").split(",")))
+
+_HOW = {
+    "docker": "`make engine` starts an engine, `make test` then prepares its images",
+    "claude": "`pip install 'cc-bridge[claude]'` brings Claude Code",
+    "python": "pyenv or the distribution has other Pythons",
+}
+_missing: dict[str, str] = {}
+
+
+def lacking(part: str, what: str) -> None:
+    """A real part is not there: fail where it is required, else skip, and say so at the end."""
+    if part in REQUIRED:
+        pytest.fail(f"required, but {what}")
+    _missing[part] = what
+    pytest.skip(what)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for part, what in sorted(_missing.items()):
+        terminalreporter.write_line(f"NOT TESTED for lack of {part}: {what} ({_HOW[part]})", yellow=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_root() -> Iterator[Path]:
+    """A state directory of this run's own, whose instances are all gone at the end of the run."""
+    root = Path(tempfile.mkdtemp(prefix="cc-bridge-tests-"))
+    os.environ["CC_BRIDGE_HOME"] = str(root)
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"):
+        os.environ.pop(name, None)
+    yield root
+    left = [path.name for path in (root / "instances").glob("*")]
+    left += [line for line in _processes() if str(root) in line]
+    left += [thread.name for thread in threading.enumerate() if _is_ours(thread)]
+    left += _containers(root)
+    shutil.rmtree(root, ignore_errors=True)
+    assert not left, f"left behind: {left}"
+
+
+def _processes() -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if "pytest" not in line:
+            yield line
+
+
+def _is_ours(thread: threading.Thread) -> bool:
+    return thread is not threading.main_thread() and thread.name.startswith(("scripted-model", "anyio-portal"))
+
+
+def _containers(root: Path) -> list[str]:
+    from cc_bridge.instances.docker_container import installation
+
+    argv = ["docker", "ps", "-aq", "--filter", f"label=cc-bridge.install={installation(root)}"]
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.split()
+    except FileNotFoundError:
+        return []
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def claude() -> str:
+    """The path of the real Claude Code."""
+    try:
+        return find_claude()
+    except Exception as error:  # noqa: BLE001  whatever it is, the tests cannot have it
+        lacking("claude", str(error))
+        raise
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A directory that any user may write to."""
+    path = tmp_path / "workspace"
+    path.mkdir()
+    path.chmod(0o777)
+    tmp_path.chmod(0o755)
+    return path
+
+
+MakeRecord = Callable[..., ClaudeInstance]
+MakeInstance = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+def make_record(workspace: Path) -> MakeRecord:
+    """Makes valid records with names of their own."""
+
+    def make(**fields: Any) -> ClaudeInstance:
+        name = f"test-{uuid.uuid4().hex[:8]}"
+        return ClaudeInstance.of(**{"name": name, "kind": "local", "workspace": workspace, "ephemeral": True, **fields})
+
+    return make
+
+
+@pytest.fixture
+async def make_stubbed(make_record: MakeRecord, tmp_path: Path) -> AsyncIterator[MakeInstance]:
+    """Makes local instances with the stub in Claude Code's place; removes them afterwards."""
+    made: list[InstanceInterface] = []
+
+    async def make(env: dict[str, str] | None = None, program: str = str(STUB), **options: Any) -> LocalProcess:
+        (tmp_path / "home").mkdir(exist_ok=True)
+        record = make_record(env={"HOME": str(tmp_path / "home"), **(env or {})}, claude=ClaudeOptions(program=program))
+        instance = LocalProcess(record, **options)
+        made.append(instance)
+        return instance
+
+    yield make
+    for instance in made:
+        await instance.cleanup()
+
+
+@pytest.fixture
+async def make_local(make_record: MakeRecord, claude: str, claude_env: dict[str, str]) -> AsyncIterator[MakeInstance]:
+    """Makes local instances with the real Claude Code and the scripted model; removes them afterwards."""
+    made: list[InstanceInterface] = []
+
+    async def make(env: dict[str, str] | None = None, **options: Any) -> LocalProcess:
+        record = make_record(env={**claude_env, **(env or {})})
+        instance = LocalProcess(record, **options)
+        made.append(instance)
+        return instance
+
+    yield make
+    for instance in made:
+        await instance.cleanup()
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    return sys.executable
