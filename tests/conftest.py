@@ -10,13 +10,19 @@ import tempfile
 import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from cc_bridge import ClaudeInstance, ClaudeOptions, InstanceInterface, LocalProcess
+from cc_bridge import ClaudeInstance, ClaudeOptions, EngineError, InstanceInterface, LocalProcess
+from cc_bridge.engine.client import Engine
+from cc_bridge.engine.images import DEFAULT_IMAGE, Images
+from cc_bridge.errors import ClaudeNotFound
 from cc_bridge.instances.local_process import find_claude
+from cc_bridge.instances.registry import agent_archive
 
 HERE = Path(__file__).parent
 STUB = HERE / "stubs" / "claude.py"
@@ -95,9 +101,53 @@ def claude() -> str:
     """The path of the real Claude Code."""
     try:
         return find_claude()
-    except Exception as error:  # noqa: BLE001  whatever it is, the tests cannot have it
-        lacking("claude", str(error))
+    except ClaudeNotFound as error:
+        lacking("claude", error.what)
         raise
+
+
+@dataclass(frozen=True)
+class ImageNames:
+    """Images for tests: the default one, and one without Python."""
+
+    claude: str
+    bare: str
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """A Docker engine that answers, asked once for the run."""
+
+    async def ask() -> None:
+        await Engine().client()
+
+    try:
+        anyio.run(ask)
+    except EngineError as error:
+        lacking("docker", error.what)
+
+
+@pytest.fixture(scope="session")
+def images(engine: None) -> ImageNames:
+    """The images, made where they are missing: seconds where they are cached, a minute or two where not."""
+    script = HERE.parent / "scripts" / "base-image"
+    os.environ.setdefault("CC_BRIDGE_BUILD_NETWORK", "host")
+    if "CC_BRIDGE_BASE_IMAGE" not in os.environ:
+        os.environ["CC_BRIDGE_BASE_IMAGE"] = _output_of(str(script))
+    bare_base = _output_of(str(script), "bare")
+
+    async def build() -> ImageNames:
+        images = Images(Engine())
+        claude = await images.ensure(DEFAULT_IMAGE, agent_archive())
+        arguments = {"CLAUDE_IMAGE": claude, "BARE_IMAGE": bare_base}
+        await images.build(HERE / "images" / "bare.Dockerfile", "cc-bridge-test:bare", arguments, {})
+        return ImageNames(claude, "cc-bridge-test:bare")
+
+    return anyio.run(build)
+
+
+def _output_of(*argv: str) -> str:
+    return subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture

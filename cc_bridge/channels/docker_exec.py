@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
-from ..engine.execs import Demultiplexer, Execs
+from ..engine.execs import Execs
+from ..engine.streams import Demultiplexer
 from ..errors import AgentUnavailable, EngineError
 from .base import Channel
 from .fifo import Descriptor

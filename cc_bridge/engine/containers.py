@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ContainerNotFound, ContainerStartError, EngineError, EngineTimeout
 from .client import Engine
+from .streams import raw_socket, read_until
 
 __all__ = ["LABEL", "ContainerInfo", "ContainerSpec", "Containers"]
 
@@ -118,26 +119,23 @@ class Containers:
             ContainerStartError: it ended, or time ran out, without any; its last lines are quoted.
         """
         client = await self._engine.client()
-        container = await self._engine.call(client.containers.get, name)
         if not awaited:
-            await self._engine.call(container.start)
+            await self._engine.call(client.api.start, name)
             return ""
+        # Attached before it starts, so that no line is missed and none has to be polled for.
+        wanted = {"stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
+        fd, early = await self._engine.call(lambda: raw_socket(client.api.attach_socket(name, params=wanted)))
         try:
-            # Attached before it starts, so that no line is missed and none has to be polled for.
-            stream = await self._engine.call(
-                container.attach, stdout=True, stderr=True, stream=True, logs=False, demux=False
-            )
-            await self._engine.call(container.start)
+            await self._engine.call(client.api.start, name)
+            found, lines = await read_until(fd, early, awaited, limit)
         except ContainerNotFound:
             raise
         except EngineError as error:
             raise ContainerStartError(error.what, hint=error.hint) from error
-        try:
-            found, lines = await self._engine.call(_read_until, stream, awaited, limit, limit=limit + 5)
         finally:
-            stream.close()
+            os.close(fd)
         if found is None:
-            last = lines.decode("utf-8", "replace").strip()[-1000:] or "it logged nothing"
+            last = lines.strip()[-1000:] or "it logged nothing"
             raise ContainerStartError(f"the container did not come up within {limit:g} s: {last}")
         return found
 
@@ -198,25 +196,6 @@ class Containers:
         except EngineError as error:
             if "already in progress" not in error.what:  # another host removes it just now
                 raise
-
-
-def _read_until(stream: Any, awaited: Sequence[str], limit: float) -> tuple[str | None, bytes]:
-    """Read the log until an awaited text, its end, or the limit. Keeps the last 16 KiB."""
-    seen = b""
-    timer = threading.Timer(limit, stream.close)
-    timer.daemon = True
-    timer.start()
-    try:
-        for chunk in stream:
-            seen = (seen + chunk)[-16384:]
-            for text in awaited:
-                if text.encode() in seen:
-                    return text, seen
-    except (OSError, ValueError, AttributeError):
-        pass  # closed by the timer, in the middle of a read
-    finally:
-        timer.cancel()
-    return None, seen
 
 
 def _info(raw: Mapping[str, Any]) -> ContainerInfo:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import EngineError
 from .client import Engine
+from .streams import raw_socket
 
-__all__ = ["Attached", "Demultiplexer", "ExecResult", "Execs"]
+__all__ = ["Attached", "ExecResult", "Execs"]
 
 
 @dataclass(frozen=True)
@@ -29,41 +28,6 @@ class Attached:
     id: str
     fd: int
     early: bytes
-
-
-class Demultiplexer:
-    """Takes apart the engine's stream of stdout and stderr. Sans-I/O.
-
-    A frame is a byte for the stream (1 stdout, 2 stderr), three zero bytes, a length of four bytes, and
-    the data (Docker Engine API, "Attach to a container"). Headers may be split across reads.
-    """
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._stream = 0
-        self._left = 0
-
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Stream number and data, as far as they have come.
-
-        Raises:
-            EngineError: this is not such a stream.
-        """
-        self._buffer += data
-        while self._buffer:
-            if not self._left:
-                if len(self._buffer) < 8:
-                    return
-                self._stream = self._buffer[0]
-                if self._stream > 2 or any(self._buffer[1:4]):
-                    raise EngineError(f"the engine's exec stream is garbled: {bytes(self._buffer[:8])!r}")
-                self._left = int.from_bytes(self._buffer[4:8], "big")
-                del self._buffer[:8]
-                continue
-            piece = bytes(self._buffer[: self._left])
-            del self._buffer[: len(piece)]
-            self._left -= len(piece)
-            yield self._stream, piece
 
 
 class Execs:
@@ -110,29 +74,4 @@ def _run(api: Any, container: str, argv: list[str], user: str) -> ExecResult:
 def _attach(api: Any, container: str, argv: list[str], environment: dict[str, str], workdir: str | None) -> Attached:
     created = api.exec_create(container, argv, stdin=True, environment=environment, workdir=workdir)
     stream = api.exec_start(created["Id"], socket=True)
-    connection = getattr(stream, "_sock", stream)
-    if not isinstance(connection, socket.socket):
-        raise EngineError(
-            f"a connection of type {type(connection).__name__} to the engine cannot carry a conversation yet",
-            hint="Use a local socket or plain tcp.",
-        )
-    # The SDK's response object may have read more than the headers, and closes the socket with itself:
-    # keep a duplicate of the descriptor, and what has been read.
-    connection.setblocking(False)
-    early = _buffered(stream)
-    duplicate = connection.dup()
-    duplicate.setblocking(False)
-    stream.close()
-    return Attached(created["Id"], duplicate.detach(), early)
-
-
-def _buffered(stream: Any) -> bytes:
-    """What the SDK's response has read past the HTTP headers."""
-    response = getattr(stream, "_response", None)
-    reader = getattr(getattr(getattr(response, "raw", None), "_fp", None), "fp", None)
-    if reader is None:
-        return b""
-    try:
-        return bytes(reader.peek())
-    except (BlockingIOError, ValueError, AttributeError):
-        return b""
+    return Attached(created["Id"], *raw_socket(stream))

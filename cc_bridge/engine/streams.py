@@ -1,0 +1,111 @@
+"""The engine's raw streams: the socket beneath an attached container or exec, and its frames taken apart."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import anyio
+
+from ..errors import EngineError
+
+__all__ = ["Demultiplexer", "raw_socket", "read_until"]
+
+#: Bytes of a log that are kept to explain a failure.
+_KEPT = 16384
+
+
+class Demultiplexer:
+    """Takes apart the engine's stream of stdout and stderr. Sans-I/O.
+
+    A frame is a byte for the stream (1 stdout, 2 stderr), three zero bytes, a length of four bytes, and
+    the data (Docker Engine API, "Attach to a container"). Headers may be split across reads.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._stream = 0
+        self._left = 0
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Stream number and data, as far as they have come.
+
+        Raises:
+            EngineError: this is not such a stream.
+        """
+        self._buffer += data
+        while self._buffer:
+            if not self._left:
+                if len(self._buffer) < 8:
+                    return
+                self._stream = self._buffer[0]
+                if self._stream > 2 or any(self._buffer[1:4]):
+                    raise EngineError(f"the engine's exec stream is garbled: {bytes(self._buffer[:8])!r}")
+                self._left = int.from_bytes(self._buffer[4:8], "big")
+                del self._buffer[:8]
+                continue
+            piece = bytes(self._buffer[: self._left])
+            del self._buffer[: len(piece)]
+            self._left -= len(piece)
+            yield self._stream, piece
+
+
+def raw_socket(stream: Any) -> tuple[int, bytes]:
+    """The socket of a stream that the SDK has opened, non-blocking and the caller's to close, and what came early.
+
+    The SDK's response object may have read more than the HTTP headers, and closes the socket with itself: so
+    the descriptor is a duplicate, and what has been read comes with it.
+
+    Raises:
+        EngineError: the connection is of a kind that has no plain socket, such as TLS or ssh.
+    """
+    connection = getattr(stream, "_sock", stream)
+    if not isinstance(connection, socket.socket):
+        raise EngineError(
+            f"a connection of type {type(connection).__name__} to the engine cannot carry a conversation yet",
+            hint="Use a local socket or plain tcp.",
+        )
+    connection.setblocking(False)
+    early = _buffered(stream)
+    duplicate = connection.dup()
+    duplicate.setblocking(False)
+    getattr(stream, "_response", stream).close()  # the response closes the stream with its connection
+    return duplicate.detach(), early
+
+
+async def read_until(fd: int, early: bytes, awaited: Sequence[str], limit: float) -> tuple[str | None, str]:
+    """Read a log until one of the awaited texts, its end, or the limit.
+
+    Returns:
+        The text that came, or None; and the end of what was read.
+    """
+    demultiplexer, seen, data = Demultiplexer(), b"", early
+    with anyio.move_on_after(limit):
+        while True:
+            for _, piece in demultiplexer.feed(data):
+                seen = (seen + piece)[-_KEPT:]
+            for text in awaited:
+                if text.encode() in seen:
+                    return text, seen.decode("utf-8", "replace")
+            await anyio.wait_readable(fd)
+            try:
+                data = os.read(fd, 65536)
+            except BlockingIOError:
+                continue
+            if not data:
+                break
+    return None, seen.decode("utf-8", "replace")
+
+
+def _buffered(stream: Any) -> bytes:
+    """What the SDK's response has read past the HTTP headers."""
+    response = getattr(stream, "_response", None)
+    reader = getattr(getattr(getattr(response, "raw", None), "_fp", None), "fp", None)
+    if reader is None:
+        return b""
+    try:
+        return bytes(reader.peek())
+    except (BlockingIOError, ValueError, AttributeError):
+        return b""

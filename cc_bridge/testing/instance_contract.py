@@ -1,0 +1,305 @@
+"""The contract of :class:`~cc_bridge.InstanceInterface` as a test suite, for every implementation.
+
+Subclass it in a test module, with fixtures ``make_instance`` (a coroutine function that takes the options of the
+class under test and returns an instance whose Claude Code talks to ``scripted_model``, with a login unless
+``login=False``) and ``scripted_model``::
+
+    class TestLocalProcess(InstanceContract):
+        @pytest.fixture
+        async def make_instance(self, scripted_model, tmp_path): ...
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+import anyio
+import pytest
+
+from ..errors import ApiError, InvalidInput, NotLoggedIn
+from ..events import ApiRetry, PermissionRequest, TextDelta, ToolResult, ToolUse, TurnResult, TurnStarted, Verdict
+from ..instance import Allow, Decision, Deny, InstanceInterface
+from .scripted_model import ScriptedModel
+
+__all__ = ["InstanceContract"]
+
+MakeInstance = Callable[..., Awaitable[InstanceInterface]]
+
+#: Seconds within which anything here must be over, or it hangs.
+_LIMIT = 60.0
+
+_TOUCH = json.dumps({"command": "touch made-by-a-tool", "description": "make a file"})
+
+
+@pytest.mark.anyio
+class InstanceContract:
+    """What a caller may rely on, wherever Claude Code runs."""
+
+    # Answers
+
+    async def test_text_comes_in_pieces_and_in_order(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        async with aclosing(instance.send_command("[[say one two three]]")) as answer:
+            assert [piece async for piece in answer] == ["one", " two", " three"]
+
+    async def test_text_comes_while_the_answer_is_still_being_made(
+        self, make_instance: MakeInstance, scripted_model: ScriptedModel
+    ) -> None:
+        instance = await make_instance()
+        with anyio.fail_after(_LIMIT):
+            async with aclosing(instance.send_command("[[say first]] [[hang]]")) as answer:
+                assert await anext(answer) == "first"
+
+    async def test_events_begin_with_the_start_and_end_with_the_result(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        async with aclosing(instance.stream("[[say hello]]")) as stream:
+            events = [event async for event in stream]
+        assert isinstance(events[0], TurnStarted)
+        assert isinstance(events[-1], TurnResult)
+        assert (events[-1].verdict, events[-1].text) == (Verdict.COMPLETED, "hello")
+        assert events[-1].session_id == events[0].session_id
+
+    async def test_waiting_for_the_whole_answer(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        assert await instance.send_command_and_wait("[[say all of it]]", _LIMIT) == (True, "all of it")
+
+    async def test_the_conversation_goes_on(self, make_instance: MakeInstance, scripted_model: ScriptedModel) -> None:
+        instance = await make_instance()
+        for text in ("first question", "second question"):
+            await instance.send_command_and_wait(text, _LIMIT)
+        assert "first question" in json.dumps(scripted_model.requests[-1].body["messages"])
+
+    async def test_multi_byte_and_multi_line(self, make_instance: MakeInstance, scripted_model: ScriptedModel) -> None:
+        instance = await make_instance()
+        text = "é漢字🙂 \u2028 \u0085 one\n\ntwo\tthree"
+        ok, answer = await instance.send_command_and_wait(text, _LIMIT)
+        assert ok
+        assert answer.split() == ["You", "said:", *text.split()]
+
+    async def test_a_megabyte_each_way(self, make_instance: MakeInstance, scripted_model: ScriptedModel) -> None:
+        instance = await make_instance()
+        prompt = "[[blob 1000000]]" + "p" * 1_000_000
+        ok, answer = await instance.send_command_and_wait(prompt, _LIMIT)
+        assert ok
+        assert len(answer) == 1_000_000
+        assert scripted_model.prompts[prompt] == 1
+
+    async def test_commands_at_once_are_answered_in_order_and_whole(
+        self, make_instance: MakeInstance, scripted_model: ScriptedModel
+    ) -> None:
+        instance = await make_instance()
+        await instance.start()
+        answers: dict[int, tuple[bool, str]] = {}
+        ended: list[int] = []
+
+        async def ask(number: int) -> None:
+            answers[number] = await instance.send_command_and_wait(f"[[repeat 20 {number},]]", _LIMIT)
+            ended.append(number)
+
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(ask, number)
+        assert answers == {number: (True, f"{number}," * 20) for number in range(20)}
+        sent = [request.prompt for request in scripted_model.requests]
+        assert ended == [int(prompt.split()[2].rstrip(",]")) for prompt in sent], "not in the order of sending"
+        assert len(sent) == 20
+
+    # Ends that come early
+
+    async def test_out_of_time(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        await instance.start()
+        assert await instance.send_command_and_wait("[[say so far]] [[hang]]", 2.0) == (False, "so far")
+        assert await instance.send_command_and_wait("[[say next]]", _LIMIT) == (True, "next")
+
+    async def test_leaving_early_interrupts(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        async with aclosing(instance.send_command("[[say a b c]] [[hang]]")) as answer:
+            async for _ in answer:
+                break
+        assert await instance.send_command_and_wait("[[say next]]", _LIMIT) == (True, "next")
+
+    async def test_a_cancelled_consumer_interrupts(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        started = anyio.Event()
+
+        async def consume() -> None:
+            async with aclosing(instance.send_command("[[say a]] [[hang]]")) as answer:
+                async for _ in answer:
+                    started.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(consume)
+            await started.wait()
+            group.cancel_scope.cancel()
+        assert await instance.send_command_and_wait("[[say next]]", _LIMIT) == (True, "next")
+
+    async def test_a_cancelled_command_in_the_queue_is_not_sent(
+        self, make_instance: MakeInstance, scripted_model: ScriptedModel
+    ) -> None:
+        instance = await make_instance()
+        async with aclosing(instance.send_command("[[say a]] [[delay 0.5]] [[say b]]")) as answer:
+            assert await anext(answer) == "a"
+            with anyio.move_on_after(0.05):
+                await instance.send_command_and_wait("never mind", _LIMIT)
+            assert [piece async for piece in answer] == ["b"]
+        assert scripted_model.prompts["never mind"] == 0
+
+    async def test_interrupt_ends_the_turn_and_returns_when_it_is_over(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        async with await instance.submit("[[say so far]] [[hang]]") as turn:
+            async for event in turn:
+                if isinstance(event, TextDelta) and event.text == " far":
+                    break
+            await instance.interrupt()
+            result = await turn.result()
+        assert (result.verdict, result.text) == (Verdict.INTERRUPTED, "so far")
+        assert await instance.send_command_and_wait("[[say next]]", _LIMIT) == (True, "next")
+
+    async def test_interrupt_of_nothing(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        await instance.interrupt()
+        await instance.start()
+        await instance.interrupt()
+        assert await instance.send_command_and_wait("[[say fine]]", _LIMIT) == (True, "fine")
+
+    # Tools and permissions
+
+    async def test_tools_are_events(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        prompt = '[[say Looking.]] [[tool Bash {"command": "echo from the tool", "description": "say"}]] [[say Done.]]'
+        async with aclosing(instance.stream(prompt)) as stream:
+            events = [event async for event in stream]
+        assert [event.name for event in events if isinstance(event, ToolUse)] == ["Bash"]
+        results = [event for event in events if isinstance(event, ToolResult)]
+        assert "from the tool" in str(results[0].content)
+        assert isinstance(events[-1], TurnResult)
+        assert events[-1].text == "Looking.\n\nDone."
+
+    async def test_permission_is_denied_unless_somebody_decides(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        async with aclosing(instance.stream(f"[[tool Bash {_TOUCH}]] [[say Done.]]")) as stream:
+            events = [event async for event in stream]
+        asked = [event for event in events if isinstance(event, PermissionRequest)]
+        assert [request.tool_name for request in asked] == ["Bash"]
+        assert [event.is_error for event in events if isinstance(event, ToolResult)] == [True]
+
+    @pytest.mark.parametrize(("decision", "fails"), [(Allow(), False), (Deny("Not today."), True)])
+    async def test_permission_as_decided(self, make_instance: MakeInstance, decision: Decision, fails: bool) -> None:
+        async def decide(request: PermissionRequest) -> Decision:
+            assert request.tool_name == "Bash"
+            assert request.input["command"] == "touch made-by-a-tool"
+            return decision
+
+        instance = await make_instance(on_permission=decide)
+        async with aclosing(instance.stream(f"[[tool Bash {_TOUCH}]] [[say Done.]]")) as stream:
+            events = [event async for event in stream]
+        results = [event for event in events if isinstance(event, ToolResult)]
+        assert [result.is_error for result in results] == [fails]
+        assert not fails or "Not today." in str(results[0].content)
+
+    # Refusals and failures
+
+    @pytest.mark.parametrize(
+        ("prompt", "complaint"),
+        [
+            ("", "empty"),
+            (" \n\t", "empty"),
+            ("a\0b", "NUL character at position 1"),
+            ("ab\ud800", "surrogate"),
+            ("x" * (8 * 1024 * 1024 + 1), "the limit is"),
+        ],
+        ids=["empty", "blank", "nul", "surrogate", "oversized"],
+    )
+    async def test_a_prompt_that_cannot_be_sent(
+        self, make_instance: MakeInstance, scripted_model: ScriptedModel, prompt: str, complaint: str
+    ) -> None:
+        instance = await make_instance()
+        with pytest.raises(InvalidInput, match=complaint):
+            await instance.send_command_and_wait(prompt, _LIMIT)
+        assert scripted_model.requests == []
+
+    async def test_api_error(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        with pytest.raises(ApiError) as caught:
+            async with aclosing(instance.send_command("[[error 400]]")) as answer:
+                [piece async for piece in answer]
+        assert caught.value.status == 400
+        ok, text = await instance.send_command_and_wait("[[error 400]] again", _LIMIT)
+        assert not ok
+        assert "400" in text
+        assert await instance.send_command_and_wait("[[say next]]", _LIMIT) == (True, "next")
+
+    @pytest.mark.parametrize("status", [500, 529])
+    async def test_api_retries_are_shown_while_they_last(self, make_instance: MakeInstance, status: int) -> None:
+        instance = await make_instance()
+        async with aclosing(instance.stream(f"[[error {status} x1]] [[say at last]]")) as stream:
+            events = [event async for event in stream]
+        retries = [event for event in events if isinstance(event, ApiRetry)]
+        assert [(retry.attempt, retry.status) for retry in retries] == [(1, status)]
+        assert isinstance(events[-1], TurnResult)
+        assert events[-1].text == "at last"
+
+    async def test_not_logged_in(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance(login=False)
+        with pytest.raises(NotLoggedIn):
+            async with aclosing(instance.send_command("hello")) as answer:
+                [piece async for piece in answer]
+
+    # Life
+
+    async def test_running_or_not(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        assert not await instance.is_running()
+        await instance.start()
+        await instance.start()
+        assert await instance.is_running()
+        await instance.stop()
+        await instance.stop()
+        assert not await instance.is_running()
+
+    async def test_stopped_and_started_the_conversation_goes_on(
+        self, make_instance: MakeInstance, scripted_model: ScriptedModel
+    ) -> None:
+        instance = await make_instance()
+        await instance.send_command_and_wait("before the restart", _LIMIT)
+        session = (await instance.get_info())["session_id"]
+        await instance.restart()
+        await instance.send_command_and_wait("after it", _LIMIT)
+        assert (await instance.get_info())["session_id"] == session
+        assert "before the restart" in json.dumps(scripted_model.requests[-1].body["messages"])
+
+    async def test_a_command_starts_what_was_stopped(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        await instance.start()
+        await instance.stop()
+        assert await instance.send_command_and_wait("[[say back]]", _LIMIT) == (True, "back")
+
+    async def test_cleanup_is_idempotent_and_leaves_nothing_running(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        async with instance:
+            await instance.send_command_and_wait("[[say hello]]", _LIMIT)
+        await instance.cleanup()
+        assert not await instance.is_running()
+
+    async def test_cleanup_in_mid_turn(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        async with aclosing(instance.send_command("[[say a]] [[hang]]")) as answer:
+            assert await anext(answer) == "a"
+            await instance.cleanup()
+        assert not await instance.is_running()
+
+    async def test_info_is_json_and_has_no_secret(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        await instance.send_command_and_wait("[[say hello]]", _LIMIT)
+        info = await instance.get_info()
+        text = json.dumps(info)
+        assert info["name"] == instance.record.name
+        assert info["status"] == "running"
+        assert info["channel"] in ("pipes", "exec", "direct")
+        assert info["session_id"]
+        secrets = [value for key, value in instance.record.env.items() if "KEY" in key]
+        assert secrets
+        assert not any(secret in text for secret in secrets)

@@ -1,0 +1,60 @@
+"""One suite over every kind of instance. covers: C1, C4, C5, C6, C7, C8, C16, B4, B9"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cc_bridge import DockerContainer, InstanceInterface, LocalProcess
+from cc_bridge.testing import ScriptedModel
+from cc_bridge.testing.instance_contract import InstanceContract
+
+
+def _env(scripted_model: ScriptedModel, home: Path | None, login: bool) -> dict[str, str]:
+    env = scripted_model.claude_env(home)
+    return env if login else {**env, "ANTHROPIC_API_KEY": ""}
+
+
+class TestLocalProcess(InstanceContract):
+    @pytest.fixture(params=["asyncio", "trio"])
+    def anyio_backend(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    @pytest.fixture
+    async def make_instance(
+        self, scripted_model: ScriptedModel, make_record: Callable[..., Any], claude: str, tmp_path: Path
+    ) -> AsyncIterator[Callable[..., Any]]:
+        made: list[InstanceInterface] = []
+        (tmp_path / "home").mkdir()
+
+        async def make(login: bool = True, **options: Any) -> InstanceInterface:
+            record = make_record(env=_env(scripted_model, tmp_path / "home", login))
+            made.append(LocalProcess(record, **options))
+            return made[-1]
+
+        yield make
+        for instance in made:
+            await instance.cleanup()
+
+
+@pytest.mark.docker
+class TestDockerContainer(InstanceContract):
+    @pytest.fixture
+    async def make_instance(
+        self, scripted_model: ScriptedModel, make_record: Callable[..., Any], images: Any
+    ) -> AsyncIterator[Callable[..., Any]]:
+        made: list[InstanceInterface] = []
+
+        async def make(login: bool = True, **options: Any) -> InstanceInterface:
+            record = make_record(
+                kind="docker", image=images.claude, network="host", env=_env(scripted_model, None, login)
+            )
+            made.append(DockerContainer(record, **options))
+            return made[-1]
+
+        yield make
+        for instance in made:
+            await instance.cleanup()
