@@ -8,7 +8,7 @@ import re
 import anyio
 
 from ..engine.execs import Execs
-from ..errors import EngineError
+from ..errors import ContainerNotFound, ContainerNotRunning, EngineError
 from ..protocol.stand_in import Launch, Signal, StandIn, Write
 from .base import Channel
 from .docker_exec import DockerExecChannel
@@ -34,7 +34,9 @@ class DirectChannel(Channel):
         self._process: DockerExecChannel | None = None
         self._pid = 0
         self._closed = False
+        self._gone = False  # the container, and with it what could be launched in it
         self._launched = anyio.Event()
+        self._guard = anyio.ResourceGuard("receiving from")
         self._stand_in.receive_frames(greeting)
 
     async def send(self, data: bytes) -> None:
@@ -51,9 +53,15 @@ class DirectChannel(Channel):
                     await self._signal(action.name)
 
     async def receive(self) -> bytes:
+        with self._guard:
+            return await self._receive()
+
+    async def _receive(self) -> bytes:
         while not (frames := self._stand_in.frames_to_host()):
             if self._closed:
                 raise anyio.ClosedResourceError
+            if self._gone:
+                raise anyio.EndOfStream
             if self._process is None:
                 await self._launched.wait()
                 continue
@@ -78,12 +86,20 @@ class DirectChannel(Channel):
             process = await DockerExecChannel.open(
                 self._execs, self._container, argv, environment=launch.env, workdir=launch.cwd
             )
+        except (ContainerNotRunning, ContainerNotFound):
+            self._gone = True
+            self._launched.set()
+            return
         except EngineError as error:
             self._stand_in.not_launched(str(error), None)
             return
         said = _PID.match(await process.receive_stderr())
         if said is None:
             await process.aclose()
+            if process.refused:
+                self._gone = True
+                self._launched.set()
+                return
             missing = process.exit_code == _NOT_FOUND
             reason = f"no program {launch.argv[0]!r}" if missing else f"it ended with exit code {process.exit_code}"
             self._stand_in.not_launched(reason, errno.ENOENT if missing else None)
@@ -104,4 +120,4 @@ class DirectChannel(Channel):
 
     async def _signal(self, name: str) -> None:
         if self._process is not None:
-            await self._execs.run(self._container, ["kill", f"-{name}", str(self._pid)])
+            await self._execs.run(self._container, ["sh", "-c", 'kill -"$1" "$2"', "sh", name, str(self._pid)])

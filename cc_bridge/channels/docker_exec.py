@@ -111,6 +111,12 @@ class DockerExecChannel(Channel):
             self._take(data)
         return True
 
+    @property
+    def refused(self) -> bytes:
+        """What the engine says where it could make no process in the container; empty: it could."""
+        said = self._ready[0] if self._ready else b""
+        return said if said.startswith(b"OCI runtime") else b""
+
     def take_stderr(self) -> bytes:
         """What has come on stderr since the last call."""
         taken, self.stderr = self.stderr, b""

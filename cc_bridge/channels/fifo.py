@@ -25,8 +25,10 @@ class Descriptor:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._guard = anyio.ResourceGuard()
+        self._reading = anyio.ResourceGuard("reading from")
+        self._writing = anyio.ResourceGuard("writing to")
         self._broken = False
+        self._waited = False
 
     def fileno(self) -> int:
         """The descriptor; -1 once it is closed."""
@@ -34,13 +36,13 @@ class Descriptor:
 
     async def read(self) -> bytes:
         """At least one byte, or none at the end of the file. Raises as ``Channel.receive`` says."""
-        with self._guard:
+        with self._reading:
             while True:
                 await checkpoint_if_cancelled()
                 try:
                     data = os.read(self._open_fd(), CHUNK)
                 except BlockingIOError:
-                    await anyio.wait_readable(self._open_fd())
+                    await self.wait_readable()
                     continue
                 except OSError as error:
                     raise anyio.BrokenResourceError from error
@@ -49,11 +51,12 @@ class Descriptor:
 
     async def wait_readable(self) -> None:
         """Until there is something to read, or the last writer has gone."""
+        self._waited = True
         await anyio.wait_readable(self._open_fd())
 
     async def write_all(self, data: bytes) -> None:
         """All of it. A cancellation may tear it: the descriptor is broken then. Raises as ``Channel.send`` says."""
-        with self._guard:
+        with self._writing:
             if self._broken:
                 raise anyio.BrokenResourceError
             await checkpoint_if_cancelled()
@@ -63,6 +66,7 @@ class Descriptor:
                 try:
                     rest = rest[os.write(self._open_fd(), rest) :]
                 except BlockingIOError:
+                    self._waited = True
                     await anyio.wait_writable(self._open_fd())
                 except OSError as error:
                     raise anyio.BrokenResourceError from error
@@ -80,7 +84,8 @@ class Descriptor:
         # call must never reach a stranger's file.
         fd, self._fd = self._fd, -1
         if fd != -1:
-            anyio.notify_closing(fd)
+            if self._waited:  # else there may be no event loop at all
+                anyio.notify_closing(fd)
             os.close(fd)
 
     def _open_fd(self) -> int:

@@ -212,7 +212,7 @@ class DockerContainer(BridgedInstance):
         if answer.startswith(b"{"):
             return channel
         await channel.aclose()
-        _check_runtime(answer)
+        _check_refusal(channel)
         if channel.exit_code in _NO_PYTHON_CODES:
             facts.python_missing = self._python_missing = True
         elif channel.exit_code in (_NO_AGENT, _NO_ARCHIVE):
@@ -233,7 +233,7 @@ class DockerContainer(BridgedInstance):
         )
         async with channel:
             ready = await channel.exchange(b"")
-        _check_runtime(ready)
+        _check_refusal(channel)
         if channel.exit_code in _NO_PYTHON_CODES:
             facts.python_missing = self._python_missing = True
             return
@@ -466,7 +466,6 @@ def installation(root: Path) -> str:
     return hashlib.sha256(str(root).encode()).hexdigest()[:8]
 
 
-def _check_runtime(said: bytes) -> None:
-    """Where no process can be made in the container, the engine says so in the process's own output."""
-    if said.startswith(b"OCI runtime"):
-        raise ContainerNotRunning(said.decode("utf-8", "replace").strip()[:500])
+def _check_refusal(channel: DockerExecChannel) -> None:
+    if channel.refused:
+        raise ContainerNotRunning(channel.refused.decode("utf-8", "replace").strip()[:500])

@@ -198,7 +198,10 @@ async def test_claude_ends_at_once(make_stubbed: Any) -> None:
     instance = await make_stubbed(env={"STUB_REFUSES": "Error: a reason"})
     with pytest.raises(ClaudeStartError, match="a reason"):
         [piece async for piece in instance.send_command("plain")]
-    assert await instance.send_command_and_wait("plain") == (False, "Claude Code ended with exit code 1: Error: a reason")
+    assert await instance.send_command_and_wait("plain") == (
+        False,
+        "Claude Code ended with exit code 1: Error: a reason",
+    )
 
 
 async def test_claude_is_missing(make_stubbed: Any) -> None:

@@ -95,7 +95,12 @@ def plain(turn, text):
     init()
     echo(turn)
     delta("Hello, ")
-    say({"type": "stream_event", "event": {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "you."}}})
+    say(
+        {
+            "type": "stream_event",
+            "event": {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "you."}},
+        }
+    )
     assistant("Hello, you.")
     record(turn, "Hello, you.")
     result("Hello, you.")
