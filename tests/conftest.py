@@ -119,7 +119,9 @@ def engine() -> None:
     """A Docker engine that answers, asked once for the run."""
 
     async def ask() -> None:
-        await Engine().client()
+        engine = Engine()
+        await engine.client()
+        await engine.aclose()
 
     try:
         anyio.run(ask)
@@ -137,10 +139,12 @@ def images(engine: None) -> ImageNames:
     bare_base = _output_of(str(script), "bare")
 
     async def build() -> ImageNames:
-        images = Images(Engine())
+        engine = Engine()
+        images = Images(engine)
         claude = await images.ensure(DEFAULT_IMAGE, agent_archive())
         arguments = {"CLAUDE_IMAGE": claude, "BARE_IMAGE": bare_base}
         await images.build(HERE / "images" / "bare.Dockerfile", "cc-bridge-test:bare", arguments, {})
+        await engine.aclose()
         return ImageNames(claude, "cc-bridge-test:bare")
 
     return anyio.run(build)

@@ -1,9 +1,9 @@
 """``attach``: copy between this process's stdin/stdout and the agent, for ``docker exec -i``. ``health``: ask it."""
 
 import os
-import select
 import socket
 import sys
+import threading
 
 from . import wire
 
@@ -29,24 +29,35 @@ def connect(path: str, timeout: float) -> socket.socket:
 
 
 def attach(path: str) -> int:
-    """Copy both ways until either side ends."""
+    """Copy both ways until either side ends.
+
+    A thread for each way: were one to wait for the other, a long input and a long output at once would
+    stop each other for ever.
+    """
     try:
         connection = connect(path, timeout=5)
     except OSError as error:
         sys.stderr.write("cc-bridge: no agent serves at %s: %s\n" % (path, error))
         return NO_AGENT
-    connection.setblocking(True)
-    fd = connection.fileno()
-    routes = {0: fd, fd: 1}  # blocking writes are the back-pressure: each side waits for the other
-    while True:
-        ready, _, _ = select.select(list(routes), [], [])
-        for source in ready:
-            data = os.read(source, 65536)
-            if not data:
-                return 0
+    connection.settimeout(None)
+
+    def send() -> None:
+        _copy(0, connection.fileno())
+        connection.shutdown(socket.SHUT_WR)  # the agent ends the connection, and with it the other way
+
+    threading.Thread(target=send, daemon=True).start()
+    _copy(connection.fileno(), 1)
+    return 0
+
+
+def _copy(source: int, target: int) -> None:
+    try:
+        while data := os.read(source, 65536):
             view = memoryview(data)
             while view:
-                view = view[os.write(routes[source], view) :]
+                view = view[os.write(target, view) :]
+    except OSError:
+        pass  # one end has gone, which is how every attachment ends
 
 
 def health(path: str, timeout: float) -> int:

@@ -42,6 +42,9 @@ class DirectChannel(Channel):
     async def send(self, data: bytes) -> None:
         if self._closed:
             raise anyio.ClosedResourceError
+        if self._process is not None and self._process.ended:
+            # An agent would have noticed; here a command must not be written into the void.
+            await self._ended(self._process)
         self._stand_in.receive_frames(data)
         for action in self._stand_in.actions():
             match action:

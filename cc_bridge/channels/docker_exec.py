@@ -112,6 +112,11 @@ class DockerExecChannel(Channel):
         return True
 
     @property
+    def ended(self) -> bool:
+        """The command's output is at its end, and all of it has been received."""
+        return not self._ready and not self._early and self._descriptor.at_end()
+
+    @property
     def refused(self) -> bytes:
         """What the engine says where it could make no process in the container; empty: it could."""
         said = self._ready[0] if self._ready else b""

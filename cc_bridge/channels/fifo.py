@@ -54,6 +54,16 @@ class Descriptor:
         self._waited = True
         await anyio.wait_readable(self._open_fd())
 
+    def at_end(self) -> bool:
+        """Whether a socket's peer has finished and everything has been read. Takes nothing."""
+        with socket.socket(fileno=os.dup(self._open_fd())) as duplicate:
+            try:
+                return duplicate.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+
     async def write_all(self, data: bytes) -> None:
         """All of it. A cancellation may tear it: the descriptor is broken then. Raises as ``Channel.send`` says."""
         with self._writing:

@@ -8,6 +8,7 @@ asked for may still happen, which is what :class:`~cc_bridge.errors.EngineTimeou
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -115,8 +116,14 @@ def _connect() -> docker.DockerClient:
             "the Docker SDK is not installed; a folder named 'docker' is imported in its place",
             hint="Install it (`pip install docker`), or start from another directory.",
         )
+    # Asked by ourselves first: the SDK hides the operating system's reason, and leaves its socket open.
+    address = docker.utils.kwargs_from_env().get("base_url") or "unix:///var/run/docker.sock"
+    scheme, _, path = address.rpartition("://")
+    if scheme.endswith("unix"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(CONNECT_LIMIT)
+            probe.connect(path)
     client = docker.from_env(timeout=int(CONNECT_LIMIT))
-    client.ping()
     client.api.timeout = int(OPERATION_LIMIT)
     return client
 

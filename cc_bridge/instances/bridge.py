@@ -21,6 +21,7 @@ from ..errors import (
     ClaudeNotFound,
     ClaudeStartError,
     ConnectionLost,
+    EngineError,
     ProtocolError,
 )
 from ..events import Event, PermissionRequest
@@ -83,7 +84,12 @@ class Place(Protocol):
         """How to start Claude Code, going on with this session if it is not empty and still there."""
 
     async def read_transcript(self, session_id: str) -> list[str] | None:
-        """The tail of a session's transcript; None if it cannot be read."""
+        """The tail of a session's transcript; None if there is none.
+
+        Raises:
+            ConnectionLost: where it is, nothing runs any more.
+            EngineError: it cannot be read now.
+        """
 
     def session_changed(self, session_id: str) -> None:
         """Remember the session to go on with."""
@@ -307,6 +313,7 @@ class Bridge:
         if refusal.code == "not_running":
             self._claude_runs = False
             self._conversation.inputs_refused()
+            self._count_tries(refusal.message)
         elif refusal.code == "start":
             if refusal.errno == _ENOENT:
                 raise ClaudeNotFound(f"Claude Code is not there: {refusal.message}", instance=self._place.name)
@@ -326,7 +333,7 @@ class Bridge:
             for command in commands:
                 match command:
                     case ReadTranscript(turn_id, session_id):
-                        lines = await self._place.read_transcript(session_id) if session_id else None
+                        lines = await self._read_transcript(session_id)
                         self._conversation.receive_transcript(turn_id, lines, anyio.current_time())
                     case _ if self._link is None:
                         pass  # what a lost connection leaves to say, nobody is there to hear
@@ -338,6 +345,13 @@ class Bridge:
                         self._log.warning("claude_killed", reason=reason)
                         self._link.signal_claude("KILL")
         await self._write()
+
+    async def _read_transcript(self, session_id: str) -> list[str] | None:
+        try:
+            return await self._place.read_transcript(session_id) if session_id else None
+        except EngineError as error:
+            self._log.warning("transcript_unreadable", reason=str(error))
+            return None
 
     async def _write(self) -> None:
         if self._link is None or self._channel is None:
@@ -430,13 +444,16 @@ class Bridge:
         """The connection is gone: say so, and let the conversation decide what that means for its turns."""
         self._log.warning("connection_lost", reason=error.what, channel=self.channel_kind)
         await self._disconnect()
-        now = anyio.current_time()
-        self._conversation.connection_lost(error.what, now)
+        self._conversation.connection_lost(error.what, anyio.current_time())
+        self._count_tries(str(error))
+
+    def _count_tries(self, reason: str) -> None:
+        """What waits was not taken; after a few tries that failed, it fails with the reason."""
         for turn_id in self._conversation.queued:
             self._tries[turn_id] = self._tries.get(turn_id, 0) + 1
             if self._tries[turn_id] > _RETRIES:
                 self._tries.clear()
-                self._conversation.fail_queued(str(error), now)
+                self._conversation.fail_queued(reason, anyio.current_time())
                 break
 
     async def _disconnect(self) -> None:

@@ -22,6 +22,7 @@ from ..engine.images import Images, Progress
 from ..errors import (
     AgentUnavailable,
     BridgeError,
+    ConnectionLost,
     ContainerNotFound,
     ContainerNotRunning,
     ContainerStartError,
@@ -428,9 +429,8 @@ class DockerContainer(BridgedInstance):
             return None
         try:
             result = await self._execs.run(self.container, ["sh", "-c", _TRANSCRIPT, "sh", session_id])
-        except EngineError as error:
-            self._log.warning("transcript_unreadable", reason=str(error))
-            return None
+        except (ContainerNotRunning, ContainerNotFound) as error:
+            raise ConnectionLost(error.what, instance=self.name) from error
         return result.stdout.decode("utf-8", "replace").splitlines() if result.exit_code == 0 else None
 
     async def _place_info(self) -> dict[str, Any]:

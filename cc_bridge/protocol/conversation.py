@@ -280,8 +280,9 @@ class Conversation:
 
     @property
     def between_turns(self) -> bool:
-        """None of ours is with Claude Code, and one waits: the moment to change the channel."""
-        return self.active is None and bool(self._queue)
+        """None of ours is with Claude Code, and one is about to be sent: the moment to change the channel."""
+        about_to = any(isinstance(command, SendInput) and command.input_id in self._turns for command in self._commands)
+        return about_to and not any(turn.state in (TurnState.TAKEN, TurnState.RUNNING) for turn in self._turns.values())
 
     @property
     def settling(self) -> bool:
@@ -352,9 +353,12 @@ class Conversation:
         self._stderr.append(text[:2000])
 
     def process_exited(self, code: int | None, now: float) -> None:
-        """Claude Code has ended; all its output has been received. ``code`` None: unknown."""
+        """Claude Code has ended; all its output has been received. ``code`` None: unknown.
+
+        A turn that the agent has not taken yet waits for its answer, which will be a refusal.
+        """
         self._ready = False
-        for turn in [turn for turn in self._turns.values() if turn.active]:
+        for turn in [turn for turn in self._turns.values() if turn.active and turn.state is not TurnState.SENT]:
             turn.exit_code = code if code is not None else -1
             if turn.state is TurnState.RUNNING and self.session_id:
                 turn.wake_at = now + self._interrupt_limit  # for a transcript that cannot be read

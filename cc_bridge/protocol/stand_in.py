@@ -43,6 +43,9 @@ class Signal:
 
 Action = Launch | Write | Signal
 
+#: Every turn begins with such a line.
+_INIT = b'"subtype":"init"'
+
 
 class StandIn:
     """The agent's side of one connection."""
@@ -53,6 +56,7 @@ class StandIn:
         self._frames: list[bytes] = []
         self._actions: list[Action] = []
         self._running = False
+        self._written: list[str] = []  # inputs of which it is not known yet whether Claude Code will read them
         self._seq = 0
 
     def receive_frames(self, data: bytes) -> None:
@@ -79,6 +83,8 @@ class StandIn:
         """
         try:
             for line in self._output.feed(data):
+                if self._written and (_INIT in line or any(name.encode() in line for name in self._written)):
+                    self._take_written()
                 self._seq += 1
                 self._frames.append(wire.encode_output(self._seq, line))
         except wire.FrameError as error:
@@ -102,7 +108,12 @@ class StandIn:
         """The process has ended, after all its output."""
         if self._running:
             self._running = False
+            killed = code < 0 or code > 128
+            refused, self._written = (self._written, []) if killed else ([], self._written)
+            self._take_written()
             self._number({"exit": code})
+            for _ in refused:
+                self._refuse()
 
     def frames_to_host(self) -> bytes:
         """Frames that wait for the host."""
@@ -126,10 +137,20 @@ class StandIn:
 
     def _input(self, input_id: str, line: bytes) -> None:
         if self._running:
-            self._number({"took": input_id})
+            self._written.append(input_id)
+            if input_id.startswith(wire.CONTROL):
+                self._take_written()
             self._actions.append(Write(line + b"\n"))
         else:
-            self._frames.append(wire.encode({"error": "not_running", "message": "Claude Code is not running"}))
+            self._refuse()
+
+    def _take_written(self) -> None:
+        for input_id in self._written:
+            self._number({"took": input_id})
+        self._written.clear()
+
+    def _refuse(self) -> None:
+        self._frames.append(wire.encode({"error": "not_running", "message": "Claude Code is not running"}))
 
     def _number(self, frame: dict[str, Any]) -> None:
         self._seq += 1

@@ -41,7 +41,7 @@ class _Host:
         return found
 
     async def say(self, name: str, message: Mapping[str, Any]) -> None:
-        self.link.send_input(name, message)
+        self.link.send_input(name, {"uuid": name, **message})  # Claude Code repeats it, too
         await self.flush()
 
 
@@ -97,7 +97,7 @@ class ChannelContract:
                 await host.channel.receive()
             await host.say("a", {"still": "here"})
             (said,) = await host.until(Output)
-        assert said.message == {"still": "here"}
+        assert said.message == {"uuid": "a", "still": "here"}
 
     async def test_two_receivers_at_once_are_a_mistake(self, open_channel: OpenChannel) -> None:
         host = await _open(open_channel)

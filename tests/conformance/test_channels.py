@@ -111,13 +111,20 @@ async def container(images: Any, request: pytest.FixtureRequest) -> AsyncIterato
             await engine.aclose()
 
 
+@pytest.fixture
+async def execs() -> AsyncIterator[Execs]:
+    engine = Engine()
+    yield Execs(engine)
+    await engine.aclose()
+
+
 @pytest.mark.docker
 class TestDockerExecChannel(ChannelContract):
     @pytest.fixture
-    def open_channel(self, container: str) -> OpenChannel:
+    def open_channel(self, container: str, execs: Execs) -> OpenChannel:
         async def open_channel(greeting: bytes) -> Channel:
             argv = ["python3", "-IS", "/opt/cc-bridge/agent.pyz", "attach"]
-            channel = await DockerExecChannel.open(Execs(Engine()), container, argv)
+            channel = await DockerExecChannel.open(execs, container, argv)
             assert (await channel.exchange(greeting)).startswith(b"{")
             return channel
 
@@ -131,9 +138,9 @@ class TestDockerExecChannel(ChannelContract):
 @pytest.mark.docker
 class TestDirectChannel(ChannelContract):
     @pytest.fixture
-    def open_channel(self, container: str) -> OpenChannel:
+    def open_channel(self, container: str, execs: Execs) -> OpenChannel:
         async def open_channel(greeting: bytes) -> Channel:
-            return DirectChannel(Execs(Engine()), container, greeting)
+            return DirectChannel(execs, container, greeting)
 
         return open_channel
 
