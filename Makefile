@@ -1,0 +1,45 @@
+# Everything that is done to this project by hand has a name here.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format engine engine-stop image bench clean
+
+PYTEST_ARGS ?=
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## A real conversation: in a container where Docker runs, else in a local process.
+	@scripts/venv claude
+	@scripts/demo
+
+test: ## All tests. CC_BRIDGE_REQUIRE=docker,claude makes lacking parts failures.
+	@scripts/venv claude test
+	.venv/bin/pytest $(PYTEST_ARGS)
+
+check: ## Lint, format and types.
+	@scripts/venv claude test check
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: ## Format the code.
+	@scripts/venv claude test check
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+engine: ## Start a Docker engine where none answers (Debian, root).
+	@scripts/engine start
+
+engine-stop: ## Stop the engine that `make engine` started.
+	@scripts/engine stop
+
+image: ## Build the default image now instead of on first use.
+	@scripts/venv claude
+	@scripts/image
+
+bench: ## Measure, and print ratios.
+	@scripts/venv claude
+	.venv/bin/python benchmarks/bench.py
+
+clean: ## Remove what was made here: .venv and caches.
+	rm -rf .venv build dist *.egg-info agent/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
