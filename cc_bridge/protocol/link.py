@@ -216,10 +216,6 @@ class Link:
             events.append(Violated(str(error)))
         return events
 
-    def receive_eof(self) -> None:
-        """The connection has ended, whoever ended it."""
-        self._step(_Step.END)
-
     # Private
 
     def _send(self, frame: wire.Frame) -> None:
