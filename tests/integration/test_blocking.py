@@ -1,0 +1,63 @@
+"""The same names for threads. covers: C16"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cc_bridge import ClaudeOptions, InvalidInput, TurnResult, blocking
+from cc_bridge.blocking import BlockingInstance
+from tests.conftest import STUB
+
+
+@pytest.fixture
+def instance(make_record: Callable[..., Any], tmp_path: Path) -> Iterator[BlockingInstance]:
+    (tmp_path / "home").mkdir()
+    record = make_record(env={"HOME": str(tmp_path / "home")}, claude=ClaudeOptions(program=str(STUB)))
+    with blocking.LocalProcess(record) as made:
+        yield made
+
+
+def test_every_name(instance: BlockingInstance) -> None:
+    assert "".join(instance.send_command("plain")) == "Hello, you."
+    assert isinstance(list(instance.stream("plain"))[-1], TurnResult)
+    assert instance.send_command_and_wait("plain", 30) == (True, "Hello, you.")
+    assert instance.is_running()
+    assert instance.get_info()["channel"] == "pipes"
+    instance.interrupt()
+    instance.restart()
+    instance.stop()
+    assert not instance.is_running()
+    with pytest.raises(InvalidInput):
+        instance.send_command_and_wait("")
+
+
+def test_many_threads_at_once(instance: BlockingInstance) -> None:
+    texts = [f"repeats {number}" for number in range(20)]
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(instance.send_command_and_wait, texts))
+    assert answers == [(True, text) for text in texts]
+
+
+def test_leaving_an_iterator_early_interrupts(instance: BlockingInstance) -> None:
+    answer = instance.send_command("interrupted-bare")
+    assert next(answer) == "So far"
+    answer.close()
+    assert instance.send_command_and_wait("plain") == (True, "Hello, you.")
+
+
+def test_no_thread_stays(make_record: Callable[..., Any], tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    (tmp_path / "home").mkdir()
+    record = make_record(env={"HOME": str(tmp_path / "home")}, claude=ClaudeOptions(program=str(STUB)))
+    made = blocking.LocalProcess(record)
+    made.start()
+    made.cleanup()
+    made.cleanup()
+    portals = [thread for thread in set(threading.enumerate()) - before if "portal" in thread.name]
+    assert portals == []

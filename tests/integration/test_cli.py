@@ -1,0 +1,321 @@
+"""The command as a person or a script meets it: stdout, stderr, exit codes, signals. covers: G3, G4, G10, C15"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cc_bridge.instances.registry import Registry
+from cc_bridge.testing import ScriptedModel
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+COMMAND = [sys.executable, "-c", "from cc_bridge.cli.main import run; run()"]
+
+
+@pytest.fixture
+def model_options(scripted_model: ScriptedModel, workspace: Path, claude: str) -> list[str]:
+    """Options with which Claude Code talks to the scripted model, locally."""
+    home = workspace / "home"
+    home.mkdir()
+    env = [f"--env={key}={value}" for key, value in scripted_model.claude_env(home).items()]
+    return ["--on=local", f"--workspace={workspace}", *env]
+
+
+def cc(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=60, check=False, **options)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays() -> Iterator[None]:
+    before = set(Registry().names())
+    yield
+    assert set(Registry().names()) == before
+
+
+def test_run_prints_the_answer_and_nothing_else(model_options: list[str]) -> None:
+    done = cc("run", "[[say Hello, you.]]", *model_options)
+    assert (done.returncode, done.stdout) == (0, "Hello, you.\n")
+    assert "starting" in done.stderr
+    assert "\x1b" not in done.stderr, "colours in a file"
+
+
+def test_run_reads_a_prompt_from_stdin(model_options: list[str]) -> None:
+    assert cc("run", "-", *model_options, input="[[say from stdin]]").stdout == "from stdin\n"
+
+
+def test_run_as_json(model_options: list[str]) -> None:
+    done = cc("run", "[[say one two]]", "--json", *model_options)
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["type"] for event in events] == ["TurnStarted", "TextDelta", "TextDelta", "TurnResult"]
+    assert (events[-1]["verdict"], events[-1]["text"]) == ("completed", "one two")
+
+
+def test_run_resumes(model_options: list[str], scripted_model: ScriptedModel) -> None:
+    first = cc("run", "remember this", "--json", *model_options)
+    session = json.loads(first.stdout.splitlines()[-1])["session_id"]
+    cc("run", "and now?", f"--resume={session}", *model_options)
+    assert "remember this" in json.dumps(scripted_model.requests[-1].body["messages"])
+
+
+def test_run_passes_model_and_system_prompt(model_options: list[str], scripted_model: ScriptedModel) -> None:
+    cc("run", "hello", "--model=claude-haiku-4-5", "--system-prompt=Be brief.", *model_options)
+    body = scripted_model.requests[-1].body
+    assert body["model"].startswith("claude-haiku")
+    assert "Be brief." in json.dumps(body["system"])
+
+
+def test_run_out_of_time(model_options: list[str]) -> None:
+    done = cc("run", "[[say so far]] [[hang]]", "--timeout=3", *model_options)
+    assert (done.returncode, done.stdout) == (124, "so far\n")
+    assert "interrupted after 3 s" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (["run", ""], 2, "the prompt is empty"),
+        (["run"], 2, "Missing argument"),
+        (["run", "x", "--on=moon"], 2, "moon"),
+        (["run", "x", "--on=local", "--workspace=/nowhere"], 2, "does not exist"),
+        (["run", "x", "--on=local", "--env=NOT_SET_ANYWHERE"], 2, "it is not set here"),
+        (["run", "x", "--on=local", "--skip-permissions"], 2, "only in a container"),
+        (["run", "x", "--mount=/nowhere:/x"], 2, "does not exist"),
+        (["send", "nobody", "x"], 2, "no instance 'nobody'"),
+        (["info", "nobody"], 2, "no instance 'nobody'"),
+        (["stop", "nobody"], 2, "no instance 'nobody'"),
+        (["rm", "nobody"], 2, "no instance 'nobody'"),
+        (["up", "Bad Name", "--on=local"], 2, "name"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_bad_input(words: list[str], code: int, complaint: str) -> None:
+    done = cc(*words)
+    assert done.returncode == code
+    assert complaint in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_api_error(model_options: list[str]) -> None:
+    done = cc("run", "[[error 400]]", *model_options)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "400" in done.stderr
+
+
+def test_api_retries_are_told(model_options: list[str]) -> None:
+    done = cc("run", "[[error 529 x1]] [[say at last]]", *model_options)
+    assert (done.returncode, done.stdout) == (0, "at last\n")
+    assert "API error 529; retry 1 of" in done.stderr
+
+
+def test_not_logged_in(model_options: list[str]) -> None:
+    options = [option for option in model_options if "ANTHROPIC_API_KEY" not in option]
+    done = cc("run", "hello", *options)
+    assert done.returncode == 4
+    assert "ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN" in done.stderr
+
+
+def test_no_claude(model_options: list[str]) -> None:
+    env = {"PATH": "/nowhere", "HOME": "/nowhere", "CC_BRIDGE_HOME": os.environ["CC_BRIDGE_HOME"]}
+    code = "import sys; sys.path = [p for p in sys.path]; from cc_bridge.instances import local_process as l; "
+    code += "l._bundled = lambda: None; from cc_bridge.cli.main import run; run()"
+    words = [sys.executable, "-c", code, "run", "x", *model_options]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=60, check=False)
+    assert done.returncode == 4
+    assert "Claude Code is not installed" in done.stderr
+
+
+def test_no_engine() -> None:
+    done = cc("run", "x", env={**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock"})
+    assert done.returncode == 3
+    assert "Is Docker running?" in done.stderr
+    assert "--on local" in done.stderr
+
+
+def test_an_engine_without_permission(tmp_path: Path, workspace: Path) -> None:
+    """covers: C15"""
+    if os.getuid() != 0:
+        socket, user = "/nowhere", {}
+    else:
+        import socket as sockets
+
+        socket = str(tmp_path / "docker.sock")
+        listening = sockets.socket(sockets.AF_UNIX)
+        listening.bind(socket)
+        listening.listen()
+        os.chmod(socket, 0o600)
+        user = {"user": 65534, "group": 65534, "extra_groups": []}
+    state = tmp_path / "state"
+    state.mkdir(mode=0o777)
+    state.chmod(0o777)
+    code = "import anyio, sys; sys.path[:0] = sys.argv[1].split(':'); from cc_bridge import *; "
+    code += "from cc_bridge.engine.client import Engine\ntry:\n anyio.run(Engine().client)\n"
+    code += "except EngineError as error:\n print(type(error).__name__, error)"
+    argv = [sys.executable, "-c", code, ":".join(sys.path)]
+    env = {"DOCKER_HOST": f"unix://{socket}", "CC_BRIDGE_HOME": str(state), "HOME": str(state)}
+    done = subprocess.run(argv, capture_output=True, text=True, env=env, cwd="/", timeout=60, check=False, **user)
+    if "Permission denied" in done.stderr and not done.stdout:
+        pytest.fail(f"another user cannot run this Python: {done.stderr}")
+    assert done.stdout.startswith("EnginePermissionDenied"), done.stderr
+    assert "group" in done.stdout
+    listening.close()
+
+
+def test_an_instance_that_stays(model_options: list[str]) -> None:
+    """covers: G5"""
+    name = f"test-cli-{os.getpid()}"
+    try:
+        up = cc("up", name, *model_options)
+        assert (up.returncode, up.stdout) == (0, f"{name}\n"), up.stderr
+        assert cc("send", name, "[[say hello]]").stdout == "hello\n"
+        listed = json.loads(cc("ps", "--json").stdout)
+        assert [(row["name"], row["status"]) for row in listed if row["name"] == name] == [(name, "running")]
+        assert name in cc("ps").stdout
+        info = json.loads(cc("info", name, "--json").stdout)
+        assert (info["running"], info["channel"], info["env"]["ANTHROPIC_API_KEY"]) == (True, None, "***")
+        again = cc("up", name, "--model=x")
+        assert again.returncode == 2
+        assert "--model given" in again.stderr
+        refused = cc("rm", name)
+        assert refused.returncode == 2
+        assert "it is running" in refused.stderr
+        assert cc("stop", name).stdout == f"{name}\n"
+        assert json.loads(cc("info", name, "--json").stdout)["running"] is False
+        assert cc("up", name).returncode == 0
+        assert cc("send", name, "[[say again]]").stdout == "again\n"
+    finally:
+        assert cc("rm", "--force", name).returncode == 0
+
+
+def test_keep(model_options: list[str]) -> None:
+    done = cc("run", "[[say hello]]", "--keep", *model_options)
+    found = re.search(r"kept as (\S+):", done.stderr)
+    assert found
+    assert cc("send", found[1], "[[say still here]]").stdout == "still here\n"
+    assert cc("rm", "-f", found[1]).returncode == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_interrupt_and_clean_up(model_options: list[str], number: int, code: int) -> None:
+    """covers: C8"""
+    argv = [*COMMAND, "run", "[[say so far]] [[hang]]", *model_options]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.read(len("so far")) == "so far"
+        process.send_signal(number)
+        assert process.wait(30) == code
+        assert process.stdout.read() == "\n"
+        assert process.stderr
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_a_reader_that_goes_away(model_options: list[str]) -> None:
+    argv = [*COMMAND, "run", "[[pace 0.05]] [[repeat 100 word ]]", *model_options]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.read(4)
+        process.stdout.close()
+        process.wait(30)
+        assert process.stderr
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_chat_from_a_pipe(model_options: list[str]) -> None:
+    done = cc("chat", *model_options, input="[[say one]]\n\n[[error 400]]\n[[say two]]\n")
+    assert (done.returncode, done.stdout) == (0, "one\ntwo\n"), done.stderr
+    assert "400" in done.stderr
+
+
+class Terminal:
+    """A person at a terminal."""
+
+    def __init__(self, argv: list[str]) -> None:
+        pid, self.fd = pty.fork()
+        if pid == 0:
+            os.execvp(argv[0], argv)
+        self.pid = pid
+        self.seen = ""
+
+    def wait_for(self, text: str) -> None:
+        while text not in self.seen:
+            data = os.read(self.fd, 4096).decode("utf-8", "replace")
+            self.seen += data
+            if "\x1b[6n" in data:  # prompt_toolkit asks where the cursor is, and waits for a terminal's answer
+                os.write(self.fd, b"\x1b[1;1R")
+        self.seen = self.seen.split(text, 1)[1]
+
+    def type(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def end(self) -> int:
+        try:
+            while os.read(self.fd, 4096):
+                pass
+        except OSError:
+            pass  # EIO is a terminal's end of file
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_chat_on_a_terminal(model_options: list[str]) -> None:
+    """covers: C8, B4"""
+    terminal = Terminal([*COMMAND, "chat", *model_options])
+    terminal.wait_for("Ctrl-D leaves")
+    terminal.type("[[say the first answer]]\r")
+    terminal.wait_for("the first answer\r\n")
+    terminal.type("[[say so far so]] [[hang]]\r")
+    terminal.wait_for("so far so")
+    terminal.wait_for("so far so")  # once as typed, once as answered
+    terminal.type("\x03")
+    terminal.wait_for("interrupt")
+    terminal.type('[[tool Bash {"command": "touch made", "description": "make"}]] [[say done it]]\r')
+    terminal.wait_for("why not?")
+    terminal.type("y\r")
+    terminal.wait_for("done it\r\n")
+    terminal.type("\x04")
+    assert terminal.end() == 0
+
+
+def test_doctor(claude: str) -> None:
+    done = cc("doctor")
+    assert done.returncode == 0
+    assert re.search(r"ok +claude +[\d.]+ \(Claude Code\)", done.stdout)
+    checks = {check["name"]: check for check in json.loads(cc("doctor", "--json").stdout)}
+    assert checks["state directory"]["state"] == "ok"
+    assert checks["login"]["state"] == "note"
+    assert "ANTHROPIC_API_KEY" in checks["login"]["advice"]
+
+
+def test_doctor_where_nothing_works(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    env = {**os.environ, "CC_BRIDGE_HOME": str(tmp_path / "file"), "DOCKER_HOST": "unix:///nowhere"}
+    done = cc("doctor", env=env)
+    assert done.returncode == 1
+    assert "Set CC_BRIDGE_HOME" in done.stdout
+
+
+def test_version_and_help() -> None:
+    assert cc("--version").stdout == "cc-bridge 0.1.0\n"
+    text = cc("--help").stdout
+    for verb in ("run", "up", "send", "chat", "ps", "info", "stop", "rm", "doctor"):
+        assert re.search(rf"^  {verb} ", text, re.MULTILINE)
+        assert cc(verb, "--help").returncode == 0
+
+
+def test_verbose_says_what_happens_and_no_secret(model_options: list[str]) -> None:
+    """covers: C18, M4"""
+    done = cc("--verbose", "run", "[[say hello]] private words", *model_options)
+    assert "claude started" in done.stderr
+    assert "connected (channel=pipes" in done.stderr
+    assert "private words" not in done.stderr
+    assert "sk-ant" not in done.stderr

@@ -1,0 +1,115 @@
+"""A local process, and hosts that die. covers: C8, C12, C16, M1"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cc_bridge import ClaudeOptions, InvalidInput, LocalProcess, TurnInterrupted
+from cc_bridge.errors import InstanceNotFound
+from cc_bridge.instances.registry import Registry
+from tests.conftest import STUB
+
+pytestmark = pytest.mark.anyio
+
+HOST = """
+import sys, anyio
+from pathlib import Path
+from cc_bridge import ClaudeInstance, ClaudeOptions, LocalProcess
+
+async def main():
+    record = ClaudeInstance.of(name=sys.argv[1], kind="local", workspace=Path(sys.argv[2]), ephemeral=True,
+                               env={"HOME": sys.argv[2]}, claude=ClaudeOptions(program=sys.argv[3]))
+    async with LocalProcess(record) as instance:
+        print(instance._process.pid, flush=True)
+        async for piece in instance.send_command("no-result"):
+            print(piece, flush=True)
+
+anyio.run(main)
+"""
+
+
+def ends(pidfd: int, seconds: float = 30) -> bool:
+    try:
+        return bool(select.select([pidfd], [], [], seconds)[0])
+    finally:
+        os.close(pidfd)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+async def test_a_host_that_dies_leaves_no_process(workspace: Path, number: signal.Signals) -> None:
+    """Killed: the agent ends by itself, once nobody has been there for its time (LINGER)."""
+    name = f"test-dying-{number.name.lower()}"
+    code = (
+        HOST
+        if number is not signal.SIGKILL
+        else "import cc_bridge.instances.local_process as l; l.LINGER = 0.2\n" + HOST
+    )
+    argv = [sys.executable, "-c", code, name, str(workspace), str(STUB)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as host:
+        assert host.stdout
+        agent = os.pidfd_open(int(host.stdout.readline()))
+        assert host.stdout.readline() == "All of it.\n"
+        host.send_signal(number)
+        host.wait(30)
+    assert ends(agent)
+    if number is signal.SIGINT:
+        assert name not in Registry().names()
+    else:
+        Registry().home(name).remove()
+
+
+async def test_a_killed_agent_interrupts_and_is_started_again(make_stubbed: Any) -> None:
+    instance = await make_stubbed()
+    with pytest.raises(TurnInterrupted) as caught:
+        async for _ in instance.send_command("no-result"):
+            instance._process.kill()
+    assert caught.value.text == "All of it."
+    assert await instance.send_command_and_wait("plain", 30) == (True, "Hello, you.")
+
+
+async def test_an_instance_that_stays_is_found_again(make_record: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    options = ClaudeOptions(program=str(STUB))
+    record = make_record(ephemeral=False, env={"HOME": str(tmp_path / "home")}, claude=options)
+    async with LocalProcess(record) as first:
+        await first.send_command_and_wait("plain", 30)
+        session = (await first.get_info())["session_id"]
+    again = LocalProcess(Registry().load(record.name))
+    assert await again.is_running(), "it was to stay"
+    assert await again.send_command_and_wait("plain", 30) == (True, "Hello, you.")
+    assert (await again.get_info())["session_id"] == session
+    await again.remove()
+    assert not await again.is_running()
+    with pytest.raises(InstanceNotFound):
+        Registry().load(record.name)
+
+
+async def test_workspace_missing(make_record: Callable[..., Any], tmp_path: Path) -> None:
+    instance = LocalProcess(make_record(workspace=tmp_path / "nowhere"))
+    with pytest.raises(InvalidInput, match="does not exist"):
+        await instance.start()
+    (tmp_path / "file").write_text("")
+    other = LocalProcess(make_record(workspace=tmp_path / "file"))
+    with pytest.raises(InvalidInput, match="is not a directory"):
+        await other.start()
+    await instance.cleanup()
+    await other.cleanup()
+
+
+async def test_two_hosts_at_once_share_one_agent(make_stubbed: Any) -> None:
+    one = await make_stubbed()
+    two = LocalProcess(one.record)
+    assert await one.send_command_and_wait("repeats one", 30) == (True, "repeats one")
+    assert await two.send_command_and_wait("repeats two", 30) == (True, "repeats two")
+    assert two._process is None, "it has started an agent of its own"
+    assert await one.send_command_and_wait("repeats three", 30) == (True, "repeats three")
+    await two.release()

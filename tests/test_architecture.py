@@ -1,0 +1,161 @@
+"""The house stays as docs/architecture.md draws it: purity, allowed imports, no cycles, light imports."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cc_bridge
+import cc_bridge_agent
+
+ROOT = Path(cc_bridge.__file__).parent
+AGENT = Path(cc_bridge_agent.__file__).parent
+PROJECT = Path(__file__).parent.parent
+
+#: What each room may import of this project. Nothing points up.
+RUNGS = {
+    "cli": {"blocking", "instances", "engine", "channels", "protocol", "instance", "events", "errors", "logs", "agent"},
+    "blocking": {"instances", "instance", "events", "errors"},
+    "testing": {"channels", "protocol", "instance", "events", "errors"},
+    "instances": {"engine", "channels", "protocol", "instance", "events", "errors", "logs", "agent", "__init__"},
+    "channels": {"engine", "protocol", "errors", "agent"},
+    "engine": {"errors"},
+    "instance": {"instances", "protocol", "events", "errors"},
+    "protocol": {"events", "errors", "agent"},
+    "logs": set(),
+    "events": set(),
+    "errors": set(),
+}
+
+#: Exceptions, each with its reason.
+ALLOWED = {
+    ("engine", "docker_exec"): "an attached exec is the engine's; its channel only frames it",
+    ("instance", "instances"): "the type of what submit() returns",
+}
+
+
+def modules() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    relative = path.relative_to(ROOT)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imports(path: Path) -> set[str]:
+    """Rooms of this project that a module imports, also for types only."""
+    found = set()
+    package = ["cc_bridge", *path.relative_to(ROOT).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            names = [*base, *(node.module.split(".") if node.module else [])]
+            if len(names) > 1:
+                found.add(names[1])
+            else:
+                found |= {alias.name if alias.name in RUNGS else "__init__" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cc_bridge_agent"):
+            found.add("agent")
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cc_bridge"):
+            pytest.fail(f"{path}: absolute import of the project's own {node.module}")
+    return found - {room(path)}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_points_up(path: Path) -> None:
+    if room(path) == "__init__":
+        return
+    assert imports(path) <= RUNGS[room(path)]
+
+
+def test_channels_know_the_engine_only_where_it_is_one() -> None:
+    users = {path.stem for path in (ROOT / "channels").glob("*.py") if "engine" in imports(path)}
+    assert users == {"docker_exec", "direct"}
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["link", "conversation", "stream_json", "transcript", "stand_in", "command_line"])
+def test_the_cores_do_no_io(module: str) -> None:
+    io = {"anyio", "asyncio", "socket", "subprocess", "threading", "time", "docker", "selectors", "structlog"}
+    pure = loaded_by("pass")
+    assert not (loaded_by(f"import cc_bridge.protocol.{module}") - pure) & io
+
+
+def test_importing_the_package_is_cheap() -> None:
+    assert not loaded_by("import cc_bridge") & {"docker", "structlog", "pydantic", "anyio"}
+
+
+def test_help_and_completion_load_neither_docker_nor_structlog() -> None:
+    assert not loaded_by("import cc_bridge.cli.app") & {"docker", "structlog", "prompt_toolkit"}
+
+
+def test_the_public_names_are_there_and_few() -> None:
+    for name in cc_bridge.__all__:
+        assert getattr(cc_bridge, name) is not None
+    assert len(cc_bridge.__all__) <= 35
+    with pytest.raises(AttributeError, match="nonsense"):
+        cc_bridge.nonsense  # noqa: B018
+
+
+def test_every_public_name_says_what_it_is() -> None:
+    silent = []
+    for path in modules():
+        name = ".".join(["cc_bridge", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+        module = importlib.import_module(name)
+        if path.stat().st_size and not module.__doc__:
+            silent.append(name)
+        for public in getattr(module, "__all__", []):
+            thing = getattr(module, public)
+            own = getattr(thing, "__module__", "") == name
+            if own and callable(thing) and not thing.__doc__:
+                silent.append(f"{name}.{public}")
+    assert not silent
+
+
+def test_the_agent_needs_the_standard_library_only() -> None:
+    for path in AGENT.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names = [node.module]
+            assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names, path
+
+
+def test_the_agent_stays_small() -> None:
+    sizes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("*.py")}
+    assert max(sizes.values()) <= 300, sizes
+    assert sum(sizes.values()) <= 1250, sizes
+
+
+def test_no_folder_passes_for_the_docker_sdk() -> None:
+    import docker
+
+    assert docker.__file__, "`import docker` found the project's folder: is the SDK installed?"
+    for folder in ("docker", "agent", "tests"):
+        assert not (PROJECT / folder / "__init__.py").exists()
+
+
+def test_the_host_has_no_sleep_and_no_broad_except() -> None:
+    for path in [*modules(), *AGENT.glob("*.py")]:
+        if "testing" in path.parts:
+            continue
+        text = path.read_text()
+        assert "sleep(" not in text, path
+        for number, line in enumerate(text.splitlines(), 1):
+            if re.match(r"\s*except( Exception| BaseException)?:\s*$", line):
+                following = text.splitlines()[number : number + 6]
+                assert any("raise" in later for later in following), f"{path}:{number} swallows everything"

@@ -1,0 +1,71 @@
+"""The record: what is refused, and which field is named. covers: C2, M3"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cc_bridge import ClaudeInstance, ClaudeOptions, InvalidInput
+from cc_bridge.instance import is_secret, parse_mount
+
+GOOD: dict[str, Any] = {"name": "demo", "kind": "docker", "image": "i", "workspace": Path("/")}
+
+
+def test_a_good_one() -> None:
+    record = ClaudeInstance.of(**GOOD)
+    assert ClaudeInstance.model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "Upper"}, "name"),
+        ({"name": "../x"}, "name"),
+        ({"name": "x" * 64}, "name"),
+        ({"name": None}, "name"),
+        ({"kind": "cloud"}, "kind"),
+        ({"image": ""}, "image"),
+        ({"workspace": None}, "workspace"),
+        ({"env": {"A B": "x"}}, "env"),
+        ({"env": {"A": "x\0y"}}, "env"),
+        ({"mounts": ("/nowhere:/x",)}, "/nowhere"),
+        ({"mounts": ("/:x",)}, "must be absolute"),
+        ({"mounts": ("/:/x:rx",)}, "'rx'"),
+        ({"memory": "much"}, "memory"),
+        ({"colour": "red"}, "colour"),
+        ({"kind": "local", "claude": ClaudeOptions(skip_permissions=True)}, "skip_permissions"),
+    ],
+)
+def test_bad_ones(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(InvalidInput, match=named):
+        ClaudeInstance.of(**{**GOOD, **change})
+
+
+@pytest.mark.parametrize("missing", ["name", "kind", "image", "workspace"])
+def test_without_a_field_that_is_needed(missing: str) -> None:
+    with pytest.raises(InvalidInput, match=missing):
+        ClaudeInstance.of(**{key: value for key, value in GOOD.items() if key != missing})
+
+
+def test_an_existing_container_needs_neither_image_nor_workspace() -> None:
+    assert ClaudeInstance.of(name="demo", kind="docker", container="theirs").image == ""
+
+
+def test_environment_is_not_shown() -> None:
+    assert "hush" not in repr(ClaudeInstance.of(**GOOD, env={"MY_TOKEN": "hush"}))
+
+
+def test_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_mount(f"{tmp_path}:/x") == (str(tmp_path), "/x", False)
+    assert parse_mount(f"{tmp_path}:/x:ro") == (str(tmp_path), "/x", True)
+    monkeypatch.chdir(tmp_path)
+    assert parse_mount(".:/x:rw") == (str(tmp_path), "/x", False)
+
+
+@pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "db_password", "AWS_SECRET"])
+def test_what_is_secret(name: str) -> None:
+    assert is_secret(name)
+    assert not is_secret("PATH")
