@@ -74,34 +74,43 @@ def chat(
 
 
 async def _talk(instance: InstanceInterface, display: Display, asking: _Asking) -> None:
-    async for text in asking.lines():
-        if not text.strip():
-            continue
-        try:
-            await _turn(instance, text, display)
-        except (TurnError, InvalidInput) as error:
-            display.note(str(error))
-        except BridgeError as error:  # the next command tries again, which is what a person would do
-            display.note(f"{error} (trying again with the next command)")
-        display.end_line()
+    """Turn after turn. Ctrl-C interrupts the one that runs; once more, or with none running, it leaves."""
+    interrupted = running = False
+
+    async def on_ctrl_c(*, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        nonlocal interrupted
+        with anyio.open_signal_receiver(signal.SIGINT) as arrivals:
+            task_status.started()
+            async for _ in arrivals:
+                if interrupted or not running:
+                    group.cancel_scope.cancel()
+                    return
+                interrupted = True
+                display.note("interrupting …")
+                group.start_soon(instance.interrupt)
+
+    async with anyio.create_task_group() as group:
+        await group.start(on_ctrl_c)
+        async for text in asking.lines():
+            interrupted, running = False, True
+            if text.strip():
+                await _turn(instance, text, display)
+            running = False
+        group.cancel_scope.cancel()
 
 
 async def _turn(instance: InstanceInterface, text: str, display: Display) -> None:
-    """One turn, which Ctrl-C interrupts."""
-    async with await instance.submit(text) as turn, anyio.create_task_group() as group:
-
-        async def interrupt_on_ctrl_c(*, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-            with anyio.open_signal_receiver(signal.SIGINT) as arrivals:
-                task_status.started()
-                async for _ in arrivals:
-                    display.note("interrupting …")
-                    await instance.interrupt()
-
-        await group.start(interrupt_on_ctrl_c)
-        async for event in turn:
-            display.event(event)
-        group.cancel_scope.cancel()
-    turn.raise_for_result()
+    """One turn; its failure is shown, and the conversation goes on."""
+    try:
+        async with await instance.submit(text) as turn:
+            async for event in turn:
+                display.event(event)
+        turn.raise_for_result()
+    except (TurnError, InvalidInput) as error:
+        display.note(str(error))
+    except BridgeError as error:  # the next command tries again, which is what a person would do
+        display.note(f"{error} (the next command tries again)")
+    display.end_line()
 
 
 class _Asking:
@@ -109,7 +118,7 @@ class _Asking:
 
     def __init__(self, display: Display) -> None:
         self._display = display
-        self._terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        self._terminal = display.asks = sys.stdin.isatty() and sys.stdout.isatty()
 
     async def lines(self) -> AsyncIterator[str]:
         if not self._terminal:
@@ -124,7 +133,7 @@ class _Asking:
         session.key_bindings = _newline_bindings()
         while True:
             try:
-                yield await session.prompt_async("> ")
+                yield await session.prompt_async("> ", handle_sigint=False)
             except (EOFError, KeyboardInterrupt):
                 return
 
@@ -135,8 +144,13 @@ class _Asking:
             return Deny("Nobody is there to ask.")
         from prompt_toolkit import PromptSession
 
+        from .display import short
+
+        self._display.note(f"· wants to use {request.tool_name} {short(request.input)}")
         try:
-            answer = await PromptSession[str]().prompt_async("  allow once (y), always (a), or why not? ")
+            answer = await PromptSession[str]().prompt_async(
+                "  allow once (y), always (a), or why not? ", handle_sigint=False
+            )
         except (EOFError, KeyboardInterrupt):
             answer = ""
         match answer.strip().lower():

@@ -15,7 +15,7 @@ from rich.table import Table
 from .. import events
 from ..events import Event, as_dict
 
-__all__ = ["Display", "print_json", "print_table"]
+__all__ = ["Display", "print_json", "print_table", "short"]
 
 _LONGEST = 100
 
@@ -29,6 +29,7 @@ class Display:
 
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
+        self.asks = False  # a person is asked about permissions, and needs no notice of them
         self._notes = Console(stderr=True, highlight=False)
         self._status: Status | None = None
         self._ends_with_newline = True
@@ -76,9 +77,9 @@ class Display:
                 sys.stdout.flush()
                 self._ends_with_newline = text.endswith("\n")
             case events.ToolUse(_, name, arguments):
-                self.note(f"· {name} {_short(arguments)}")
-            case events.PermissionRequest(_, name, arguments):
-                self.note(f"· asks to use {name} {_short(arguments)}")
+                self.note(f"· {name} {short(arguments)}")
+            case events.PermissionRequest(_, name, arguments) if not self.asks:
+                self.note(f"· was denied {name} {short(arguments)}; --allowed-tools allows tools")
             case events.ApiRetry(attempt, most, delay, status, error):
                 self.note(f"· API error {status or error}; retry {attempt} of {most} in {delay:.1f} s")
             case events.Silence(seconds, working):
@@ -112,6 +113,7 @@ def print_table(headings: list[str], rows: list[list[str]]) -> None:
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def _short(arguments: Any) -> str:
+def short(arguments: Any) -> str:
+    """A tool's input on one line."""
     text = json.dumps(arguments, ensure_ascii=False)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -85,14 +85,12 @@ def run_async(main: Callable[[], Awaitable[int]], *, own_interrupts: bool = Fals
 
     try:
         code = anyio.run(guarded)
-    except BridgeError as error:
-        _fail(error)
-    except BaseExceptionGroup as group:
-        known, others = group.split(BridgeError)
-        if others is not None or known is None:
+    except BaseException as error:
+        cause = _cause(error)
+        if isinstance(cause, BridgeError):
+            _fail(cause)
+        if not isinstance(cause, BrokenPipeError):
             raise
-        _fail(_first(known))
-    except BrokenPipeError:
         # The reader of stdout has gone (`cc-bridge run … | head -1`): not an error worth a word.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
@@ -116,9 +114,8 @@ def _fail(error: BridgeError) -> NoReturn:
     raise typer.Exit(exit_code_of(error))
 
 
-def _first(group: BaseExceptionGroup[BridgeError]) -> BridgeError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
+def _cause(error: BaseException) -> BaseException:
+    """What a task group has wrapped, where it is one thing."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    assert isinstance(error, BridgeError)
     return error

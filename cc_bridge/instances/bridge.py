@@ -7,6 +7,7 @@ nobody waits, and a slow reader is back-pressure down to Claude Code.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from ..errors import (
 )
 from ..events import Event, PermissionRequest
 from ..instance import Allow, Decision, Deny, OnPermission
-from ..protocol.conversation import Conversation, DeclareDone, EndProcess, ReadTranscript, SendInput
+from ..protocol.conversation import Command, Conversation, DeclareDone, EndProcess, ReadTranscript, SendInput
 from ..protocol.link import (
     AgentRefused,
     ErrorOutput,
@@ -122,6 +123,8 @@ class Bridge:
         self._conversation = Conversation(silence=silence, interrupt_limit=interrupt_limit)
         self._conversation.session_id = session_id
         self._turnstile = anyio.Lock()
+        self._writing = anyio.Lock()
+        self._receiving: anyio.CancelScope | None = None
         self._link: Link | None = None
         self._channel: Channel | None = None
         self._hello: Hello | None = None
@@ -216,8 +219,7 @@ class Bridge:
         else:
             self._conversation.deny(request.request_id, decision.reason)
         self._log.info("permission_decided", tool=request.tool_name, allowed=isinstance(decision, Allow))
-        async with self._turnstile:
-            await self._carry_out()
+        await self._flush()
 
     async def make_ready(self) -> None:
         """Connect, and start Claude Code if it does not run."""
@@ -236,6 +238,7 @@ class Bridge:
 
     async def _pump(self, satisfied: Callable[[], bool], patient: bool = True) -> None:
         """Read for everybody until ``satisfied``. ``patient``: wait while another reader is far behind."""
+        await self._flush()
         while not satisfied():
             if patient and self._conversation.largest_backlog() > _BACKLOG:
                 if self._drained.is_set():
@@ -264,15 +267,20 @@ class Bridge:
     async def _receive(self) -> bytes | None:
         """What the agent has sent; None: it is time for the conversation's timer."""
         assert self._channel is not None
-        when = self._conversation.next_timer()
         try:
-            with anyio.move_on_after(None if when is None else max(0.0, when - anyio.current_time())):
+            with anyio.CancelScope(deadline=self._deadline()) as self._receiving:
                 return await self._channel.receive()
         except anyio.EndOfStream:
             raise ConnectionLost("the agent closed the connection, or ended", instance=self._place.name) from None
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
             raise ConnectionLost("the connection to the agent broke", instance=self._place.name) from error
+        finally:
+            self._receiving = None
         return None
+
+    def _deadline(self) -> float:
+        when = self._conversation.next_timer()
+        return math.inf if when is None else when
 
     async def _handle(self, link_events: list[LinkEvent]) -> None:
         now = anyio.current_time()
@@ -321,6 +329,17 @@ class Bridge:
         else:
             await self._lost(ConnectionLost(f"the agent: {refusal.message}", instance=self._place.name))
 
+    async def _flush(self) -> None:
+        """Carry out what is wanted now, although another task may be waiting to receive: it may wait for this."""
+        if self._link is not None:
+            try:
+                await self._carry_out()
+            except ConnectionLost:
+                if self._channel is not None:
+                    await self._channel.aclose()  # whoever receives finds it closed, and connects again
+        if self._receiving is not None:
+            self._receiving.deadline = self._deadline()
+
     async def _carry_out_or_lose(self) -> None:
         try:
             await self._carry_out()
@@ -329,22 +348,29 @@ class Bridge:
 
     async def _carry_out(self) -> None:
         """Do what the conversation wants, and write what the link has to say."""
-        while commands := self._conversation.commands():
-            for command in commands:
-                match command:
-                    case ReadTranscript(turn_id, session_id):
-                        lines = await self._read_transcript(session_id)
-                        self._conversation.receive_transcript(turn_id, lines, anyio.current_time())
-                    case _ if self._link is None:
-                        pass  # what a lost connection leaves to say, nobody is there to hear
-                    case SendInput(input_id, message):
-                        self._link.send_input(input_id, message)
-                    case DeclareDone(input_id):
-                        self._link.declare_done(input_id)
-                    case EndProcess(reason):
-                        self._log.warning("claude_killed", reason=reason)
-                        self._link.signal_claude("KILL")
-        await self._write()
+        async with self._writing:
+            while commands := self._conversation.commands():
+                for command in commands:
+                    self._say(command)
+                await self._write()
+                # Last, because it may take time and be cancelled, which must cost none of the others.
+                for command in commands:
+                    if isinstance(command, ReadTranscript):
+                        lines = await self._read_transcript(command.session_id)
+                        self._conversation.receive_transcript(command.turn_id, lines, anyio.current_time())
+            await self._write()
+
+    def _say(self, command: Command) -> None:
+        if self._link is None:
+            return  # what a lost connection leaves to say, nobody is there to hear
+        match command:
+            case SendInput(input_id, message):
+                self._link.send_input(input_id, message)
+            case DeclareDone(input_id):
+                self._link.declare_done(input_id)
+            case EndProcess(reason):
+                self._log.warning("claude_killed", reason=reason)
+                self._link.signal_claude("KILL")
 
     async def _read_transcript(self, session_id: str) -> list[str] | None:
         try:

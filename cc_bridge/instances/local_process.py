@@ -27,6 +27,9 @@ __all__ = ["LocalProcess", "find_claude"]
 #: Seconds for the agent to listen.
 _AGENT_LIMIT = 15.0
 
+#: Agents of instances that go on without us. Kept, so that the ones that end are waited for and leave no zombie.
+_left_running: list[subprocess.Popen[bytes]] = []
+
 #: Bytes of a transcript that are looked at.
 _TAIL = 1024 * 1024
 
@@ -100,6 +103,7 @@ class LocalProcess(BridgedInstance):
 
     async def _start_agent(self) -> None:
         """Start the agent and wait until it listens, which it says on a pipe."""
+        self._leave_process()
         ready_read, ready_write = os.pipe()
         os.set_blocking(ready_read, False)
         ready = Descriptor(ready_read)
@@ -133,6 +137,16 @@ class LocalProcess(BridgedInstance):
         if not said and await self._hello_on_pipes() is None:
             raise AgentUnavailable(f"the agent could not be started: {self._last_log()}", instance=self.name)
         self._log.info("agent_started", pid=self._process.pid)
+
+    def _leave_process(self) -> None:
+        """Hold the agent no longer: it goes on, or has ended already."""
+        if self._process is not None:
+            _left_running.append(self._process)
+            self._process = None
+        _left_running[:] = [process for process in _left_running if process.poll() is None]
+
+    async def _release(self) -> None:
+        self._leave_process()
 
     def _last_log(self) -> str:
         with suppress(OSError):

@@ -48,7 +48,11 @@ def state_root() -> Path:
 
 
 def agent_archive(root: Path | None = None) -> Path:
-    """The agent as one executable file, made from the installed package and kept by its content."""
+    """The agent as one executable file, made from the installed package and kept by its content.
+
+    Raises:
+        InvalidInput: the state directory cannot be used.
+    """
     import cc_bridge_agent
 
     source = Path(cc_bridge_agent.__file__).parent
@@ -199,5 +203,11 @@ def _somebody_listens(home: Home) -> bool:
 
 
 def _make_private(path: Path) -> None:
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.chmod(0o700)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as error:
+        raise InvalidInput(
+            f"the state directory {path} cannot be used: {error.strerror}",
+            hint="Set CC_BRIDGE_HOME to a directory of yours.",
+        ) from error

@@ -158,6 +158,45 @@ class InstanceContract:
         assert (result.verdict, result.text) == (Verdict.INTERRUPTED, "so far")
         assert await instance.send_command_and_wait("[[say next]]", _LIMIT) == (True, "next")
 
+    async def test_interrupt_while_others_wait(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        answers: dict[str, tuple[bool, str]] = {}
+        begun = anyio.Event()
+
+        async def ask(text: str) -> None:
+            async with await instance.submit(text) as turn:
+                async for event in turn:
+                    if isinstance(event, TextDelta):
+                        begun.set()
+                    if isinstance(event, TurnResult):
+                        answers[text] = (event.ok, event.text)
+
+        with anyio.fail_after(_LIMIT):
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask, "[[say begun]] [[hang]]")
+                await begun.wait()
+                group.start_soon(ask, "[[say second]]")
+                await anyio.wait_all_tasks_blocked()
+                await instance.interrupt()
+        assert answers == {"[[say begun]] [[hang]]": (False, "begun"), "[[say second]]": (True, "second")}
+
+    async def test_permission_is_decided_while_others_wait(self, make_instance: MakeInstance) -> None:
+        async def decide(_: PermissionRequest) -> Decision:
+            await anyio.wait_all_tasks_blocked()
+            return Allow()
+
+        instance = await make_instance(on_permission=decide)
+        answers: dict[str, tuple[bool, str]] = {}
+
+        async def ask(text: str) -> None:
+            answers[text] = await instance.send_command_and_wait(text, _LIMIT)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, f"[[tool Bash {_TOUCH}]] [[say first]]")
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(ask, "[[say second]]")
+        assert sorted(answers.values()) == [(True, "first"), (True, "second")]
+
     async def test_interrupt_of_nothing(self, make_instance: MakeInstance) -> None:
         instance = await make_instance()
         await instance.interrupt()
