@@ -153,6 +153,11 @@ class Bridge:
         return self._hello.agent if self._hello else None
 
     @property
+    def claude_version(self) -> str | None:
+        """What Claude Code said at the start of its last turn."""
+        return self._conversation.claude_version or None
+
+    @property
     def unknown_messages(self) -> Mapping[str, int]:
         """How many messages of which kind were not understood."""
         return dict(self._conversation.unknown)

@@ -122,6 +122,7 @@ class BridgedInstance(InstanceInterface):
             "env": {name: "***" if is_secret(name) else value for name, value in record.env.items()},
             "channel": self._bridge.channel_kind,
             "agent": self._bridge.agent_version,
+            "claude": self._bridge.claude_version,
             "session_id": self._bridge.session_id or None,
             "unknown_messages": self._bridge.unknown_messages,
             **await self._place_info(),

@@ -185,6 +185,7 @@ class Conversation:
 
     def __init__(self, *, silence: float = 30.0, interrupt_limit: float = 10.0) -> None:
         self.session_id = ""
+        self.claude_version = ""
         self.unknown: Counter[str] = Counter()
         #: Lines that belong to no turn of ours: another client's, or left over.
         self.foreign = 0
@@ -456,6 +457,7 @@ class Conversation:
 
     def _on_init(self, message: sj.Init, now: float) -> None:
         self.session_id = message.session_id or self.session_id
+        self.claude_version = message.version or self.claude_version
         if message.turn_ids:
             owner = next((i for i in message.turn_ids if self._own(i)), message.turn_ids[0])
         else:

@@ -45,6 +45,7 @@ class Init:
     session_id: str
     model: str
     turn_ids: tuple[str, ...]
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +227,8 @@ def _success(request_id: str, response: dict[str, Any]) -> dict[str, Any]:
 def _system(message: Raw) -> Message | None:
     subtype = message.get("subtype")
     if subtype == "init":
-        return Init(_text(message, "session_id"), _text(message, "model"), _ids(message))
+        version = _text(message, "claude_code_version")
+        return Init(_text(message, "session_id"), _text(message, "model"), _ids(message), version)
     if subtype == "api_retry":
         status = message.get("error_status")
         return Retry(

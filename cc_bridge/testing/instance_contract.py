@@ -339,6 +339,7 @@ class InstanceContract:
         assert info["status"] == "running"
         assert info["channel"] in ("pipes", "exec", "direct")
         assert info["session_id"]
+        assert info["claude"]
         secrets = [value for key, value in instance.record.env.items() if "KEY" in key]
         assert secrets
         assert not any(secret in text for secret in secrets)

@@ -1,0 +1,59 @@
+"""What a transcript says about a turn, whole or torn. covers: B14"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cc_bridge.protocol.transcript import Reading, read_turn
+
+
+def user(name: str, content: Any = "…") -> dict[str, Any]:
+    return {"type": "user", "uuid": name, "message": {"role": "user", "content": content}}
+
+
+def assistant(name: str, text: str, stop: str | None = None, **more: Any) -> dict[str, Any]:
+    content = [{"type": "text", "text": text}] if text else [{"type": "tool_use", "id": "t"}]
+    return {"type": "assistant", "uuid": name, "message": {"content": content, "stop_reason": stop}, **more}
+
+
+def read(*entries: Any) -> Reading:
+    return read_turn([entry if isinstance(entry, str) else json.dumps(entry) for entry in entries], "turn")
+
+
+TOOL_RESULT = user("r", [{"type": "tool_result"}])
+
+
+def test_a_turn_that_ended() -> None:
+    entries = [user("earlier"), assistant("a", "old", "end_turn"), user("turn"), assistant("b", "one")]
+    entries += [assistant("c", "", "tool_use"), TOOL_RESULT, assistant("d", "two", "end_turn")]
+    assert read(*entries) == Reading(True, True, ("one", "two"), "d")
+
+
+def test_a_turn_that_goes_on() -> None:
+    assert read(user("turn"), assistant("b", "one"), assistant("c", "", "tool_use")).ended is False
+
+
+def test_a_turn_that_is_not_there() -> None:
+    assert read(user("other"), assistant("b", "one", "end_turn")) == Reading(False, False, (), "b")
+
+
+def test_the_next_turn_is_not_this_one() -> None:
+    assert read(user("turn"), assistant("b", "one"), user("next"), assistant("c", "two", "end_turn")).texts == ("one",)
+
+
+def test_a_subagent_s_messages_are_not_the_answer() -> None:
+    assert read(user("turn"), assistant("b", "aside", "end_turn", isSidechain=True)).ended is False
+
+
+def test_torn_and_strange_lines_are_passed_over() -> None:
+    found = read(user("turn"), "", "null", "[1]", '{"type": "user"', assistant("b", "one", "end_turn"), '{"type": "ass')
+    assert found == Reading(True, True, ("one",), "b")
+
+
+@given(st.lists(st.text() | st.just(json.dumps(user("turn"))) | st.just('{"type":"assistant","message":[]}')))
+def test_nothing_breaks_it(lines: list[str]) -> None:
+    assert isinstance(read_turn(lines, "turn"), Reading)
