@@ -144,7 +144,7 @@ def translate(error: Exception, address: str = "its address") -> EngineError | N
         return _not_found(error)
     if isinstance(error, docker.errors.APIError):
         explained = _explain(error)
-        if error.status_code == 409 and "is not running" in explained:
+        if "is not running" in explained:  # 409, or 500 where it ended in the middle of the request
             return ContainerNotRunning(explained)
         return EngineError(f"the engine refused: {explained}")
     if isinstance(error, requests.exceptions.ReadTimeout):

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
+
 from ..errors import ContainerNotFound, ContainerStartError, EngineError, EngineTimeout
 from .client import Engine
 from .streams import raw_socket, read_until
@@ -104,9 +106,10 @@ class Containers:
         self._engine = engine
 
     async def create(self, spec: ContainerSpec) -> str:
-        """Create, and return the id."""
+        """Create, and return the id. A cancellation waits for it: what is half made could not be removed."""
         client = await self._engine.client()
-        container = await self._engine.call(client.containers.create, **spec.options())
+        with anyio.CancelScope(shield=True):
+            container = await self._engine.call(client.containers.create, **spec.options())
         return str(container.id)
 
     async def start(self, name: str, awaited: Sequence[str], limit: float) -> str:

@@ -243,7 +243,8 @@ class Bridge:
 
     async def _pump(self, satisfied: Callable[[], bool], patient: bool = True) -> None:
         """Read for everybody until ``satisfied``. ``patient``: wait while another reader is far behind."""
-        await self._flush()
+        if self._turnstile.locked():
+            await self._flush()  # whoever has it may be waiting for just what we want to be said
         while not satisfied():
             if patient and self._conversation.largest_backlog() > _BACKLOG:
                 if self._drained.is_set():

@@ -286,7 +286,8 @@ class DockerContainer(BridgedInstance):
             await self._create()
             await self._start_container()
         elif not info.running:
-            self._log.warning(
+            orderly = info.exit_code == 0 and not info.oom_killed
+            (self._log.info if orderly else self._log.warning)(
                 "container_not_running",
                 container=self.container,
                 status=info.status,

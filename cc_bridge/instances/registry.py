@@ -108,7 +108,7 @@ class Home:
             _make_private(self.path)
             prepare_directory(str(self.pipes))
         except OSError as error:
-            raise InvalidInput(f"the state directory {self.path} cannot be used: {error.strerror}") from error
+            raise _unusable(self.path, error) from error
 
     def save(self, record: ClaudeInstance) -> None:
         """Write the record, whole or not at all."""
@@ -136,10 +136,17 @@ class Home:
 
     @property
     def session_id(self) -> str:
-        """The session to go on with; empty: none."""
-        with contextlib.suppress(FileNotFoundError):
+        """The session to go on with; empty: none.
+
+        Raises:
+            InvalidInput: the state directory is not this user's to read.
+        """
+        try:
             return (self.path / "session").read_text().strip()
-        return ""
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise _unusable(self.path, error) from error
 
     def remember_session(self, value: str) -> None:
         """Keep the session to go on with."""
@@ -207,7 +214,9 @@ def _make_private(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
     except OSError as error:
-        raise InvalidInput(
-            f"the state directory {path} cannot be used: {error.strerror}",
-            hint="Set CC_BRIDGE_HOME to a directory of yours.",
-        ) from error
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> InvalidInput:
+    hint = "Set CC_BRIDGE_HOME to a directory of yours."
+    return InvalidInput(f"the state directory {path} cannot be used: {error.strerror}", hint=hint)

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -237,18 +238,22 @@ def test_chat_from_a_pipe(model_options: list[str]) -> None:
     assert "400" in done.stderr
 
 
+#: A line editor turns "bracketed paste" on when it is ready for a line.
+PROMPTED = "\x1b[?2004h"
+
+
 class Terminal:
     """A person at a terminal."""
 
     def __init__(self, argv: list[str]) -> None:
-        pid, self.fd = pty.fork()
-        if pid == 0:
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
             os.execvp(argv[0], argv)
-        self.pid = pid
         self.seen = ""
 
     def wait_for(self, text: str) -> None:
         while text not in self.seen:
+            assert select.select([self.fd], [], [], 30)[0], f"no {text!r}, but {self.seen!r}"
             data = os.read(self.fd, 4096).decode("utf-8", "replace")
             self.seen += data
             if "\x1b[6n" in data:  # prompt_toolkit asks where the cursor is, and waits for a terminal's answer
@@ -259,30 +264,44 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def end(self) -> int:
+        """Read to the end; the exit code."""
         try:
-            while os.read(self.fd, 4096):
+            while select.select([self.fd], [], [], 30)[0] and os.read(self.fd, 4096):
                 pass
         except OSError:
             pass  # EIO is a terminal's end of file
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            os.kill(self.pid, signal.SIGTERM)
+            self.end()
+        os.close(self.fd)
+
 
 def test_chat_on_a_terminal(model_options: list[str]) -> None:
     """covers: C8, B4"""
-    terminal = Terminal([*COMMAND, "chat", *model_options])
-    terminal.wait_for("Ctrl-D leaves")
-    terminal.type("[[repeat 3 xy]]\r")
-    terminal.wait_for("xyxyxy\r\n")
-    terminal.type("[[repeat 3 ab]] [[hang]]\r")
-    terminal.wait_for("ababab")
-    terminal.type("\x03")
-    terminal.wait_for("interrupt")
-    terminal.type('[[tool Bash {"command": "touch made", "description": "make"}]] [[repeat 3 uv]]\r')
-    terminal.wait_for("why not?")
-    terminal.type("y\r")
-    terminal.wait_for("uvuvuv\r\n")
-    terminal.type("\x04")
-    assert terminal.end() == 0
+    with Terminal([*COMMAND, "chat", *model_options]) as terminal:
+        terminal.wait_for("Ctrl-D leaves")
+        terminal.wait_for(PROMPTED)
+        terminal.type("[[repeat 3 xy]]\r")
+        terminal.wait_for("xyxyxy\r\n")
+        terminal.wait_for(PROMPTED)
+        terminal.type("[[repeat 3 ab]] [[hang]]\r")
+        terminal.wait_for("ababab")
+        terminal.type("\x03")
+        terminal.wait_for("interrupt")
+        terminal.wait_for(PROMPTED)
+        terminal.type('[[tool Bash {"command": "touch made", "description": "make"}]] [[repeat 3 uv]]\r')
+        terminal.wait_for("why not?")
+        terminal.type("y\r")
+        terminal.wait_for("uvuvuv\r\n")
+        terminal.wait_for(PROMPTED)
+        terminal.type("\x04")
+        assert terminal.end() == 0
 
 
 def test_doctor(claude: str) -> None:

@@ -58,6 +58,7 @@ CASES: list[tuple[Exception, type[EngineError]]] = [
     (docker.errors.NotFound("x", response(404), "No such container: x"), ContainerNotFound),
     (docker.errors.NotFound("x", response(404), "No such image: x:latest"), ImageNotFound),
     (docker.errors.APIError("x", response(409), "Container x is not running"), ContainerNotRunning),
+    (docker.errors.APIError("x", response(500), "Container x is not running: Exited (137)"), ContainerNotRunning),
     (docker.errors.APIError("x", response(500), "server error"), EngineError),
     (docker.errors.APIError("x", response(500), "open /x: Permission denied"), EngineError),
     (requests.exceptions.ReadTimeout(), EngineTimeout),
