@@ -5,7 +5,6 @@
     BridgeError
     ├── InvalidInput (ValueError)    a prompt, record or option that cannot work; nothing was done
     │   └── InstanceNotFound         no instance of that name
-    ├── InstanceClosed               used after stop(), cleanup() or `async with`
     ├── EngineError                  the Docker engine refused or failed
     │   ├── EngineUnavailable        nothing answers at its address
     │   ├── EnginePermissionDenied   it answers, but not to this user
@@ -50,7 +49,6 @@ __all__ = [
     "EngineTimeout",
     "EngineUnavailable",
     "ImageNotFound",
-    "InstanceClosed",
     "InstanceNotFound",
     "InvalidInput",
     "NotLoggedIn",
@@ -92,12 +90,6 @@ class InstanceNotFound(InvalidInput):
     """No instance of that name."""
 
     hint = "`cc-bridge ps` lists the instances; `cc-bridge up NAME` makes one."
-
-
-class InstanceClosed(BridgeError):
-    """The instance was stopped or cleaned up in the meantime."""
-
-    hint = "Call start() to use it again."
 
 
 class EngineError(BridgeError):

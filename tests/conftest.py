@@ -78,7 +78,7 @@ def _processes() -> Iterator[str]:
 
 
 def _is_ours(thread: threading.Thread) -> bool:
-    return thread is not threading.main_thread() and thread.name.startswith(("scripted-model", "anyio-portal"))
+    return thread is not threading.main_thread() and any(name in thread.name for name in ("scripted-model", "portal"))
 
 
 def _containers(root: Path) -> list[str]:

@@ -1,11 +1,11 @@
 """A host that is connected: frames in, frames out, and how far it lags behind."""
 
 import os
-from collections import deque
-from typing import Callable, Deque
+from typing import Callable
 
 from . import wire
 from .loop import Loop
+from .outbox import Outbox
 
 #: Output waiting for a client beyond which it counts as clogged, in bytes. Large enough for a burst
 #: of events, small enough that an agent with a stalled client stays small.
@@ -40,8 +40,7 @@ class Client:
         self._on_closed = on_closed
         self._on_drained = on_drained
         self._splitter = wire.LineSplitter()
-        self._out: Deque[memoryview] = deque()
-        self._out_size = 0
+        self._out = Outbox()
         self._paused = False
         self._watched = (False, False)
         self._watch()
@@ -52,15 +51,15 @@ class Client:
 
     @property
     def clogged(self) -> bool:
-        return self._out_size > HIGH_WATER
+        return self._out.size > HIGH_WATER
 
     def send(self, data: bytes) -> None:
         """Queue a frame; nothing happens on a closed connection."""
         if self.closed:
             return
-        self._out.append(memoryview(data))
-        self._out_size += len(data)
-        if len(self._out) == 1:
+        idle = not self._out.size
+        self._out.add(data)
+        if idle:
             self._write()
 
     def pause_reading(self, paused: bool) -> None:
@@ -82,7 +81,7 @@ class Client:
         self._on_closed(self, why)
 
     def _watch(self) -> None:
-        wanted = (not self._paused, bool(self._out))
+        wanted = (not self._paused, bool(self._out.size))
         if wanted == self._watched:
             return  # a system call saved for every frame
         self._watched = wanted
@@ -121,15 +120,7 @@ class Client:
     def _write(self) -> None:
         was_clogged = self.clogged
         try:
-            while self._out:
-                written = os.write(self._write_fd, self._out[0])
-                self._out_size -= written
-                if written == len(self._out[0]):
-                    self._out.popleft()
-                else:
-                    self._out[0] = self._out[0][written:]  # of a memoryview: copies nothing
-        except BlockingIOError:
-            pass
+            self._out.write(self._write_fd)
         except OSError as error:  # EPIPE: the host has gone
             self.close(str(error))
             return

@@ -11,7 +11,8 @@ from . import __version__, wire
 from .client import Client
 from .loop import Loop
 from .rendezvous import PipeListener, SocketListener
-from .session import Session, StartError
+from .session import Session
+from .spawn import StartError
 
 _SIGNALS = {"INT": signal.SIGINT, "TERM": signal.SIGTERM, "KILL": signal.SIGKILL}
 

@@ -1,16 +1,16 @@
 """One Claude Code process: started, numbered, listened to, ended. Its lines are never interpreted."""
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
-from collections import OrderedDict, deque
-from typing import Any, Callable, Deque, Dict, List, Optional
+from collections import OrderedDict
+from typing import Any, Callable, Dict, List, Optional
 
 from . import wire
 from .client import Client
 from .loop import Loop
+from .outbox import Outbox
+from .spawn import spawn
 
 _CHUNK = 65536
 
@@ -18,23 +18,6 @@ _CHUNK = 65536
 #: beyond which no more is taken from the hosts.
 _REMEMBERED_IDS = 4096
 _STDIN_HIGH_WATER = 1024 * 1024
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def _die_with_parent() -> None:
-    """In the child: Claude Code must not outlive a killed agent, out of reach and still spending."""
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-class StartError(Exception):
-    """Claude Code could not be started."""
-
-    def __init__(self, message: str, errno: Optional[int]) -> None:
-        super().__init__(message)
-        self.errno = errno
 
 
 class Session:
@@ -53,8 +36,7 @@ class Session:
         self._on_exit = on_exit
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._exit_code: Optional[int] = None
-        self._stdin: Deque[memoryview] = deque()
-        self._stdin_size = 0
+        self._stdin = Outbox()
         self._splitters: Dict[str, wire.LineSplitter] = {}
         self._open_ids: "OrderedDict[str, None]" = OrderedDict()
         self._seen_ids: "OrderedDict[str, None]" = OrderedDict()
@@ -98,25 +80,10 @@ class Session:
         """
         if self._process:
             return
-        try:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={**os.environ, **env},
-                cwd=cwd,
-                start_new_session=True,  # so that what it starts can be ended with it
-                preexec_fn=_die_with_parent,
-            )
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            raise StartError(str(error), getattr(error, "errno", None)) from error
-        self._process = process
+        self._process = process = spawn(argv, env, cwd)
         self._exit_code = None
         self._splitters = {"out": wire.LineSplitter(), "err": wire.LineSplitter(65536)}
         self._open_ids.clear()
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            os.set_blocking(_fileno(pipe), False)
         self._log("claude_started", session=self.name, pid=process.pid, program=argv[0])
         self._broadcast([{"started": process.pid}])
         self._watch_output()
@@ -133,8 +100,7 @@ class Session:
         if not input_id.startswith(wire.CONTROL):
             self._open_ids[input_id] = None
         self._broadcast([{"took": input_id}])
-        self._stdin.append(memoryview(line + b"\n"))
-        self._stdin_size += len(line) + 1
+        self._stdin.add(line + b"\n")
         self._write_stdin()
         return None
 
@@ -158,22 +124,13 @@ class Session:
         if not self._process or not self._process.stdin:
             return
         try:
-            while self._stdin:
-                written = os.write(self._process.stdin.fileno(), self._stdin[0])
-                self._stdin_size -= written
-                if written == len(self._stdin[0]):
-                    self._stdin.popleft()
-                else:
-                    self._stdin[0] = self._stdin[0][written:]
-        except BlockingIOError:
-            pass
+            self._stdin.write(self._process.stdin.fileno())
         except OSError as error:  # EPIPE: it is ending; its exit tells the clients
             self._log("stdin_closed", session=self.name, reason=str(error))
             self._stdin.clear()
-            self._stdin_size = 0
-        self._loop.watch(self._process.stdin.fileno(), None, self._write_stdin if self._stdin else None)
+        self._loop.watch(self._process.stdin.fileno(), None, self._write_stdin if self._stdin.size else None)
         for client in self.clients:
-            client.pause_reading(self._stdin_size > _STDIN_HIGH_WATER)
+            client.pause_reading(self._stdin.size > _STDIN_HIGH_WATER)
 
     # Output
 
@@ -275,15 +232,9 @@ class Session:
         self._process = None
         self._exit_code = process.returncode
         self._stdin.clear()
-        self._stdin_size = 0
         self._open_ids.clear()
         for client in self.clients:
             client.pause_reading(False)
         self._log("claude_exited", session=self.name, code=self._exit_code)
         self._broadcast([{"exit": self._exit_code}])
         self._on_exit()
-
-
-def _fileno(pipe: Any) -> int:
-    number: int = pipe.fileno()
-    return number

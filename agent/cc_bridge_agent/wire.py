@@ -120,11 +120,6 @@ class LineSplitter:
         self._parts: List[bytes] = []
         self._size = 0
 
-    @property
-    def pending(self) -> int:
-        """Bytes of a line whose end has not come yet."""
-        return self._size
-
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The lines that ``data`` completes, without their newlines; empty ones are left out.
 

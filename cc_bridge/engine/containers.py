@@ -147,19 +147,6 @@ class Containers:
         client = await self._engine.client()
         return _info(await self._engine.call(client.api.inspect_container, name))
 
-    async def list(self, labels: Mapping[str, str]) -> list[ContainerInfo]:
-        """All with these labels, running or not."""
-        client = await self._engine.client()
-        wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
-        found = await self._engine.call(client.api.containers, all=True, filters={"label": wanted})
-        infos = []
-        for item in found:
-            try:
-                infos.append(await self.inspect(item["Id"]))
-            except ContainerNotFound:
-                continue  # removed in the meantime
-        return infos
-
     async def stop(self, name: str, grace: float) -> None:
         """SIGTERM, ``grace`` seconds, SIGKILL. Nothing happens to one that has stopped or gone."""
         await self._tolerant(lambda client: client.api.stop(name, timeout=int(grace)), limit=grace + 30)
@@ -183,12 +170,6 @@ class Containers:
     async def remove(self, name: str) -> None:
         """Kill and remove, with its anonymous volumes. Nothing happens to one that has gone."""
         await self._tolerant(lambda client: client.api.remove_container(name, force=True, v=True))
-
-    async def logs(self, name: str, tail: int) -> str:
-        """The last lines that the container has logged."""
-        client = await self._engine.client()
-        data = await self._engine.call(client.api.logs, name, stdout=True, stderr=True, tail=tail)
-        return bytes(data).decode("utf-8", "replace")
 
     async def _tolerant(self, act: Callable[[Any], object], limit: float = 30.0) -> None:
         client = await self._engine.client()

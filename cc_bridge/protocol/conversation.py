@@ -134,7 +134,6 @@ class _Turn:
     synthetic: list[str] = field(default_factory=list)  # held until the result says what it was
     announced: bool = False
     interrupt: str = ""  # "", "wanted", "sent"
-    notice: bool = False  # Claude Code has said that the request was interrupted
     quiet_since: float = 0.0
     wake_at: float = 0.0
     transcript_last: str = ""
@@ -187,8 +186,6 @@ class Conversation:
         self.session_id = ""
         self.claude_version = ""
         self.unknown: Counter[str] = Counter()
-        #: Lines that belong to no turn of ours: another client's, or left over.
-        self.foreign = 0
         self._silence = silence
         self._interrupt_limit = interrupt_limit
         self._turns: dict[str, _Turn] = {}
@@ -289,11 +286,6 @@ class Conversation:
     def settling(self) -> bool:
         """The process has ended and a turn of it has yet to be judged."""
         return any(turn.active and turn.exit_code is not None for turn in self._turns.values())
-
-    @property
-    def idle(self) -> bool:
-        """No turn of ours waits or runs."""
-        return not self._queue and not any(turn.active for turn in self._turns.values())
 
     @property
     def stderr(self) -> str:
@@ -490,8 +482,8 @@ class Conversation:
     def _on_block_piece(self, message: sj.BlockPiece, now: float) -> None:
         turn = self._own(self._current)
         if turn is None:
-            self.foreign += 1
-        elif message.kind == "text":
+            return  # another client's, or left over
+        if message.kind == "text":
             turn.block.append(message.text)
             self._say(turn, message.text)
         else:
@@ -501,7 +493,6 @@ class Conversation:
     def _on_whole_blocks(self, message: sj.WholeBlocks, now: float) -> None:
         turn = self._own(self._current)
         if turn is None:
-            self.foreign += 1
             return
         for block in message.blocks:
             kind = block.get("type")
@@ -534,7 +525,6 @@ class Conversation:
     def _on_tools(self, message: sj.Tools, now: float) -> None:
         turn = self._own(self._current)
         if turn is None:
-            self.foreign += 1
             return
         for result in message.results:
             tool_use_id = result.get("tool_use_id")
@@ -551,8 +541,8 @@ class Conversation:
     def _on_permission(self, message: sj.Permission, now: float) -> None:
         turn = self._own(self._current)
         if turn is None:
-            self.foreign += 1  # another client's turn, and its question
-        elif turn.interrupt:
+            return  # another client's turn, and its question
+        if turn.interrupt:
             self.deny(message.request_id, "The turn is being interrupted.")
         else:
             turn.events.append(

@@ -63,6 +63,32 @@ def test_run_as_json(model_options: list[str]) -> None:
     assert (events[-1]["verdict"], events[-1]["text"]) == ("completed", "one two")
 
 
+@pytest.mark.docker
+def test_run_in_a_container(scripted_model: ScriptedModel, workspace: Path, images: Any) -> None:
+    """covers: G3, M1, R4"""
+    options = [f"--env={key}={value}" for key, value in scripted_model.claude_env().items()]
+    options += [f"--image={images.claude}", "--network=host", f"--workspace={workspace}"]
+    first = cc("run", "[[say from a container]]", "--json", *options)
+    assert first.returncode == 0, first.stderr
+    result = json.loads(first.stdout.splitlines()[-1])
+    assert result["text"] == "from a container"
+    again = cc("run", "and again", f"--resume={result['session_id']}", *options)
+    assert again.returncode == 0, again.stderr
+    assert "from a container" in json.dumps(scripted_model.requests[-1].body["messages"])
+    unknown = cc("run", "and again", "--resume=70239f12-b8a6-4331-8634-823542f95e3f", *options)
+    assert unknown.returncode == 2
+    assert "kept for 30 days" in unknown.stderr
+
+
+@pytest.mark.docker
+def test_the_default_image_is_used_unless_said(scripted_model: ScriptedModel, workspace: Path, images: Any) -> None:
+    """covers: G1"""
+    options = [f"--env={key}={value}" for key, value in scripted_model.claude_env().items()]
+    done = cc("--verbose", "run", "[[say hello]]", "--network=host", f"--workspace={workspace}", *options)
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+    assert f"image={images.claude}" in done.stderr
+
+
 def test_run_resumes(model_options: list[str], scripted_model: ScriptedModel) -> None:
     first = cc("run", "remember this", "--json", *model_options)
     session = json.loads(first.stdout.splitlines()[-1])["session_id"]

@@ -222,7 +222,6 @@ def test_lines_of_another_client_s_turn_are_not_ours() -> None:
     player.delta("ours")
     player.result(turn, "ours")
     assert texts(player.events(turn)) == ["ours"]
-    assert player.conversation.foreign == 1
 
 
 def test_api_error(player: Player) -> None:
@@ -452,7 +451,8 @@ def test_bad_prompts(player: Player, text: Any) -> None:
     with pytest.raises(InvalidInput):
         player.submit(text)
     assert player.sent == []
-    assert player.conversation.idle
+    assert player.conversation.active is None
+    assert player.conversation.queued == ()
 
 
 def test_an_id_is_used_once(player: Player) -> None:
@@ -563,5 +563,6 @@ def test_every_turn_ends_exactly_once_whatever_happens(steps: list[str]) -> None
     while (active := player.conversation.active) is not None:
         player.answer(active, "a")
         collect()
-    assert player.conversation.idle
+    assert player.conversation.active is None
+    assert player.conversation.queued == ()
     assert ends == dict.fromkeys(submitted, 1)

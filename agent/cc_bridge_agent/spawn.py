@@ -1,0 +1,50 @@
+"""How Claude Code is started: a session of its own, pipes that do not block, and an end with the agent."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from typing import Dict, List, Optional
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+class StartError(Exception):
+    """Claude Code could not be started."""
+
+    def __init__(self, message: str, errno: Optional[int]) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+def spawn(argv: List[str], env: Dict[str, str], cwd: str) -> "subprocess.Popen[bytes]":
+    """Start a program with three pipes; ``env`` is added to the agent's own.
+
+    Raises:
+        StartError: with the operating system's reason.
+    """
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **env},
+            cwd=cwd,
+            start_new_session=True,  # so that what it starts can be ended with it
+            preexec_fn=_die_with_parent,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise StartError(str(error), getattr(error, "errno", None)) from error
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe:
+            os.set_blocking(pipe.fileno(), False)
+    return process
+
+
+def _die_with_parent() -> None:
+    """In the child: Claude Code must not outlive a killed agent, out of reach and still spending."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
