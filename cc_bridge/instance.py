@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -18,9 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from .errors import InvalidInput
 from .events import Event, PermissionRequest, TextDelta, TurnResult
 from .protocol.command_line import ClaudeOptions
-
-if TYPE_CHECKING:
-    from .instances.turn import Turn
+from .turn import Turn
 
 __all__ = ["Allow", "ClaudeInstance", "Decision", "Deny", "InstanceInterface", "Kind", "OnPermission", "is_secret"]
 

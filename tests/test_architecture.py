@@ -23,20 +23,26 @@ RUNGS = {
     "cli": {"blocking", "instances", "engine", "channels", "protocol", "instance", "events", "errors", "logs", "agent"},
     "blocking": {"instances", "instance", "events", "errors"},
     "testing": {"channels", "protocol", "instance", "events", "errors"},
-    "instances": {"engine", "channels", "protocol", "instance", "events", "errors", "logs", "agent", "__init__"},
+    "instances": {
+        "engine",
+        "channels",
+        "protocol",
+        "instance",
+        "turn",
+        "events",
+        "errors",
+        "logs",
+        "agent",
+        "__init__",
+    },
     "channels": {"engine", "protocol", "errors", "agent"},
     "engine": {"errors"},
-    "instance": {"instances", "protocol", "events", "errors"},
+    "instance": {"turn", "protocol", "events", "errors"},
+    "turn": {"events", "errors"},
     "protocol": {"events", "errors", "agent"},
     "logs": set(),
     "events": set(),
     "errors": set(),
-}
-
-#: Exceptions, each with its reason.
-ALLOWED = {
-    ("engine", "docker_exec"): "an attached exec is the engine's; its channel only frames it",
-    ("instance", "instances"): "the type of what submit() returns",
 }
 
 

@@ -40,7 +40,7 @@ from ..protocol.link import (
     Took,
     Violated,
 )
-from .turn import Turn
+from ..turn import Turn
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -16,9 +16,9 @@ from ..instance import ClaudeInstance, InstanceInterface, OnPermission, is_secre
 from ..logs import logger_for
 from ..protocol.command_line import claude_argv
 from ..protocol.link import Hello, Link
+from ..turn import Turn
 from .bridge import Bridge, Launch
 from .registry import Registry
-from .turn import Turn
 
 __all__ = ["BridgedInstance"]
 

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 from collections import deque
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 import anyio
 
-from ..errors import ApiError, ClaudeStartError, NotLoggedIn, TurnError, TurnFailed, TurnInterrupted
-from ..events import Event, PermissionRequest, TurnResult, Verdict
+from .errors import ApiError, ClaudeStartError, NotLoggedIn, TurnError, TurnFailed, TurnInterrupted
+from .events import Event, PermissionRequest, TurnResult, Verdict
 
-if TYPE_CHECKING:
-    from .bridge import Bridge
-
-__all__ = ["Turn"]
+__all__ = ["Turn", "TurnSource"]
 
 #: Seconds that leaving a turn early may take: an interrupt, the end of the output, and a kill in between.
 _LEAVE_LIMIT = 30.0
 
 #: What Claude Code says where it has no login (2.1.197 and 2.1.329), in lower case.
 _LOGIN_WORDS = ("not logged in", "/login", "invalid api key", "authentication_error")
+
+
+class TurnSource(Protocol):
+    """Where a turn's events come from: the bridge."""
+
+    @property
+    def instance_name(self) -> str:
+        """For error messages."""
+
+    async def wait_for_events(self, turn_id: str) -> list[Event]:
+        """At least one event of the turn."""
+
+    async def decide(self, request: PermissionRequest) -> None:
+        """Have a permission request decided."""
+
+    async def abandon(self, turn_id: str) -> None:
+        """Interrupt the turn, wait until it is over, and forget it."""
 
 
 class Turn:
@@ -30,9 +44,9 @@ class Turn:
     Not for two consumers at once.
     """
 
-    def __init__(self, bridge: Bridge, turn_id: str) -> None:
+    def __init__(self, source: TurnSource, turn_id: str) -> None:
         self.id = turn_id
-        self._bridge = bridge
+        self._source = source
         self._events: deque[Event] = deque()
         self._result: TurnResult | None = None
 
@@ -44,10 +58,10 @@ class Turn:
         while not self._events:
             if self._result is not None:
                 raise StopAsyncIteration
-            self._events.extend(await self._bridge.wait_for_events(self.id))
+            self._events.extend(await self._source.wait_for_events(self.id))
         event = self._events[0]
         if isinstance(event, PermissionRequest):
-            await self._bridge.decide(event)
+            await self._source.decide(event)
         elif isinstance(event, TurnResult):
             self._result = event
         self._events.popleft()
@@ -69,7 +83,7 @@ class Turn:
         result = self._result
         if result is None or result.ok:
             return
-        name = self._bridge.instance_name
+        name = self._source.instance_name
         if any(word in result.error.lower() for word in _LOGIN_WORDS):
             raise NotLoggedIn(result.error, instance=name)
         if result.exit_code and result.verdict is Verdict.FAILED and not result.text:
@@ -88,7 +102,7 @@ class Turn:
         """End the turn if it has not ended; return when it has. Shielded, and bounded in time."""
         if self._result is None:
             with anyio.move_on_after(_LEAVE_LIMIT, shield=True):
-                await self._bridge.abandon(self.id)
+                await self._source.abandon(self.id)
 
     async def __aenter__(self) -> Self:
         return self
