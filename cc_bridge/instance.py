@@ -129,6 +129,12 @@ class ClaudeInstance(BaseModel):
                 raise ValueError(f"the value of {name} has a NUL character")
         return value
 
+    @field_validator("workspace")
+    @classmethod
+    def _make_absolute(cls, value: Path | None) -> Path | None:
+        """Relative to where the record was made: the agent and later programs run elsewhere."""
+        return None if value is None else value.expanduser().absolute()
+
     @field_validator("mounts")
     @classmethod
     def _check_mounts(cls, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def _readable(_logger: object, _method: str, record: MutableMapping[str, Any]) -
 def run_async(main: Callable[[], Awaitable[int]], *, own_interrupts: bool = False) -> None:
     """Run a verb to its exit code.
 
-    The first Ctrl-C or SIGTERM cancels it, so that turns are interrupted and containers removed; the second
+    The first Ctrl-C, SIGTERM or SIGHUP cancels it, so that turns are interrupted and containers removed; the second
     ends the process at once, and what is left then ends or removes itself.
 
     Args:
@@ -67,7 +67,7 @@ def run_async(main: Callable[[], Awaitable[int]], *, own_interrupts: bool = Fals
     async def guarded() -> int:
         code = 1
         async with anyio.create_task_group() as group:
-            watched = [signal.SIGTERM] if own_interrupts else [signal.SIGTERM, signal.SIGINT]
+            watched = [signal.SIGTERM, signal.SIGHUP] + ([] if own_interrupts else [signal.SIGINT])
 
             async def watch(*, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
                 with anyio.open_signal_receiver(*watched) as arrivals:

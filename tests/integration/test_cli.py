@@ -233,7 +233,7 @@ def test_keep(model_options: list[str]) -> None:
     assert cc("rm", "-f", found[1]).returncode == 0
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_interrupt_and_clean_up(model_options: list[str], number: int, code: int) -> None:
     """covers: C8"""
     argv = [*COMMAND, "run", "[[say so far]] [[hang]]", *model_options]

@@ -15,7 +15,6 @@ import pytest
 import structlog
 
 from cc_bridge import ClaudeInstance, DockerContainer, TextDelta, TurnInterrupted
-from cc_bridge.engine.execs import Execs
 from cc_bridge.errors import (
     AgentUnavailable,
     ClaudeNotFound,
@@ -352,6 +351,16 @@ async def test_what_a_container_cannot_do(make_docker: MakeDocker, attack: str) 
     assert await answer(instance) == "fine"
 
 
+async def test_the_image_s_own_health_check(make_docker: MakeDocker, images: Any) -> None:
+    instance = await make_docker()
+    await instance.start()
+    (image,) = json.loads(docker("inspect", images.claude))
+    kind, *argv = image["Config"]["Healthcheck"]["Test"]
+    assert kind == "CMD"
+    done = await instance.exec(argv)
+    assert (done.exit_code, done.stdout) == (0, b"the agent answers, version 0.1.0\n")
+
+
 async def test_exec_for_debugging(make_docker: MakeDocker) -> None:
     """covers: C14"""
     instance = await make_docker()
@@ -490,7 +499,3 @@ async def test_execs_by_a_client_of_the_caller(make_docker: MakeDocker) -> None:
         assert client.ping(), "the caller's client was closed"
     finally:
         client.close()
-
-
-def test_exec_results_are_typed() -> None:
-    assert Execs.run.__annotations__["return"] == "ExecResult"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cc_bridge import ClaudeOptions, InvalidInput, LocalProcess, TurnInterrupted
+from cc_bridge import ClaudeOptions, InvalidInput, LocalProcess, ToolResult, TurnInterrupted
 from cc_bridge.errors import InstanceNotFound
 from cc_bridge.instances.registry import Registry
 from tests.conftest import STUB
@@ -91,6 +91,14 @@ async def test_an_instance_that_stays_is_found_again(make_record: Callable[..., 
     assert not await again.is_running()
     with pytest.raises(InstanceNotFound):
         Registry().load(record.name)
+
+
+async def test_claude_works_in_the_workspace(make_record: Callable[..., Any], make_local: Any, workspace: Path) -> None:
+    instance = await make_local()
+    prompt = '[[tool Bash {"command": "pwd", "description": "where"}]] [[say done]]'
+    async with instance:
+        results = [event.content async for event in instance.stream(prompt) if isinstance(event, ToolResult)]
+    assert str(workspace) in str(results)
 
 
 async def test_workspace_missing(make_record: Callable[..., Any], tmp_path: Path) -> None:

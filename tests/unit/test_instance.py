@@ -58,6 +58,11 @@ def test_environment_is_not_shown() -> None:
     assert "hush" not in repr(ClaudeInstance.of(**GOOD, env={"MY_TOKEN": "hush"}))
 
 
+def test_a_relative_workspace_is_where_the_record_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ClaudeInstance.of(**{**GOOD, "workspace": "."}).workspace == tmp_path
+
+
 def test_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_mount(f"{tmp_path}:/x") == (str(tmp_path), "/x", False)
     assert parse_mount(f"{tmp_path}:/x:ro") == (str(tmp_path), "/x", True)
