@@ -73,6 +73,9 @@ log=/tmp/cc-bridge-agent.log; (: >>"$log") 2>/dev/null || log=/dev/null
 exec 3>&1 2>>"$log"; exec python3 -IS "$@" --ready-fd 3"""
 _ALREADY_SERVING = 4
 
+#: Exit codes above are 128 and the number of a signal.
+_KILLED = 128
+
 #: Put the archive, which comes on stdin, where it was missing.
 _INJECT = 'cat >"$1.$$" && chmod 644 "$1.$$" && mv "$1.$$" "$1"'
 
@@ -213,7 +216,7 @@ class DockerContainer(BridgedInstance):
         if answer.startswith(b"{"):
             return channel
         await channel.aclose()
-        _check_refusal(channel)
+        _check_refusal(channel, answered=False)
         if channel.exit_code in _NO_PYTHON_CODES:
             facts.python_missing = self._python_missing = True
         elif channel.exit_code in (_NO_AGENT, _NO_ARCHIVE):
@@ -234,7 +237,7 @@ class DockerContainer(BridgedInstance):
         )
         async with channel:
             ready = await channel.exchange(b"")
-        _check_refusal(channel)
+        _check_refusal(channel, answered=bool(ready))
         if channel.exit_code in _NO_PYTHON_CODES:
             facts.python_missing = self._python_missing = True
             return
@@ -467,6 +470,9 @@ def installation(root: Path) -> str:
     return hashlib.sha256(str(root).encode()).hexdigest()[:8]
 
 
-def _check_refusal(channel: DockerExecChannel) -> None:
+def _check_refusal(channel: DockerExecChannel, answered: bool) -> None:
+    """Tell a container that is ending from a command that failed: the engine makes no process, or kills it."""
     if channel.refused:
         raise ContainerNotRunning(channel.refused.decode("utf-8", "replace").strip()[:500])
+    if not answered and (channel.exit_code is None or channel.exit_code > _KILLED):
+        raise ContainerNotRunning(f"a command in it was ended with exit code {channel.exit_code}")
