@@ -5,14 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import anyio.to_thread
 import typer
 
-from ..engine.images import DEFAULT_IMAGE
 from ..errors import BridgeError, InvalidInput, TurnError
 from . import options as o
 from .session import run_async
@@ -27,30 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["chat"]
 
 
+@o.takes_options
 def chat(
+    options: o.Options,
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="An instance; without it, a new one for this conversation.")
+        str, typer.Argument(metavar="NAME", help="An instance; without it, a new one for this conversation.")
     ] = "",
-    on: o.OnOption = o.On.docker,
-    image: o.Image = DEFAULT_IMAGE,
-    workspace: o.Workspace = Path(),
-    network: o.Network = "bridge",
-    env: o.Env = [],
-    mount: o.Mount = [],
-    model: o.Model = "",
-    system_prompt: o.SystemPrompt = "",
-    allowed_tools: o.AllowedTools = "",
-    permission_mode: o.PermissionMode = "",
-    skip_permissions: o.SkipPermissions = False,
-    resume: o.Resume = "",
 ) -> None:
     """Talk with an instance. Ctrl-C interrupts the answer; at the prompt, Ctrl-C or Ctrl-D leaves."""
     from .display import Display
-
-    chosen = o.Options(
-        on, image, workspace, network, env, mount, model, system_prompt, allowed_tools, permission_mode,
-        skip_permissions, resume,
-    )  # fmt: skip
 
     async def main() -> int:
         with Display() as display:
@@ -58,7 +41,7 @@ def chat(
             if name:
                 instance = o.load(name, display, on_permission=asking.decide)
             else:
-                record = chosen.record(o.new_name(), ephemeral=True)
+                record = options.record(o.new_name(), ephemeral=True)
                 instance = o.instance_of(record, display, on_permission=asking.decide)
             display.progress("starting Claude Code")
             try:

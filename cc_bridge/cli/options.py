@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import enum
+import functools
+import inspect
 import os
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..engine.images import DEFAULT_IMAGE
 from ..errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -47,9 +51,12 @@ Image = Annotated[
 Workspace = Annotated[Path, typer.Option("--workspace", "-w", metavar="DIR", help="The directory it works in.")]
 Network = Annotated[str, typer.Option("--network", metavar="MODE", help="Docker network: bridge, host, none, a name.")]
 Env = Annotated[
-    list[str], typer.Option("--env", "-e", metavar="K=V", help="A variable; K alone passes this shell's. Repeatable.")
+    Sequence[str],
+    typer.Option("--env", "-e", metavar="K=V", help="A variable; K alone: this shell's. Repeatable."),
 ]
-Mount = Annotated[list[str], typer.Option("--mount", metavar="HOST:DIR[:ro]", help="One more mount. Repeatable.")]
+Mount = Annotated[
+    list[str] | None, typer.Option("--mount", metavar="HOST:DIR[:ro]", help="One more mount. Repeatable.")
+]
 Model = Annotated[str, typer.Option("--model", "-m", metavar="M", help="The model.")]
 SystemPrompt = Annotated[str, typer.Option("--system-prompt", metavar="TEXT", help="Instead of Claude Code's own.")]
 AllowedTools = Annotated[
@@ -62,20 +69,20 @@ Resume = Annotated[str, typer.Option("--resume", metavar="ID", help="Go on with 
 
 @dataclass(frozen=True)
 class Options:
-    """What the shared options say."""
+    """What ``run``, ``up`` and ``chat`` share; see :func:`takes_options`."""
 
-    on: On
-    image: str
-    workspace: Path
-    network: str
-    env: list[str]
-    mount: list[str]
-    model: str
-    system_prompt: str
-    allowed_tools: str
-    permission_mode: str
-    skip_permissions: bool
-    resume: str
+    on: OnOption = On.docker
+    image: Image = DEFAULT_IMAGE
+    workspace: Workspace = Path()
+    network: Network = "bridge"
+    env: Env = None
+    mount: Mount = None
+    model: Model = ""
+    system_prompt: SystemPrompt = ""
+    allowed_tools: AllowedTools = ""
+    permission_mode: PermissionMode = ""
+    skip_permissions: SkipPermissions = False
+    resume: Resume = ""
 
     def record(self, name: str, *, ephemeral: bool) -> ClaudeInstance:
         """The record of an instance of that name.
@@ -86,12 +93,12 @@ class Options:
         from ..instance import ClaudeInstance
         from ..protocol.command_line import ClaudeOptions
 
-        docker: dict[str, Any] = {"image": self.image, "network": self.network, "mounts": tuple(self.mount)}
+        docker: dict[str, Any] = {"image": self.image, "network": self.network, "mounts": tuple(self.mount or ())}
         return ClaudeInstance.of(
             name=name,
             kind=self.on.value,
             workspace=self.workspace.absolute(),
-            env=parse_env(self.env),
+            env=parse_env(self.env or ()),
             ephemeral=ephemeral,
             resume=self.resume,
             claude=ClaudeOptions(
@@ -105,7 +112,22 @@ class Options:
         )
 
 
-def parse_env(assignments: list[str]) -> dict[str, str]:
+def takes_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the shared options on the command line; it gets them as one argument, ``options``."""
+    shared = inspect.signature(Options, eval_str=True).parameters
+    own = [item for item in inspect.signature(verb, eval_str=True).parameters.values() if item.name != "options"]
+
+    @functools.wraps(verb)
+    def with_options(**given: Any) -> None:
+        verb(options=Options(**{name: given.pop(name) for name in shared}), **given)
+
+    parameters = [item.replace(kind=item.KEYWORD_ONLY) for item in [*own, *shared.values()]]
+    vars(with_options)["__signature__"] = inspect.Signature(parameters)  # which is what typer reads
+    with_options.__annotations__ = {item.name: item.annotation for item in parameters}
+    return with_options
+
+
+def parse_env(assignments: Sequence[str]) -> dict[str, str]:
     """``K=V`` each, or ``K`` for this process's own value.
 
     Raises:

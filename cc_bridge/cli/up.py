@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
-from ..engine.images import DEFAULT_IMAGE
 from ..errors import InvalidInput
 from . import options as o
 from .session import run_async
@@ -14,33 +11,14 @@ from .session import run_async
 __all__ = ["up"]
 
 
-def up(
-    context: typer.Context,
-    name: o.Name,
-    on: o.OnOption = o.On.docker,
-    image: o.Image = DEFAULT_IMAGE,
-    workspace: o.Workspace = Path(),
-    network: o.Network = "bridge",
-    env: o.Env = [],
-    mount: o.Mount = [],
-    model: o.Model = "",
-    system_prompt: o.SystemPrompt = "",
-    allowed_tools: o.AllowedTools = "",
-    permission_mode: o.PermissionMode = "",
-    skip_permissions: o.SkipPermissions = False,
-    resume: o.Resume = "",
-) -> None:
+@o.takes_options
+def up(options: o.Options, context: typer.Context, name: o.Name) -> None:
     """Make an instance that stays, or start one that is there; prints its name.
 
     An instance keeps its options: to start it again, its name is enough.
     """
     from ..instances.registry import Registry
     from .display import Display
-
-    chosen = o.Options(
-        on, image, workspace, network, env, mount, model, system_prompt, allowed_tools, permission_mode,
-        skip_permissions, resume,
-    )  # fmt: skip
 
     async def main() -> int:
         with Display() as display:
@@ -53,7 +31,7 @@ def up(
                     )
                 instance = o.load(name, display)
             else:
-                instance = o.instance_of(chosen.record(name, ephemeral=False), display)
+                instance = o.instance_of(options.record(name, ephemeral=False), display)
             display.progress(f"starting {name}")
             try:
                 await instance.start()
