@@ -51,7 +51,7 @@ Image = Annotated[
 Workspace = Annotated[Path, typer.Option("--workspace", "-w", metavar="DIR", help="The directory it works in.")]
 Network = Annotated[str, typer.Option("--network", metavar="MODE", help="Docker network: bridge, host, none, a name.")]
 Env = Annotated[
-    Sequence[str],
+    list[str] | None,
     typer.Option("--env", "-e", metavar="K=V", help="A variable; K alone: this shell's. Repeatable."),
 ]
 Mount = Annotated[
