@@ -90,12 +90,12 @@ class NamedPipeChannel(Channel):
                 with anyio.fail_after(limit):
                     await both.write_all(greeting)
                     await listen.write_all(f"{name}\n".encode())
-                    await incoming.wait_readable()
+                    await _answer(incoming, listen)
                 outgoing = open_fifo(directory, f"{name}.in", os.O_WRONLY)
             except TimeoutError:
                 raise AgentUnavailable(f"the agent did not answer on the pipes within {limit:g} s") from None
             except (OSError, anyio.BrokenResourceError) as error:
-                raise AgentUnavailable(f"the agent went away during the rendezvous: {error}") from error
+                raise NobodyListens(f"the agent ended during the rendezvous: {error}") from error
             undo.pop_all()
         _forget(directory, name)
         listen.close()
@@ -114,6 +114,30 @@ class NamedPipeChannel(Channel):
     async def aclose(self) -> None:
         self._outgoing.close()
         self._incoming.close()
+
+
+async def _answer(incoming: Descriptor, listen: Descriptor) -> None:
+    """Wait until the agent answers, or has ended: then the kernel reports an error on ``listen``, too.
+
+    A killed agent's descriptors are closed one after the other, so ``listen`` may have been opened in between.
+
+    Raises:
+        NobodyListens: it has ended.
+    """
+    ended = False
+
+    async def watch() -> None:
+        nonlocal ended
+        await listen.wait_readable()  # which it never is; but poll(2) reports POLLERR where no reader is left
+        ended = True
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await incoming.wait_readable()
+        group.cancel_scope.cancel()
+    if ended:
+        raise NobodyListens("the agent ended during the rendezvous")
 
 
 @contextlib.contextmanager

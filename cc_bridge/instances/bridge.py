@@ -253,13 +253,15 @@ class Bridge:
                 continue
             async with self._turnstile:
                 if not satisfied():
-                    await self._advance()
+                    await self._advance(satisfied)
 
-    async def _advance(self) -> None:
+    async def _advance(self, satisfied: Callable[[], bool]) -> None:
         """One step: connect, or send, or receive."""
         try:
             await self._ensure_ready()
             await self._carry_out()
+            if satisfied():
+                return  # nothing more need ever come
             data = await self._receive()
         except ConnectionLost as error:
             await self._lost(error)

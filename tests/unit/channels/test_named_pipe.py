@@ -76,6 +76,20 @@ async def test_an_agent_that_does_not_answer(pipes: Path) -> None:
         os.close(listener)
 
 
+async def test_an_agent_that_ends_during_the_rendezvous_is_known_at_once(pipes: Path) -> None:
+    listener = os.open(pipes / "listen", os.O_RDWR | os.O_NONBLOCK)
+    async with anyio.create_task_group() as group:
+
+        async def end_when_asked() -> None:
+            await anyio.wait_readable(listener)
+            os.close(listener)
+
+        group.start_soon(end_when_asked)
+        with anyio.fail_after(2), pytest.raises(NobodyListens, match="ended during"):
+            await NamedPipeChannel.connect(str(pipes), b"hello\n")
+    assert os.listdir(pipes) == ["listen"]
+
+
 async def test_what_a_killed_host_has_left_is_swept(pipes: Path) -> None:
     os.mkfifo(pipes / "old.in")
     os.mkfifo(pipes / "old.out")
