@@ -50,6 +50,7 @@ class Engine:
     def __init__(self, client: docker.DockerClient | None = None) -> None:
         self._client = client
         self._own = client is None
+        self._shares_kernel: bool | None = None
 
     @property
     def address(self) -> str:
@@ -95,11 +96,12 @@ class Engine:
 
     async def shares_kernel(self) -> bool:
         """Whether a FIFO can connect this host and a container: same kernel, reached by a local socket."""
-        client = await self.client()
-        if not str(client.api.base_url).startswith("http+docker://"):
-            return False
-        info = await self.call(client.info)
-        return bool(info.get("KernelVersion") == os.uname().release)
+        if self._shares_kernel is None:
+            client = await self.client()
+            local = str(client.api.base_url).startswith("http+docker://")
+            info = await self.call(client.info) if local else {}
+            self._shares_kernel = bool(info.get("KernelVersion") == os.uname().release)
+        return self._shares_kernel
 
     async def aclose(self) -> None:
         """Close the connections, if they are this object's own."""
