@@ -32,7 +32,7 @@ def own_task_switches() -> int:
 
 async def test_nothing_wakes_an_idle_bridge(make_stubbed: Any) -> None:
     """The host waits for an event of a turn that says nothing; the agent for the same."""
-    instance = await make_stubbed(silence=1000)
+    instance = await make_stubbed(silence=1000, interrupt_limit=0.2)
     async with await instance.submit("no-result") as turn:
         async for event in turn:
             if getattr(event, "text", "") == "All of it.":
