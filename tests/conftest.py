@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import threading
 import uuid
@@ -210,8 +209,3 @@ async def make_local(make_record: MakeRecord, claude: str, claude_env: dict[str,
     yield make
     for instance in made:
         await instance.cleanup()
-
-
-@pytest.fixture(scope="session")
-def python() -> str:
-    return sys.executable

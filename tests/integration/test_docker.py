@@ -207,7 +207,6 @@ async def test_pipes_that_never_meet(make_docker: MakeDocker, logged: _Names, mo
     assert [event.text for event in events if isinstance(event, TextDelta)] == ["one", " two"]
     assert await channel(instance) == "exec"
     assert "fallback" in logged
-    assert "fallback" in logged
 
 
 async def test_the_engine_says_that_its_kernel_is_another(
