@@ -17,6 +17,7 @@
     │   ├── AgentUnavailable         nobody listens there, and it could not be started
     │   ├── ConnectionLost           it broke; the turn in progress is not lost with it if the agent lives
     │   └── ProtocolError            the peer sent what the protocol does not allow
+    ├── TurnNotFound                 no turn of that id is kept
     └── ClaudeError                  Claude Code itself
         ├── ClaudeNotFound           no such program where it should run
         ├── ClaudeStartError         it ended before it could take a command
@@ -56,6 +57,7 @@ __all__ = [
     "TurnError",
     "TurnFailed",
     "TurnInterrupted",
+    "TurnNotFound",
 ]
 
 
@@ -154,6 +156,10 @@ class ProtocolError(ChannelError):
     hint = "If it happens again, the agent and cc-bridge may be of different versions: restart the instance."
 
 
+class TurnNotFound(BridgeError):
+    """No turn of that id was sent to the instance, or it is not kept any more."""
+
+
 class ClaudeError(BridgeError):
     """Claude Code itself failed."""
 
@@ -201,7 +207,17 @@ class ApiError(TurnError):
 
 
 class TurnInterrupted(TurnError):
-    """The turn was ended before it was complete, by a caller or by the end of the process."""
+    """The turn was ended before it was complete, by a caller or by the end of the process.
+
+    Attributes:
+        exit_code: of the process or its container, where that has ended (negative: the signal) and somebody saw it.
+        out_of_memory: it was killed because its memory limit was reached.
+    """
+
+    hint = "The next command goes on with the conversation."
+
+    exit_code: int | None = None
+    out_of_memory: bool = False
 
 
 class TurnFailed(TurnError):

@@ -125,10 +125,11 @@ class TurnResult:
     """The end of a turn.
 
     Attributes:
-        text: the whole text, as streamed.
+        text: the whole text, as streamed; where ``truncated``, the first 16 Mi characters of it.
         error: what went wrong, for a person; empty if nothing did.
         api_status: HTTP status of an API error.
         exit_code: of the process, where its end ended the turn (negative: the signal).
+        out_of_memory: it was killed because its memory limit was reached.
         usage: token counts as Claude Code reports them.
         cost_usd: what Claude Code estimates for this session so far.
     """
@@ -139,6 +140,8 @@ class TurnResult:
     error: str = ""
     api_status: int | None = None
     exit_code: int | None = None
+    out_of_memory: bool = False
+    truncated: bool = False
     num_turns: int = 0
     duration: float = 0.0
     cost_usd: float = 0.0

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from .errors import InvalidInput
 from .events import Event, PermissionRequest, TextDelta, TurnResult
 from .protocol.command_line import ClaudeOptions
-from .turn import Turn
+from .turn import Turn, TurnInfo
 
 __all__ = ["Allow", "ClaudeInstance", "Decision", "Deny", "InstanceInterface", "Kind", "OnPermission", "is_secret"]
 
@@ -196,11 +196,34 @@ class InstanceInterface(abc.ABC):
     record: ClaudeInstance
 
     @abc.abstractmethod
-    async def submit(self, text: str, turn_id: str | None = None) -> Turn:
-        """Queue a command.
+    async def submit(self, text: str, id: str | None = None) -> Turn:  # noqa: A002  the word that fits
+        """Queue a command, which runs once, however often it is submitted.
+
+        Args:
+            id: a UUID for the turn. Where a command with this id was sent before, by this process or any
+                other, the turn is that one, from its beginning, and nothing is sent.
 
         Raises:
-            InvalidInput: the text cannot be a prompt. Nothing was sent.
+            InvalidInput: the text cannot be a prompt, or ``id`` is no UUID. Nothing was sent.
+        """
+
+    @abc.abstractmethod
+    async def turn(self, id: str) -> Turn:  # noqa: A002
+        """Find a turn again, running or ended: all its events, from the first. Leaving it early does not end it.
+
+        A turn is kept until it was read to its end and more recent ones have taken its place (docs/reliability.md).
+
+        Raises:
+            TurnNotFound: no command with this id was accepted, or it is not kept any more.
+            BridgeError: the instance cannot be reached or started.
+        """
+
+    @abc.abstractmethod
+    async def turns(self) -> list[TurnInfo]:
+        """The turns that :meth:`turn` finds, oldest first.
+
+        Raises:
+            BridgeError: the instance cannot be reached or started.
         """
 
     @abc.abstractmethod
@@ -291,7 +314,7 @@ class InstanceInterface(abc.ABC):
                         result = event
         if result is None:
             return False, "".join(said)
-        return result.ok, result.text or ("" if result.ok else result.error)
+        return result.ok, "".join(said) or ("" if result.ok else result.error)
 
     async def __aenter__(self) -> Self:
         try:

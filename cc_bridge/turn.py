@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self
 
 import anyio
 
 from .errors import ApiError, ClaudeStartError, NotLoggedIn, TurnError, TurnFailed, TurnInterrupted
-from .events import Event, PermissionRequest, TurnResult, Verdict
+from .events import Event, PermissionRequest, TextDelta, TurnResult, Verdict
 
-__all__ = ["Turn", "TurnSource"]
+__all__ = ["Turn", "TurnInfo", "TurnSource"]
 
 #: Seconds that leaving a turn early may take: an interrupt, the end of the output, and a kill in between.
 _LEAVE_LIMIT = 30.0
@@ -33,20 +34,43 @@ class TurnSource(Protocol):
     async def decide(self, request: PermissionRequest) -> None:
         """Have a permission request decided."""
 
+    async def interrupt_turn(self, turn_id: str) -> None:
+        """End the turn; return when it is over. Its result is the last of its events."""
+
     async def abandon(self, turn_id: str) -> None:
         """Interrupt the turn, wait until it is over, and forget it."""
+
+    async def leave(self) -> None:
+        """Listen no longer; the turn goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnInfo:
+    """A turn that an instance knows of.
+
+    Attributes:
+        id: what ``InstanceInterface.turn`` takes.
+        read: somebody has read it to its end.
+    """
+
+    id: str
+    read: bool
 
 
 class Turn:
     """An asynchronous iterator over a turn's events, the last of which is its result.
 
-    Use it with ``async with``: leaving it early interrupts the turn, and returns when it is over.
-    Not for two consumers at once.
+    Use it with ``async with``. Leaving a turn of one's own early interrupts it, and returns when it is over;
+    one that was found by its id (``InstanceInterface.turn``) goes on. Not for two consumers at once.
+
+    Attributes:
+        id: a UUID; with it the turn is found again, also by another process.
     """
 
-    def __init__(self, source: TurnSource, turn_id: str) -> None:
+    def __init__(self, source: TurnSource, turn_id: str, *, found: bool = False) -> None:
         self.id = turn_id
         self._source = source
+        self._found = found
         self._events: deque[Event] = deque()
         self._result: TurnResult | None = None
 
@@ -68,11 +92,16 @@ class Turn:
         return event
 
     async def result(self) -> TurnResult:
-        """Read to the end; the turn's result."""
-        async for _ in self:
-            pass
+        """Read to the end; the turn's result. Its text is whole, however long it is, if nothing was read before."""
+        said = [event.text async for event in self if isinstance(event, TextDelta)]
         assert self._result is not None
+        if self._result.truncated and sum(map(len, said)) > len(self._result.text):
+            self._result = replace(self._result, text="".join(said), truncated=False)
         return self._result
+
+    async def interrupt(self) -> None:
+        """End the turn, and return when it is over; its result is still to be read."""
+        await self._source.interrupt_turn(self.id)
 
     def raise_for_result(self) -> None:
         """Nothing for a whole answer, else the error that fits.
@@ -96,11 +125,15 @@ class Turn:
         error = kind(result.error, instance=name, text=result.text, session_id=result.session_id)
         if isinstance(error, ApiError):
             error.status = result.api_status
+        elif isinstance(error, TurnInterrupted):
+            error.exit_code, error.out_of_memory = result.exit_code, result.out_of_memory
         raise error
 
     async def aclose(self) -> None:
-        """End the turn if it has not ended; return when it has. Shielded, and bounded in time."""
-        if self._result is None:
+        """Leave the turn, as the class says. Shielded, and bounded in time."""
+        if self._found:
+            await self._source.leave()
+        elif self._result is None:
             with anyio.move_on_after(_LEAVE_LIMIT, shield=True):
                 await self._source.abandon(self.id)
 

@@ -35,7 +35,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
 def serve(options: argparse.Namespace) -> int:
     _secure_standard_descriptors()
     loop = Loop()
-    bridge = server.Server(loop, options.grace, options.linger)
+    state = options.state or options.socket + ".state"
+    bridge = server.Server(loop, state, options.journal_limit, options.grace, options.linger)
     try:
         bridge.listen(SocketListener(loop, options.socket, bridge.accept))
     except AlreadyServing:
@@ -73,6 +74,10 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     verbs = parser.add_subparsers(dest="verb", required=True)
     serving = verbs.add_parser("serve", help="run the bridge until SIGTERM")
     serving.add_argument("--pipes", metavar="DIR", help="directory of named pipes shared with the host")
+    serving.add_argument("--state", metavar="DIR", help="directory for journals (by default, beside the socket)")
+    serving.add_argument(
+        "--journal-limit", type=int, metavar="BYTES", default=256 * 1024 * 1024, help="of a journal (%(default)s)"
+    )
     serving.add_argument("--grace", type=float, default=5.0, help="seconds for Claude Code to end (%(default)s)")
     serving.add_argument("--linger", type=float, help="end after so many seconds without a client")
     serving.add_argument("--ready-fd", type=int, help="write a line to this descriptor when listening")

@@ -1,7 +1,7 @@
 """A host that is connected: frames in, frames out, and how far it lags behind."""
 
 import os
-from typing import Callable
+from typing import Callable, Iterator, Optional, Tuple
 
 from . import wire
 from .loop import Loop
@@ -19,6 +19,11 @@ class Client:
         on_line: called with each line that arrives.
         on_closed: called once, when the connection has ended for any reason.
         on_drained: called when a clogged client has caught up.
+
+    Attributes:
+        given: the number of the last frame that was queued for it.
+        acknowledged: the number up to which it will not ask again.
+        feed: where it is read from while it lags.
     """
 
     def __init__(
@@ -33,6 +38,8 @@ class Client:
     ) -> None:
         self.name = name
         self.session = ""
+        self.given = self.acknowledged = 0
+        self.feed: Optional[Iterator[Tuple[int, bytes]]] = None
         self._loop = loop
         self._read_fd = read_fd
         self._write_fd = write_fd
@@ -54,8 +61,8 @@ class Client:
         return self._out.size > HIGH_WATER
 
     def send(self, data: bytes) -> None:
-        """Queue a frame; nothing happens on a closed connection."""
-        if self.closed:
+        """Queue frames; nothing happens on a closed connection."""
+        if self.closed or not data:
             return
         idle = not self._out.size
         self._out.add(data)

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Union
 
 from . import __version__, wire
 from .client import Client
+from .ledger import Ledger
 from .loop import Loop
 from .rendezvous import PipeListener, SocketListener
 from .session import Session
@@ -31,12 +32,16 @@ class Server:
     """Joins clients and sessions; ends by a signal, or when nobody has been there for long enough.
 
     Args:
+        state: directory for the sessions' journals.
+        journal_limit: bytes of a session's journal beyond which Claude Code waits until somebody has read.
         grace: seconds that Claude Code has, after SIGTERM to the agent, to end its turn and itself.
         linger: end after this many seconds without a client; None: stay.
     """
 
-    def __init__(self, loop: Loop, grace: float, linger: Optional[float]) -> None:
+    def __init__(self, loop: Loop, state: str, journal_limit: int, grace: float, linger: Optional[float]) -> None:
         self._loop = loop
+        self._state = state
+        self._journal_limit = journal_limit
         self._grace = grace
         self._linger = linger
         self._cancel_linger: Callable[[], None] = lambda: None
@@ -78,6 +83,8 @@ class Server:
             listener.close()
         for client in list(self._clients):
             client.close("the agent ends")
+        for session in self._sessions.values():
+            session.ledger.journal.close()
         log("stopped")
 
     # Frames
@@ -106,12 +113,14 @@ class Server:
             self._start(client, frame["start"])
         elif "signal" in frame:
             self._sessions[client.session].signal(_SIGNALS[frame["signal"]])
+        elif "ack" in frame:
+            self._sessions[client.session].audience.acknowledge(client, int(frame["ack"]))
         elif "done" in frame:
             self._sessions[client.session].done(frame["done"])
         elif "status" in frame:
-            client.send(
-                wire.encode({"status": self._sessions[client.session].describe(), "clients": len(self._clients)})
-            )
+            session = self._sessions[client.session]
+            status = {"status": session.describe(), "turns": session.ledger.kept(), "clients": len(self._clients)}
+            client.send(wire.encode(status))
         elif "shutdown" in frame:
             self.stop("asked by " + client.name)
         elif "bye" in frame:
@@ -126,14 +135,27 @@ class Server:
         if client.session or not wire.ID.match(name):
             client.refuse("protocol", "a second hello, or not a session's name: %.80r" % name)
             return
-        session = self._sessions.get(name)
-        if session is None:
-            session = self._sessions[name] = Session(self._loop, name, log, self._finish_if_done)
-        client.send(
-            wire.encode({"hello": wire.VERSION, "agent": __version__, "epoch": self.epoch, **session.describe()})
-        )
-        session.attach(client)
+        try:
+            session = self._session(name)
+        except OSError as error:
+            log("journal_unusable", session=name, reason=str(error))
+            client.refuse("state", "the journal in %s cannot be used: %s" % (self._state, error))
+            return
+        after = session.ledger.position(frame.get("have"), frame.get("turn"))
+        if after is None:
+            client.refuse("gone", "the frames that were asked for are not kept here, or not any more")
+            return
+        hello = {"hello": wire.VERSION, "agent": __version__, "epoch": self.epoch, "from": after + 1}
+        client.send(wire.encode({**hello, **session.describe()}))
+        client.session = name
+        session.audience.attach(client, after)
         log("client_attached", client=client.name, session=name)
+
+    def _session(self, name: str) -> Session:
+        if name not in self._sessions:
+            ledger = Ledger(os.path.join(self._state, name), self._journal_limit)
+            self._sessions[name] = Session(self._loop, name, log, self._finish_if_done, ledger)
+        return self._sessions[name]
 
     def _start(self, client: Client, start: wire.Frame) -> None:
         argv, env, cwd = start["argv"], start.get("env", {}), start.get("cwd") or os.getcwd()
@@ -161,14 +183,14 @@ class Server:
     def _closed(self, client: Client, why: str) -> None:
         self._clients.remove(client)
         if client.session:
-            self._sessions[client.session].detach(client)
+            self._sessions[client.session].audience.detach(client)
             log("client_gone", client=client.name, reason=why)
         if not self._clients:
             self._wait_for_clients()
 
     def _drained(self, client: Client) -> None:
         if client.session:
-            self._sessions[client.session].drained(client)
+            self._sessions[client.session].audience.feed(client)
 
     def _wait_for_clients(self) -> None:
         if self._linger is not None:

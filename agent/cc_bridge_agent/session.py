@@ -1,22 +1,21 @@
 """One Claude Code process: started, numbered, listened to, ended. Its lines are never interpreted."""
 
+import functools
 import os
 import signal
 import subprocess
-from collections import OrderedDict
 from typing import Any, Callable, Dict, List, Optional
 
 from . import wire
-from .client import Client
+from .audience import Audience
+from .ledger import Ledger
 from .loop import Loop
 from .outbox import Outbox
-from .spawn import spawn
+from .spawn import oom_kills, spawn
 
 _CHUNK = 65536
 
-#: Ids of inputs remembered to answer a repeat, and bytes of input that Claude Code has not read yet
-#: beyond which no more is taken from the hosts.
-_REMEMBERED_IDS = 4096
+#: Bytes of input that Claude Code has not read yet beyond which no more is taken from the hosts.
 _STDIN_HIGH_WATER = 1024 * 1024
 
 
@@ -27,10 +26,12 @@ class Session:
         on_exit: called when the process has ended and all its output has been passed on.
     """
 
-    def __init__(self, loop: Loop, name: str, log: Callable[..., None], on_exit: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: Loop, name: str, log: Callable[..., None], on_exit: Callable[[], None], ledger: Ledger
+    ) -> None:
         self.name = name
-        self.seq = 0
-        self.clients: List[Client] = []
+        self.ledger = ledger
+        self.audience = Audience(ledger, functools.partial(log, session=name), self._watch_output)
         self._loop = loop
         self._log = log
         self._on_exit = on_exit
@@ -38,8 +39,8 @@ class Session:
         self._exit_code: Optional[int] = None
         self._stdin = Outbox()
         self._splitters: Dict[str, wire.LineSplitter] = {}
-        self._open_ids: "OrderedDict[str, None]" = OrderedDict()
-        self._seen_ids: "OrderedDict[str, None]" = OrderedDict()
+        self._output_stopped = False
+        self._oom_kills = 0
 
     @property
     def running(self) -> bool:
@@ -48,27 +49,13 @@ class Session:
     def describe(self) -> wire.Frame:
         """What a hello or a status says about this session."""
         state = "running" if self._process else "new" if self._exit_code is None else "exited"
-        described: wire.Frame = {"session": self.name, "state": state, "seq": self.seq, "open": list(self._open_ids)}
+        described: wire.Frame = {"session": self.name, "state": state, "seq": self.ledger.seq}
+        described.update({"journal": self.ledger.journal.id, "open": list(self.ledger.open_ids)})
         if self._process:
             described["pid"] = self._process.pid
         if self._exit_code is not None:
             described["exit"] = self._exit_code
         return described
-
-    # Clients
-
-    def attach(self, client: Client) -> None:
-        client.session = self.name
-        self.clients.append(client)
-        self._watch_output()
-
-    def detach(self, client: Client) -> None:
-        if client in self.clients:
-            self.clients.remove(client)
-        self._watch_output()
-
-    def drained(self, _client: Client) -> None:
-        self._watch_output()
 
     # Input
 
@@ -83,30 +70,28 @@ class Session:
         self._process = process = spawn(argv, env, cwd)
         self._exit_code = None
         self._splitters = {"out": wire.LineSplitter(), "err": wire.LineSplitter(65536)}
-        self._open_ids.clear()
+        self._oom_kills = oom_kills()
+        self.ledger.open_ids.clear()
         self._log("claude_started", session=self.name, pid=process.pid, program=argv[0])
-        self._broadcast([{"started": process.pid}])
+        self._say({"started": process.pid})
+        self._output_stopped = True  # as it is, until somebody looks
         self._watch_output()
 
     def take(self, input_id: str, line: bytes) -> Optional[wire.Frame]:
         """Pass a line to Claude Code once; the answer for a repeat or a refusal, else None."""
-        if input_id in self._seen_ids:
-            return {"took": input_id, "again": True}
-        if not self._process:
+        if not self._process and not self.ledger.has_taken(input_id):
             return {"error": "not_running", "message": "Claude Code is not running", "id": input_id}
-        self._seen_ids[input_id] = None
-        if len(self._seen_ids) > _REMEMBERED_IDS:
-            self._seen_ids.popitem(last=False)
-        if not input_id.startswith(wire.CONTROL):
-            self._open_ids[input_id] = None
-        self._broadcast([{"took": input_id}])
+        if not self.ledger.take(input_id):
+            return {"took": input_id, "again": True}
+        self.audience.tell()
         self._stdin.add(line + b"\n")
         self._write_stdin()
         return None
 
     def done(self, input_id: str) -> None:
         """A client has seen the end of this input's turn."""
-        self._open_ids.pop(input_id, None)
+        self.ledger.done(input_id, self.audience.given)
+        self.audience.tell()
 
     def signal(self, number: int) -> None:
         """Signal the process; SIGKILL goes to all that it has started too."""
@@ -129,19 +114,19 @@ class Session:
             self._log("stdin_closed", session=self.name, reason=str(error))
             self._stdin.clear()
         self._loop.watch(self._process.stdin.fileno(), None, self._write_stdin if self._stdin.size else None)
-        for client in self.clients:
+        for client in self.audience.clients:
             client.pause_reading(self._stdin.size > _STDIN_HIGH_WATER)
 
     # Output
 
     def _watch_output(self) -> None:
-        """Read Claude Code only while somebody keeps up; with nobody there, output is numbered and dropped."""
-        if not self._process:
-            return
-        stalled = bool(self.clients) and all(client.clogged for client in self.clients)
-        for kind, pipe in (("out", self._process.stdout), ("err", self._process.stderr)):
-            if pipe and not pipe.closed:
-                self._loop.watch(pipe.fileno(), None if stalled else self._reader(kind))
+        """Read Claude Code only while there is room to keep what it says."""
+        stopped = not self.audience.has_room()
+        if self._process and stopped != self._output_stopped:
+            self._output_stopped = stopped
+            for kind, pipe in (("out", self._process.stdout), ("err", self._process.stderr)):
+                if pipe and not pipe.closed:
+                    self._loop.watch(pipe.fileno(), None if stopped else self._reader(kind))
 
     def _reader(self, kind: str) -> Callable[[], None]:
         return self._read_stdout if kind == "out" else self._read_stderr
@@ -165,45 +150,27 @@ class Session:
             self._loop.watch(pipe.fileno())
             pipe.close()
             return False
-        self._pass_on(kind, data)
+        self._number(kind, data)
+        self.audience.tell()
         return True
 
-    def _pass_on(self, kind: str, data: bytes) -> None:
-        frames = []
+    def _number(self, kind: str, data: bytes) -> None:
+        lines: List[bytes] = []
         try:
-            for line in self._splitters[kind].feed(data):
-                self.seq += 1
-                if kind == "out":
-                    frames.append(wire.encode_output(self.seq, line))
-                else:
-                    frames.append(wire.encode({"seq": self.seq, "err": line.decode("utf-8", "replace")}))
+            lines.extend(self._splitters[kind].feed(data))
         except wire.FrameError as error:
             # Nothing can be trusted after a line without an end: say so, and end the process.
-            self.seq += 1
-            frames.append(wire.encode({"seq": self.seq, "err": "cc-bridge refused the output: %s" % error}))
+            self.ledger.number([{"err": "cc-bridge refused the output: %s" % error}])
             self._splitters[kind] = wire.LineSplitter(self._splitters[kind].limit)
             self.signal(signal.SIGKILL)
-        self._send(b"".join(frames))
+        if kind == "out":
+            self.ledger.number_output(lines)
+        else:
+            self.ledger.number([{"err": line.decode("utf-8", "replace")} for line in lines])
 
-    def _broadcast(self, frames: List[Dict[str, Any]]) -> None:
-        encoded = []
-        for frame in frames:
-            self.seq += 1
-            encoded.append(wire.encode({"seq": self.seq, **frame}))
-        self._send(b"".join(encoded))
-
-    def _send(self, data: bytes) -> None:
-        """To every client. One that lags while another keeps up is let go: it must not stall the rest."""
-        if not data:
-            return
-        for client in list(self.clients):
-            client.send(data)
-        lagging = [client for client in self.clients if client.clogged]
-        if len(lagging) < len(self.clients):
-            for client in lagging:
-                client.close("lagging behind another client")
-        elif lagging:
-            self._watch_output()
+    def _say(self, frame: Dict[str, Any]) -> None:
+        self.ledger.number([frame])
+        self.audience.tell()
 
     # The end
 
@@ -220,7 +187,7 @@ class Session:
                 pass
             rest = self._splitters[kind].flush()
             if rest:
-                self._pass_on(kind, rest + b"\n")
+                self._number(kind, rest + b"\n")
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe and not pipe.closed:
                 self._loop.watch(pipe.fileno())
@@ -232,9 +199,10 @@ class Session:
         self._process = None
         self._exit_code = process.returncode
         self._stdin.clear()
-        self._open_ids.clear()
-        for client in self.clients:
+        self.ledger.open_ids.clear()
+        for client in self.audience.clients:
             client.pause_reading(False)
-        self._log("claude_exited", session=self.name, code=self._exit_code)
-        self._broadcast([{"exit": self._exit_code}])
+        out_of_memory = self._exit_code == -signal.SIGKILL and oom_kills() > self._oom_kills
+        self._log("claude_exited", session=self.name, code=self._exit_code, oom=out_of_memory)
+        self._say({"exit": self._exit_code, **({"oom": True} if out_of_memory else {})})
         self._on_exit()

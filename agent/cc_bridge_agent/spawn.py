@@ -8,6 +8,7 @@ import sys
 from typing import Dict, List, Optional
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -42,6 +43,17 @@ def spawn(argv: List[str], env: Dict[str, str], cwd: str) -> "subprocess.Popen[b
         if pipe:
             os.set_blocking(pipe.fileno(), False)
     return process
+
+
+def oom_kills() -> int:
+    """How many processes of this container the kernel has killed for want of memory (cgroup v2, or v1)."""
+    for path in _OOM_COUNTERS:
+        try:
+            with open(path) as file:
+                return int(dict(line.split() for line in file)["oom_kill"])
+        except (OSError, KeyError, ValueError):
+            continue
+    return 0
 
 
 def _die_with_parent() -> None:

@@ -11,7 +11,7 @@ import math
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
@@ -19,13 +19,16 @@ from ..channels.base import Channel
 from ..errors import (
     AgentUnavailable,
     BridgeError,
+    ChannelError,
     ClaudeNotFound,
     ClaudeStartError,
     ConnectionLost,
     EngineError,
+    InvalidInput,
     ProtocolError,
+    TurnNotFound,
 )
-from ..events import Event, PermissionRequest
+from ..events import Event, PermissionRequest, TurnResult
 from ..instance import Allow, Decision, Deny, OnPermission
 from ..protocol.conversation import Command, Conversation, DeclareDone, EndProcess, ReadTranscript, SendInput
 from ..protocol.link import (
@@ -36,21 +39,30 @@ from ..protocol.link import (
     Link,
     LinkEvent,
     Output,
+    Position,
     Started,
+    Status,
     Took,
     Violated,
 )
-from ..turn import Turn
+from ..turn import Turn, TurnInfo
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-__all__ = ["Bridge", "Launch", "Place"]
+__all__ = ["Bridge", "Ending", "Launch", "Place"]
 
 #: Seconds for the agent's hello, for a write that the agent does not read, for Claude Code's start.
 _HELLO_LIMIT = 10.0
 _SEND_LIMIT = 60.0
 _START_LIMIT = 30.0
+
+#: Seconds for which a connection that was lost in mid-turn is tried again, and the longest pause between two tries.
+_RESUME_LIMIT = 30.0
+_LONGEST_PAUSE = 2.0
+
+#: Bytes received between two acknowledgements.
+_ACKNOWLEDGE = 1024 * 1024
 
 #: How often one command may lose its connection before it was taken.
 _RETRIES = 3
@@ -70,10 +82,25 @@ class Launch:
     cwd: str
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How the place of an agent had ended: what a person is told, and what is known of it."""
+
+    what: str
+    exit_code: int | None = None
+    out_of_memory: bool = False
+
+
 class Place(Protocol):
     """Where an agent is, and what only that kind of instance knows."""
 
     name: str
+
+    def exists(self) -> bool:
+        """The instance has not been removed."""
+
+    def take_ending(self) -> Ending:
+        """How the agent of the connection that was lost has ended, as far as :meth:`connect` has seen."""
 
     async def connect(self, greeting: bytes) -> Channel:
         """A channel to the agent, which is started if need be; ``greeting`` has been sent over it."""
@@ -100,6 +127,7 @@ class Bridge:
     """One conversation with Claude Code at a :class:`Place`.
 
     Args:
+        follow: the id of a turn that was sent before: only listened to, from its beginning.
         on_permission: decides on permission requests; without it they are denied.
         permission_limit: seconds for it to decide; then the request is denied.
         silence, interrupt_limit: see :class:`~cc_bridge.protocol.conversation.Conversation`.
@@ -110,6 +138,7 @@ class Bridge:
         place: Place,
         log: FilteringBoundLogger,
         *,
+        follow: str = "",
         session_id: str = "",
         on_permission: OnPermission | None = None,
         permission_limit: float = 300.0,
@@ -118,6 +147,13 @@ class Bridge:
     ) -> None:
         self._place = place
         self._log = log
+        self._follow = follow
+        self._settings: dict[str, Any] = {
+            "on_permission": on_permission,
+            "permission_limit": permission_limit,
+            "silence": silence,
+            "interrupt_limit": interrupt_limit,
+        }
         self._on_permission = on_permission
         self._permission_limit = permission_limit
         self._conversation = Conversation(silence=silence, interrupt_limit=interrupt_limit)
@@ -131,6 +167,15 @@ class Bridge:
         self._claude_runs = False
         self._drained = anyio.Event()
         self._tries: dict[str, int] = {}
+        self._position: Position | None = None  # of the connection that was lost
+        self._lost_since: float | None = None
+        self._failures = 0  # to connect again, since something came
+        self._unacknowledged = 0
+        self._resent: set[str] = set()  # inputs sent again over a new connection: "again" is a good answer
+        self._followers: set[Bridge] = set()
+        self._joined: dict[str, Bridge] = {}
+        if follow:
+            self._conversation.follow(follow, anyio.current_time())
 
     @property
     def instance_name(self) -> str:
@@ -167,8 +212,46 @@ class Bridge:
     async def submit(self, text: str, turn_id: str | None = None) -> Turn:
         """Queue a command; see ``InstanceInterface.submit``."""
         turn_id = turn_id or str(uuid.uuid4())
+        if not is_uuid(turn_id):
+            raise InvalidInput(
+                f"a turn's id must be a UUID, in lower case, not {turn_id!r}",
+                instance=self.instance_name,
+                hint="uuid.uuid5() makes one of any text.",
+            )
         self._conversation.submit(turn_id, text, anyio.current_time())
         return Turn(self, turn_id)
+
+    async def find(self, turn_id: str) -> Turn:
+        """Find a turn again; see ``InstanceInterface.turn``."""
+        if self._conversation.is_queued(turn_id):
+            return Turn(self, turn_id, found=True)
+        follower = self._follower(turn_id)
+        try:
+            await follower.make_ready()
+        except BaseException:
+            await follower.leave()
+            raise
+        return Turn(follower, turn_id, found=True)
+
+    async def turns(self) -> list[TurnInfo]:
+        """What can be found; see ``InstanceInterface.turns``."""
+        link = Link()
+        link.greet()
+        channel = await self._place.connect(link.data_to_send())
+        async with channel:
+            await self._exchange_hello(link, channel)
+            link.ask_status()
+            with anyio.move_on_after(_HELLO_LIMIT):
+                try:
+                    await channel.send(link.data_to_send())
+                    while True:
+                        for event in link.receive_data(await channel.receive()):
+                            if isinstance(event, Status):
+                                queued = [TurnInfo(turn_id, read=False) for turn_id in self._conversation.queued]
+                                return [TurnInfo(*turn) for turn in event.turns] + queued
+                except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+                    raise ConnectionLost("the agent went away", instance=self._place.name) from error
+        raise AgentUnavailable("the agent does not say what it keeps", instance=self._place.name)
 
     async def wait_for_events(self, turn_id: str) -> list[Event]:
         """At least one event of the turn; none only where the turn is unknown."""
@@ -178,16 +261,41 @@ class Bridge:
             await self._pump(lambda: conversation.backlog(turn_id) > 0 or conversation.is_done(turn_id))
             taken = conversation.take_events(turn_id)
         self._drained.set()
+        if not taken and turn_id in self._joined:
+            taken = await self._joined[turn_id].wait_for_events(turn_id)
+        if any(isinstance(event, TurnResult) for event in taken):
+            self._joined.pop(turn_id, None)
+            if self._follow:
+                await self.leave()
         return taken
+
+    async def leave(self) -> None:
+        """Listen no longer to the turn that is followed; it goes on."""
+        await self.aclose("the reader has left")
+
+    async def interrupt_turn(self, turn_id: str) -> None:
+        """End the turn and wait until it is over; its reader gets the result."""
+        if turn_id in self._joined:
+            await self._joined[turn_id].interrupt_turn(turn_id)
+            return
+        conversation = self._conversation
+        conversation.interrupt(turn_id, anyio.current_time())
+        await self._pump(lambda: conversation.is_done(turn_id), patient=False)
 
     async def abandon(self, turn_id: str) -> None:
         """Interrupt the turn, wait until it is over, and forget it."""
+        if turn_id in self._joined:
+            joined = self._joined.pop(turn_id)
+            await joined.abandon(turn_id)
+            await joined.leave()
+            return
         conversation = self._conversation
         conversation.interrupt(turn_id, anyio.current_time())
         try:
             await self._pump(lambda: conversation.is_done(turn_id), patient=False)
         except BridgeError as error:  # it cannot be reached any more, so neither can the turn
             self._log.warning("turn_abandoned", turn=turn_id, reason=str(error))
+            self._position = None
             conversation.connection_lost(str(error), anyio.current_time())
             conversation.interrupt(turn_id, anyio.current_time())
         conversation.take_events(turn_id)
@@ -195,11 +303,9 @@ class Bridge:
 
     async def interrupt(self) -> None:
         """Interrupt the running turn and wait until it is over; its reader gets the result."""
-        conversation = self._conversation
-        turn_id = conversation.active
+        turn_id = self._conversation.active
         if turn_id is not None:
-            conversation.interrupt(turn_id, anyio.current_time())
-            await self._pump(lambda: conversation.is_done(turn_id), patient=False)
+            await self.interrupt_turn(turn_id)
 
     async def interrupt_quietly(self, limit: float) -> None:
         """The same where it can be done at once: within ``limit`` seconds and over the connection there is."""
@@ -235,6 +341,9 @@ class Bridge:
         """Give up the connection. Turns that have not ended end as interrupted."""
         with anyio.CancelScope(shield=True):
             await self._disconnect()
+            for follower in self._followers:
+                await follower.aclose(reason)
+        self._position = None
         now = anyio.current_time()
         self._conversation.connection_lost(reason, now)
         self._conversation.fail_queued(reason, now)
@@ -263,14 +372,25 @@ class Bridge:
             if satisfied():
                 return  # nothing more need ever come
             data = await self._receive()
-        except ConnectionLost as error:
+        except (ChannelError, EngineError) as error:
+            if not isinstance(error, ConnectionLost) and not self._can_resume():
+                raise
             await self._lost(error)
             return
         if data is None:
             self._conversation.handle_timer(anyio.current_time())
         elif self._link is not None:
+            self._lost_since, self._failures = None, 0
             await self._handle(self._link.receive_data(data))
+            self._acknowledge(len(data))
         await self._carry_out_or_lose()
+
+    def _acknowledge(self, size: int) -> None:
+        """From time to time: what has come is here, and need not be kept for this connection's sake."""
+        self._unacknowledged += size
+        if self._unacknowledged > _ACKNOWLEDGE and self._link is not None:
+            self._unacknowledged = 0
+            self._link.acknowledge()
 
     async def _receive(self) -> bytes | None:
         """What the agent has sent; None: it is time for the conversation's timer."""
@@ -301,26 +421,30 @@ class Bridge:
                 case ErrorOutput(text):
                     self._log.debug("claude_stderr", text=text[:500])
                     conversation.receive_stderr(text)
-                case Took(input_id):
-                    self._tries.pop(input_id, None)
-                    conversation.took(input_id, now)
+                case Took(input_id, again):
+                    self._took(input_id, again)
                 case Started(pid):
                     self._claude_runs = True
                     self._log.info("claude_started", pid=pid)
                     conversation.process_started()
                     conversation.process_ready((), now)
-                case Exited(code):
+                case Exited(code, out_of_memory):
                     self._claude_runs = False
-                    self._log.info("claude_exited", code=code)
-                    conversation.process_exited(code, now)
+                    self._log.info("claude_exited", code=code, out_of_memory=out_of_memory)
+                    ending = self._place.take_ending() if code is None else Ending("", code, out_of_memory)
+                    conversation.process_exited(
+                        ending.exit_code, now, out_of_memory=ending.out_of_memory, cause=ending.what
+                    )
                 case AgentRefused():
                     await self._refused(event)
                 case Violated(reason):
                     self._log.error("protocol_error", reason=reason)
                     await self._lost(ProtocolError(reason, instance=self._place.name))
-                case Hello():
-                    pass  # taken by _connect
-        if conversation.session_id != session_id:
+                case Hello() | Status():
+                    pass  # taken by whoever asked
+        if self._follow and self._hello and self._link and self._link.last_seq >= self._hello.seq:
+            conversation.replayed()
+        if conversation.session_id != session_id and not self._follow:  # what is followed may be long ago
             self._place.session_changed(conversation.session_id)
 
     async def _refused(self, refusal: AgentRefused) -> None:
@@ -407,22 +531,32 @@ class Bridge:
         if self._link is None:
             await self._connect()
         elif self._channel is not None and self._conversation.between_turns:
-            better = Link()
+            better = Link(after=self._link.position)
             better.greet()
             channel = await self._place.connect_better(self._channel.kind, better.data_to_send())
             if channel is not None:
                 await self._disconnect()
                 await self._welcome(better, channel)
-        if not self._claude_runs and not self._conversation.settling:
+        if not self._claude_runs and not self._conversation.settling and not self._follow:
             await self._start_claude()
 
     async def _connect(self) -> None:
-        link = Link()
+        """Connect; where a turn was cut off, go on after the last frame that came."""
+        if self._can_resume():
+            link = Link(after=self._position)
+        else:
+            link = Link(turn=self._follow or None)
         link.greet()
+        if self._failures:
+            await anyio.sleep(min(_LONGEST_PAUSE, 0.02 * 2**self._failures))  # back-off: the other side needs time
         await self._welcome(link, await self._place.connect(link.data_to_send()))
 
-    async def _welcome(self, link: Link, channel: Channel) -> None:
-        """Read the agent's hello. On any failure the channel is closed."""
+    def _can_resume(self) -> bool:
+        """A turn was cut off that can be taken up again."""
+        return self._position is not None and self._conversation.active is not None and self._place.exists()
+
+    async def _exchange_hello(self, link: Link, channel: Channel) -> list[LinkEvent]:
+        """The first events, a hello or a refusal among them. On any failure the channel is closed."""
         try:
             with anyio.fail_after(_HELLO_LIMIT):
                 link_events: list[LinkEvent] = []
@@ -438,16 +572,33 @@ class Bridge:
             await channel.aclose()
             raise
         match link_events:
-            case [Hello() as hello, *rest]:
-                self._link, self._channel, self._hello = link, channel, hello
-                self._claude_runs = hello.state == "running"
-                self._log.info("connected", channel=channel.kind, agent=hello.agent, claude=hello.state)
-                if self._claude_runs:
-                    self._conversation.process_ready(hello.open_ids, anyio.current_time())
-                await self._handle(rest)
+            case [AgentRefused("gone", message), *_] if self._follow and self._position is None:
+                await channel.aclose()
+                raise TurnNotFound(f"there is no turn {self._follow}: {message}", instance=self._place.name)
+            case [AgentRefused("gone", message), *_]:
+                await channel.aclose()
+                self._position = None
+                raise ConnectionLost(message, instance=self._place.name)
             case [AgentRefused(_, message) | Violated(message), *_]:
                 await channel.aclose()
                 raise ProtocolError(message, instance=self._place.name)
+        return link_events
+
+    async def _welcome(self, link: Link, channel: Channel) -> None:
+        """Go on over this channel."""
+        link_events = await self._exchange_hello(link, channel)
+        hello = link_events[0]
+        assert isinstance(hello, Hello)
+        self._link, self._channel, self._hello = link, channel, hello
+        self._log.info("connected", channel=channel.kind, agent=hello.agent, claude=hello.state, resumed=hello.resumed)
+        if hello.resumed:
+            # Whether Claude Code runs, the frames that follow say.
+            self._resent.update(self._conversation.connection_resumed())
+        else:
+            self._claude_runs = hello.state == "running"
+            if self._claude_runs:
+                self._conversation.process_ready(hello.open_ids, anyio.current_time())
+        await self._handle(link_events[1:])
 
     async def _start_claude(self) -> None:
         """Start Claude Code and wait until it has started or was refused."""
@@ -475,9 +626,18 @@ class Bridge:
                 return
 
     async def _lost(self, error: BridgeError) -> None:
-        """The connection is gone: say so, and let the conversation decide what that means for its turns."""
+        """The connection is gone: take it up again, or let the conversation decide what that means for its turns."""
         self._log.warning("connection_lost", reason=error.what, channel=self.channel_kind)
         await self._disconnect()
+        now = anyio.current_time()
+        if self._lost_since is None:
+            self._lost_since = now
+        in_time = now - self._lost_since < _RESUME_LIMIT
+        if in_time and self._can_resume() and not isinstance(error, ProtocolError):
+            self._failures += 1
+            return
+        self._position = None
+        self._lost_since, self._failures = None, 0
         self._conversation.connection_lost(error.what, anyio.current_time())
         self._count_tries(str(error))
 
@@ -490,8 +650,39 @@ class Bridge:
                 self._conversation.fail_queued(reason, anyio.current_time())
                 break
 
+    # Turns that somebody has sent before
+
+    def _follower(self, turn_id: str) -> Bridge:
+        self._followers = {follower for follower in self._followers if follower._conversation.active}
+        follower = Bridge(self._place, self._log, session_id=self.session_id, follow=turn_id, **self._settings)
+        self._followers.add(follower)
+        return follower
+
+    def _took(self, input_id: str, again: bool) -> None:
+        self._tries.pop(input_id, None)
+        if again and self._conversation.is_sent(input_id) and input_id not in self._resent:
+            self._join(input_id)
+        else:
+            self._resent.discard(input_id)
+            self._conversation.took(input_id, anyio.current_time())
+
+    def _join(self, turn_id: str) -> None:
+        """An id that was given with a command turns out to be of a command that runs, or ran: listen to that one."""
+        self._log.info("turn_joined", turn=turn_id)
+        self._conversation.withdraw(turn_id, anyio.current_time())
+        self._joined[turn_id] = self._follower(turn_id)
+
     async def _disconnect(self) -> None:
+        if self._link is not None:
+            self._position = self._link.position
         channel, self._channel, self._link = self._channel, None, None
-        self._claude_runs = False
         if channel is not None:
             await channel.aclose()
+
+
+def is_uuid(text: str) -> bool:
+    """Whether this is a UUID as Python writes it: it becomes a file name and a word of a command line."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import os
-import uuid
 from typing import Any
 
 import anyio
@@ -16,8 +15,8 @@ from ..instance import ClaudeInstance, InstanceInterface, OnPermission, is_secre
 from ..logs import logger_for
 from ..protocol.command_line import claude_argv
 from ..protocol.link import Hello, Link
-from ..turn import Turn
-from .bridge import Bridge, Launch
+from ..turn import Turn, TurnInfo
+from .bridge import Bridge, Ending, Launch, is_uuid
 from .registry import Registry
 
 __all__ = ["BridgedInstance"]
@@ -60,6 +59,7 @@ class BridgedInstance(InstanceInterface):
         self._home = self._registry.home(instance.name)
         self._log = logger_for(instance.name, instance.kind)
         self._first_launch = True
+        self._ending = Ending("")
         self._bridge = Bridge(
             self,
             self._log,
@@ -72,8 +72,14 @@ class BridgedInstance(InstanceInterface):
 
     # The contract
 
-    async def submit(self, text: str, turn_id: str | None = None) -> Turn:
-        return await self._bridge.submit(text, turn_id)
+    async def submit(self, text: str, id: str | None = None) -> Turn:  # noqa: A002
+        return await self._bridge.submit(text, id)
+
+    async def turn(self, id: str) -> Turn:  # noqa: A002
+        return await self._bridge.find(id)
+
+    async def turns(self) -> list[TurnInfo]:
+        return await self._bridge.turns()
 
     async def interrupt(self) -> None:
         await self._bridge.interrupt()
@@ -155,6 +161,13 @@ class BridgedInstance(InstanceInterface):
 
     # For the bridge
 
+    def exists(self) -> bool:
+        return self._home.exists()
+
+    def take_ending(self) -> Ending:
+        ending, self._ending = self._ending, Ending("")
+        return ending
+
     async def connect_better(self, current: str, greeting: bytes) -> Channel | None:
         return None
 
@@ -169,7 +182,7 @@ class BridgedInstance(InstanceInterface):
         return Launch(claude_argv(options, resume=resume, fork=fork), self._claude_env(), self._claude_cwd())
 
     def session_changed(self, session_id: str) -> None:
-        if is_session_id(session_id):
+        if is_uuid(session_id):
             self._home.remember_session(session_id)
 
     def _claude_env(self) -> dict[str, str]:
@@ -218,11 +231,3 @@ class BridgedInstance(InstanceInterface):
         except (AgentUnavailable, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError):
             return None
         return events[0] if isinstance(events[0], Hello) else None
-
-
-def is_session_id(text: str) -> bool:
-    """Whether this is a session's id: it becomes a file name and a word of a command line."""
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False

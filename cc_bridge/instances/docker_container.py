@@ -31,7 +31,8 @@ from ..errors import (
 )
 from ..instance import ClaudeInstance, is_secret, parse_mount
 from ..protocol.link import Link
-from .bridged import GRACE, LINGER, BridgedInstance, is_session_id
+from .bridge import Ending, is_uuid
+from .bridged import GRACE, LINGER, BridgedInstance
 from .registry import agent_archive
 from .sessions import keep_session, restore_session
 
@@ -42,6 +43,7 @@ __all__ = ["DockerContainer", "installation"]
 
 #: Where things are in the container.
 _PIPES = "/run/cc-bridge"
+_STATE = "/var/lib/cc-bridge"
 _HOME = "/home/cc-bridge"
 _AGENT = "/opt/cc-bridge/agent.pyz"
 
@@ -233,7 +235,7 @@ class DockerContainer(BridgedInstance):
             await self._inject()
         argv = ["sh", "-c", _SERVE, "sh", self._agent_inside, "serve", "--grace", str(GRACE)]
         channel = await DockerExecChannel.open(
-            self._execs, self.container, argv if self._adopted else [*argv, "--pipes", _PIPES]
+            self._execs, self.container, argv if self._adopted else [*argv, "--pipes", _PIPES, "--state", _STATE]
         )
         async with channel:
             ready = await channel.exchange(b"")
@@ -272,6 +274,8 @@ class DockerContainer(BridgedInstance):
         except ContainerNotFound as error:
             if self._adopted:
                 raise ContainerNotFound(error.what, instance=self.name, hint="Is its name right?") from None
+            if self._bridge.channel_kind is None:
+                self._ending = Ending("the container was removed")
             await self._create()
             await self._start_container()
             return
@@ -285,10 +289,12 @@ class DockerContainer(BridgedInstance):
             self._log.warning("container_paused", container=self.container)
             await self._containers.unpause(self.container)
         elif not info.running and self.record.ephemeral:
+            self._ending = _ending(info)
             await self._containers.wait(self.container, "removed", _END_LIMIT)  # which it does by itself
             await self._create()
             await self._start_container()
         elif not info.running:
+            self._ending = _ending(info)
             orderly = info.exit_code == 0 and not info.oom_killed
             (self._log.info if orderly else self._log.warning)(
                 "container_not_running",
@@ -310,7 +316,7 @@ class DockerContainer(BridgedInstance):
 
     def _restore_session(self) -> None:
         """Give a new container the session to go on with."""
-        if not is_session_id(self.record.resume):
+        if not is_uuid(self.record.resume):
             raise InvalidInput(f"{self.record.resume!r} is not a session's id", instance=self.name)
         restore_session(self._registry.sessions, self.record.resume, self._home.claude_home, self._claude_cwd())
 
@@ -328,11 +334,13 @@ class DockerContainer(BridgedInstance):
     def _spec(self, image: str) -> ContainerSpec:
         record = self.record
         user, uid = self._user()
-        home = self._home.claude_home
-        home.mkdir(exist_ok=True)
-        home.chmod(0o777)  # the container's user may have any number; the parent directory is private
+        home, journal = self._home.claude_home, self._home.journal
+        for directory in (home, journal):
+            directory.mkdir(exist_ok=True)
+            directory.chmod(0o777)  # the container's user may have any number; the parent directory is private
         mounts = [
             (str(self._home.pipes), _PIPES, True),
+            (str(journal), _STATE, False),
             (str(home), _HOME, False),
             (str(self._agent), _AGENT, True),
             *(parse_mount(mount) for mount in record.mounts),
@@ -340,7 +348,8 @@ class DockerContainer(BridgedInstance):
         if record.workspace is not None:
             mounts.append((str(record.workspace.resolve()), record.mount_at, record.read_only_workspace))
             self._warn_of_unwritable(uid)
-        command = ["sh", "-c", _MAIN, "sh", _AGENT, "serve", "--pipes", _PIPES, "--grace", str(GRACE)]
+        command = ["sh", "-c", _MAIN, "sh", _AGENT, "serve"]
+        command += ["--pipes", _PIPES, "--state", _STATE, "--grace", str(GRACE)]
         return ContainerSpec(
             name=self.container,
             image=image,
@@ -402,7 +411,7 @@ class DockerContainer(BridgedInstance):
             await self._end_agent()
         else:
             await self._containers.remove(self.container)
-            if is_session_id(self._bridge.session_id):
+            if is_uuid(self._bridge.session_id):
                 kept = keep_session(self._home.claude_home, self._bridge.session_id, self._registry.sessions)
                 self._log.info("session_kept" if kept else "session_not_kept", session=self._bridge.session_id)
 
@@ -429,7 +438,7 @@ class DockerContainer(BridgedInstance):
         return self.record.mount_at if self.record.workspace is not None or self._adopted else _HOME
 
     async def read_transcript(self, session_id: str) -> list[str] | None:
-        if not is_session_id(session_id):
+        if not is_uuid(session_id):
             return None
         try:
             result = await self._execs.run(self.container, ["sh", "-c", _TRANSCRIPT, "sh", session_id])
@@ -468,6 +477,18 @@ def installation(root: Path) -> str:
     Two installations may use one engine, and the same names: neither may touch the other's containers.
     """
     return hashlib.sha256(str(root).encode()).hexdigest()[:8]
+
+
+def _ending(info: ContainerInfo) -> Ending:
+    """What is known of a container that does not run."""
+    code = info.exit_code
+    if info.oom_killed:
+        what = "the container ran out of memory"
+    elif code is not None and code > _KILLED:
+        what = f"the container was ended by signal {code - _KILLED}"
+    else:
+        what = "the container was stopped" if code == 0 else f"the container ended with exit code {code}"
+    return Ending(what, code, info.oom_killed)
 
 
 def _check_refusal(channel: DockerExecChannel, answered: bool) -> None:

@@ -18,8 +18,8 @@ from ..channels.fifo import Descriptor
 from ..channels.named_pipe import NobodyListens
 from ..errors import AgentUnavailable, ClaudeNotFound
 from ..protocol.link import Link
-from .bridge import Launch
-from .bridged import GRACE, LINGER, LOGIN_VARIABLES, BridgedInstance, is_session_id
+from .bridge import Ending, Launch, is_uuid
+from .bridged import GRACE, LINGER, LOGIN_VARIABLES, BridgedInstance
 from .registry import agent_archive
 
 __all__ = ["LocalProcess", "find_claude"]
@@ -89,7 +89,7 @@ class LocalProcess(BridgedInstance):
         return Launch([program, *launch.argv[1:]], launch.env, launch.cwd)
 
     async def read_transcript(self, session_id: str) -> list[str] | None:
-        if not is_session_id(session_id):
+        if not is_uuid(session_id):
             return None
         env = {**os.environ, **self.record.env}
         config = Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME", "~")).expanduser() / ".claude")
@@ -109,7 +109,7 @@ class LocalProcess(BridgedInstance):
         ready = Descriptor(ready_read)
         argv = [sys.executable, "-I", "-S", str(agent_archive(self._registry.root)), "serve"]
         argv += ["--pipes", str(self._home.pipes), "--socket", self._home.socket]
-        argv += ["--grace", str(GRACE), "--ready-fd", str(ready_write)]
+        argv += ["--state", str(self._home.journal), "--grace", str(GRACE), "--ready-fd", str(ready_write)]
         argv += ["--linger", str(LINGER)] if self.record.ephemeral else []
         try:
             with open(self._home.agent_log, "ab") as log:
@@ -141,6 +141,9 @@ class LocalProcess(BridgedInstance):
     def _leave_process(self) -> None:
         """Hold the agent no longer: it goes on, or has ended already."""
         if self._process is not None:
+            code = self._process.poll()
+            if code is not None and code < 0:
+                self._ending = Ending(f"the agent was ended by signal {-code}, and Claude Code with it")
             _left_running.append(self._process)
             self._process = None
         _left_running[:] = [process for process in _left_running if process.poll() is None]

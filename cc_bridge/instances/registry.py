@@ -9,6 +9,7 @@
         ├── record.json           0600: the record; it may have secrets in `env`
         ├── session               Claude Code's session id, to go on with
         ├── pipes/                mounted read-only into the container
+        ├── journal/              the agent's: what Claude Code has said; outlives agent and container
         ├── home/                 Claude Code's home in the container: conversations outlive it
         └── agent.log             what the agent of a local process logs
 """
@@ -85,6 +86,10 @@ class Home:
         return self.path / "pipes"
 
     @property
+    def journal(self) -> Path:
+        return self.path / "journal"
+
+    @property
     def claude_home(self) -> Path:
         return self.path / "home"
 
@@ -109,6 +114,10 @@ class Home:
             prepare_directory(str(self.pipes))
         except OSError as error:
             raise _unusable(self.path, error) from error
+
+    def exists(self) -> bool:
+        """There is an instance of this name."""
+        return (self.path / "record.json").exists()
 
     def save(self, record: ClaudeInstance) -> None:
         """Write the record, whole or not at all."""

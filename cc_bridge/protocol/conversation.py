@@ -44,6 +44,9 @@ __all__ = [
 #: largest context windows hold some 5 MB of text.
 MAX_PROMPT = 8 * 1024 * 1024
 
+#: Longest text of an answer that is kept to be given again with its result, in characters.
+TEXT_LIMIT = 16 * 1024 * 1024
+
 #: Lines of stderr kept to explain why the process ended.
 _STDERR_LINES = 20
 
@@ -128,7 +131,10 @@ class _Turn:
     text: str
     state: TurnState = TurnState.QUEUED
     events: deque[Event] = field(default_factory=deque)
-    said: list[str] = field(default_factory=list)  # the answer so far
+    followed: bool = False  # sent by another host
+    said: list[str] = field(default_factory=list)  # the answer so far, up to TEXT_LIMIT
+    length: int = 0  # of the whole answer so far
+    tail: str = ""  # its last piece
     block: list[str] = field(default_factory=list)  # the text block that streams now
     thought: bool = False  # the thinking block has streamed
     synthetic: list[str] = field(default_factory=list)  # held until the result says what it was
@@ -137,7 +143,10 @@ class _Turn:
     quiet_since: float = 0.0
     wake_at: float = 0.0
     transcript_last: str = ""
+    exited: bool = False
     exit_code: int | None = None
+    out_of_memory: bool = False
+    cause: str = ""  # of the end, where more is known than an exit code
 
     def step(self, step: _Step) -> None:
         try:
@@ -194,9 +203,11 @@ class Conversation:
         self._claimed: list[str] = []  # ids that the output since the last result is known to answer
         self._current = ""
         self._commands: list[Command] = []
+        self._untaken: dict[str, SendInput] = {}  # given out, and not yet answered by the agent
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._ready = False
         self._controls = 0
+        self._replaying = False
 
     # What callers want
 
@@ -211,6 +222,24 @@ class Conversation:
             raise InvalidInput(f"there is a turn with the id {turn_id} already")
         self._turns[turn_id] = _Turn(turn_id, text)
         self._queue.append(turn_id)
+        self._send_next(now)
+
+    def follow(self, turn_id: str, now: float) -> None:
+        """Listen to a turn that another host has sent, or an earlier life of this one; it is read from its beginning.
+
+        Permission requests are held back until :meth:`replayed`, because they may have been decided.
+        """
+        self._replaying = True
+        self._turns[turn_id] = _Turn(turn_id, "", TurnState.SENT, followed=True, wake_at=now + self._silence)
+
+    def replayed(self) -> None:
+        """What comes from here on is new."""
+        self._replaying = False
+
+    def withdraw(self, turn_id: str, now: float) -> None:
+        """Forget a turn that was sent and that somebody else has sent before."""
+        del self._turns[turn_id]
+        self._untaken.pop(turn_id, None)
         self._send_next(now)
 
     def interrupt(self, turn_id: str, now: float) -> None:
@@ -246,8 +275,9 @@ class Conversation:
         turn = self._turns.get(turn_id)
         if turn is None:
             return []
-        taken = list(turn.events)
-        turn.events.clear()
+        taken = list(turn.events)[: self._takeable(turn)]
+        for _ in taken:
+            turn.events.popleft()
         if turn.state is TurnState.DONE:
             del self._turns[turn_id]
         return taken
@@ -260,11 +290,20 @@ class Conversation:
     def backlog(self, turn_id: str) -> int:
         """Events of the turn that nobody has taken yet."""
         turn = self._turns.get(turn_id)
-        return len(turn.events) if turn is not None else 0
+        return self._takeable(turn) if turn is not None else 0
 
     def largest_backlog(self) -> int:
         """The same, of the turn that has most."""
         return max((len(turn.events) for turn in self._turns.values()), default=0)
+
+    def is_sent(self, turn_id: str) -> bool:
+        """The turn was sent by this conversation, and the agent has not answered yet."""
+        turn = self._turns.get(turn_id)
+        return turn is not None and turn.state is TurnState.SENT and not turn.followed
+
+    def is_queued(self, turn_id: str) -> bool:
+        """The turn waits here; nobody else knows of it."""
+        return turn_id in self._queue
 
     @property
     def active(self) -> str | None:
@@ -285,7 +324,7 @@ class Conversation:
     @property
     def settling(self) -> bool:
         """The process has ended and a turn of it has yet to be judged."""
-        return any(turn.active and turn.exit_code is not None for turn in self._turns.values())
+        return any(turn.active and turn.exited for turn in self._turns.values())
 
     @property
     def stderr(self) -> str:
@@ -295,6 +334,7 @@ class Conversation:
     def commands(self) -> list[Command]:
         """What to carry out now, in order."""
         commands, self._commands = self._commands, []
+        self._untaken.update({item.input_id: item for item in commands if isinstance(item, SendInput)})
         return commands
 
     def next_timer(self) -> float | None:
@@ -319,12 +359,16 @@ class Conversation:
 
     def took(self, input_id: str, now: float) -> None:
         """The agent has accepted an input."""
+        self._untaken.pop(input_id, None)
         turn = self._turns.get(input_id)
         if turn is not None and turn.active:
             turn.step(_Step.TAKE)
             turn.quiet_since = now
         if not input_id.startswith(wire.CONTROL):
-            self._order.append(input_id)
+            if input_id not in self._order:
+                self._order.append(input_id)
+        elif self._replaying:
+            self._drop_decided(input_id)
 
     def receive_message(self, message: sj.Raw | str, now: float) -> None:
         """A line of Claude Code's output."""
@@ -345,23 +389,40 @@ class Conversation:
         """A line of Claude Code's stderr."""
         self._stderr.append(text[:2000])
 
-    def process_exited(self, code: int | None, now: float) -> None:
-        """Claude Code has ended; all its output has been received. ``code`` None: unknown.
+    def process_exited(self, code: int | None, now: float, *, out_of_memory: bool = False, cause: str = "") -> None:
+        """Claude Code has ended; all its output has been received.
 
         A turn that the agent has not taken yet waits for its answer, which will be a refusal.
+
+        Args:
+            code: None: nobody saw how.
+            cause: what is known otherwise, for a person.
         """
         self._ready = False
+        self._untaken = {name: item for name, item in self._untaken.items() if name in self._turns}
         for turn in [turn for turn in self._turns.values() if turn.active and turn.state is not TurnState.SENT]:
-            turn.exit_code = code if code is not None else -1
+            turn.exited, turn.exit_code, turn.out_of_memory, turn.cause = True, code, out_of_memory, cause
             if turn.state is TurnState.RUNNING and self.session_id:
                 turn.wake_at = now + self._interrupt_limit  # for a transcript that cannot be read
                 self._commands.append(ReadTranscript(turn.id, self.session_id))
             else:
                 self._finish_dead(turn, now)
 
+    def connection_resumed(self) -> list[str]:
+        """The connection broke and goes on without a gap: what the agent may not have got is sent again.
+
+        Returns:
+            The ids of these inputs, which may prove to be accepted already.
+        """
+        again = list(self._untaken.values())
+        self._commands[:0] = again
+        self._untaken.clear()
+        return [item.input_id for item in again]
+
     def inputs_refused(self) -> None:
         """Claude Code was not running: what was sent and not taken waits again."""
         self._ready = False
+        self._untaken.clear()
         for turn in self._turns.values():
             if turn.state is TurnState.SENT:
                 turn.step(_Step.REQUEUE)
@@ -390,7 +451,7 @@ class Conversation:
         reading = read_turn(lines or (), turn_id)
         if reading.ended:
             self._recover(turn, reading.texts, now)
-        elif turn.exit_code is not None:
+        elif turn.exited:
             self._finish_dead(turn, now)
         else:
             working = reading.last != turn.transcript_last
@@ -400,7 +461,7 @@ class Conversation:
     def handle_timer(self, now: float) -> None:
         """Time has come: look after turns that are silent, and end what does not end."""
         for turn in [turn for turn in self._turns.values() if turn.active and turn.wake_at <= now]:
-            if turn.exit_code is not None:
+            if turn.exited:
                 self._finish_dead(turn, now)
             elif turn.interrupt:
                 self._commands.append(EndProcess("an interrupted turn did not end"))
@@ -441,7 +502,7 @@ class Conversation:
             return list(self._claimed)
         turn = self._own(self._current)
         # Older releases do not echo slash commands; everything else is echoed before its result.
-        if turn is not None and turn.text.lstrip().startswith("/"):
+        if turn is not None and (turn.followed or turn.text.lstrip().startswith("/")):
             return [turn.id]
         return [] if turn is not None or not self._current else [self._current]
 
@@ -609,7 +670,7 @@ class Conversation:
             for text in turn.synthetic:
                 self._part_paragraphs(turn)
                 self._say(turn, text)
-            if not turn.said:  # a local command may answer in its result only
+            if not turn.length:  # a local command may answer in its result only
                 self._say(turn, result.text)
         self._finish(turn, verdict, now, error=error, result=result)
 
@@ -621,7 +682,7 @@ class Conversation:
         else:
             verdict = Verdict.RECOVERED
             self._say(turn, whole[len(said) :] if whole.startswith(said) else f"\n\n{whole}")
-        if turn.exit_code is None:
+        if not turn.exited:
             self._ready = False
             self._commands.append(EndProcess("its turn had ended and it did not say so"))
         self._finish(turn, verdict, now)
@@ -630,7 +691,11 @@ class Conversation:
         """The process has ended and nothing says that the answer is whole."""
         code = turn.exit_code
         last = f": {self.stderr.splitlines()[-1]}" if self._stderr else ""
-        if code is not None and (code < 0 or code > 128):
+        if turn.out_of_memory:
+            verdict, error = Verdict.INTERRUPTED, turn.cause or "Claude Code was killed: out of memory"
+        elif code is None or turn.cause:
+            verdict, error = Verdict.INTERRUPTED, turn.cause or f"Claude Code ended with its agent{last}"
+        elif code < 0 or code > 128:
             number = -code if code < 0 else code - 128
             verdict, error = Verdict.INTERRUPTED, f"Claude Code was ended by signal {number}{last}"
         else:
@@ -658,19 +723,48 @@ class Conversation:
                 "usage": result.usage,
             }
         turn.events.append(
-            TurnResult(verdict, "".join(turn.said), self.session_id, error, exit_code=turn.exit_code, **facts)
+            TurnResult(
+                verdict,
+                "".join(turn.said),
+                self.session_id,
+                error,
+                exit_code=turn.exit_code,
+                out_of_memory=turn.out_of_memory,
+                truncated=turn.length > TEXT_LIMIT,
+                **facts,
+            )
         )
 
     # Small steps
 
     def _say(self, turn: _Turn, text: str) -> None:
         if text:
-            turn.said.append(text)
+            room = TEXT_LIMIT - turn.length
+            if room > 0:
+                turn.said.append(text[:room])
+            turn.length += len(text)
+            turn.tail = text
             turn.events.append(events.TextDelta(text))
 
     def _part_paragraphs(self, turn: _Turn) -> None:
-        if turn.said and not turn.said[-1].endswith("\n\n"):
+        if turn.length and not turn.tail.endswith("\n\n"):
             self._say(turn, "\n\n")
+
+    def _takeable(self, turn: _Turn) -> int:
+        """How many of its events may be handed out: none from a permission request that may be decided already."""
+        if self._replaying and turn.state is not TurnState.DONE:
+            for number, event in enumerate(turn.events):
+                if isinstance(event, events.PermissionRequest):
+                    return number
+        return len(turn.events)
+
+    def _drop_decided(self, control_id: str) -> None:
+        """Somebody has answered, before we listened."""
+        answered = control_id.split("-", 2)[-1]
+        for turn in self._turns.values():
+            for event in list(turn.events):
+                if isinstance(event, events.PermissionRequest) and _safe(event.request_id) == answered:
+                    turn.events.remove(event)
 
     def _send_next(self, now: float) -> None:
         if not self._ready or not self._queue or any(turn.active for turn in self._turns.values()):

@@ -26,7 +26,9 @@ __all__ = [
     "LinkEvent",
     "LinkState",
     "Output",
+    "Position",
     "Started",
+    "Status",
     "Took",
     "Violated",
 ]
@@ -40,6 +42,7 @@ class Hello:
         epoch: changes when the agent is a new one.
         state: of Claude Code: ``new``, ``running`` or ``exited``.
         open_ids: inputs whose turns nobody has declared done.
+        resumed: everything after the position that was asked for follows.
     """
 
     agent: str
@@ -47,6 +50,7 @@ class Hello:
     state: str
     seq: int
     open_ids: tuple[str, ...]
+    resumed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +84,23 @@ class Took:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """Claude Code has ended; all its output came before. ``code`` is negative for a signal."""
+    """Claude Code has ended; all its output came before.
 
-    code: int
+    Attributes:
+        code: negative for a signal; None: nobody saw it, because the agent ended first.
+        out_of_memory: the kernel killed it, or something that it had started, for want of memory.
+    """
+
+    code: int | None
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AgentRefused:
-    """The agent could not do what it was asked: ``start``, ``not_running``, ``stopping``, ``version``, ``protocol``."""
+    """The agent could not do what it was asked.
+
+    ``code`` is ``start``, ``not_running``, ``stopping``, ``gone``, ``state``, ``version`` or ``protocol``.
+    """
 
     code: str
     message: str
@@ -101,7 +114,27 @@ class Violated:
     reason: str
 
 
-LinkEvent = Hello | Started | Output | ErrorOutput | Took | Exited | AgentRefused | Violated
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The answer to :meth:`Link.ask_status`.
+
+    Attributes:
+        turns: id of each input whose turn can be read from its beginning, oldest first, and whether somebody has
+            read it to its end.
+    """
+
+    turns: tuple[tuple[str, bool], ...]
+
+
+LinkEvent = Hello | Started | Output | ErrorOutput | Took | Exited | AgentRefused | Status | Violated
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a host has read: a number, and the journal in which it has a meaning."""
+
+    seq: int
+    journal: str
 
 
 class LinkState(enum.Enum):
@@ -145,16 +178,28 @@ class Link:
 
     Args:
         session: the agent's session to talk to.
+        after: go on after this position, which another link had reached.
+        turn: begin with the first frame of this input's turn.
         limit: longest frame accepted, in bytes.
 
     Raises, from every method that sends:
         RuntimeError: a caller's mistake, such as sending before the hello has come.
     """
 
-    def __init__(self, session: str = "main", limit: int = wire.MAX_FRAME) -> None:
+    def __init__(
+        self,
+        session: str = "main",
+        *,
+        after: Position | None = None,
+        turn: str | None = None,
+        limit: int = wire.MAX_FRAME,
+    ) -> None:
         self.state = LinkState.NEW
         self.session = session
         self.last_seq = 0
+        self._after = after
+        self._turn = turn
+        self._journal = ""
         self._splitter = wire.LineSplitter(limit)
         self._outgoing: list[bytes] = []
 
@@ -163,7 +208,12 @@ class Link:
     def greet(self) -> None:
         """Say hello. The next thing to arrive must be the agent's own, or a refusal."""
         self._step(_Step.GREET)
-        self._outgoing.append(wire.encode({"hello": wire.VERSION, "session": self.session, "have": self.last_seq}))
+        hello: wire.Frame = {"hello": wire.VERSION, "session": self.session}
+        if self._after is not None:
+            hello["have"] = [self._after.seq, self._after.journal]
+        if self._turn is not None:
+            hello["turn"] = self._turn
+        self._outgoing.append(wire.encode(hello))
 
     def start_claude(self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
         """Ask for Claude Code to be started; ``Started`` or ``AgentRefused`` follows. Harmless if it runs."""
@@ -182,6 +232,14 @@ class Link:
         """Ask the agent to end, with Claude Code; the connection ends when it has."""
         self._send({"shutdown": True})
 
+    def ask_status(self) -> None:
+        """Ask what the agent keeps; :class:`Status` follows."""
+        self._send({"status": True})
+
+    def acknowledge(self) -> None:
+        """Say that what has come need not be kept for a connection that may take this one's place."""
+        self._send({"ack": self.last_seq})
+
     def declare_done(self, input_id: str) -> None:
         """Say that this input's turn has been seen to its end."""
         self._send({"done": input_id})
@@ -191,6 +249,11 @@ class Link:
         data = b"".join(self._outgoing)
         self._outgoing.clear()
         return data
+
+    @property
+    def position(self) -> Position | None:
+        """From where another link can go on; None: it cannot, nothing is kept at the other end."""
+        return Position(self.last_seq, self._journal) if self._journal else None
 
     @property
     def closed(self) -> bool:
@@ -250,6 +313,8 @@ class Link:
             return _Step.REFUSED, refusal
         if "took" in frame:
             return _Step.RECEIVE, Took(_text(frame, "took"), again=bool(frame.get("again")))
+        if "status" in frame:
+            return _Step.RECEIVE, Status(tuple((_text(turn, "id"), bool(turn["read"])) for turn in frame["turns"]))
         return _Step.RECEIVE, None  # a newer agent's: what a host must understand, the version says
 
     def _hello(self, frame: wire.Frame) -> Hello:
@@ -258,9 +323,18 @@ class Link:
         open_ids = frame["open"]
         if not isinstance(open_ids, list) or not all(isinstance(item, str) for item in open_ids):
             raise ValueError("'open' is not a list of ids")
-        self.last_seq = _int(frame, "seq")
+        self.last_seq = _int(frame, "from") - 1
+        self._journal = _text(frame, "journal")
+        asked = self._after is not None or self._turn is not None
+        if self._after is not None and self.position != self._after:
+            raise ValueError(f"frames from {frame['from']}, not what was asked for")
         return Hello(
-            _text(frame, "agent"), _text(frame, "epoch"), _text(frame, "state"), self.last_seq, tuple(open_ids)
+            _text(frame, "agent"),
+            _text(frame, "epoch"),
+            _text(frame, "state"),
+            _int(frame, "seq"),
+            tuple(open_ids),
+            asked,
         )
 
     def _count(self, seq: int) -> None:
@@ -281,7 +355,7 @@ def _numbered(frame: wire.Frame) -> LinkEvent | None:
     if "took" in frame:
         return Took(_text(frame, "took"), again=False)
     if "exit" in frame:
-        return Exited(_int(frame, "exit"))
+        return Exited(_optional_int(frame, "exit"), frame.get("oom") is True)
     if "started" in frame:
         return Started(_int(frame, "started"))
     return None

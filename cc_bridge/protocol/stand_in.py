@@ -128,7 +128,11 @@ class StandIn:
     def _frame(self, frame: dict[str, Any]) -> None:
         if "hello" in frame:
             hello = {"hello": wire.VERSION, "agent": "none", "epoch": uuid.uuid4().hex, "session": "main"}
-            self._frames.append(wire.encode({**hello, "state": "new", "seq": self._seq, "open": []}))
+            self._frames.append(
+                wire.encode(
+                    {**hello, "state": "new", "seq": self._seq, "from": self._seq + 1, "journal": "", "open": []}
+                )
+            )
         elif "start" in frame and not self._running:
             start = frame["start"]
             self._actions.append(Launch(tuple(start["argv"]), dict(start["env"]), start["cwd"]))

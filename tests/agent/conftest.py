@@ -60,14 +60,14 @@ class Agent:
     def socket_path(self) -> str:
         return str(self.directory / "agent.sock")
 
-    def connect(self, session: str = "main", hello: bool = True) -> Connection:
+    def connect(self, session: str = "main", hello: bool = True, **asked: Any) -> Connection:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(20)
         connection.connect(self.socket_path)
         self.connections.append(connection)
         made = Connection(connection)
         if hello:
-            made.send({"hello": 1, "session": session})
+            made.send({"hello": 1, "session": session, **asked})
             made.hello = made.read()
         return made
 
@@ -124,9 +124,9 @@ def make_agent(interpreter: str, tmp_path: Path) -> Iterator[Callable[..., Agent
     """Starts agents; ends them with the test."""
     made: list[Agent] = []
 
-    def make(*options: str, pipes: bool = True) -> Agent:
-        directory = tmp_path / f"agent{len(made)}"
-        directory.mkdir(mode=0o700)
+    def make(*options: str, pipes: bool = True, place: Path | None = None) -> Agent:
+        directory = place or tmp_path / f"agent{len(made)}"
+        directory.mkdir(mode=0o700, exist_ok=True)
         if pipes:
             prepare_directory(str(directory / "pipes"))
             options = ("--pipes", str(directory / "pipes"), *options)

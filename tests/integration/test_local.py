@@ -70,9 +70,10 @@ async def test_a_host_that_dies_leaves_no_process(workspace: Path, number: signa
 async def test_a_killed_agent_interrupts_and_is_started_again(make_stubbed: Any) -> None:
     instance = await make_stubbed()
     with pytest.raises(TurnInterrupted) as caught:
-        async for _ in instance.send_command("no-result"):
+        async for _ in instance.send_command("sleeps-on-sigint"):
             instance._process.kill()
-    assert caught.value.text == "All of it."
+    assert caught.value.text == "Working"
+    assert "the agent was ended by signal 9" in str(caught.value)
     assert await instance.send_command_and_wait("plain", 30) == (True, "Hello, you.")
 
 

@@ -18,12 +18,14 @@ from cc_bridge.protocol.link import (
     Link,
     LinkState,
     Output,
+    Position,
     Started,
     Took,
     Violated,
 )
 
-HELLO = {"hello": 1, "agent": "0.1.0", "epoch": "e", "session": "main", "state": "new", "seq": 7, "open": ["a"]}
+HELLO = {"hello": 1, "agent": "0.1.0", "epoch": "e", "session": "main", "journal": "j", "state": "new"}
+HELLO |= {"seq": 7, "from": 8, "open": ["a"]}
 
 
 def lines(*frames: Any) -> bytes:
@@ -34,7 +36,7 @@ def opened(seq: int = 0) -> Link:
     link = Link()
     link.greet()
     link.data_to_send()
-    (hello,) = link.receive_data(lines({**HELLO, "seq": seq}))
+    (hello,) = link.receive_data(lines({**HELLO, "seq": seq, "from": seq + 1}))
     assert isinstance(hello, Hello)
     return link
 
@@ -42,9 +44,36 @@ def opened(seq: int = 0) -> Link:
 def test_hello() -> None:
     link = Link()
     link.greet()
-    assert json.loads(link.data_to_send()) == {"hello": 1, "session": "main", "have": 0}
-    assert link.receive_data(lines(HELLO)) == [Hello("0.1.0", "e", "new", 7, ("a",))]
+    assert json.loads(link.data_to_send()) == {"hello": 1, "session": "main"}
+    assert link.receive_data(lines(HELLO)) == [Hello("0.1.0", "e", "new", 7, ("a",), resumed=False)]
     assert link.state is LinkState.OPEN
+    assert link.position == Position(7, "j")
+
+
+def test_going_on_after_a_position() -> None:
+    """covers: B1"""
+    link = Link(after=Position(3, "j"))
+    link.greet()
+    assert json.loads(link.data_to_send()) == {"hello": 1, "session": "main", "have": [3, "j"]}
+    hello, said = link.receive_data(lines({**HELLO, "from": 4}, {"seq": 4, "out": {}}))
+    assert isinstance(hello, Hello)
+    assert hello.resumed
+    assert said == Output({})
+
+
+@pytest.mark.parametrize("change", [{"from": 3}, {"from": 5}, {"from": 4, "journal": "another"}])
+def test_an_agent_that_goes_on_elsewhere_is_refused(change: dict[str, Any]) -> None:
+    link = Link(after=Position(3, "j"))
+    link.greet()
+    (violated,) = link.receive_data(lines({**HELLO, **change}))
+    assert isinstance(violated, Violated)
+
+
+def test_without_a_journal_nothing_can_go_on() -> None:
+    link = Link()
+    link.greet()
+    link.receive_data(lines({**HELLO, "journal": ""}))
+    assert link.position is None
 
 
 def test_what_the_agent_says() -> None:
@@ -74,7 +103,7 @@ def test_what_the_agent_says() -> None:
 @given(st.lists(st.integers(0, 10**6)))
 def test_any_cut_gives_the_same_events(positions: list[int]) -> None:
     data = lines(
-        {**HELLO, "seq": 0}, {"seq": 1, "started": 1}, {"seq": 2, "out": {"text": "é🙂"}}, {"seq": 3, "exit": 0}
+        {**HELLO, "from": 1}, {"seq": 1, "started": 1}, {"seq": 2, "out": {"text": "é🙂"}}, {"seq": 3, "exit": 0}
     )
     whole, pieces = Link(), Link()
     for link in (whole, pieces):
@@ -111,6 +140,7 @@ WRONG = [
     {"seq": 1, "took": 1},
     {"seq": 1, "exit": "0"},
     {"seq": 1, "exit": 1.5},
+    {"seq": 1, "exit": [0]},
     {"took": None},
     {"error": 1, "message": "x"},
     {"error": "x"},
@@ -174,6 +204,7 @@ def test_what_the_host_says() -> None:
     link.send_input("id", {"type": "user", "text": "é\u2028"})
     link.signal_claude("INT")
     link.declare_done("id")
+    link.acknowledge()
     link.shut_down()
     data = link.data_to_send()
     assert [json.loads(line) for line in data.splitlines()] == [
@@ -181,9 +212,10 @@ def test_what_the_host_says() -> None:
         {"id": "id", "in": {"type": "user", "text": "é\u2028"}},
         {"signal": "INT"},
         {"done": "id"},
+        {"ack": 0},
         {"shutdown": True},
     ]
-    assert data.count(b"\n") == 5, "a line separator within a line"
+    assert data.count(b"\n") == 6, "a line separator within a line"
     assert link.data_to_send() == b""
 
 

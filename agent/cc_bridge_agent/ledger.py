@@ -1,0 +1,143 @@
+"""What a session has said and taken: numbers, the journal, and which inputs were accepted.
+
+No I/O of its own but the journal's. The session tells it what happens and gives the frames on to the hosts.
+"""
+
+import re
+from collections import OrderedDict
+from typing import Any, Dict, List, Optional, Set
+
+from . import wire
+from .journal import Journal
+
+#: Ids of inputs remembered, to answer a repeat.
+_REMEMBERED_IDS = 4096
+
+_EVENT = re.compile(rb'\{"seq":\d+,"(took|done|started|exit)":"?([A-Za-z0-9_-]*)')
+
+
+class Ledger:
+    """The account of one session.
+
+    Args:
+        directory, limit: see :class:`~cc_bridge_agent.journal.Journal`.
+
+    Attributes:
+        open_ids: inputs that the running Claude Code was given, and whose turns nobody has declared done.
+        waiting: frames that could not be kept yet, because the disk is full: not to be given to anybody.
+    """
+
+    def __init__(self, directory: str, limit: int) -> None:
+        self.open_ids: "OrderedDict[str, None]" = OrderedDict()
+        self.waiting: List[bytes] = []
+        self._taken: "OrderedDict[str, int]" = OrderedDict()
+        self._unread: Set[str] = set()  # of those taken: nobody has declared them done
+        self._settled = 0  # the number at which a turn was declared done last
+        self._ran = False
+        self.journal = Journal(directory, limit, self._recall)
+        if self._ran:  # it has ended with the agent that had started it, and nobody saw how
+            self.number([{"exit": None}])
+            self.keep()
+        self.open_ids.clear()
+
+    @property
+    def seq(self) -> int:
+        """The newest number given."""
+        return self.journal.last + len(self.waiting)
+
+    def number(self, frames: List[Dict[str, Any]]) -> None:
+        """Give the next numbers to frames; :meth:`keep` follows."""
+        for frame in frames:
+            self.waiting.append(wire.encode({"seq": self.seq + 1, **frame}))
+
+    def number_output(self, lines: List[bytes]) -> None:
+        """The same for lines of Claude Code's stdout."""
+        for line in lines:
+            self.waiting.append(wire.encode_output(self.seq + 1, line))
+
+    def keep(self) -> List[bytes]:
+        """Journal what waits; the frames that are kept now, to be given to the hosts.
+
+        Raises:
+            OSError: there is no room; they go on waiting.
+        """
+        if self.waiting:
+            self.journal.append(self.waiting)
+        kept, self.waiting = self.waiting, []
+        return kept
+
+    def give_up_keeping(self) -> List[bytes]:
+        """Forget all, for want of room; the frames that waited, to be given to hosts that have all before them."""
+        kept, self.waiting = self.waiting, []
+        self.journal.restart(self.journal.last + len(kept))
+        return kept
+
+    def take(self, input_id: str) -> bool:
+        """Accept an input; False: it had been accepted before, by this agent or an earlier one."""
+        if input_id in self._taken:
+            return False
+        self._note(input_id, self.seq + 1)
+        self.number([{"took": input_id}])
+        return True
+
+    def has_taken(self, input_id: str) -> bool:
+        """Whether an input was accepted before."""
+        return input_id in self._taken
+
+    def done(self, input_id: str, given: int) -> None:
+        """The end of this input's turn was seen: what came before need not be kept, once all hosts have it.
+
+        Args:
+            given: up to this number every connected host has been given all.
+        """
+        if input_id in self._unread:
+            self._unread.discard(input_id)
+            self.open_ids.pop(input_id, None)
+            self.number([{"done": input_id}])
+            self.journal.trim(min(self._settled, given))
+            self._settled = self.journal.last
+
+    def kept(self) -> List[Dict[str, Any]]:
+        """The inputs whose turns can be read from their beginning, oldest first."""
+        return [
+            {"id": input_id, "read": input_id not in self._unread}
+            for input_id, seq in self._taken.items()
+            if seq >= self.journal.first and not input_id.startswith(wire.CONTROL)
+        ]
+
+    def position(self, have: object, turn: object) -> Optional[int]:
+        """The number after which a host wants the frames; None: they are not kept (any more).
+
+        Args:
+            have: the number and the journal that the host has seen last, or nothing: only what is to come.
+            turn: the id of an input, from whose acceptance on the host wants all.
+        """
+        if isinstance(turn, str):
+            after = self._taken.get(turn, 0) - 1
+        elif isinstance(have, list):
+            number, journal = have
+            after = number if journal == self.journal.id and isinstance(number, int) else -1
+        else:
+            return self.seq
+        return after if self.journal.first - 1 <= after <= self.seq else None
+
+    def _note(self, input_id: str, seq: int) -> None:
+        self._taken[input_id] = seq
+        if len(self._taken) > _REMEMBERED_IDS:
+            self._unread.discard(self._taken.popitem(last=False)[0])
+        if not input_id.startswith(wire.CONTROL):
+            self.open_ids[input_id] = None
+            self._unread.add(input_id)
+
+    def _recall(self, seq: int, frame: bytes) -> None:
+        """Learn from a frame that an earlier agent has kept."""
+        event = _EVENT.match(frame)
+        if event is None:
+            return
+        kind, value = event.groups()
+        if kind == b"took":
+            self._note(value.decode("ascii"), seq)
+        elif kind == b"done":
+            self._unread.discard(value.decode("ascii"))
+        else:
+            self._ran = kind == b"started"
