@@ -2,7 +2,8 @@
 
 Subclass it in a test module, with fixtures ``make_instance`` (a coroutine function that takes the options of the
 class under test and returns an instance whose Claude Code talks to ``scripted_model``, with a login unless
-``login=False``) and ``scripted_model``::
+``login=False``; with ``again=instance``, a second object for the same instance, as another program would have
+it) and ``scripted_model``::
 
     class TestLocalProcess(InstanceContract):
         @pytest.fixture
@@ -12,13 +13,14 @@ class under test and returns an instance whose Claude Code talks to ``scripted_m
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import anyio
 import pytest
 
-from ..errors import ApiError, InvalidInput, NotLoggedIn
+from ..errors import ApiError, InvalidInput, NotLoggedIn, TurnNotFound
 from ..events import ApiRetry, PermissionRequest, TextDelta, ToolResult, ToolUse, TurnResult, TurnStarted, Verdict
 from ..instance import Allow, Decision, Deny, InstanceInterface
 from .scripted_model import ScriptedModel
@@ -105,6 +107,90 @@ class InstanceContract:
         sent = [request.prompt for request in scripted_model.requests]
         assert ended == [int(prompt.split()[2].rstrip(",]")) for prompt in sent], "not in the order of sending"
         assert len(sent) == 20
+
+    # Turns by their ids
+
+    async def test_a_turn_is_found_again_from_its_first_token(self, make_instance: MakeInstance) -> None:
+        """covers: B1"""
+        instance = await make_instance()
+        other = await make_instance(again=instance)
+        turn = await instance.submit("[[repeat 20 piece,]] [[delay 0.3]] [[repeat 20 piece,]]")
+        async for event in turn:
+            if isinstance(event, TextDelta):
+                break
+        found = await other.turn(turn.id)  # while it runs
+        with anyio.fail_after(_LIMIT):
+            results = [await found.result(), await turn.result()]
+            results.append(await (await other.turn(turn.id)).result())  # when it has ended
+        assert [result.text for result in results] == ["piece," * 40] * 3
+        assert {result.verdict for result in results} == {Verdict.COMPLETED}
+
+    async def test_leaving_a_turn_that_was_found_does_not_end_it(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        other = await make_instance(again=instance)
+        turn = await instance.submit("[[say a]] [[delay 0.3]] [[say b]]")
+        async for event in turn:
+            if isinstance(event, TextDelta):
+                break
+        async with await other.turn(turn.id) as found:
+            await anext(found)
+        assert (await turn.result()).text == "ab"
+
+    async def test_a_turn_that_was_found_can_be_interrupted(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        other = await make_instance(again=instance)
+        turn = await instance.submit("[[say a]] [[hang]]")
+        async for event in turn:
+            if isinstance(event, TextDelta):
+                break
+        found = await other.turn(turn.id)
+        with anyio.fail_after(_LIMIT):
+            await found.interrupt()
+            results = [await found.result(), await turn.result()]
+        assert [(result.verdict, result.text) for result in results] == [(Verdict.INTERRUPTED, "a")] * 2
+
+    async def test_a_command_runs_once_however_often_it_is_submitted(
+        self, make_instance: MakeInstance, scripted_model: ScriptedModel
+    ) -> None:
+        """covers: B1, C16"""
+        instance = await make_instance()
+        other = await make_instance(again=instance)
+        turn_id, prompt = str(uuid.uuid4()), "[[say a]] [[delay 0.3]] [[say b]]"
+        first = await instance.submit(prompt, id=turn_id)
+        async for event in first:
+            if isinstance(event, TextDelta):
+                break
+        with anyio.fail_after(_LIMIT):
+            for again in (other, other, instance):
+                assert (await (await again.submit(prompt, id=turn_id)).result()).text == "ab"
+                if again is other:
+                    assert await other.send_command_and_wait("[[say next]]") == (True, "next")
+                    assert first.id == turn_id
+                    await first.result()
+        assert scripted_model.prompts[prompt] == 1
+
+    async def test_turns_are_listed(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        other = await make_instance(again=instance)
+        await instance.send_command_and_wait("[[say read]]", _LIMIT)
+        turn = await instance.submit("[[say a]] [[hang]]")
+        async for event in turn:
+            if isinstance(event, TextDelta):
+                break
+        first, second = await other.turns()
+        assert (first.read, second.read, second.id) == (True, False, turn.id)
+        async with turn:
+            pass
+        assert (await (await other.turn(first.id)).result()).text == "read"
+
+    async def test_a_turn_that_nobody_knows(self, make_instance: MakeInstance) -> None:
+        instance = await make_instance()
+        await instance.send_command_and_wait("[[say hello]]", _LIMIT)
+        unknown = str(uuid.uuid4())
+        with pytest.raises(TurnNotFound, match=unknown):
+            await instance.turn(unknown)
+        with pytest.raises(InvalidInput, match="must be a UUID"):
+            await instance.submit("hello", id="no uuid")
 
     # Ends that come early
 

@@ -30,8 +30,8 @@ class TestLocalProcess(InstanceContract):
         made: list[InstanceInterface] = []
         (tmp_path / "home").mkdir()
 
-        async def make(login: bool = True, **options: Any) -> InstanceInterface:
-            record = make_record(env=_env(scripted_model, tmp_path / "home", login))
+        async def make(login: bool = True, again: Any = None, **options: Any) -> InstanceInterface:
+            record = again.record if again else make_record(env=_env(scripted_model, tmp_path / "home", login))
             made.append(LocalProcess(record, **options))
             return made[-1]
 
@@ -48,10 +48,10 @@ class TestDockerContainer(InstanceContract):
     ) -> AsyncIterator[Callable[..., Any]]:
         made: list[InstanceInterface] = []
 
-        async def make(login: bool = True, **options: Any) -> InstanceInterface:
-            record = make_record(
-                kind="docker", image=images.claude, network="host", env=_env(scripted_model, None, login)
-            )
+        async def make(login: bool = True, again: Any = None, **options: Any) -> InstanceInterface:
+            env = _env(scripted_model, None, login)
+            fields = {"kind": "docker", "image": images.claude, "network": "host", "env": env}
+            record = again.record if again else make_record(**fields)
             made.append(DockerContainer(record, **options))
             return made[-1]
 
