@@ -1,8 +1,10 @@
 # Everything that is done to this project by hand has a name here.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format engine engine-stop image bench clean
+.PHONY: help demo test chaos check format engine engine-stop image bench clean
 
 PYTEST_ARGS ?=
+SEED ?= 1
+ROUNDS ?= 100
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +16,10 @@ demo: ## A real conversation: in a container where Docker runs, else in a local 
 test: ## All tests. CC_BRIDGE_REQUIRE=docker,claude makes lacking parts failures.
 	@scripts/venv claude test
 	.venv/bin/pytest $(PYTEST_ARGS)
+
+chaos: ## Faults at random moments: SEED=7 ROUNDS=300 plays more than `make test` does.
+	@scripts/venv claude test
+	CC_BRIDGE_CHAOS_SEED=$(SEED) CC_BRIDGE_CHAOS_ROUNDS=$(ROUNDS) .venv/bin/pytest -q tests/chaos $(PYTEST_ARGS)
 
 check: ## Lint, format and types.
 	@scripts/venv claude test check
