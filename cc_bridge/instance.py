@@ -246,8 +246,13 @@ class InstanceInterface(abc.ABC):
         """Give back what this object holds; for an ephemeral instance, remove it. Harmless when repeated."""
 
     @abc.abstractmethod
-    async def remove(self) -> None:
-        """Stop, and remove everything that belongs to the instance."""
+    async def remove(self, *, conversation: bool = False) -> None:
+        """Stop, and remove everything that belongs to the instance.
+
+        Args:
+            conversation: the conversation too. Otherwise it is kept for 30 days: the next instance of this
+                name goes on with it, and any other with ``resume``.
+        """
 
     @abc.abstractmethod
     async def is_running(self) -> bool:

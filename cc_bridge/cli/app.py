@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import chat, doctor, info, ps, rm, run, send, stop, up
+from . import chat, doctor, export, import_, info, ps, rm, run, send, stop, up
 from .session import set_verbose
 
 __all__ = ["app"]
@@ -44,4 +44,6 @@ app.command()(ps.ps)
 app.command()(info.info)
 app.command()(stop.stop)
 app.command()(rm.rm)
+app.command()(export.export)
+app.command("import")(import_.import_)
 app.command()(doctor.doctor)

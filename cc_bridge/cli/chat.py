@@ -41,7 +41,7 @@ def chat(
             if name:
                 instance = o.load(name, display, on_permission=asking.decide)
             else:
-                record = options.record(o.new_name(), ephemeral=True)
+                record = await options.record(o.new_name(), display, ephemeral=True)
                 instance = o.instance_of(record, display, on_permission=asking.decide)
             display.progress("starting Claude Code")
             try:

@@ -64,7 +64,10 @@ AllowedTools = Annotated[
 ]
 PermissionMode = Annotated[str, typer.Option("--permission-mode", metavar="MODE", help="As Claude Code has it.")]
 SkipPermissions = Annotated[bool, typer.Option("--skip-permissions", help="Ask for nothing; only in a container.")]
-Resume = Annotated[str, typer.Option("--resume", metavar="ID", help="Go on with this session of Claude Code.")]
+Resume = Annotated[
+    str, typer.Option("--resume", metavar="ID|NAME", help="Go on with this session, or an instance's conversation.")
+]
+Fork = Annotated[bool, typer.Option("--fork", help="With --resume: in a copy; the original stays as it is.")]
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,9 @@ class Options:
     permission_mode: PermissionMode = ""
     skip_permissions: SkipPermissions = False
     resume: Resume = ""
+    fork: Fork = False
 
-    def record(self, name: str, *, ephemeral: bool) -> ClaudeInstance:
+    async def record(self, name: str, display: Display, *, ephemeral: bool) -> ClaudeInstance:
         """The record of an instance of that name.
 
         Raises:
@@ -93,6 +97,8 @@ class Options:
         from ..instance import ClaudeInstance
         from ..protocol.command_line import ClaudeOptions
 
+        if self.fork and not self.resume:
+            raise InvalidInput("--fork needs --resume: what is to be copied?")
         docker: dict[str, Any] = {"image": self.image, "network": self.network, "mounts": tuple(self.mount or ())}
         return ClaudeInstance.of(
             name=name,
@@ -100,7 +106,8 @@ class Options:
             workspace=self.workspace.absolute(),
             env=parse_env(self.env or ()),
             ephemeral=ephemeral,
-            resume=self.resume,
+            resume=await resumed(self.resume, display),
+            fork=self.fork,
             claude=ClaudeOptions(
                 model=self.model,
                 system_prompt=self.system_prompt,
@@ -142,6 +149,23 @@ def parse_env(assignments: Sequence[str]) -> dict[str, str]:
             value = os.environ[name]
         env[name] = value
     return env
+
+
+async def resumed(what: str, display: Display) -> str:
+    """The session to go on with, for its id or the name of the instance that has it.
+
+    Raises:
+        InvalidInput: that instance has had no conversation.
+    """
+    from ..instances.registry import Registry
+
+    if not what or what not in Registry().names():
+        return what
+    instance = load(what, display)
+    try:
+        return await instance.keep_conversation()
+    finally:
+        await instance.release()
 
 
 def new_name() -> str:

@@ -19,8 +19,12 @@ __all__ = ["rm"]
 def rm(
     names: o.Names,
     force: Annotated[bool, typer.Option("--force", "-f", help="Also where it runs, or its record is broken.")] = False,
+    conversation: Annotated[bool, typer.Option("--conversation", help="Also the conversation.")] = False,
 ) -> None:
-    """Remove instances: container, pipes, and conversation. The workspace is not touched."""
+    """Remove instances: container, pipes and home. The workspace is not touched.
+
+    The conversation is kept for 30 days: `cc-bridge up` with the same name goes on with it.
+    """
     from ..instances.registry import Registry
     from .display import Display
 
@@ -38,7 +42,7 @@ def rm(
                 try:
                     if not force and await _runs(instance):
                         raise InvalidInput("it is running", instance=name, hint="Stop it first, or use --force.")
-                    await instance.remove()
+                    await instance.remove(conversation=conversation)
                 finally:
                     await instance.release()
                 print(name)

@@ -30,7 +30,8 @@ def run(
     async def main() -> int:
         text = await read_prompt(prompt)
         with Display(as_json) as display:
-            instance = o.instance_of(options.record(o.new_name(), ephemeral=not keep), display)
+            record = await options.record(o.new_name(), display, ephemeral=not keep)
+            instance = o.instance_of(record, display)
             display.progress("starting Claude Code")
             async with instance:
                 code = await show_turn(instance, text, display, timeout)

@@ -31,7 +31,7 @@ def up(options: o.Options, context: typer.Context, name: o.Name) -> None:
                     )
                 instance = o.load(name, display)
             else:
-                instance = o.instance_of(options.record(name, ephemeral=False), display)
+                instance = o.instance_of(await options.record(name, display, ephemeral=False), display)
             display.progress(f"starting {name}")
             try:
                 await instance.start()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import abc
 import os
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import anyio
+import anyio.to_thread
 
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel
-from ..errors import AgentUnavailable, EngineError
+from ..errors import AgentUnavailable, EngineError, InvalidInput
 from ..instance import ClaudeInstance, InstanceInterface, OnPermission, is_secret
 from ..logs import logger_for
 from ..protocol.command_line import claude_argv
@@ -18,6 +20,7 @@ from ..protocol.link import Hello, Link
 from ..turn import Turn, TurnInfo
 from .bridge import Bridge, Ending, Launch, is_uuid
 from .registry import Registry
+from .sessions import Kept, export_session
 
 __all__ = ["BridgedInstance"]
 
@@ -110,11 +113,71 @@ class BridgedInstance(InstanceInterface):
         await self._bridge.aclose()
         await self._release()
 
-    async def remove(self) -> None:
+    async def remove(self, *, conversation: bool = False) -> None:
         await self._bridge.aclose("the instance was removed")
         await self._remove_place()
+        if conversation:
+            self._registry.sessions.forget(self.name)
+        else:
+            await self._keep_conversation()
         self._home.remove()
         self._log.info("removed")
+
+    async def export_conversation(self, path: Path) -> str:
+        """Write the conversation into a file, which ``Sessions.import_file`` takes; its session's id.
+
+        Raises:
+            InvalidInput: there is no conversation yet, or the file cannot be written.
+            EngineError: it cannot be had from the container.
+        """
+        session_id, content = await self._conversation()
+        about = {"instance": self.name, "claude": self._bridge.claude_version or ""}
+        with content:
+            await anyio.to_thread.run_sync(export_session, session_id, content, about, path)
+        return session_id
+
+    async def keep_conversation(self) -> str:
+        """Keep a copy of the conversation as it is now, for any instance with ``resume``; its session's id.
+
+        Raises: as :meth:`export_conversation`.
+        """
+        session_id, content = await self._conversation()
+        with content:
+            await anyio.to_thread.run_sync(self._registry.sessions.keep, session_id, content)
+        return session_id
+
+    async def _conversation(self) -> tuple[str, IO[bytes]]:
+        session_id = self._bridge.session_id
+        content = await self._open_session(session_id) if is_uuid(session_id) else None
+        if content is None:
+            raise InvalidInput("it has had no conversation yet", instance=self.name)
+        return session_id, content
+
+    async def _keep_conversation(self) -> None:
+        """So that an instance of the same name goes on with it."""
+        session_id = self._bridge.session_id
+        if not is_uuid(session_id):
+            return
+        try:
+            await self.keep_conversation()
+            if not self.record.ephemeral:
+                kept = Kept(session_id, self.record.kind, self._claude_cwd())
+                self._registry.sessions.remember(self.name, kept)
+        except (OSError, InvalidInput, EngineError) as error:
+            self._log.warning("conversation_not_kept", session=session_id, reason=str(error))
+        else:
+            self._log.info("conversation_kept", session=session_id)
+
+    def _conversation_to_go_on_with(self) -> str:
+        """The session that a new instance begins with: the one asked for, or that of its name's last instance."""
+        if self.record.resume:
+            if not is_uuid(self.record.resume):
+                raise InvalidInput(f"{self.record.resume!r} is not a session's id", instance=self.name)
+            return self.record.resume
+        kept = None if self.record.ephemeral else self._registry.sessions.recall(self.name)
+        if kept is None or (kept.kind, kept.cwd) != (self.record.kind, self._claude_cwd()):
+            return ""
+        return kept.session_id if self._registry.sessions.has(kept.session_id) else ""
 
     async def get_info(self) -> dict[str, Any]:
         record = self.record
@@ -145,6 +208,10 @@ class BridgedInstance(InstanceInterface):
         """The same, and leave nothing."""
 
     @abc.abstractmethod
+    async def _open_session(self, session_id: str) -> IO[bytes] | None:
+        """The session's file, to be closed by the caller; None: there is none."""
+
+    @abc.abstractmethod
     async def _place_info(self) -> dict[str, Any]:
         """The part of ``get_info`` that only this kind knows."""
 
@@ -173,8 +240,8 @@ class BridgedInstance(InstanceInterface):
 
     async def launch(self, session_id: str) -> Launch:
         options, resume, fork = self.record.claude, session_id, False
-        if self._first_launch and self.record.resume and not session_id:
-            resume, fork = self.record.resume, self.record.fork
+        if self._first_launch and not session_id:
+            resume, fork = self._conversation_to_go_on_with(), self.record.fork
         elif resume and await self.read_transcript(resume) is None:
             self._log.warning("session_gone", session=resume)
             resume = ""

@@ -6,8 +6,9 @@ import hashlib
 import os
 import platform
 import stat
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext, suppress
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any
 
 from .. import __version__
 from ..channels.base import Channel
@@ -15,6 +16,7 @@ from ..channels.direct import DirectChannel
 from ..channels.docker_exec import DockerExecChannel
 from ..channels.ladder import Facts, Rung, next_rung
 from ..channels.named_pipe import NobodyListens
+from ..engine.archives import Archives, tar_of
 from ..engine.client import Engine
 from ..engine.containers import LABEL, ContainerInfo, Containers, ContainerSpec
 from ..engine.execs import ExecResult, Execs
@@ -27,14 +29,13 @@ from ..errors import (
     ContainerNotRunning,
     ContainerStartError,
     EngineError,
-    InvalidInput,
 )
 from ..instance import ClaudeInstance, is_secret, parse_mount
 from ..protocol.link import Link
 from .bridge import Ending, is_uuid
 from .bridged import GRACE, LINGER, BridgedInstance
 from .registry import agent_archive
-from .sessions import keep_session, restore_session
+from .sessions import LARGEST, open_session, session_path
 
 if TYPE_CHECKING:
     import docker
@@ -81,6 +82,7 @@ _KILLED = 128
 #: Put the archive, which comes on stdin, where it was missing.
 _INJECT = 'cat >"$1.$$" && chmod 644 "$1.$$" && mv "$1.$$" "$1"'
 
+_SESSION = 'ls "${CLAUDE_CONFIG_DIR:-$HOME/.claude}"/projects/*/"$1".jsonl'
 _TRANSCRIPT = 'tail -c 1048576 "${CLAUDE_CONFIG_DIR:-$HOME/.claude}"/projects/*/"$1".jsonl'
 
 
@@ -108,6 +110,7 @@ class DockerContainer(BridgedInstance):
         self._containers = Containers(self._engine)
         self._execs = Execs(self._engine)
         self._images = Images(self._engine)
+        self._archives = Archives(self._engine)
         self._on_progress = on_progress
         self._adopted = bool(instance.container)
         self._agent = agent_archive(self._registry.root)
@@ -308,17 +311,26 @@ class DockerContainer(BridgedInstance):
     async def _create(self) -> None:
         record = self.record
         record.check_workspace()
-        if record.resume and not self._bridge.session_id:
-            self._restore_session()
-        image = await self._images.ensure(record.image, self._agent, self._on_progress)
-        await self._containers.create(self._spec(image))
+        session_id = "" if self._bridge.session_id else self._conversation_to_go_on_with()
+        with self._registry.sessions.open(session_id) if session_id else nullcontext() as session:
+            image = await self._images.ensure(record.image, self._agent, self._on_progress)
+            await self._containers.create(self._spec(image))
+            if session is not None:
+                await self._restore_session(session_id, session)
         self._log.info("container_created", container=self.container, image=image)
 
-    def _restore_session(self) -> None:
-        """Give a new container the session to go on with."""
-        if not is_uuid(self.record.resume):
-            raise InvalidInput(f"{self.record.resume!r} is not a session's id", instance=self.name)
-        restore_session(self._registry.sessions, self.record.resume, self._home.claude_home, self._claude_cwd())
+    async def _restore_session(self, session_id: str, content: IO[bytes]) -> None:
+        """Give a new container, before it starts, the session to go on with, owned by its user."""
+        uid, gid = self._owner()
+        path = PurePosixPath(".claude") / session_path(session_id, self._claude_cwd())
+        with tar_of(path, content, uid, gid) as archive:
+            await self._archives.put(self.container, _HOME, archive)
+
+    def _owner(self) -> tuple[int, int]:
+        """Numbers of the container's user; where only its name is known, those of the first ordinary user."""
+        user, _, group = self._user()[0].partition(":")
+        uid = int(user) if user.isdigit() else 1000
+        return uid, int(group) if group.isdigit() else uid
 
     async def _start_container(self) -> None:
         awaited = () if self._adopted else (_LISTENING, _NO_PYTHON)
@@ -411,9 +423,17 @@ class DockerContainer(BridgedInstance):
             await self._end_agent()
         else:
             await self._containers.remove(self.container)
-            if is_uuid(self._bridge.session_id):
-                kept = keep_session(self._home.claude_home, self._bridge.session_id, self._registry.sessions)
-                self._log.info("session_kept" if kept else "session_not_kept", session=self._bridge.session_id)
+
+    async def _open_session(self, session_id: str) -> IO[bytes] | None:
+        if not self._adopted:
+            with suppress(OSError), open_session(self._home.claude_home / ".claude", session_id) as content:
+                return os.fdopen(os.dup(content.fileno()), "rb")
+            return None
+        found = await self._execs.run(self.container, ["sh", "-c", _SESSION, "sh", session_id])
+        path = found.stdout.decode("utf-8", "replace").strip()
+        if not path.endswith(f"/{session_id}.jsonl") or "\n" in path:
+            return None
+        return await self._archives.get_file(self.container, path, LARGEST)
 
     async def _end_agent(self) -> None:
         """End the agent in a container that is not ours to stop."""

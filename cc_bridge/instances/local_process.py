@@ -8,7 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import anyio
 import anyio.to_thread
@@ -21,6 +21,7 @@ from ..protocol.link import Link
 from .bridge import Ending, Launch, is_uuid
 from .bridged import GRACE, LINGER, LOGIN_VARIABLES, BridgedInstance
 from .registry import agent_archive
+from .sessions import open_session, session_path
 
 __all__ = ["LocalProcess", "find_claude"]
 
@@ -85,15 +86,36 @@ class LocalProcess(BridgedInstance):
 
     async def launch(self, session_id: str) -> Launch:
         program = find_claude(self.record.claude.program)
+        if self._first_launch and not session_id:
+            await anyio.to_thread.run_sync(self._restore_session)
         launch = await super().launch(session_id)
         return Launch([program, *launch.argv[1:]], launch.env, launch.cwd)
 
     async def read_transcript(self, session_id: str) -> list[str] | None:
         if not is_uuid(session_id):
             return None
+        return await anyio.to_thread.run_sync(_tail, self._config, session_id)
+
+    @property
+    def _config(self) -> Path:
+        """Claude Code's configuration directory."""
         env = {**os.environ, **self.record.env}
-        config = Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME", "~")).expanduser() / ".claude")
-        return await anyio.to_thread.run_sync(_tail, config, session_id)
+        return Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME", "~")).expanduser() / ".claude")
+
+    async def _open_session(self, session_id: str) -> IO[bytes] | None:
+        with suppress(OSError), open_session(self._config, session_id) as content:
+            return os.fdopen(os.dup(content.fileno()), "rb")
+        return None
+
+    def _restore_session(self) -> None:
+        """Have the session to go on with where Claude Code looks for it; one of its own is there already."""
+        session_id = self._conversation_to_go_on_with()
+        target = self._config / session_path(session_id, self._claude_cwd())
+        if session_id and not target.exists() and self._registry.sessions.has(session_id):
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._registry.sessions.open(session_id) as content, open(target, "xb") as copy:
+                os.fchmod(copy.fileno(), 0o600)
+                shutil.copyfileobj(content, copy)
 
     async def is_running(self) -> bool:
         return await self._hello_on_pipes() is not None

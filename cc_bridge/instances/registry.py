@@ -4,7 +4,7 @@
 
     $CC_BRIDGE_HOME, or $XDG_STATE_HOME/cc-bridge, or ~/.local/state/cc-bridge
     ├── agent-<hash>.pyz          the agent, as it is put into containers
-    ├── sessions/                 conversations of containers that have gone
+    ├── sessions/                 conversations of instances that have gone
     └── instances/<name>/         0700
         ├── record.json           0600: the record; it may have secrets in `env`
         ├── session               Claude Code's session id, to go on with
@@ -33,7 +33,7 @@ from ..channels.fifo import open_fifo
 from ..channels.named_pipe import LISTEN, prepare_directory
 from ..errors import BridgeError, InstanceNotFound, InvalidInput
 from ..instance import ClaudeInstance
-from .sessions import sweep_sessions
+from .sessions import Sessions
 
 __all__ = ["Home", "Registry", "agent_archive", "state_root"]
 
@@ -176,9 +176,9 @@ class Registry:
         self.root = root or state_root()
 
     @property
-    def sessions(self) -> Path:
-        """Where sessions of removed containers are kept."""
-        return self.root / "sessions"
+    def sessions(self) -> Sessions:
+        """The conversations of instances that have gone."""
+        return Sessions(self.root / "sessions")
 
     def home(self, name: str) -> Home:
         """The directory of the instance of this name, which need not exist."""
@@ -198,7 +198,7 @@ class Registry:
 
     def sweep(self) -> list[str]:
         """Remove what ephemeral instances have left whose hosts were killed; the names of those removed."""
-        sweep_sessions(self.sessions)
+        self.sessions.sweep()
         swept = []
         for name in self.names():
             home = self.home(name)

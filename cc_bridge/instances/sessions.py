@@ -1,100 +1,251 @@
-"""Claude Code's session files, kept when a container goes, so that ``resume`` works in another one.
+"""Conversations apart from the instances that had them: kept, gone on with elsewhere, exported and imported.
 
-What lies in an instance's home was written by a container: nothing there is believed, no link is followed,
-and sizes are bounded.
+A conversation is Claude Code's session file. What lies in an instance's home was written by a container, and an
+exported file by anybody: nothing there is believed, no link is followed, and sizes are bounded.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 import stat
+import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 from ..errors import InvalidInput
+from .bridge import is_uuid
 
-__all__ = ["keep_session", "restore_session", "sweep_sessions"]
+__all__ = ["LARGEST", "Kept", "Sessions", "export_session", "open_session", "session_path"]
 
 #: Largest session kept, in bytes; and for how long, in seconds.
-_LARGEST = 256 * 1024 * 1024
+LARGEST = 256 * 1024 * 1024
 _KEPT = 30 * 24 * 3600.0
 
 _CHUNK = 1024 * 1024
 
+_FORMAT = 1
+_ABOUT = "conversation.json"
 
-def keep_session(home: Path, session_id: str, kept: Path) -> bool:
-    """Copy a session's file out of an instance's home; False if there is none that could be kept.
+
+@dataclass(frozen=True)
+class Kept:
+    """The conversation of an instance that was removed: its session, and where it took place."""
+
+    session_id: str
+    kind: str
+    cwd: str
+
+
+class Sessions:
+    """The directory in which conversations are kept when their instances go.
+
+    ``<session>.jsonl`` is a session, ``names/<instance>.json`` says which one an instance had.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def keep(self, session_id: str, content: IO[bytes]) -> None:
+        """Keep a session, whole or not at all; an unfinished last line is left out.
+
+        Raises:
+            OSError: it cannot be written.
+            InvalidInput: it is too large.
+        """
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd, scratch = tempfile.mkstemp(dir=self.directory, suffix=".part")  # 0600
+        try:
+            with os.fdopen(fd, "wb") as copy:
+                _copy(content, copy)
+            os.rename(scratch, self._path(session_id))
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(scratch)
+            raise
+
+    def has(self, session_id: str) -> bool:
+        """It is kept here."""
+        return self._path(session_id).is_file()
+
+    def open(self, session_id: str) -> IO[bytes]:
+        """A session that is kept, to be closed by the caller.
+
+        Raises:
+            InvalidInput: it is not kept here.
+        """
+        try:
+            return self._path(session_id).open("rb")
+        except OSError:
+            raise InvalidInput(
+                f"there is no session {session_id} to go on with",
+                hint="Sessions of removed instances are kept for 30 days; a local one needs `--on local`.",
+            ) from None
+
+    def remember(self, name: str, kept: Kept) -> None:
+        """Note which conversation an instance had."""
+        path = self._name(name)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(kept)))
+
+    def recall(self, name: str) -> Kept | None:
+        """The conversation that the last instance of this name had."""
+        try:
+            return Kept(**json.loads(self._name(name).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def forget(self, name: str) -> None:
+        """Delete what is kept of an instance of this name."""
+        kept = self.recall(name)
+        for path in [self._name(name)] + ([self._path(kept.session_id)] if kept and is_uuid(kept.session_id) else []):
+            path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Delete what nobody has gone on with for long."""
+        for directory in (self.directory, self.directory / "names"):
+            with suppress(FileNotFoundError), os.scandir(directory) as entries:
+                for entry in entries:
+                    old = entry.stat(follow_symlinks=False).st_mtime < time.time() - _KEPT
+                    if old and not entry.is_dir(follow_symlinks=False):
+                        with suppress(FileNotFoundError):
+                            os.unlink(entry.path)
+
+    def import_file(self, path: Path) -> str:
+        """Keep the session in an exported file; its id.
+
+        Raises:
+            InvalidInput: says what is wrong with the file. Nothing was kept.
+        """
+        try:
+            with tarfile.open(path, "r:gz") as tar:
+                about = _about(tar)
+                session_id = about["session_id"]
+                member = tar.next()
+                content = tar.extractfile(member) if member is not None and member.isreg() else None
+                if content is None or member is None or member.name != f"{session_id}.jsonl":
+                    raise ValueError("its session is missing")
+                first = content.readline(LARGEST)
+                json.loads(first)
+                content.seek(0)
+                self.keep(session_id, content)
+        except FileNotFoundError:
+            raise InvalidInput(f"there is no file {path}") from None
+        except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
+            if isinstance(error, InvalidInput):
+                raise
+            raise InvalidInput(f"{path} is no exported conversation: {error}") from None
+        return str(session_id)
+
+    def _path(self, session_id: str) -> Path:
+        return self.directory / f"{session_id}.jsonl"
+
+    def _name(self, name: str) -> Path:
+        return self.directory / "names" / f"{name}.json"
+
+
+def export_session(session_id: str, content: IO[bytes], about: dict[str, str], target: Path) -> None:
+    """Write a session into a file of its own, whole or not at all, readable by its owner only.
 
     Args:
-        home: the home directory of the instance.
-        session_id: a UUID, checked by the caller.
-        kept: the directory to copy to; made if missing.
-    """
-    try:
-        with _session_file(home, session_id) as source:
-            kept.mkdir(mode=0o700, exist_ok=True)
-            target = kept / f"{session_id}.jsonl"
-            scratch = target.with_suffix(".part")
-            with open(scratch, "wb") as copy:
-                os.fchmod(copy.fileno(), 0o600)
-                left = _LARGEST
-                while left > 0 and (data := os.read(source, min(_CHUNK, left))):
-                    left -= copy.write(data)
-            scratch.rename(target)
-    except OSError:
-        return False
-    return True
-
-
-def restore_session(kept: Path, session_id: str, home: Path, cwd: str) -> None:
-    """Put a kept session where Claude Code looks for it when it starts in ``cwd``.
+        about: more facts for whoever looks into the file.
 
     Raises:
-        InvalidInput: it is not kept here.
+        InvalidInput: the file cannot be written, or the session is too large.
     """
-    source = kept / f"{session_id}.jsonl"
-    if not source.is_file():
-        raise InvalidInput(
-            f"there is no session {session_id} to go on with",
-            hint="Sessions of removed containers are kept for 30 days; a local one needs `--on local`.",
-        )
+    facts = json.dumps({"format": _FORMAT, "session_id": session_id, **about}, indent=1).encode()
+    try:
+        fd, scratch = tempfile.mkstemp(dir=target.absolute().parent, suffix=".part")  # 0600
+        try:
+            with os.fdopen(fd, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar, _whole(content) as whole:
+                tar.addfile(_header(_ABOUT, len(facts)), io.BytesIO(facts))
+                tar.addfile(_header(f"{session_id}.jsonl", whole.seek(0, os.SEEK_END)), _rewound(whole))
+            os.rename(scratch, target)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(scratch)
+            raise
+    except OSError as error:
+        raise InvalidInput(f"{target} cannot be written: {error.strerror}") from error
+
+
+def session_path(session_id: str, cwd: str) -> PurePosixPath:
+    """Where Claude Code looks for a session when it starts in ``cwd``, within its configuration directory."""
     # 2.1.197 and 2.1.329 name the directory after the working directory in this way.
-    directory = home / ".claude" / "projects" / re.sub(r"[^A-Za-z0-9]", "-", cwd)
-    directory.mkdir(parents=True, exist_ok=True)
-    target = directory / source.name
-    target.write_bytes(source.read_bytes())
-    target.chmod(0o666)  # the container's user has another number; the home's parent is private
-    for path in (directory, directory.parent, directory.parent.parent):
-        path.chmod(0o777)
-
-
-def sweep_sessions(kept: Path) -> None:
-    """Remove sessions that nobody has gone on with for long."""
-    with suppress(FileNotFoundError), os.scandir(kept) as entries:
-        for entry in entries:
-            if entry.stat(follow_symlinks=False).st_mtime < time.time() - _KEPT:
-                with suppress(FileNotFoundError):
-                    os.unlink(entry.path)
+    return PurePosixPath("projects", re.sub(r"[^A-Za-z0-9]", "-", cwd), f"{session_id}.jsonl")
 
 
 @contextmanager
-def _session_file(home: Path, session_id: str) -> Iterator[int]:
-    """Open the session's file in whatever project directory it is. Every step by descriptor, none over a link."""
+def open_session(config: Path, session_id: str) -> Iterator[IO[bytes]]:
+    """Open the session's file in whatever project directory it is. Every step by descriptor, none over a link.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read, or is no file.
+    """
     with ExitStack() as opened:
-        parent = _open(str(home), os.O_DIRECTORY, None, opened)
-        for name in (".claude", "projects"):
+        parent = _open(str(config.parent), os.O_DIRECTORY, None, opened)
+        for name in (config.name, "projects"):
             parent = _open(name, os.O_DIRECTORY, parent, opened)
         for name in os.listdir(parent)[:1000]:
             with suppress(OSError):
                 project = _open(name, os.O_DIRECTORY, parent, opened)
                 found = _open(f"{session_id}.jsonl", os.O_NONBLOCK, project, opened)
                 if stat.S_ISREG(os.fstat(found).st_mode):
-                    yield found
+                    yield opened.enter_context(os.fdopen(os.dup(found), "rb"))
                     return
         raise FileNotFoundError(session_id)
+
+
+def _about(tar: tarfile.TarFile) -> dict[str, Any]:
+    member = tar.next()
+    content = tar.extractfile(member) if member is not None and member.isreg() else None
+    if content is None or member is None or member.name != _ABOUT or member.size > _CHUNK:
+        raise ValueError(f"it does not begin with {_ABOUT}")
+    about: dict[str, Any] = json.loads(content.read())
+    if about["format"] != _FORMAT:
+        raise ValueError(f"its format is {about['format']!r}, not {_FORMAT}")
+    if not is_uuid(about["session_id"]):
+        raise ValueError("its session has no id")
+    return about
+
+
+def _header(name: str, size: int) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(name)
+    header.size, header.mode, header.mtime = size, 0o600, int(time.time())
+    return header
+
+
+@contextmanager
+def _whole(content: IO[bytes]) -> Iterator[IO[bytes]]:
+    """A copy that does not grow while it is read, without an unfinished last line."""
+    with tempfile.TemporaryFile() as copy:
+        _copy(content, copy)
+        yield copy
+
+
+def _rewound(file: IO[bytes]) -> IO[bytes]:
+    file.seek(0)
+    return file
+
+
+def _copy(content: IO[bytes], copy: IO[bytes]) -> None:
+    size = whole = 0
+    while data := content.read(_CHUNK):
+        size += len(data)
+        if size > LARGEST:
+            raise InvalidInput(f"the session is larger than {LARGEST} bytes")
+        copy.write(data)
+        if (newline := data.rfind(b"\n")) != -1:
+            whole = size - len(data) + newline + 1
+    copy.truncate(whole)
 
 
 def _open(name: str, flags: int, parent: int | None, opened: ExitStack) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from .rig import Round, cut_connections
+from .rig import Trial, cut_connections
 
 HOST = Path(__file__).with_name("host.py")
 ENGINE = Path(__file__).parents[2] / "scripts" / "engine"
@@ -28,12 +28,12 @@ async def run(*argv: str) -> str:
     return done.stdout.decode()
 
 
-async def process_of(round: Round, what: str) -> int | None:
+async def process_of(trial: Trial, what: str) -> int | None:
     """The number of the agent's process, or of Claude Code's; None: it does not run just now."""
-    if round.instance.record.kind == "local":
-        agent = round.instance._process.pid if round.instance._process else None
+    if trial.instance.record.kind == "local":
+        agent = trial.instance._process.pid if trial.instance._process else None
     else:
-        said = await run("docker", "inspect", "-f", "{{.State.Pid}}", round.instance.container)
+        said = await run("docker", "inspect", "-f", "{{.State.Pid}}", trial.instance.container)
         agent = int(said) or None
     if agent is None or what == "agent":
         return agent
@@ -44,112 +44,112 @@ async def process_of(round: Round, what: str) -> int | None:
     return int(children[0]) if children else None
 
 
-async def kill(round: Round, what: str) -> None:
-    await anyio.sleep(round.moment)
-    pid = await process_of(round, what)
+async def kill(trial: Trial, what: str) -> None:
+    await anyio.sleep(trial.moment)
+    pid = await process_of(trial, what)
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
 
 
-async def kill_agent(round: Round) -> None:
-    await kill(round, "agent")
+async def kill_agent(trial: Trial) -> None:
+    await kill(trial, "agent")
 
 
-async def kill_claude(round: Round) -> None:
-    await kill(round, "claude")
+async def kill_claude(trial: Trial) -> None:
+    await kill(trial, "claude")
 
 
-async def kill_host(round: Round) -> None:
+async def kill_host(trial: Trial) -> None:
     """A host program of its own is killed; the one that reads begins after its end, with the same id."""
-    argv = [sys.executable, str(HOST), round.instance.record.name, round.turn_id, round.prompt]
+    argv = [sys.executable, str(HOST), trial.instance.record.name, trial.turn_id, trial.prompt]
     process = await anyio.open_process(argv, stdout=subprocess.PIPE, stderr=None)
     async with process:
         assert process.stdout
         said = await process.stdout.receive()  # it has begun
-        await anyio.sleep(round.moment)
+        await anyio.sleep(trial.moment)
         process.kill()
         try:
             while True:
                 said += await process.stdout.receive()
         except anyio.EndOfStream:
             pass
-    whole = "".join(f"w{number} " for number in range(round.pieces))
+    whole = "".join(f"w{number} " for number in range(trial.pieces))
     assert whole.startswith(said.decode().removeprefix("begun\n")), "the host that was killed got something else"
 
 
-async def lose_connection(round: Round) -> None:
-    for _ in range(round.rng.randint(1, 3)):
-        await anyio.sleep(round.moment / 2)
-        channel = round.instance._bridge._channel
+async def lose_connection(trial: Trial) -> None:
+    for _ in range(trial.rng.randint(1, 3)):
+        await anyio.sleep(trial.moment / 2)
+        channel = trial.instance._bridge._channel
         if channel is not None:
             await channel.aclose()
 
 
-async def cut_frames(round: Round) -> None:
-    cuts = [(round.rng.randint(1, 6000), round.rng.randint(1, 3000)) for _ in range(round.rng.randint(1, 10))]
-    cut_connections(round.instance, lambda: cuts.pop() if cuts else None)
-    await round.instance._bridge.aclose("for a connection that will be cut")
+async def cut_frames(trial: Trial) -> None:
+    cuts = [(trial.rng.randint(1, 6000), trial.rng.randint(1, 3000)) for _ in range(trial.rng.randint(1, 10))]
+    cut_connections(trial.instance, lambda: cuts.pop() if cuts else None)
+    await trial.instance._bridge.aclose("for a connection that will be cut")
 
 
-async def stall_reader(round: Round) -> None:
+async def stall_reader(trial: Trial) -> None:
     async def pause() -> None:
-        if round.rng.random() < 0.1:
-            await anyio.sleep(round.rng.uniform(0, 0.3))
+        if trial.rng.random() < 0.1:
+            await anyio.sleep(trial.rng.uniform(0, 0.3))
 
-    round.pause = pause
-
-
-async def pause_container(round: Round) -> None:
-    await anyio.sleep(round.moment)
-    await run("docker", "pause", round.instance.container)
-    await anyio.sleep(round.rng.uniform(0, 1))
-    await run("docker", "unpause", round.instance.container)
+    trial.pause = pause
 
 
-async def stop_container(round: Round) -> None:
-    await anyio.sleep(round.moment)
-    await run("docker", "stop", round.instance.container)
+async def pause_container(trial: Trial) -> None:
+    await anyio.sleep(trial.moment)
+    await run("docker", "pause", trial.instance.container)
+    await anyio.sleep(trial.rng.uniform(0, 1))
+    await run("docker", "unpause", trial.instance.container)
 
 
-async def kill_container(round: Round) -> None:
-    await anyio.sleep(round.moment)
-    await run("docker", "kill", round.instance.container)
+async def stop_container(trial: Trial) -> None:
+    await anyio.sleep(trial.moment)
+    await run("docker", "stop", trial.instance.container)
 
 
-async def restart_container(round: Round) -> None:
-    await anyio.sleep(round.moment)
-    await run("docker", "restart", round.instance.container)
+async def kill_container(trial: Trial) -> None:
+    await anyio.sleep(trial.moment)
+    await run("docker", "kill", trial.instance.container)
 
 
-async def remove_container(round: Round) -> None:
-    await anyio.sleep(round.moment)
-    await run("docker", "rm", "-f", round.instance.container)
+async def restart_container(trial: Trial) -> None:
+    await anyio.sleep(trial.moment)
+    await run("docker", "restart", trial.instance.container)
 
 
-async def restart_engine(round: Round) -> None:
+async def remove_container(trial: Trial) -> None:
+    await anyio.sleep(trial.moment)
+    await run("docker", "rm", "-f", trial.instance.container)
+
+
+async def restart_engine(trial: Trial) -> None:
     """Only one that scripts/engine has started: what runs in any other is none of our business."""
-    await anyio.sleep(round.moment)
+    await anyio.sleep(trial.moment)
     await run(str(ENGINE), "stop")
     await run(str(ENGINE), "start")
 
 
-async def delete_pipes(round: Round) -> None:
+async def delete_pipes(trial: Trial) -> None:
     """And lose the connection, so that they are missed."""
-    await anyio.sleep(round.moment)
-    await anyio.to_thread.run_sync(shutil.rmtree, round.instance._home.pipes)
-    if round.instance._bridge._channel is not None:
-        await round.instance._bridge._channel.aclose()
+    await anyio.sleep(trial.moment)
+    await anyio.to_thread.run_sync(shutil.rmtree, trial.instance._home.pipes)
+    if trial.instance._bridge._channel is not None:
+        await trial.instance._bridge._channel.aclose()
 
 
-async def fill_disk(round: Round) -> None:
+async def fill_disk(trial: Trial) -> None:
     """The journal's disk has no room left; and the connection is lost at some moment or other."""
-    (Path(round.instance._home.journal) / "ballast").write_bytes(b"\0" * 4096 * round.rng.randint(0, 4))
+    (Path(trial.instance._home.journal) / "ballast").write_bytes(b"\0" * 4096 * trial.rng.randint(0, 4))
     try:
-        (Path(round.instance._home.journal) / "more").write_bytes(b"\0" * 2**22)
+        (Path(trial.instance._home.journal) / "more").write_bytes(b"\0" * 2**22)
     except OSError:
         pass  # as it should be
-    if round.rng.random() < 0.5:
-        await lose_connection(round)
+    if trial.rng.random() < 0.5:
+        await lose_connection(trial)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Fault:
     """
 
     name: str
-    strike: Callable[[Round], Awaitable[None]]
+    strike: Callable[[Trial], Awaitable[None]]
     kinds: tuple[str, ...]
     survivable: bool = False
     small_disk: bool = False

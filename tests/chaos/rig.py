@@ -28,7 +28,7 @@ VERDICTS = ("complete", "interrupted", "lost", "duplicated", "reordered", "left 
 
 
 @dataclass
-class Round:
+class Trial:
     """What a fault may strike."""
 
     rng: random.Random
@@ -52,39 +52,39 @@ class Round:
         return self.rng.uniform(0, 0.013 * self.pieces + 0.3)
 
 
-async def read(round: Round) -> None:
+async def read(trial: Trial) -> None:
     """A host that reads the answer, as a chat-bot would."""
     try:
-        turn = await round.instance.submit(round.prompt, id=round.turn_id)
+        turn = await trial.instance.submit(trial.prompt, id=trial.turn_id)
         async with turn:
             async for event in turn:
                 if isinstance(event, TextDelta):
-                    round.said.append(event.text)
-                if round.pause is not None:
-                    await round.pause()
+                    trial.said.append(event.text)
+                if trial.pause is not None:
+                    await trial.pause()
             turn.raise_for_result()
     except BridgeError as error:
-        round.error = error
+        trial.error = error
 
 
-async def play(round: Round, fault: Callable[[Round], Awaitable[None]]) -> list[str]:
+async def play(trial: Trial, fault: Callable[[Trial], Awaitable[None]]) -> list[str]:
     """Read while the fault strikes; what is wrong, or ``complete`` or ``interrupted``."""
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as group:
             group.start_soon(fault, round)
             group.start_soon(read, round)
-    return judge(round)
+    return judge(trial)
 
 
-def judge(round: Round) -> list[str]:
+def judge(trial: Trial) -> list[str]:
     """The verdicts on a round: one of the first two, and any of the others."""
-    numbers = [int(number) for number in re.findall(r"w(\d+)", "".join(round.said))]
+    numbers = [int(number) for number in re.findall(r"w(\d+)", "".join(trial.said))]
     counts = Counter(numbers)
-    verdicts = ["interrupted" if round.error is not None else "complete"]
-    expected = range(round.pieces) if round.error is None else range(max(numbers, default=-1) + 1)
+    verdicts = ["interrupted" if trial.error is not None else "complete"]
+    expected = range(trial.pieces) if trial.error is None else range(max(numbers, default=-1) + 1)
     if set(expected) - set(numbers):
         verdicts.append("lost")
-    if any(count > 1 for count in counts.values()) or round.model.prompts[round.prompt] > 1:
+    if any(count > 1 for count in counts.values()) or trial.model.prompts[trial.prompt] > 1:
         verdicts.append("duplicated")
     if numbers != sorted(numbers):
         verdicts.append("reordered")

@@ -22,7 +22,7 @@ from tests.conftest import lacking
 
 from .conftest import table
 from .faults import FAULTS, Fault, left_behind
-from .rig import Round, play
+from .rig import Trial, play
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -89,11 +89,11 @@ async def test_round(place: Any, scripted_model: ScriptedModel, number: int, fau
     rng = random.Random(f"{SEED} {number}")
     left: list[str] = []
     async with place(kind, fault.small_disk, left) as instance:
-        round = Round(rng, scripted_model, instance, pieces=rng.randint(1, 100))
-        verdicts = await play(round, fault.strike)
+        trial = Trial(rng, scripted_model, instance, pieces=rng.randint(1, 100))
+        verdicts = await play(trial, fault.strike)
         after = await instance.send_command_and_wait("[[say goes on]]", 60)
     verdicts += ["left behind"] if left else []
     table[fault.name].update(["rounds", *verdicts])
-    assert verdicts[1:] == [], (round.error, round.said, left)
-    assert not (fault.survivable and round.error), round.error
+    assert verdicts[1:] == [], (trial.error, trial.said, left)
+    assert not (fault.survivable and trial.error), trial.error
     assert after == (True, "goes on"), "the conversation does not go on"

@@ -96,6 +96,39 @@ def test_run_resumes(model_options: list[str], scripted_model: ScriptedModel) ->
     assert "remember this" in json.dumps(scripted_model.requests[-1].body["messages"])
 
 
+def test_a_conversation_goes_from_instance_to_instance(
+    model_options: list[str], scripted_model: ScriptedModel, tmp_path: Path
+) -> None:
+    """up, rm and up; --resume NAME --fork; export and import."""
+
+    def heard() -> str:
+        return json.dumps(scripted_model.requests[-1].body["messages"])
+
+    file = str(tmp_path / "file")
+    assert cc("up", "talk-one", *model_options).returncode == 0
+    cc("send", "talk-one", "the first words")
+    assert cc("rm", "--force", "talk-one").returncode == 0
+    assert cc("up", "talk-one", *model_options).returncode == 0
+    cc("send", "talk-one", "the second words")
+    assert "the first words" in heard()
+    forked = cc("up", "talk-two", "--resume=talk-one", "--fork", *model_options)
+    assert forked.returncode == 0, forked.stderr
+    cc("send", "talk-two", "words of the fork")
+    assert "the second words" in heard()
+    exported = cc("export", "talk-two", file)
+    assert (exported.returncode, exported.stdout) == (0, f"{file}\n"), exported.stderr
+    assert cc("export", "talk-two", file).returncode == 2, "it was written over"
+    assert cc("import", "talk-two", file, *model_options).returncode == 2
+    cc("rm", "--force", "--conversation", "talk-one", "talk-two")
+    imported = cc("import", "talk-three", file, *model_options)
+    assert (imported.returncode, imported.stdout) == (0, "talk-three\n"), imported.stderr
+    cc("send", "talk-three", "the last words")
+    assert "words of the fork" in heard()
+    cc("rm", "--force", "--conversation", "talk-three")
+    alone = cc("up", "talk-four", "--fork", *model_options)
+    assert (alone.returncode, "--fork needs --resume" in alone.stderr) == (2, True)
+
+
 def test_run_passes_model_and_system_prompt(model_options: list[str], scripted_model: ScriptedModel) -> None:
     cc("run", "hello", "--model=claude-haiku-4-5", "--system-prompt=Be brief.", *model_options)
     body = scripted_model.requests[-1].body

@@ -13,7 +13,6 @@ import pytest
 from cc_bridge import ClaudeInstance, InvalidInput
 from cc_bridge.errors import InstanceNotFound
 from cc_bridge.instances.registry import Registry, agent_archive, state_root
-from cc_bridge.instances.sessions import keep_session, restore_session, sweep_sessions
 
 SESSION = "70239f12-b8a6-4331-8634-823542f95e3f"
 
@@ -121,59 +120,3 @@ def test_the_state_root(monkeypatch: pytest.MonkeyPatch, variables: dict[str, st
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert str(state_root()) == expected
-
-
-class TestSessions:
-    """What a container wrote is not believed. covers: R5"""
-
-    def write(self, home: Path, text: str = "{}\n") -> Path:
-        project = home / ".claude" / "projects" / "-workspace"
-        project.mkdir(parents=True)
-        (project / f"{SESSION}.jsonl").write_text(text)
-        return project
-
-    def test_kept_and_restored(self, tmp_path: Path) -> None:
-        self.write(tmp_path / "one", "a line\n")
-        assert keep_session(tmp_path / "one", SESSION, tmp_path / "kept")
-        restore_session(tmp_path / "kept", SESSION, tmp_path / "two", "/workspace")
-        restored = tmp_path / "two" / ".claude" / "projects" / "-workspace" / f"{SESSION}.jsonl"
-        assert restored.read_text() == "a line\n"
-
-    def test_nothing_to_keep(self, tmp_path: Path) -> None:
-        assert not keep_session(tmp_path, SESSION, tmp_path / "kept")
-        with pytest.raises(InvalidInput, match=SESSION):
-            restore_session(tmp_path / "kept", SESSION, tmp_path, "/workspace")
-
-    @pytest.mark.parametrize("where", ["file", "project", "projects", ".claude"])
-    def test_links_are_not_followed(self, tmp_path: Path, where: str) -> None:
-        home, secret = tmp_path / "home", tmp_path / "secret"
-        project = self.write(tmp_path / "elsewhere", "a secret\n")
-        secret.write_text("a secret\n")
-        home.mkdir()
-        match where:
-            case "file":
-                own = self.write(home)
-                (own / f"{SESSION}.jsonl").unlink()
-                (own / f"{SESSION}.jsonl").symlink_to(secret)
-            case "project":
-                (home / ".claude" / "projects").mkdir(parents=True)
-                (home / ".claude" / "projects" / "-workspace").symlink_to(project)
-            case "projects":
-                (home / ".claude").mkdir()
-                (home / ".claude" / "projects").symlink_to(project.parent)
-            case ".claude":
-                (home / ".claude").symlink_to(project.parent.parent)
-        assert not keep_session(home, SESSION, tmp_path / "kept")
-
-    def test_a_pipe_does_not_block(self, tmp_path: Path) -> None:
-        project = self.write(tmp_path / "home")
-        (project / f"{SESSION}.jsonl").unlink()
-        os.mkfifo(project / f"{SESSION}.jsonl")
-        assert not keep_session(tmp_path / "home", SESSION, tmp_path / "kept")
-
-    def test_old_ones_are_swept(self, tmp_path: Path) -> None:
-        (tmp_path / "old.jsonl").write_text("")
-        (tmp_path / "new.jsonl").write_text("")
-        os.utime(tmp_path / "old.jsonl", (0, 0))
-        sweep_sessions(tmp_path)
-        assert [path.name for path in tmp_path.iterdir()] == ["new.jsonl"]

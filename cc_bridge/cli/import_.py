@@ -1,0 +1,46 @@
+"""``cc-bridge import``: a new instance that goes on with an exported conversation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import InvalidInput
+from . import options as o
+from .session import run_async
+
+__all__ = ["import_"]
+
+
+@o.takes_options
+def import_(
+    options: o.Options,
+    name: o.Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `cc-bridge export` has written.")],
+) -> None:
+    """Make an instance that goes on with the conversation in FILE; prints its name."""
+    from ..instances.registry import Registry
+    from .display import Display
+
+    async def main() -> int:
+        if name in Registry().names():
+            raise InvalidInput("it exists already", instance=name, hint="Choose another name, or remove it first.")
+        if options.resume:
+            raise InvalidInput("--resume makes no sense with an import: FILE says what to go on with")
+        session_id = Registry().sessions.import_file(file)
+        with Display() as display:
+            record = await replace(options, resume=session_id).record(name, display, ephemeral=False)
+            instance = o.instance_of(record, display)
+            display.progress(f"starting {name}")
+            try:
+                await instance.start()
+            finally:
+                await instance.release()
+            display.settle()
+            print(name)
+            return 0
+
+    run_async(main)
