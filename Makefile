@@ -1,10 +1,11 @@
 # Everything that is done to this project by hand has a name here.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check format engine engine-stop image bench clean
+.PHONY: help demo test chaos fuzz check format engine engine-stop image bench clean
 
 PYTEST_ARGS ?=
 SEED ?= 1
 ROUNDS ?= 100
+FUZZ_SECONDS ?= 300
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +21,11 @@ test: ## All tests. CC_BRIDGE_REQUIRE=docker,claude makes lacking parts failures
 chaos: ## Faults at random moments: SEED=7 ROUNDS=300 plays more than `make test` does.
 	@scripts/venv claude test
 	CC_BRIDGE_CHAOS_SEED=$(SEED) CC_BRIDGE_CHAOS_ROUNDS=$(ROUNDS) .venv/bin/pytest -q tests/chaos $(PYTEST_ARGS)
+
+fuzz: ## Coverage-guided fuzzing of what comes out of a container, for FUZZ_SECONDS each.
+	@scripts/venv claude test fuzz
+	.venv/bin/python -m tests.fuzz.fuzz frames $(FUZZ_SECONDS)
+	.venv/bin/python -m tests.fuzz.fuzz conversation $(FUZZ_SECONDS)
 
 check: ## Lint, format and types.
 	@scripts/venv claude test check

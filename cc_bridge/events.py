@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 __all__ = [
@@ -169,7 +169,7 @@ Event = (
 
 def as_dict(event: Event) -> dict[str, Any]:
     """The event as JSON types, with its class under ``type``; what ``--json`` prints."""
-    data = asdict(event)
+    data = {item.name: getattr(event, item.name) for item in fields(event)}
     if isinstance(event, TurnResult):
         data["verdict"] = event.verdict.value
     return {"type": type(event).__name__, **data}

@@ -39,6 +39,7 @@ class PipeListener:
         # For writing too, so that the last host to go is not an end of file.
         self._listen = open_fifo(LISTEN, os.O_RDWR, self._directory)
         self._splitter = wire.LineSplitter(limit=256)
+        self._refused = 0
         loop.watch(self._listen, self._read)
 
     def close(self) -> None:
@@ -53,12 +54,12 @@ class PipeListener:
         except BlockingIOError:
             return
         except wire.FrameError as error:
-            self._log("rendezvous_refused", reason=str(error))
+            self._refuse("rendezvous_refused", reason=str(error))
             self._splitter = wire.LineSplitter(limit=256)
 
     def _connect(self, name: str) -> None:
         if not wire.ID.match(name):
-            self._log("rendezvous_refused", reason="not an id: %.80r" % name)
+            self._refuse("rendezvous_refused", reason="not an id: %.80r" % name)
             return
         read_fd = -1
         try:
@@ -67,9 +68,15 @@ class PipeListener:
         except OSError as error:  # the host has given up meanwhile
             if read_fd != -1:
                 os.close(read_fd)
-            self._log("rendezvous_failed", id=name, reason=str(error))
+            self._refuse("rendezvous_failed", id=name, reason=str(error))
             return
         self._accept("pipes " + name, read_fd, write_fd)
+
+    def _refuse(self, event: str, **fields: str) -> None:
+        """Log the first, the second, the fourth …: anybody in the container may ask a million times."""
+        self._refused += 1
+        if self._refused & (self._refused - 1) == 0:
+            self._log(event, refused=self._refused, **fields)
 
 
 class SocketListener:

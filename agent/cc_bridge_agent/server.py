@@ -15,6 +15,9 @@ from .rendezvous import PipeListener, SocketListener
 from .session import Session
 from .spawn import StartError
 
+#: Connections at once: far below any limit on descriptors.
+_MOST_CLIENTS = 200
+
 _SIGNALS = {"INT": signal.SIGINT, "TERM": signal.SIGTERM, "KILL": signal.SIGKILL}
 
 
@@ -62,6 +65,10 @@ class Server:
 
     def accept(self, name: str, read_fd: int, write_fd: int) -> None:
         """Take a connection; it has no session until its hello."""
+        if len(self._clients) >= _MOST_CLIENTS:
+            for fd in {read_fd, write_fd}:
+                os.close(fd)
+            return
         self._cancel_linger()
         self._clients.append(Client(self._loop, name, read_fd, write_fd, self._line, self._closed, self._drained))
 

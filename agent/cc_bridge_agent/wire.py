@@ -17,11 +17,17 @@ VERSION = 1
 #: (measured); a 1 MiB limit has killed readers elsewhere (claude-agent-sdk-python#98).
 MAX_FRAME = 64 * 1024 * 1024
 
+#: Deepest nesting of a frame. Beyond it, whoever walks or writes a message again could run out of stack.
+MAX_DEPTH = 100
+
 #: Ids name turns and, as file names, connections: so no dots, slashes or spaces.
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 #: Inputs whose ids begin so are control messages: they begin no turn and are never "open".
 CONTROL = "c-"
+
+#: The start of an escaped half of a surrogate pair: the only way in for text that cannot be written as UTF-8.
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _OUT = re.compile(rb'\{"seq":(\d{1,18}),"out":')
 _IN = re.compile(rb'\{"id":"([A-Za-z0-9_-]{1,64})","in":')
@@ -62,16 +68,18 @@ def encode_input(input_id: str, line: bytes) -> bytes:
 
 
 def decode(line: bytes) -> Frame:
-    """The frame in a line given without its newline.
+    """The frame in a line given without its newline. Its text is good UTF-8, its nesting no deeper than MAX_DEPTH.
 
-    Output that only looked like JSON arrives as a string: garbage from Claude Code is not a
-    protocol error of the agent's.
+    Output that only looked like JSON, or is nested too deeply, arrives as a string: garbage from Claude Code is not
+    a protocol error of the agent's.
 
     Raises:
         FrameError: the line is not a JSON object.
     """
     try:
-        frame = json.loads(line)
+        frame = _DECODER.decode(line.decode("utf-8"))
+        if line.count(b"{") + line.count(b"[") > MAX_DEPTH and _depth(frame) > MAX_DEPTH:
+            raise ValueError("nested more than %d deep" % MAX_DEPTH)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         output = _OUT.match(line)
         if output and line[-1:] == b"}":
@@ -79,7 +87,27 @@ def decode(line: bytes) -> Frame:
         raise FrameError("not JSON (%s): %.80r" % (error, line[:80])) from None
     if not isinstance(frame, dict):
         raise FrameError("not a JSON object: %.80r" % line[:80])
+    if _SURROGATE.search(line):
+        text = json.dumps(frame, ensure_ascii=False)
+        return dict(json.loads(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")))
     return frame
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError("%s is not JSON" % name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _depth(value: Any) -> int:
+    """How deeply a value is nested; no more than MAX_DEPTH + 1 is counted."""
+    level, depth = [value], 0
+    while level and depth <= MAX_DEPTH:
+        depth += 1
+        inner = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [child for items in inner for child in items if isinstance(child, (dict, list))]
+    return depth
 
 
 def split_input(line: bytes) -> Union[Tuple[str, bytes], None]:

@@ -335,7 +335,11 @@ class Bridge:
     async def make_ready(self) -> None:
         """Connect, and start Claude Code if it does not run."""
         async with self._turnstile:
-            await self._ensure_ready()
+            try:
+                await self._ensure_ready()
+            except ChannelError:
+                await self._disconnect()
+                raise
 
     async def aclose(self, reason: str = "the instance was closed") -> None:
         """Give up the connection. Turns that have not ended end as interrupted."""
@@ -372,18 +376,20 @@ class Bridge:
             if satisfied():
                 return  # nothing more need ever come
             data = await self._receive()
+            if data is None:
+                self._conversation.handle_timer(anyio.current_time())
+            elif self._link is not None:
+                link_events = self._link.receive_data(data)
+                if link_events:
+                    self._lost_since, self._failures = None, 0
+                self._handle(link_events)
+                self._acknowledge(len(data))
+            await self._carry_out()
         except (ChannelError, EngineError) as error:
-            if not isinstance(error, ConnectionLost) and not self._can_resume():
+            broke = isinstance(error, ConnectionLost) or self._link is not None
+            if not broke and not self._can_resume():
                 raise
             await self._lost(error)
-            return
-        if data is None:
-            self._conversation.handle_timer(anyio.current_time())
-        elif self._link is not None:
-            self._lost_since, self._failures = None, 0
-            await self._handle(self._link.receive_data(data))
-            self._acknowledge(len(data))
-        await self._carry_out_or_lose()
 
     def _acknowledge(self, size: int) -> None:
         """From time to time: what has come is here, and need not be kept for this connection's sake."""
@@ -410,10 +416,16 @@ class Bridge:
         when = self._conversation.next_timer()
         return math.inf if when is None else when
 
-    async def _handle(self, link_events: list[LinkEvent]) -> None:
+    def _handle(self, link_events: list[LinkEvent]) -> None:
+        """Tell the conversation what has come.
+
+        Raises:
+            ProtocolError, ConnectionLost, ClaudeError: the agent broke a rule, or cannot do what it must.
+        """
         now = anyio.current_time()
         conversation = self._conversation
         session_id = conversation.session_id
+        failure: BridgeError | None = None  # raised last: what else has come must not be lost with it
         for event in link_events:
             match event:
                 case Output(message):
@@ -428,38 +440,43 @@ class Bridge:
                     self._log.info("claude_started", pid=pid)
                     conversation.process_started()
                     conversation.process_ready((), now)
-                case Exited(code, out_of_memory):
-                    self._claude_runs = False
-                    self._log.info("claude_exited", code=code, out_of_memory=out_of_memory)
-                    ending = self._place.take_ending() if code is None else Ending("", code, out_of_memory)
-                    conversation.process_exited(
-                        ending.exit_code, now, out_of_memory=ending.out_of_memory, cause=ending.what
-                    )
+                case Exited():
+                    self._exited(event)
                 case AgentRefused():
-                    await self._refused(event)
+                    failure = self._refused(event) or failure
                 case Violated(reason):
                     self._log.error("protocol_error", reason=reason)
-                    await self._lost(ProtocolError(reason, instance=self._place.name))
-                case Hello() | Status():
-                    pass  # taken by whoever asked
+                    failure = ProtocolError(reason, instance=self._place.name)
         if self._follow and self._hello and self._link and self._link.last_seq >= self._hello.seq:
             conversation.replayed()
         if conversation.session_id != session_id and not self._follow:  # what is followed may be long ago
             self._place.session_changed(conversation.session_id)
+        if failure is not None:
+            raise failure
 
-    async def _refused(self, refusal: AgentRefused) -> None:
-        """The agent could not do as asked."""
+    def _exited(self, exited: Exited) -> None:
+        self._claude_runs = False
+        self._log.info("claude_exited", code=exited.code, out_of_memory=exited.out_of_memory)
+        ending = Ending("", exited.code, exited.out_of_memory)
+        if exited.code is None:  # nobody saw it; the place may know why
+            ending = self._place.take_ending()
+        self._conversation.process_exited(
+            ending.exit_code, anyio.current_time(), out_of_memory=ending.out_of_memory, cause=ending.what
+        )
+
+    def _refused(self, refusal: AgentRefused) -> BridgeError | None:
+        """The agent could not do as asked; the error, where that is one."""
         self._log.warning("agent_refused", code=refusal.code, reason=refusal.message)
         if refusal.code == "not_running":
             self._claude_runs = False
             self._conversation.inputs_refused()
             self._count_tries(refusal.message)
-        elif refusal.code == "start":
-            if refusal.errno == _ENOENT:
-                raise ClaudeNotFound(f"Claude Code is not there: {refusal.message}", instance=self._place.name)
-            raise ClaudeStartError(f"Claude Code cannot be started: {refusal.message}", instance=self._place.name)
-        else:
-            await self._lost(ConnectionLost(f"the agent: {refusal.message}", instance=self._place.name))
+            return None
+        if refusal.code == "start" and refusal.errno == _ENOENT:
+            return ClaudeNotFound(f"Claude Code is not there: {refusal.message}", instance=self._place.name)
+        if refusal.code == "start":
+            return ClaudeStartError(f"Claude Code cannot be started: {refusal.message}", instance=self._place.name)
+        return ConnectionLost(f"the agent: {refusal.message}", instance=self._place.name)
 
     async def _flush(self) -> None:
         """Carry out what is wanted now, although another task may be waiting to receive: it may wait for this."""
@@ -471,12 +488,6 @@ class Bridge:
                     await self._channel.aclose()  # whoever receives finds it closed, and connects again
         if self._receiving is not None:
             self._receiving.deadline = self._deadline()
-
-    async def _carry_out_or_lose(self) -> None:
-        try:
-            await self._carry_out()
-        except ConnectionLost as error:
-            await self._lost(error)
 
     async def _carry_out(self) -> None:
         """Do what the conversation wants, and write what the link has to say."""
@@ -598,7 +609,7 @@ class Bridge:
             self._claude_runs = hello.state == "running"
             if self._claude_runs:
                 self._conversation.process_ready(hello.open_ids, anyio.current_time())
-        await self._handle(link_events[1:])
+        self._handle(link_events[1:])
 
     async def _start_claude(self) -> None:
         """Start Claude Code and wait until it has started or was refused."""
@@ -618,10 +629,10 @@ class Bridge:
             if data is None:
                 self._conversation.handle_timer(anyio.current_time())
                 continue
-            link_events = self._link.receive_data(data) if self._link else []
-            await self._handle(link_events)
             if self._link is None:
                 raise ConnectionLost("the agent went away", instance=self._place.name)
+            link_events = self._link.receive_data(data)
+            self._handle(link_events)
             if any(isinstance(event, Started) for event in link_events):
                 return
 

@@ -228,4 +228,5 @@ def _make_private(path: Path) -> None:
 
 def _unusable(path: Path, error: OSError) -> InvalidInput:
     hint = "Set CC_BRIDGE_HOME to a directory of yours."
-    return InvalidInput(f"the state directory {path} cannot be used: {error.strerror}", hint=hint)
+    what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return InvalidInput(f"the state directory {path} cannot be used: {what}", hint=hint)

@@ -146,6 +146,10 @@ class LinkState(enum.Enum):
     CLOSED = "closed"
 
 
+#: Beyond every number that an honest agent sends.
+_LARGEST = 2**63
+
+
 class _Step(enum.Enum):
     GREET = "say hello"
     WELCOME = "receive a hello"
@@ -293,29 +297,29 @@ class Link:
 
     def _receive(self, line: bytes) -> LinkEvent | None:
         frame = wire.decode(line)
-        try:
-            step, event = self._interpret(frame)
-        except (KeyError, TypeError, ValueError) as error:
-            raise wire.FrameError(f"{error} in {line[:80]!r}") from None
+        step = _Step.WELCOME if "hello" in frame else _Step.REFUSED if "error" in frame else _Step.RECEIVE
         if step not in TRANSITIONS[self.state]:
             raise wire.FrameError(f"a {self.state.value} link cannot {step.value}: {line[:80]!r}")
+        try:
+            event = self._interpret(frame)
+        except (KeyError, TypeError, ValueError) as error:
+            raise wire.FrameError(f"{error} in {line[:80]!r}") from None
         self._step(step)
         return event
 
-    def _interpret(self, frame: wire.Frame) -> tuple[_Step, LinkEvent | None]:
-        if "seq" in frame and "hello" not in frame:
-            self._count(_int(frame, "seq"))
-            return _Step.RECEIVE, _numbered(frame)
+    def _interpret(self, frame: wire.Frame) -> LinkEvent | None:
         if "hello" in frame:
-            return _Step.WELCOME, self._hello(frame)
+            return self._hello(frame)
         if "error" in frame:
-            refusal = AgentRefused(_text(frame, "error"), _text(frame, "message"), _optional_int(frame, "errno"))
-            return _Step.REFUSED, refusal
+            return AgentRefused(_text(frame, "error"), _text(frame, "message"), _optional_int(frame, "errno"))
+        if "seq" in frame:
+            self._count(_int(frame, "seq"))
+            return _numbered(frame)
         if "took" in frame:
-            return _Step.RECEIVE, Took(_text(frame, "took"), again=bool(frame.get("again")))
+            return Took(_text(frame, "took"), again=bool(frame.get("again")))
         if "status" in frame:
-            return _Step.RECEIVE, Status(tuple((_text(turn, "id"), bool(turn["read"])) for turn in frame["turns"]))
-        return _Step.RECEIVE, None  # a newer agent's: what a host must understand, the version says
+            return Status(tuple((_text(turn, "id"), bool(turn["read"])) for turn in frame["turns"]))
+        return None  # a newer agent's: what a host must understand, the version says
 
     def _hello(self, frame: wire.Frame) -> Hello:
         if _int(frame, "hello") != wire.VERSION:
@@ -323,19 +327,21 @@ class Link:
         open_ids = frame["open"]
         if not isinstance(open_ids, list) or not all(isinstance(item, str) for item in open_ids):
             raise ValueError("'open' is not a list of ids")
-        self.last_seq = _int(frame, "from") - 1
-        self._journal = _text(frame, "journal")
-        asked = self._after is not None or self._turn is not None
-        if self._after is not None and self.position != self._after:
-            raise ValueError(f"frames from {frame['from']}, not what was asked for")
-        return Hello(
+        start = Position(_int(frame, "from") - 1, _text(frame, "journal"))
+        if self._after is not None and start != self._after:
+            raise ValueError("the frames that follow are not those that were asked for")
+        hello = Hello(
             _text(frame, "agent"),
             _text(frame, "epoch"),
             _text(frame, "state"),
             _int(frame, "seq"),
             tuple(open_ids),
-            asked,
+            resumed=self._after is not None or self._turn is not None,
         )
+        if not 0 <= start.seq <= hello.seq:
+            raise ValueError(f"frames from {frame['from']} on, and the newest is {frame['seq']}")
+        self.last_seq, self._journal = start.seq, start.journal
+        return hello
 
     def _count(self, seq: int) -> None:
         """Numbers are consecutive: a gap would be something lost, a repeat something twice."""
@@ -372,6 +378,8 @@ def _int(frame: wire.Frame, key: str) -> int:
     value = frame[key]
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{key!r} is not a whole number")
+    if abs(value) >= _LARGEST:
+        raise ValueError(f"{key!r} is too large a number")
     return value
 
 

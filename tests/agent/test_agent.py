@@ -415,6 +415,37 @@ def test_rendezvous_with_files_and_links(agent: Agent) -> None:
     assert (pipes / "plain.out").read_text() == ""
 
 
+def test_a_million_requests_to_connect(agent: Agent) -> None:
+    """Anybody in the container may write to ``listen``."""
+    host = agent.connect()
+    host.start("cat")
+    before, lines = resident(agent.process.pid), b"nobody\n" * 1000
+    listen = os.open(agent.directory / "pipes" / "listen", os.O_WRONLY)
+    for _ in range(1000):
+        os.write(listen, lines[: len(lines) // 7 * 7])
+    os.close(listen)
+    host.send({"id": "a", "in": {"still": "here"}})
+    assert host.until("out")["out"] == {"still": "here"}
+    assert resident(agent.process.pid) - before < 5_000_000
+    assert len(agent.log()) < 50, "it fills the disk with its log"
+
+
+def test_more_connections_than_it_takes(agent: Agent) -> None:
+    first = agent.connect()
+    first.start("cat")
+    refused = 0
+    for _ in range(300):
+        connection = agent.connect(hello=False)
+        try:
+            connection.send({"hello": 1})
+            refused += connection.read() == {}
+        except OSError:
+            refused += 1
+    assert 90 < refused < 120
+    first.send({"id": "a", "in": {"still": "here"}})
+    assert first.until("out")["out"] == {"still": "here"}
+
+
 def test_idle_it_sleeps(agent: Agent) -> None:
     """covers: B3"""
     host = agent.connect()

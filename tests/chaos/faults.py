@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,14 +61,15 @@ async def kill_claude(trial: Trial) -> None:
 
 
 async def kill_host(trial: Trial) -> None:
-    """A host program of its own is killed; the one that reads begins after its end, with the same id."""
+    """A host program of its own is killed; the one that reads begins when it has ended, with the same id."""
     argv = [sys.executable, str(HOST), trial.instance.record.name, trial.turn_id, trial.prompt]
     process = await anyio.open_process(argv, stdout=subprocess.PIPE, stderr=None)
     async with process:
         assert process.stdout
         said = await process.stdout.receive()  # it has begun
         await anyio.sleep(trial.moment)
-        process.kill()
+        with suppress(ProcessLookupError):  # it was quicker
+            process.kill()
         try:
             while True:
                 said += await process.stdout.receive()
@@ -158,6 +160,7 @@ class Fault:
 
     Attributes:
         survivable: the turn must be completed all the same.
+        read_after: who reads begins when it has struck.
         small_disk: the journal lies on a file system of its own, of 1 MB.
     """
 
@@ -165,13 +168,14 @@ class Fault:
     strike: Callable[[Trial], Awaitable[None]]
     kinds: tuple[str, ...]
     survivable: bool = False
+    read_after: bool = False
     small_disk: bool = False
 
 
 BOTH = ("local", "docker")
 
 FAULTS = (
-    Fault("host killed", kill_host, BOTH, survivable=True),
+    Fault("host killed", kill_host, BOTH, survivable=True, read_after=True),
     Fault("connection lost", lose_connection, BOTH, survivable=True),
     Fault("frames cut", cut_frames, BOTH, survivable=True),
     Fault("reader stalled", stall_reader, BOTH, survivable=True),

@@ -67,12 +67,15 @@ async def read(trial: Trial) -> None:
         trial.error = error
 
 
-async def play(trial: Trial, fault: Callable[[Trial], Awaitable[None]]) -> list[str]:
-    """Read while the fault strikes; what is wrong, or ``complete`` or ``interrupted``."""
+async def play(trial: Trial, fault: Callable[[Trial], Awaitable[None]], read_after: bool) -> list[str]:
+    """Read while the fault strikes, or after it; what is wrong, or ``complete`` or ``interrupted``."""
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as group:
-            group.start_soon(fault, round)
-            group.start_soon(read, round)
+            if read_after:
+                await fault(trial)
+            else:
+                group.start_soon(fault, trial)
+            group.start_soon(read, trial)
     return judge(trial)
 
 

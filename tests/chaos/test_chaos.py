@@ -90,7 +90,7 @@ async def test_round(place: Any, scripted_model: ScriptedModel, number: int, fau
     left: list[str] = []
     async with place(kind, fault.small_disk, left) as instance:
         trial = Trial(rng, scripted_model, instance, pieces=rng.randint(1, 100))
-        verdicts = await play(trial, fault.strike)
+        verdicts = await play(trial, fault.strike, fault.read_after)
         after = await instance.send_command_and_wait("[[say goes on]]", 60)
     verdicts += ["left behind"] if left else []
     table[fault.name].update(["rounds", *verdicts])
