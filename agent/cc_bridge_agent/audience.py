@@ -58,7 +58,7 @@ class Audience:
     def feed(self, client: Client) -> None:
         """Give a client from the journal what it lacks, as much as it takes now."""
         journal = self._ledger.journal
-        while client.given < journal.last and not client.clogged and not client.closed:
+        while client.given < journal.last and not client.clogged and not client.gone:
             fresh = client.feed is None
             if client.feed is None:
                 client.feed = journal.read(client.given)

@@ -49,6 +49,7 @@ class Client:
         self._splitter = wire.LineSplitter()
         self._out = Outbox()
         self._paused = False
+        self._broken = False  # nothing can be written any more
         self._watched = (False, False)
         self._watch()
 
@@ -57,12 +58,17 @@ class Client:
         return self._read_fd == -1
 
     @property
+    def gone(self) -> bool:
+        """Nobody reads any more."""
+        return self.closed or self._broken
+
+    @property
     def clogged(self) -> bool:
         return self._out.size > HIGH_WATER
 
     def send(self, data: bytes) -> None:
         """Queue frames; nothing happens on a closed connection."""
-        if self.closed or not data:
+        if self.gone or not data:
             return
         idle = not self._out.size
         self._out.add(data)
@@ -128,9 +134,9 @@ class Client:
         was_clogged = self.clogged
         try:
             self._out.write(self._write_fd)
-        except OSError as error:  # EPIPE: the host has gone
-            self.close(str(error))
-            return
+        except OSError:  # EPIPE: the host has gone. What it said last is still to be read; then comes the end of file
+            self._broken = True
+            self._out.clear()
         self._watch()
         if was_clogged and not self.clogged:
             self._on_drained(self)

@@ -84,18 +84,22 @@ class Ledger:
         """Whether an input was accepted before."""
         return input_id in self._taken
 
-    def done(self, input_id: str, given: int) -> None:
+    def done(self, input_id: str, given: int) -> bool:
         """The end of this input's turn was seen: what came before need not be kept, once all hosts have it.
+
+        Returns: False if that was known.
 
         Args:
             given: up to this number every connected host has been given all.
         """
-        if input_id in self._unread:
-            self._unread.discard(input_id)
-            self.open_ids.pop(input_id, None)
-            self.number([{"done": input_id}])
-            self.journal.trim(min(self._settled, given))
-            self._settled = self.journal.last
+        if input_id not in self._unread:
+            return False
+        self._unread.discard(input_id)
+        self.open_ids.pop(input_id, None)
+        self.number([{"done": input_id}])
+        self.journal.trim(min(self._settled, given))
+        self._settled = self.journal.last
+        return True
 
     def kept(self) -> List[Dict[str, Any]]:
         """The inputs whose turns can be read from their beginning, oldest first."""

@@ -123,7 +123,7 @@ class Server:
         elif "ack" in frame:
             self._sessions[client.session].audience.acknowledge(client, int(frame["ack"]))
         elif "done" in frame:
-            self._sessions[client.session].done(frame["done"])
+            self._answer(client, self._sessions[client.session].done(frame["done"]))
         elif "status" in frame:
             session = self._sessions[client.session]
             status = {"status": session.describe(), "turns": session.ledger.kept(), "clients": len(self._clients)}
@@ -181,7 +181,9 @@ class Server:
         if not client.session:
             client.refuse("protocol", "the first frame must be a hello")
             return
-        answer = self._sessions[client.session].take(input_id, line)
+        self._answer(client, self._sessions[client.session].take(input_id, line))
+
+    def _answer(self, client: Client, answer: Optional[wire.Frame]) -> None:
         if answer is not None:
             client.send(wire.encode(answer))
 

@@ -88,10 +88,12 @@ class Session:
         self._write_stdin()
         return None
 
-    def done(self, input_id: str) -> None:
-        """A client has seen the end of this input's turn."""
-        self.ledger.done(input_id, self.audience.given)
+    def done(self, input_id: str) -> Optional[wire.Frame]:
+        """A client has seen the end of this input's turn; the answer for a repeat, else None."""
+        if not self.ledger.done(input_id, self.audience.given):
+            return {"done": input_id}
         self.audience.tell()
+        return None
 
     def signal(self, number: int) -> None:
         """Signal the process; SIGKILL goes to all that it has started too."""

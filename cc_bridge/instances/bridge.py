@@ -33,6 +33,7 @@ from ..instance import Allow, Decision, Deny, OnPermission
 from ..protocol.conversation import Command, Conversation, DeclareDone, EndProcess, ReadTranscript, SendInput
 from ..protocol.link import (
     AgentRefused,
+    Done,
     ErrorOutput,
     Exited,
     Hello,
@@ -422,37 +423,41 @@ class Bridge:
         Raises:
             ProtocolError, ConnectionLost, ClaudeError: the agent broke a rule, or cannot do what it must.
         """
-        now = anyio.current_time()
-        conversation = self._conversation
-        session_id = conversation.session_id
-        failure: BridgeError | None = None  # raised last: what else has come must not be lost with it
-        for event in link_events:
-            match event:
-                case Output(message):
-                    conversation.receive_message(message, now)
-                case ErrorOutput(text):
-                    self._log.debug("claude_stderr", text=text[:500])
-                    conversation.receive_stderr(text)
-                case Took(input_id, again):
-                    self._took(input_id, again)
-                case Started(pid):
-                    self._claude_runs = True
-                    self._log.info("claude_started", pid=pid)
-                    conversation.process_started()
-                    conversation.process_ready((), now)
-                case Exited():
-                    self._exited(event)
-                case AgentRefused():
-                    failure = self._refused(event) or failure
-                case Violated(reason):
-                    self._log.error("protocol_error", reason=reason)
-                    failure = ProtocolError(reason, instance=self._place.name)
+        session_id = self._conversation.session_id
+        # Raised last: what else has come must not be lost with it.
+        failures = [failure for event in link_events if (failure := self._handle_one(event))]
         if self._follow and self._hello and self._link and self._link.last_seq >= self._hello.seq:
-            conversation.replayed()
-        if conversation.session_id != session_id and not self._follow:  # what is followed may be long ago
-            self._place.session_changed(conversation.session_id)
-        if failure is not None:
-            raise failure
+            self._conversation.replayed()
+        if self._conversation.session_id != session_id and not self._follow:  # what is followed may be long ago
+            self._place.session_changed(self._conversation.session_id)
+        if failures:
+            raise failures[0]
+
+    def _handle_one(self, event: LinkEvent) -> BridgeError | None:
+        now, conversation = anyio.current_time(), self._conversation
+        match event:
+            case Output(message):
+                conversation.receive_message(message, now)
+            case ErrorOutput(text):
+                self._log.debug("claude_stderr", text=text[:500])
+                conversation.receive_stderr(text)
+            case Took(input_id, again):
+                self._took(input_id, again)
+            case Done(input_id):
+                conversation.declared(input_id)
+            case Started(pid):
+                self._claude_runs = True
+                self._log.info("claude_started", pid=pid)
+                conversation.process_started()
+                conversation.process_ready((), now)
+            case Exited():
+                self._exited(event)
+            case AgentRefused():
+                return self._refused(event)
+            case Violated(reason):
+                self._log.error("protocol_error", reason=reason)
+                return ProtocolError(reason, instance=self._place.name)
+        return None
 
     def _exited(self, exited: Exited) -> None:
         self._claude_runs = False
@@ -558,8 +563,8 @@ class Bridge:
         else:
             link = Link(turn=self._follow or None)
         link.greet()
-        if self._failures:
-            await anyio.sleep(min(_LONGEST_PAUSE, 0.02 * 2**self._failures))  # back-off: the other side needs time
+        if self._failures > 1:  # the first time at once
+            await anyio.sleep(min(_LONGEST_PAUSE, 0.01 * 2**self._failures))  # back-off: the other side needs time
         await self._welcome(link, await self._place.connect(link.data_to_send()))
 
     def _can_resume(self) -> bool:

@@ -204,6 +204,7 @@ class Conversation:
         self._current = ""
         self._commands: list[Command] = []
         self._untaken: dict[str, SendInput] = {}  # given out, and not yet answered by the agent
+        self._undeclared: set[str] = set()  # turns of whose end the agent has not confirmed to know
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._ready = False
         self._controls = 0
@@ -335,6 +336,7 @@ class Conversation:
         """What to carry out now, in order."""
         commands, self._commands = self._commands, []
         self._untaken.update({item.input_id: item for item in commands if isinstance(item, SendInput)})
+        self._undeclared.update(item.input_id for item in commands if isinstance(item, DeclareDone))
         return commands
 
     def next_timer(self) -> float | None:
@@ -346,6 +348,7 @@ class Conversation:
     def process_ready(self, open_ids: Iterable[str], now: float) -> None:
         """Claude Code runs and can be written to. ``open_ids``: taken earlier, by whomever, and not done."""
         self._ready = True
+        self._declare_again()
         self._order.clear()
         self._order.extend(turn_id for turn_id in open_ids if turn_id not in self._turns)
         self._send_next(now)
@@ -414,10 +417,15 @@ class Conversation:
         Returns:
             The ids of these inputs, which may prove to be accepted already.
         """
+        self._declare_again()
         again = list(self._untaken.values())
         self._commands[:0] = again
         self._untaken.clear()
         return [item.input_id for item in again]
+
+    def declared(self, turn_id: str) -> None:
+        """The agent knows that this turn was seen to its end."""
+        self._undeclared.discard(turn_id)
 
     def inputs_refused(self) -> None:
         """Claude Code was not running: what was sent and not taken waits again."""
@@ -765,6 +773,10 @@ class Conversation:
             for event in list(turn.events):
                 if isinstance(event, events.PermissionRequest) and _safe(event.request_id) == answered:
                     turn.events.remove(event)
+
+    def _declare_again(self) -> None:
+        self._commands += [DeclareDone(turn_id) for turn_id in self._undeclared]
+        self._undeclared.clear()
 
     def _send_next(self, now: float) -> None:
         if not self._ready or not self._queue or any(turn.active for turn in self._turns.values()):

@@ -19,6 +19,7 @@ from cc_bridge_agent import wire
 
 __all__ = [
     "AgentRefused",
+    "Done",
     "ErrorOutput",
     "Exited",
     "Hello",
@@ -83,6 +84,13 @@ class Took:
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """Somebody has declared this input's turn done."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """Claude Code has ended; all its output came before.
 
@@ -126,7 +134,7 @@ class Status:
     turns: tuple[tuple[str, bool], ...]
 
 
-LinkEvent = Hello | Started | Output | ErrorOutput | Took | Exited | AgentRefused | Status | Violated
+LinkEvent = Hello | Started | Output | ErrorOutput | Took | Done | Exited | AgentRefused | Status | Violated
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +325,8 @@ class Link:
             return _numbered(frame)
         if "took" in frame:
             return Took(_text(frame, "took"), again=bool(frame.get("again")))
+        if "done" in frame:
+            return Done(_text(frame, "done"))
         if "status" in frame:
             return Status(tuple((_text(turn, "id"), bool(turn["read"])) for turn in frame["turns"]))
         return None  # a newer agent's: what a host must understand, the version says
@@ -360,6 +370,8 @@ def _numbered(frame: wire.Frame) -> LinkEvent | None:
         return ErrorOutput(_text(frame, "err"))
     if "took" in frame:
         return Took(_text(frame, "took"), again=False)
+    if "done" in frame:
+        return Done(_text(frame, "done"))
     if "exit" in frame:
         return Exited(_optional_int(frame, "exit"), frame.get("oom") is True)
     if "started" in frame:

@@ -136,6 +136,8 @@ class StandIn:
         elif "start" in frame and not self._running:
             start = frame["start"]
             self._actions.append(Launch(tuple(start["argv"]), dict(start["env"]), start["cwd"]))
+        elif "done" in frame:
+            self._number({"done": frame["done"]})
         elif "signal" in frame:
             self._actions.append(Signal(frame["signal"]))
 

@@ -102,9 +102,11 @@ class CutChannel(Channel):
         self._inner = inner
         self._receive = receive
         self._send = send
+        self.cut = False
 
     async def receive(self) -> bytes:
         if self._receive <= 0:
+            self.cut = True
             await self._inner.aclose()
             raise anyio.EndOfStream
         data = (await self._inner.receive())[: self._receive]
@@ -115,6 +117,7 @@ class CutChannel(Channel):
         whole, self._send = len(data) <= self._send, self._send - len(data)
         await self._inner.send(data if whole else data[: self._send])
         if not whole:
+            self.cut = True
             await self._inner.aclose()
             raise anyio.BrokenResourceError
 
@@ -122,13 +125,21 @@ class CutChannel(Channel):
         await self._inner.aclose()
 
 
-def cut_connections(instance: Any, budget: Callable[[], tuple[int, int] | None]) -> None:
-    """Have each new connection of the instance break after the bytes that ``budget`` says, received and sent."""
-    connect = instance.connect
+def cut_connections(instance: Any, budget: Callable[[], tuple[int, int] | None]) -> list[CutChannel]:
+    """Have each new connection of the instance break after the bytes that ``budget`` says, received and sent.
+
+    Returns:
+        A list to which these connections will be added.
+    """
+    connect, made = instance.connect, []
 
     async def connect_and_cut(greeting: bytes) -> Channel:
         channel = await connect(greeting)
         bytes_each_way = budget()
-        return channel if bytes_each_way is None else CutChannel(channel, *bytes_each_way)
+        if bytes_each_way is None:
+            return channel
+        made.append(CutChannel(channel, *bytes_each_way))
+        return made[-1]
 
     instance.connect = connect_and_cut
+    return made
