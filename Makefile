@@ -20,7 +20,8 @@ test: ## All tests. CC_BRIDGE_REQUIRE=docker,claude makes lacking parts failures
 
 chaos: ## Faults at random moments: SEED=7 ROUNDS=300 plays more than `make test` does.
 	@scripts/venv claude test
-	CC_BRIDGE_CHAOS_SEED=$(SEED) CC_BRIDGE_CHAOS_ROUNDS=$(ROUNDS) .venv/bin/pytest -q tests/chaos $(PYTEST_ARGS)
+	CC_BRIDGE_CHAOS_SEED=$(SEED) CC_BRIDGE_CHAOS_ROUNDS=$(ROUNDS) CC_BRIDGE_CHAOS_MEGABYTES=300 \
+	    .venv/bin/pytest -q tests/chaos $(PYTEST_ARGS)
 
 fuzz: ## Coverage-guided fuzzing of what comes out of a container, for FUZZ_SECONDS each.
 	@scripts/venv claude test fuzz

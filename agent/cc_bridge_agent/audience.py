@@ -72,6 +72,8 @@ class Audience:
                 if fresh:
                     client.close("the journal lacks frame %d" % (client.given + 1))
             client.send(chunk)
+        if client.given == journal.last:
+            client.feed = None  # what comes next it gets at once, and not from there
         self.tell()
 
     def tell(self) -> None:

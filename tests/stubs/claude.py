@@ -230,6 +230,23 @@ def long_line(turn, text):
     result("done")
 
 
+def pours(turn, text):
+    """An answer of so many megabytes, in messages of one megabyte, every piece of it numbered."""
+    init()
+    echo(turn)
+    number = 0
+    for _ in range(int(text.split()[1])):
+        pieces = [f"{number + piece:08d}" + "x" * 65528 for piece in range(16)]
+        number += 16
+        start = {"type": "content_block_start", "content_block": {"type": "text", "text": ""}}
+        say({"type": "stream_event", "event": start})
+        for piece in pieces:
+            event = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": piece}}
+            say({"type": "stream_event", "event": event})
+        assistant("".join(pieces))
+    result("")
+
+
 def exits(turn, text):
     init()
     echo(turn)
