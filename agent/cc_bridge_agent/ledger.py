@@ -123,7 +123,8 @@ class Ledger:
             after = number if journal == self.journal.id and isinstance(number, int) else -1
         else:
             return self.seq
-        return after if self.journal.first - 1 <= after <= self.seq else None
+        # Nobody can have seen what still waits.
+        return after if self.journal.first - 1 <= after <= self.journal.last else None
 
     def _note(self, input_id: str, seq: int) -> None:
         self._taken[input_id] = seq

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from cc_bridge_agent import audience as audience_module
 from cc_bridge_agent import journal as journal_module
 from cc_bridge_agent.audience import Audience
 from cc_bridge_agent.ledger import Ledger
@@ -57,7 +58,9 @@ class Audiences(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = tempfile.mkdtemp()
-        self.segment, journal_module.SEGMENT = journal_module.SEGMENT, 200
+        # Small, so that a few frames reach every boundary.
+        self.sizes = journal_module.SEGMENT, audience_module._CHUNK
+        journal_module.SEGMENT, audience_module._CHUNK = 200, 100
         self.ledger = Ledger(self.directory + "/journal", 2000)
         self.full_disk = False
         append = self.ledger.journal.append
@@ -72,7 +75,7 @@ class Audiences(RuleBasedStateMachine):
         self.clients: list[FakeClient] = []
 
     def teardown(self) -> None:
-        journal_module.SEGMENT = self.segment
+        journal_module.SEGMENT, audience_module._CHUNK = self.sizes
         self.ledger.journal.close()
         shutil.rmtree(self.directory)
 
@@ -136,4 +139,22 @@ class Audiences(RuleBasedStateMachine):
 
 
 TestAudiences = Audiences.TestCase
-TestAudiences.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestAudiences.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+
+
+def test_who_has_caught_up_is_not_fed_again_what_it_got_at_once() -> None:
+    session = Audiences()
+    try:
+        session.attach(0)
+        (client,) = session.clients
+        session.speak([150, 150])  # clogged
+        session.speak([150])
+        client.drain(200)  # the last one comes from the journal
+        client.drain(1000)
+        session.speak([10])
+        session.speak([150, 150])  # clogged again
+        session.speak([10])
+        client.drain(1000)
+        assert client.numbers() == list(range(1, 8))
+    finally:
+        session.teardown()
