@@ -15,18 +15,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import ExitStack
+from functools import partial
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
-from .events import Event
+from .events import Event, TurnResult
 from .instance import ClaudeInstance, InstanceInterface
 from .instances.docker_container import DockerContainer as _DockerContainer
 from .instances.local_process import LocalProcess as _LocalProcess
+from .turn import Turn, TurnInfo
 
-__all__ = ["BlockingInstance", "DockerContainer", "LocalProcess"]
+__all__ = ["BlockingInstance", "BlockingTurn", "DockerContainer", "LocalProcess"]
 
 T = TypeVar("T")
 
@@ -65,6 +67,15 @@ class BlockingInstance:
     def get_info(self) -> dict[str, Any]:
         return self._call(self._instance.get_info)
 
+    def submit(self, text: str, id: str | None = None) -> BlockingTurn:  # noqa: A002
+        return BlockingTurn(self, self._call(self._instance.submit, text, id))
+
+    def turn(self, id: str) -> BlockingTurn:  # noqa: A002
+        return BlockingTurn(self, self._call(self._instance.turn, id))
+
+    def turns(self) -> list[TurnInfo]:
+        return self._call(self._instance.turns)
+
     def send_command_and_wait(self, text: str, timeout: float | None = 600.0) -> tuple[bool, str]:
         return self._call(self._instance.send_command_and_wait, text, timeout)
 
@@ -78,8 +89,8 @@ class BlockingInstance:
         self._call(self._instance.cleanup)
         self._leave_portal()
 
-    def remove(self) -> None:
-        self._call(self._instance.remove)
+    def remove(self, *, conversation: bool = False) -> None:
+        self._call(partial(self._instance.remove, conversation=conversation))
         self._call(self._instance.cleanup)
         self._leave_portal()
 
@@ -125,6 +136,44 @@ class BlockingInstance:
         with self._lock:
             self._running_portal = None
             self._resources.close()
+
+
+class BlockingTurn:
+    """A turn whose methods block: an iterator of its events, and what :class:`~cc_bridge.turn.Turn` says."""
+
+    def __init__(self, instance: BlockingInstance, turn: Turn) -> None:
+        self.id = turn.id
+        self._call = instance._call
+        self._turn = turn
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        try:
+            return self._call(self._turn.__anext__)
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def result(self) -> TurnResult:
+        return self._call(self._turn.result)
+
+    def raise_for_result(self) -> None:
+        self._turn.raise_for_result()
+
+    def interrupt(self) -> None:
+        self._call(self._turn.interrupt)
+
+    def close(self) -> None:
+        self._call(self._turn.aclose)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def LocalProcess(instance: ClaudeInstance, **options: Any) -> BlockingInstance:  # noqa: N802  the same name as the async one

@@ -163,7 +163,9 @@ class BridgedInstance(InstanceInterface):
             if not self.record.ephemeral:
                 kept = Kept(session_id, self.record.kind, self._claude_cwd())
                 self._registry.sessions.remember(self.name, kept)
-        except (OSError, InvalidInput, EngineError) as error:
+        except InvalidInput as error:
+            self._log.info("no_conversation", reason=error.what)
+        except (OSError, EngineError) as error:
             self._log.warning("conversation_not_kept", session=session_id, reason=str(error))
         else:
             self._log.info("conversation_kept", session=session_id)

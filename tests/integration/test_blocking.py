@@ -37,6 +37,17 @@ def test_every_name(instance: BlockingInstance) -> None:
         instance.send_command_and_wait("")
 
 
+def test_turns(instance: BlockingInstance) -> None:
+    with instance.submit("plain") as turn:
+        assert isinstance(list(turn)[-1], TurnResult)
+    turn.raise_for_result()
+    assert [found.id for found in instance.turns()] == [turn.id]
+    assert instance.turn(turn.id).result().text == "Hello, you."
+    with instance.submit("sleeps-on-sigint") as waiting:
+        next(waiting)
+    assert [found.read for found in instance.turns()] == [True, True]
+
+
 def test_many_threads_at_once(instance: BlockingInstance) -> None:
     texts = [f"repeats {number}" for number in range(20)]
     with ThreadPoolExecutor(20) as pool:

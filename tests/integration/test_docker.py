@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -14,7 +15,7 @@ import anyio
 import pytest
 import structlog
 
-from cc_bridge import ClaudeInstance, DockerContainer, TextDelta, TurnInterrupted
+from cc_bridge import ClaudeInstance, ClaudeOptions, DockerContainer, TextDelta, TurnInterrupted
 from cc_bridge.errors import (
     AgentUnavailable,
     ClaudeNotFound,
@@ -27,6 +28,7 @@ from cc_bridge.errors import (
 )
 from cc_bridge.instances.registry import Registry
 from cc_bridge.testing import ScriptedModel
+from tests.conftest import STUB
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -139,6 +141,35 @@ async def test_an_agent_killed_in_mid_turn_interrupts_it(make_docker: MakeDocker
             if len(said) == 2:
                 os.kill(agent_pid(instance), signal.SIGKILL)
     assert caught.value.text == "".join(said) == "so far"
+    assert await answer(instance) == "fine"
+
+
+async def test_out_of_memory_is_said(make_docker: MakeDocker, workspace: Path) -> None:
+    """covers: M11"""
+    shutil.copy(STUB, workspace / "stub.py")
+    claude = ClaudeOptions(program="/workspace/stub.py")
+    instance = await make_docker(memory=128 * 1024 * 1024, claude=claude)
+    with pytest.raises(TurnInterrupted, match="out of memory") as caught:
+        [piece async for piece in instance.send_command("eats")]
+    assert (caught.value.out_of_memory, caught.value.exit_code, caught.value.text) == (True, -9, "Hungry")
+    assert await answer(instance, "plain") == "Hello, you."
+
+
+@pytest.mark.parametrize(
+    ("blow", "cause", "exit_code"),
+    [(["kill"], "ended by signal 9", 137), (["rm", "-f"], "the container was removed", None)],
+    ids=["kill", "rm"],
+)
+async def test_what_became_of_the_container_is_said(
+    make_docker: MakeDocker, blow: list[str], cause: str, exit_code: int | None
+) -> None:
+    instance = await make_docker()
+    with pytest.raises(TurnInterrupted, match=cause) as caught:
+        async for piece in instance.send_command("[[say so far]] [[hang]]"):
+            if piece == "so":
+                docker(*blow, instance.container)
+    assert (caught.value.exit_code, caught.value.out_of_memory) == (exit_code, False)
+    assert caught.value.session_id == (await instance.get_info())["session_id"]
     assert await answer(instance) == "fine"
 
 

@@ -247,6 +247,16 @@ def pours(turn, text):
     result("")
 
 
+def eats(turn, text):
+    """Takes memory until the kernel ends it."""
+    init()
+    echo(turn)
+    delta("Hungry")
+    eaten = []
+    while True:
+        eaten.append(b"x" * 16 * 1024 * 1024)
+
+
 def exits(turn, text):
     init()
     echo(turn)
