@@ -32,15 +32,19 @@ class Audience:
         return min([client.given for client in self.clients], default=self._ledger.seq)
 
     def has_room(self) -> bool:
-        """Whether what the session says next can be kept; makes room where that costs nobody anything."""
+        """Whether what the session says next can be kept.
+
+        Room is made by what the quickest reader has acknowledged. Who does not read at all does not count: a host
+        that is connected and idle must not stop the others.
+        """
         journal = self._ledger.journal
-        if journal.full and self.clients:
-            journal.forget(min(client.acknowledged for client in self.clients))
+        if journal.full:
+            journal.forget(max([client.acknowledged for client in self.clients], default=0))
         return not journal.full and not self._ledger.waiting
 
     def attach(self, client: Client, after: int) -> None:
         """Give a client every frame after this number, and all that follow."""
-        client.given = client.acknowledged = after
+        client.given = after
         self.clients.append(client)
         self.feed(client)
 
@@ -58,6 +62,8 @@ class Audience:
     def feed(self, client: Client) -> None:
         """Give a client from the journal what it lacks, as much as it takes now."""
         journal = self._ledger.journal
+        if client.given + 1 < journal.first:
+            client.close("lagging behind what is kept")
         while client.given < journal.last and not client.clogged and not client.gone:
             fresh = client.feed is None
             if client.feed is None:

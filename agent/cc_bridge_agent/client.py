@@ -22,7 +22,7 @@ class Client:
 
     Attributes:
         given: the number of the last frame that was queued for it.
-        acknowledged: the number up to which it will not ask again.
+        acknowledged: up to this number it has said that it will not ask again.
         feed: where it is read from while it lags.
     """
 

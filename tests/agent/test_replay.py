@@ -144,6 +144,20 @@ def test_a_full_journal_stops_claude_until_somebody_has_read(make_agent: MakeAge
             assert kept(agent) < 20_000_000
 
 
+def test_a_host_that_does_not_read_holds_up_no_one_else(make_agent: MakeAgent) -> None:
+    agent = make_agent("--journal-limit", "10000000")
+    reader, idle = agent.connect(), agent.connect()
+    reader.start(*counter(200_000))
+    for number in range(200_000):
+        frame = reader.until("out")
+        assert frame["out"]["n"] == number
+        if number % 1000 == 0:
+            reader.send({"ack": frame["seq"]})
+    while idle.read():  # what it had been sent; then it is let go
+        pass
+    assert any(line["event"] == "client_gone" and "lagging" in line["reason"] for line in agent.log())
+
+
 def test_what_was_seen_to_its_end_is_dropped_by_size(agent: Agent) -> None:
     host = agent.connect()
     host.start(*ECHO)
