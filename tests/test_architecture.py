@@ -21,7 +21,7 @@ PROJECT = Path(__file__).parent.parent
 #: What each room may import of this project. Nothing points up.
 RUNGS = {
     "cli": {"blocking", "instances", "engine", "channels", "protocol", "instance", "events", "errors", "logs", "agent"},
-    "blocking": {"instances", "instance", "events", "errors"},
+    "blocking": {"instances", "instance", "turn", "events", "errors"},
     "testing": {"channels", "protocol", "instance", "events", "errors"},
     "instances": {
         "engine",
@@ -144,7 +144,7 @@ def test_the_agent_needs_the_standard_library_only() -> None:
 def test_the_agent_stays_small() -> None:
     sizes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("*.py")}
     assert max(sizes.values()) <= 250, sizes
-    assert sum(sizes.values()) <= 1700, sizes
+    assert sum(sizes.values()) <= 1750, sizes
 
 
 def test_no_folder_passes_for_the_docker_sdk() -> None:
