@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -11,10 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from cc_bridge import ClaudeOptions, InvalidInput, LocalProcess, ToolResult, TurnInterrupted
-from cc_bridge.errors import InstanceNotFound
+from cc_bridge import (
+    Allow,
+    ClaudeOptions,
+    InvalidInput,
+    LocalProcess,
+    PermissionRequest,
+    ToolResult,
+    TurnInterrupted,
+)
+from cc_bridge.errors import AgentUnavailable, InstanceNotFound
 from cc_bridge.instances.registry import Registry
 from tests.conftest import STUB
 
@@ -112,6 +122,67 @@ async def test_workspace_missing(make_record: Callable[..., Any], tmp_path: Path
         await other.start()
     await instance.cleanup()
     await other.cleanup()
+
+
+async def test_an_instance_that_was_removed_is_not_made_again(make_stubbed: Any) -> None:
+    """By `cc-bridge rm --force`, say, while an answer is read."""
+    instance = await make_stubbed()
+    with pytest.raises(TurnInterrupted):
+        async for _ in instance.send_command("sleeps-on-sigint"):
+            Registry().home(instance.name).remove()
+            instance._process.kill()
+    assert instance.name not in Registry().names()
+    assert not await instance.is_running()
+
+
+async def test_connecting_again_is_given_up_in_the_end(make_stubbed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cc_bridge.instances.bridge._RESUME_LIMIT", 0.5)
+    instance = await make_stubbed()
+
+    async def connect(_greeting: bytes) -> None:
+        raise AgentUnavailable("nobody is there", instance=instance.name)
+
+    with anyio.fail_after(10), pytest.raises(TurnInterrupted, match="nobody is there") as caught:
+        async for _ in instance.send_command("sleeps-on-sigint"):
+            monkeypatch.setattr(instance, "connect", connect)
+            await instance._bridge._channel.aclose()
+    assert caught.value.text == "Working"
+    monkeypatch.undo()
+    found = await instance.turn((await instance.turns())[0].id)
+    await found.interrupt()
+    assert (await found.result()).text == "Working", "it was not to be lost for that"
+
+
+async def test_a_permission_is_decided_by_the_next_host(make_local: Any, workspace: Path) -> None:
+    """covers: B1, B4"""
+    asked = anyio.Event()
+
+    async def die(_request: PermissionRequest) -> Allow:
+        asked.set()
+        await anyio.sleep_forever()
+        return Allow()
+
+    async def allow(_request: PermissionRequest) -> Allow:
+        decided.append(1)
+        return Allow()
+
+    decided: list[int] = []
+    command = json.dumps({"command": "touch made", "description": "make a file"})
+    first = await make_local(on_permission=die)
+    turn = await first.submit(f"[[tool Bash {command}]] [[say done]]")
+    async with anyio.create_task_group() as group:
+        group.start_soon(turn.result)
+        with anyio.fail_after(30):
+            await asked.wait()
+        group.cancel_scope.cancel()
+    await first.release()
+    for expected in (1, 1):  # who reads it once more is not asked again
+        later = LocalProcess(first.record, on_permission=allow)
+        with anyio.fail_after(30):
+            assert (await (await later.turn(turn.id)).result()).text == "done"
+        assert len(decided) == expected
+        await later.release()
+    assert (workspace / "made").exists()
 
 
 async def test_two_hosts_at_once_share_one_agent(make_stubbed: Any) -> None:

@@ -566,3 +566,98 @@ def test_every_turn_ends_exactly_once_whatever_happens(steps: list[str]) -> None
     assert player.conversation.active is None
     assert player.conversation.queued == ()
     assert ends == dict.fromkeys(submitted, 1)
+
+
+class TestReplay:
+    """A connection that broke, and turns that another host has sent. covers: B1, B4"""
+
+    def follower(self) -> tuple[Conversation, str]:
+        made, turn = Conversation(), str(uuid.uuid4())
+        made.follow(turn, 0.0)
+        made.took(turn, 0.0)
+        made.receive_message({"type": "system", "subtype": "init", "session_id": "s"}, 0.0)
+        return made, turn
+
+    def ask(self, made: Conversation, request_id: str) -> None:
+        request = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {}}
+        made.receive_message({"type": "control_request", "request_id": request_id, "request": request}, 0.0)
+
+    def test_what_was_not_answered_is_sent_again_and_nothing_else(self) -> None:
+        player = Player()
+        turn = player.submit()
+        player.conversation.allow("r-1", {})
+        player.step()
+        assert player.conversation.connection_resumed() == [turn, player.conversation.commands()[1].input_id]
+        player.took(turn)
+        assert len(player.conversation.connection_resumed()) == 1
+        player.conversation.took(player.conversation.commands()[0].input_id, 0.0)
+        assert player.conversation.connection_resumed() == []
+
+    def test_the_end_of_a_turn_is_told_until_the_agent_knows(self) -> None:
+        player = Player()
+        turn = player.submit()
+        player.took(turn)
+        player.init(turn)
+        player.say({"type": "result", "subtype": "success", "result": "x", "user_message_uuids": [turn]})
+        assert player.others == [DeclareDone(turn)]
+        player.conversation.connection_resumed()
+        assert player.conversation.commands() == [DeclareDone(turn)]
+        player.conversation.declared(turn)
+        player.conversation.process_ready((), 0.0)
+        assert player.conversation.commands() == []
+
+    def test_a_permission_that_was_decided_is_not_asked_for_again(self) -> None:
+        made, turn = self.follower()
+        self.ask(made, "r-1")
+        self.ask(made, "r-2")
+        assert not any(isinstance(event, PermissionRequest) for event in made.take_events(turn)), "too early to know"
+        made.took("c-1-r-1", 0.0)
+        made.replayed()
+        (asked,) = made.take_events(turn)
+        assert isinstance(asked, PermissionRequest)
+        assert asked.request_id == "r-2"
+
+    def test_events_after_a_permission_wait_with_it(self) -> None:
+        made, turn = self.follower()
+        made.take_events(turn)
+        self.ask(made, "r-1")
+        made.receive_message({"type": "hologram"}, 0.0)
+        assert made.backlog(turn) == 0
+        made.took("c-1-r-1", 0.0)
+        assert [type(event) for event in made.take_events(turn)] == [UnknownMessage]
+
+    def test_a_turn_that_ended_is_handed_out_whole(self) -> None:
+        made, turn = self.follower()
+        self.ask(made, "r-1")
+        made.process_exited(None, 0.0, cause="the container was removed")
+        made.receive_transcript(turn, None, 0.0)
+        result = made.take_events(turn)[-1]
+        assert isinstance(result, TurnResult)
+        assert (result.verdict, result.error) == (Verdict.INTERRUPTED, "the container was removed")
+
+    def test_a_turn_that_somebody_else_has_sent_is_withdrawn_and_the_next_is_sent(self) -> None:
+        player = Player()
+        first, second = player.submit("one"), player.submit("two")
+        assert player.conversation.is_sent(first)
+        assert player.conversation.is_queued(second)
+        player.conversation.withdraw(first, 0.0)
+        player.step()
+        assert player.sent == [first, second]
+        assert player.conversation.is_done(first)
+
+    def test_a_long_answer_is_not_kept_whole(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("cc_bridge.protocol.conversation.TEXT_LIMIT", 10)
+        player = Player()
+        turn = player.submit()
+        player.took(turn)
+        player.init(turn)
+        said = []
+        for piece in ("12345", "67890abc", "def"):
+            event = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": piece}}
+            player.say({"type": "stream_event", "event": event})
+        player.say({"type": "result", "subtype": "success", "result": "x", "user_message_uuids": [turn]})
+        events = player.conversation.take_events(turn)
+        said = [event.text for event in events if isinstance(event, TextDelta)]
+        assert "".join(said) == "1234567890abcdef"
+        assert isinstance(events[-1], TurnResult)
+        assert (events[-1].text, events[-1].truncated) == ("1234567890", True)
