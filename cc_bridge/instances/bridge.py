@@ -424,14 +424,14 @@ class Bridge:
             ProtocolError, ConnectionLost, ClaudeError: the agent broke a rule, or cannot do what it must.
         """
         session_id = self._conversation.session_id
-        # Raised last: what else has come must not be lost with it.
+        # Raised when all is handled: what else has come must not be lost with it. A violation is the last of them.
         failures = [failure for event in link_events if (failure := self._handle_one(event))]
         if self._follow and self._hello and self._link and self._link.last_seq >= self._hello.seq:
             self._conversation.replayed()
         if self._conversation.session_id != session_id and not self._follow:  # what is followed may be long ago
             self._place.session_changed(self._conversation.session_id)
         if failures:
-            raise failures[0]
+            raise failures[-1]
 
     def _handle_one(self, event: LinkEvent) -> BridgeError | None:
         now, conversation = anyio.current_time(), self._conversation
@@ -509,7 +509,7 @@ class Bridge:
             await self._write()
 
     def _say(self, command: Command) -> None:
-        if self._link is None:
+        if self._link is None or self._link.closed:
             return  # what a lost connection leaves to say, nobody is there to hear
         match command:
             case SendInput(input_id, message):

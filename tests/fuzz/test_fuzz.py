@@ -8,7 +8,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cc_bridge.protocol.link import Link, Output, Violated
@@ -23,6 +23,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=20,
 )
+
+#: The strategies draw much, and the machine may be busy.
+thorough = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 #: Frames of the right shape with anything in their places, in any order and number.
 keys = st.sampled_from(["seq", "out", "err", "took", "exit", "started", "hello", "error", "message", "status", "from"])
@@ -51,20 +54,20 @@ def test_the_corpus(path: Path) -> None:
 
 
 @given(st.binary(max_size=2000))
-@settings(max_examples=300)
+@thorough
 def test_any_bytes(data: bytes) -> None:
     frames(data)
     conversation(data)
 
 
 @given(st.binary(min_size=1, max_size=1), st.lists(frame_lines, max_size=20))
-@settings(max_examples=300)
+@thorough
 def test_any_frames(how: bytes, lines: list[str]) -> None:
     frames(how + "\n".join([*lines, ""]).encode())
 
 
 @given(st.lists(messages, max_size=20))
-@settings(max_examples=300)
+@thorough
 def test_any_messages(lines: list[str]) -> None:
     conversation("\n".join(lines).encode())
 

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -141,7 +141,9 @@ class Audiences(RuleBasedStateMachine):
 
 
 TestAudiences = Audiences.TestCase
-TestAudiences.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestAudiences.settings = settings(
+    max_examples=300, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def test_who_has_caught_up_is_not_fed_again_what_it_got_at_once() -> None:
