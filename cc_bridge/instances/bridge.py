@@ -36,7 +36,6 @@ from ..protocol.link import (
     Done,
     ErrorOutput,
     Exited,
-    Hello,
     Link,
     LinkEvent,
     Output,
@@ -47,23 +46,20 @@ from ..protocol.link import (
     Violated,
 )
 from ..turn import Turn, TurnInfo
+from .connection import Connection, FramesGone
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 __all__ = ["Bridge", "Ending", "Launch", "Place"]
 
-#: Seconds for the agent's hello, for a write that the agent does not read, for Claude Code's start.
-_HELLO_LIMIT = 10.0
-_SEND_LIMIT = 60.0
+#: Seconds for Claude Code's start, and for an answer about the turns that are kept.
 _START_LIMIT = 30.0
+_STATUS_LIMIT = 10.0
 
 #: Seconds for which a connection that was lost in mid-turn is tried again, and the longest pause between two tries.
 _RESUME_LIMIT = 30.0
 _LONGEST_PAUSE = 2.0
-
-#: Bytes received between two acknowledgements.
-_ACKNOWLEDGE = 1024 * 1024
 
 #: How often one command may lose its connection before it was taken.
 _RETRIES = 3
@@ -161,17 +157,14 @@ class Bridge:
         self._conversation.session_id = session_id
         self._turnstile = anyio.Lock()
         self._writing = anyio.Lock()
-        self._receiving: anyio.CancelScope | None = None
-        self._link: Link | None = None
-        self._channel: Channel | None = None
-        self._hello: Hello | None = None
+        self._connection: Connection | None = None
+        self._agent_version: str | None = None
         self._claude_runs = False
         self._drained = anyio.Event()
         self._tries: dict[str, int] = {}
         self._position: Position | None = None  # of the connection that was lost
         self._lost_since: float | None = None
         self._failures = 0  # to connect again, since something came
-        self._unacknowledged = 0
         self._resent: set[str] = set()  # inputs sent again over a new connection: "again" is a good answer
         self._followers: set[Bridge] = set()
         self._joined: dict[str, Bridge] = {}
@@ -186,7 +179,7 @@ class Bridge:
     @property
     def channel_kind(self) -> str | None:
         """Of the channel in use; None: not connected."""
-        return self._channel.kind if self._channel else None
+        return self._connection.channel.kind if self._connection else None
 
     @property
     def session_id(self) -> str:
@@ -196,7 +189,7 @@ class Bridge:
     @property
     def agent_version(self) -> str | None:
         """What the agent said in its hello."""
-        return self._hello.agent if self._hello else None
+        return self._agent_version
 
     @property
     def claude_version(self) -> str | None:
@@ -236,22 +229,18 @@ class Bridge:
 
     async def turns(self) -> list[TurnInfo]:
         """What can be found; see ``InstanceInterface.turns``."""
-        link = Link()
-        link.greet()
-        channel = await self._place.connect(link.data_to_send())
-        async with channel:
-            await self._exchange_hello(link, channel)
-            link.ask_status()
-            with anyio.move_on_after(_HELLO_LIMIT):
-                try:
-                    await channel.send(link.data_to_send())
-                    while True:
-                        for event in link.receive_data(await channel.receive()):
-                            if isinstance(event, Status):
-                                queued = [TurnInfo(turn_id, read=False) for turn_id in self._conversation.queued]
-                                return [TurnInfo(*turn) for turn in event.turns] + queued
-                except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-                    raise ConnectionLost("the agent went away", instance=self._place.name) from error
+        connection = await Connection.open(Link(), self._place.connect, self._place.name)
+        try:
+            connection.link.ask_status()
+            await connection.write()
+            deadline = anyio.current_time() + _STATUS_LIMIT
+            while (link_events := await connection.receive(deadline)) is not None:
+                for event in link_events:
+                    if isinstance(event, Status):
+                        queued = [TurnInfo(turn_id, read=False) for turn_id in self._conversation.queued]
+                        return [TurnInfo(*turn) for turn in event.turns] + queued
+        finally:
+            await connection.aclose()
         raise AgentUnavailable("the agent does not say what it keeps", instance=self._place.name)
 
     async def wait_for_events(self, turn_id: str) -> list[Event]:
@@ -310,7 +299,7 @@ class Bridge:
 
     async def interrupt_quietly(self, limit: float) -> None:
         """The same where it can be done at once: within ``limit`` seconds and over the connection there is."""
-        if self._link is None or self._conversation.active is None:
+        if self._connection is None or self._conversation.active is None:
             return
         with anyio.move_on_after(limit):
             try:
@@ -376,42 +365,26 @@ class Bridge:
             await self._carry_out()
             if satisfied():
                 return  # nothing more need ever come
-            data = await self._receive()
-            if data is None:
-                self._conversation.handle_timer(anyio.current_time())
-            elif self._link is not None:
-                link_events = self._link.receive_data(data)
-                if link_events:
-                    self._lost_since, self._failures = None, 0
-                self._handle(link_events)
-                self._acknowledge(len(data))
+            await self._receive()
             await self._carry_out()
         except (ChannelError, EngineError) as error:
-            broke = isinstance(error, ConnectionLost) or self._link is not None
+            broke = isinstance(error, ConnectionLost) or self._connection is not None
             if not broke and not self._can_resume():
                 raise
             await self._lost(error)
 
-    def _acknowledge(self, size: int) -> None:
-        """From time to time: what has come is here, and need not be kept for this connection's sake."""
-        self._unacknowledged += size
-        if self._unacknowledged > _ACKNOWLEDGE and self._link is not None:
-            self._unacknowledged = 0
-            self._link.acknowledge()
-
-    async def _receive(self) -> bytes | None:
-        """What the agent has sent; None: it is time for the conversation's timer."""
-        assert self._channel is not None
-        try:
-            with anyio.CancelScope(deadline=self._deadline()) as self._receiving:
-                return await self._channel.receive()
-        except anyio.EndOfStream:
-            raise ConnectionLost("the agent closed the connection, or ended", instance=self._place.name) from None
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
-            raise ConnectionLost("the connection to the agent broke", instance=self._place.name) from error
-        finally:
-            self._receiving = None
-        return None
+    async def _receive(self) -> list[LinkEvent]:
+        """Handle what comes next, or that nothing has come in time."""
+        if self._connection is None:
+            raise ConnectionLost("the connection to the agent broke", instance=self._place.name)
+        link_events = await self._connection.receive(self._deadline())
+        if link_events is None:
+            self._conversation.handle_timer(anyio.current_time())
+            return []
+        if link_events:
+            self._lost_since, self._failures = None, 0
+        self._handle(link_events)
+        return link_events
 
     def _deadline(self) -> float:
         when = self._conversation.next_timer()
@@ -426,7 +399,8 @@ class Bridge:
         session_id = self._conversation.session_id
         # Raised when all is handled: what else has come must not be lost with it. A violation is the last of them.
         failures = [failure for event in link_events if (failure := self._handle_one(event))]
-        if self._follow and self._hello and self._link and self._link.last_seq >= self._hello.seq:
+        connection = self._connection
+        if self._follow and connection is not None and connection.link.last_seq >= connection.hello.seq:
             self._conversation.replayed()
         if self._conversation.session_id != session_id and not self._follow:  # what is followed may be long ago
             self._place.session_changed(self._conversation.session_id)
@@ -485,14 +459,13 @@ class Bridge:
 
     async def _flush(self) -> None:
         """Carry out what is wanted now, although another task may be waiting to receive: it may wait for this."""
-        if self._link is not None:
+        connection = self._connection
+        if connection is not None:
             try:
                 await self._carry_out()
             except ConnectionLost:
-                if self._channel is not None:
-                    await self._channel.aclose()  # whoever receives finds it closed, and connects again
-        if self._receiving is not None:
-            self._receiving.deadline = self._deadline()
+                await connection.aclose()  # whoever receives finds it closed, and connects again
+            connection.set_deadline(self._deadline())
 
     async def _carry_out(self) -> None:
         """Do what the conversation wants, and write what the link has to say."""
@@ -509,16 +482,17 @@ class Bridge:
             await self._write()
 
     def _say(self, command: Command) -> None:
-        if self._link is None or self._link.closed:
+        if self._connection is None or self._connection.link.closed:
             return  # what a lost connection leaves to say, nobody is there to hear
+        link = self._connection.link
         match command:
             case SendInput(input_id, message):
-                self._link.send_input(input_id, message)
+                link.send_input(input_id, message)
             case DeclareDone(input_id):
-                self._link.declare_done(input_id)
+                link.declare_done(input_id)
             case EndProcess(reason):
                 self._log.warning("claude_killed", reason=reason)
-                self._link.signal_claude("KILL")
+                link.signal_claude("KILL")
 
     async def _read_transcript(self, session_id: str) -> list[str] | None:
         try:
@@ -528,85 +502,50 @@ class Bridge:
             return None
 
     async def _write(self) -> None:
-        if self._link is None or self._channel is None:
-            return
-        data = self._link.data_to_send()
-        if not data:
-            return
-        # Shielded: a frame that a cancellation tears would cost the connection, and with it the turn.
-        with anyio.CancelScope(shield=True):
-            try:
-                with anyio.fail_after(_SEND_LIMIT):
-                    await self._channel.send(data)
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError) as error:
-                raise ConnectionLost("the connection to the agent broke", instance=self._place.name) from error
+        if self._connection is not None:
+            await self._connection.write()
 
     # The connection
 
     async def _ensure_ready(self) -> None:
-        if self._link is None:
+        if self._connection is None:
             await self._connect()
-        elif self._channel is not None and self._conversation.between_turns:
-            better = Link(after=self._link.position)
+        elif self._conversation.between_turns:
+            better = Link(after=self._connection.link.position)
             better.greet()
-            channel = await self._place.connect_better(self._channel.kind, better.data_to_send())
+            channel = await self._place.connect_better(self._connection.channel.kind, better.data_to_send())
             if channel is not None:
                 await self._disconnect()
-                await self._welcome(better, channel)
+                self._go_on(await Connection.welcome(better, channel, self._place.name))
         if not self._claude_runs and not self._conversation.settling and not self._follow:
             await self._start_claude()
 
     async def _connect(self) -> None:
         """Connect; where a turn was cut off, go on after the last frame that came."""
-        if self._can_resume():
-            link = Link(after=self._position)
-        else:
-            link = Link(turn=self._follow or None)
-        link.greet()
         if self._failures > 1:  # the first time at once
             await anyio.sleep(min(_LONGEST_PAUSE, 0.01 * 2**self._failures))  # back-off: the other side needs time
-        await self._welcome(link, await self._place.connect(link.data_to_send()))
+        link = Link(after=self._position) if self._can_resume() else Link(turn=self._follow or None)
+        try:
+            self._go_on(await Connection.open(link, self._place.connect, self._place.name))
+        except FramesGone as error:
+            if self._follow and self._position is None:
+                raise TurnNotFound(
+                    f"there is no turn {self._follow}: {error.what}", instance=self._place.name
+                ) from None
+            self._position = None
+            raise
 
     def _can_resume(self) -> bool:
         """A turn was cut off that can be taken up again."""
         return self._position is not None and self._conversation.active is not None and self._place.exists()
 
-    async def _exchange_hello(self, link: Link, channel: Channel) -> list[LinkEvent]:
-        """The first events, a hello or a refusal among them. On any failure the channel is closed."""
-        try:
-            with anyio.fail_after(_HELLO_LIMIT):
-                link_events: list[LinkEvent] = []
-                while not link_events:
-                    link_events = link.receive_data(await channel.receive())
-        except TimeoutError:
-            await channel.aclose()
-            raise AgentUnavailable("the agent did not say hello in time", instance=self._place.name) from None
-        except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
-            await channel.aclose()
-            raise ConnectionLost("the agent went away before its hello", instance=self._place.name) from error
-        except BaseException:
-            await channel.aclose()
-            raise
-        match link_events:
-            case [AgentRefused("gone", message), *_] if self._follow and self._position is None:
-                await channel.aclose()
-                raise TurnNotFound(f"there is no turn {self._follow}: {message}", instance=self._place.name)
-            case [AgentRefused("gone", message), *_]:
-                await channel.aclose()
-                self._position = None
-                raise ConnectionLost(message, instance=self._place.name)
-            case [AgentRefused(_, message) | Violated(message), *_]:
-                await channel.aclose()
-                raise ProtocolError(message, instance=self._place.name)
-        return link_events
-
-    async def _welcome(self, link: Link, channel: Channel) -> None:
-        """Go on over this channel."""
-        link_events = await self._exchange_hello(link, channel)
-        hello = link_events[0]
-        assert isinstance(hello, Hello)
-        self._link, self._channel, self._hello = link, channel, hello
-        self._log.info("connected", channel=channel.kind, agent=hello.agent, claude=hello.state, resumed=hello.resumed)
+    def _go_on(self, connection: Connection) -> None:
+        """Use this connection from here on."""
+        hello = connection.hello
+        self._connection, self._agent_version = connection, hello.agent
+        self._log.info(
+            "connected", channel=connection.channel.kind, agent=hello.agent, claude=hello.state, resumed=hello.resumed
+        )
         if hello.resumed:
             # Whether Claude Code runs, the frames that follow say.
             self._resent.update(self._conversation.connection_resumed())
@@ -614,32 +553,21 @@ class Bridge:
             self._claude_runs = hello.state == "running"
             if self._claude_runs:
                 self._conversation.process_ready(hello.open_ids, anyio.current_time())
-        self._handle(link_events[1:])
+        self._handle(connection.early)
 
     async def _start_claude(self) -> None:
         """Start Claude Code and wait until it has started or was refused."""
-        assert self._link is not None
         launch = await self._place.launch(self._conversation.session_id)
-        self._link.start_claude(launch.argv, launch.env, launch.cwd)
+        if self._connection is None:
+            raise ConnectionLost("the connection to the agent broke", instance=self._place.name)
+        self._connection.link.start_claude(launch.argv, launch.env, launch.cwd)
         await self._write()
         try:
             with anyio.fail_after(_START_LIMIT):
-                await self._until_started()
+                while not any(isinstance(event, Started) for event in await self._receive()):
+                    pass
         except TimeoutError:
             raise ConnectionLost("the agent does not react", instance=self._place.name) from None
-
-    async def _until_started(self) -> None:
-        while True:
-            data = await self._receive()
-            if data is None:
-                self._conversation.handle_timer(anyio.current_time())
-                continue
-            if self._link is None:
-                raise ConnectionLost("the agent went away", instance=self._place.name)
-            link_events = self._link.receive_data(data)
-            self._handle(link_events)
-            if any(isinstance(event, Started) for event in link_events):
-                return
 
     async def _lost(self, error: BridgeError) -> None:
         """The connection is gone: take it up again, or let the conversation decide what that means for its turns."""
@@ -689,11 +617,10 @@ class Bridge:
         self._joined[turn_id] = self._follower(turn_id)
 
     async def _disconnect(self) -> None:
-        if self._link is not None:
-            self._position = self._link.position
-        channel, self._channel, self._link = self._channel, None, None
-        if channel is not None:
-            await channel.aclose()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._position = connection.link.position
+            await connection.aclose()
 
 
 def is_uuid(text: str) -> bool:

@@ -12,13 +12,14 @@ import anyio.to_thread
 
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel
-from ..errors import AgentUnavailable, EngineError, InvalidInput
+from ..errors import ChannelError, ConnectionLost, EngineError, InvalidInput
 from ..instance import ClaudeInstance, InstanceInterface, OnPermission, is_secret
 from ..logs import logger_for
 from ..protocol.command_line import claude_argv
 from ..protocol.link import Hello, Link
 from ..turn import Turn, TurnInfo
 from .bridge import Bridge, Ending, Launch, is_uuid
+from .connection import Connection
 from .registry import Registry
 from .sessions import Kept, export_session
 
@@ -274,29 +275,27 @@ class BridgedInstance(InstanceInterface):
         self._home.prepare()
         self._home.save(self.record)
 
-    async def _shut_down(self, link: Link, channel: Channel) -> None:
-        """Ask an agent that has said hello to end, and wait for the end of the connection: it ends last of all."""
-        link.shut_down()
+    async def _shut_down(self, connection: Connection) -> None:
+        """Ask the agent to end, and wait for the end of the connection: it ends last of all."""
+        connection.link.shut_down()
         try:
-            with anyio.move_on_after(GRACE + 5):
-                await channel.send(link.data_to_send())
-                while True:
-                    await channel.receive()
-        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            await connection.write()
+            deadline = anyio.current_time() + GRACE + 5
+            while await connection.receive(deadline) is not None:
+                pass
+        except ConnectionLost:
             pass  # it has ended
+        finally:
+            await connection.aclose()
 
     async def _pipes(self, greeting: bytes) -> NamedPipeChannel:
         return await NamedPipeChannel.connect(str(self._home.pipes), greeting)
 
     async def _hello_on_pipes(self) -> Hello | None:
         """A hello over a connection of its own; None: nobody answers there."""
-        link = Link("health")
-        link.greet()
         try:
-            async with await self._pipes(link.data_to_send()) as channel:
-                with anyio.fail_after(5):
-                    while not (events := link.receive_data(await channel.receive())):
-                        pass
-        except (AgentUnavailable, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError):
+            connection = await Connection.open(Link("health"), self._pipes, self.name)
+        except ChannelError:
             return None
-        return events[0] if isinstance(events[0], Hello) else None
+        await connection.aclose()
+        return connection.hello

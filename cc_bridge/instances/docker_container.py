@@ -34,6 +34,7 @@ from ..instance import ClaudeInstance, is_secret, parse_mount
 from ..protocol.link import Link
 from .bridge import Ending, is_uuid
 from .bridged import GRACE, LINGER, BridgedInstance
+from .connection import Connection
 from .registry import agent_archive
 from .sessions import LARGEST, open_session, session_path
 
@@ -441,13 +442,10 @@ class DockerContainer(BridgedInstance):
         link.greet()
         try:
             channel = await self._attach(link.data_to_send(), Facts())
+            if channel is not None:
+                await self._shut_down(await Connection.welcome(link, channel, self.name))
         except BridgeError as error:
             self._log.info("agent_not_ended", reason=str(error))
-            return
-        if channel is not None:
-            async with channel:
-                link.receive_data(await channel.receive())
-                await self._shut_down(link, channel)
 
     async def _release(self) -> None:
         await self._engine.aclose()

@@ -16,10 +16,11 @@ import anyio.to_thread
 from ..channels.base import Channel
 from ..channels.fifo import Descriptor
 from ..channels.named_pipe import NobodyListens
-from ..errors import AgentUnavailable, ClaudeNotFound
+from ..errors import AgentUnavailable, ChannelError, ClaudeNotFound
 from ..protocol.link import Link
 from .bridge import Ending, Launch, is_uuid
 from .bridged import GRACE, LINGER, LOGIN_VARIABLES, BridgedInstance
+from .connection import Connection
 from .registry import agent_archive
 from .sessions import open_session, session_path
 
@@ -180,14 +181,8 @@ class LocalProcess(BridgedInstance):
         return "it logged nothing"
 
     async def _stop_place(self) -> None:
-        link = Link()
-        link.greet()
-        try:
-            async with await self._pipes(link.data_to_send()) as channel:
-                link.receive_data(await channel.receive())
-                await self._shut_down(link, channel)
-        except (AgentUnavailable, anyio.EndOfStream, anyio.BrokenResourceError):
-            pass  # it has ended
+        with suppress(ChannelError):  # it has ended
+            await self._shut_down(await Connection.open(Link(), self._pipes, self.name))
         if self._process is not None:
             process, self._process = self._process, None
             await anyio.to_thread.run_sync(_reap, process)

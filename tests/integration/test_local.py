@@ -145,7 +145,7 @@ async def test_connecting_again_is_given_up_in_the_end(make_stubbed: Any, monkey
     with anyio.fail_after(10), pytest.raises(TurnInterrupted, match="nobody is there") as caught:
         async for _ in instance.send_command("sleeps-on-sigint"):
             monkeypatch.setattr(instance, "connect", connect)
-            await instance._bridge._channel.aclose()
+            await instance._bridge._connection.aclose()
     assert caught.value.text == "Working"
     monkeypatch.undo()
     found = await instance.turn((await instance.turns())[0].id)

@@ -94,7 +94,7 @@ async def test_who_cannot_connect_is_told_and_may_try_again() -> None:
 
 
 async def test_an_agent_without_a_hello(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cc_bridge.instances.bridge._HELLO_LIMIT", 0.05)
+    monkeypatch.setattr("cc_bridge.instances.connection._HELLO_LIMIT", 0.05)
     with pytest.raises(AgentUnavailable, match="hello"):
         await bridge(Place("mute")).make_ready()
 
