@@ -134,3 +134,43 @@ def test_a_full_disk_loses_nothing_that_was_kept(tmp_path: Path) -> None:
     assert numbers(journal) == [1, 2]
     journal.append([frame(3)])
     assert numbers(Journal(str(tmp_path), LIMIT, ignore)) == [1, 2, 3]
+
+
+def test_history_goes_by_size_and_by_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = filled(tmp_path, 60)
+    kept = journal.size
+    journal.trim(50)
+    assert journal.size == kept, "it is young, and there is not much of it"
+    monkeypatch.setattr(module, "HISTORY", 2000)
+    journal.trim(50)
+    assert 1500 < journal.size <= 2000 + module.SEGMENT
+    oldest = sorted(tmp_path.glob("*.log"))[0]
+    os.utime(oldest, (0, 0))
+    journal.trim(50)
+    assert not oldest.exists()
+    for path in tmp_path.glob("*.log"):
+        os.utime(path, (0, 0))
+    journal.trim(50)
+    assert journal.first <= 51, "what is still needed went with it"
+    assert numbers(journal, 50) == list(range(51, 61))
+
+
+def test_another_journal_has_another_id(tmp_path: Path) -> None:
+    one, two = filled(tmp_path / "one", 1), filled(tmp_path / "two", 1)
+    assert one.id != two.id
+    assert filled(tmp_path / "one", 1).id == one.id
+
+
+def test_what_was_recalled_is_told(tmp_path: Path) -> None:
+    filled(tmp_path, 20).close()
+    told: list[tuple[int, bytes]] = []
+    Journal(str(tmp_path), LIMIT, lambda seq, kept: told.append((seq, kept)))
+    assert told == [(number, frame(number)) for number in range(1, 21)]
+
+
+def test_begun_anew_when_there_was_no_room(tmp_path: Path) -> None:
+    journal = filled(tmp_path, 20)
+    journal.restart(25)
+    assert (journal.first, journal.last, journal.size, numbers(journal)) == (26, 25, 0, [])
+    journal.append([frame(26)])
+    assert numbers(Journal(str(tmp_path), LIMIT, ignore)) == [26]
