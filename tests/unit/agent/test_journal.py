@@ -144,7 +144,7 @@ def test_history_goes_by_size_and_by_age(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "HISTORY", 2000)
     journal.trim(50)
     assert 1500 < journal.size <= 2000 + module.SEGMENT
-    oldest = sorted(tmp_path.glob("*.log"))[0]
+    oldest = min(tmp_path.glob("*.log"))
     os.utime(oldest, (0, 0))
     journal.trim(50)
     assert not oldest.exists()
