@@ -22,7 +22,7 @@ PROJECT = Path(__file__).parent.parent
 RUNGS = {
     "cli": {"blocking", "instances", "engine", "channels", "protocol", "instance", "events", "errors", "logs", "agent"},
     "blocking": {"instances", "instance", "turn", "events", "errors"},
-    "testing": {"channels", "protocol", "instance", "events", "errors"},
+    "testing": {"channels", "protocol", "instance", "turn", "events", "errors"},
     "instances": {
         "engine",
         "channels",

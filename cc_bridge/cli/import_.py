@@ -11,6 +11,7 @@ import typer
 from ..errors import InvalidInput
 from . import options as o
 from .session import run_async
+from .up import bring_up
 
 __all__ = ["import_"]
 
@@ -33,14 +34,6 @@ def import_(
         session_id = Registry().sessions.import_file(file)
         with Display() as display:
             record = await replace(options, resume=session_id).record(name, display, ephemeral=False)
-            instance = o.instance_of(record, display)
-            display.progress(f"starting {name}")
-            try:
-                await instance.start()
-            finally:
-                await instance.release()
-            display.settle()
-            print(name)
-            return 0
+            return await bring_up(o.instance_of(record, display), display)
 
     run_async(main)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from ..errors import InvalidInput
 from . import options as o
 from .session import run_async
 
-__all__ = ["up"]
+if TYPE_CHECKING:
+    from ..instances.bridged import BridgedInstance
+    from .display import Display
+
+__all__ = ["bring_up", "up"]
 
 
 @o.takes_options
@@ -32,16 +38,24 @@ def up(options: o.Options, context: typer.Context, name: o.Name) -> None:
                 instance = o.load(name, display)
             else:
                 instance = o.instance_of(await options.record(name, display, ephemeral=False), display)
-            display.progress(f"starting {name}")
-            try:
-                await instance.start()
-            finally:
-                await instance.release()
-            display.settle()
-            print(name)
-            return 0
+                if not options.resume and instance.conversation_to_go_on_with():
+                    forget = f"`cc-bridge rm --conversation {name}` forgets it"
+                    display.note(f"{name} goes on with the conversation it had before it was removed; {forget}")
+            return await bring_up(instance, display)
 
     run_async(main)
+
+
+async def bring_up(instance: BridgedInstance, display: Display) -> int:
+    """Start it, and leave it to itself; prints its name."""
+    display.progress(f"starting {instance.name}")
+    try:
+        await instance.start()
+    finally:
+        await instance.release()
+    display.settle()
+    print(instance.name)
+    return 0
 
 
 def _given(context: typer.Context) -> list[str]:

@@ -171,7 +171,7 @@ class BridgedInstance(InstanceInterface):
         else:
             self._log.info("conversation_kept", session=session_id)
 
-    def _conversation_to_go_on_with(self) -> str:
+    def conversation_to_go_on_with(self) -> str:
         """The session that a new instance begins with: the one asked for, or that of its name's last instance."""
         if self.record.resume:
             if not is_uuid(self.record.resume):
@@ -244,7 +244,7 @@ class BridgedInstance(InstanceInterface):
     async def launch(self, session_id: str) -> Launch:
         options, resume, fork = self.record.claude, session_id, False
         if self._first_launch and not session_id:
-            resume, fork = self._conversation_to_go_on_with(), self.record.fork
+            resume, fork = self.conversation_to_go_on_with(), self.record.fork
         elif resume and await self.read_transcript(resume) is None:
             self._log.warning("session_gone", session=resume)
             resume = ""

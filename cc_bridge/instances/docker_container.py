@@ -312,7 +312,7 @@ class DockerContainer(BridgedInstance):
     async def _create(self) -> None:
         record = self.record
         record.check_workspace()
-        session_id = "" if self._bridge.session_id else self._conversation_to_go_on_with()
+        session_id = "" if self._bridge.session_id else self.conversation_to_go_on_with()
         with self._registry.sessions.open(session_id) if session_id else nullcontext() as session:
             image = await self._images.ensure(record.image, self._agent, self._on_progress)
             await self._containers.create(self._spec(image))

@@ -110,7 +110,7 @@ class LocalProcess(BridgedInstance):
 
     def _restore_session(self) -> None:
         """Have the session to go on with where Claude Code looks for it; one of its own is there already."""
-        session_id = self._conversation_to_go_on_with()
+        session_id = self.conversation_to_go_on_with()
         target = self._config / session_path(session_id, self._claude_cwd())
         if session_id and not target.exists() and self._registry.sessions.has(session_id):
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ import pytest
 from ..errors import ApiError, InvalidInput, NotLoggedIn, TurnNotFound
 from ..events import ApiRetry, PermissionRequest, TextDelta, ToolResult, ToolUse, TurnResult, TurnStarted, Verdict
 from ..instance import Allow, Decision, Deny, InstanceInterface
+from ..turn import Turn
 from .scripted_model import ScriptedModel
 
 __all__ = ["InstanceContract"]
@@ -115,9 +116,7 @@ class InstanceContract:
         instance = await make_instance()
         other = await make_instance(again=instance)
         turn = await instance.submit("[[repeat 20 piece,]] [[delay 0.3]] [[repeat 20 piece,]]")
-        async for event in turn:
-            if isinstance(event, TextDelta):
-                break
+        await _until_text(turn)
         found = await other.turn(turn.id)  # while it runs
         with anyio.fail_after(_LIMIT):
             results = [await found.result(), await turn.result()]
@@ -129,9 +128,7 @@ class InstanceContract:
         instance = await make_instance()
         other = await make_instance(again=instance)
         turn = await instance.submit("[[say a]] [[delay 0.3]] [[say b]]")
-        async for event in turn:
-            if isinstance(event, TextDelta):
-                break
+        await _until_text(turn)
         async with await other.turn(turn.id) as found:
             await anext(found)
         assert (await turn.result()).text == "ab"
@@ -140,9 +137,7 @@ class InstanceContract:
         instance = await make_instance()
         other = await make_instance(again=instance)
         turn = await instance.submit("[[say a]] [[hang]]")
-        async for event in turn:
-            if isinstance(event, TextDelta):
-                break
+        await _until_text(turn)
         found = await other.turn(turn.id)
         with anyio.fail_after(_LIMIT):
             await found.interrupt()
@@ -157,9 +152,7 @@ class InstanceContract:
         other = await make_instance(again=instance)
         turn_id, prompt = str(uuid.uuid4()), "[[say a]] [[delay 0.3]] [[say b]]"
         first = await instance.submit(prompt, id=turn_id)
-        async for event in first:
-            if isinstance(event, TextDelta):
-                break
+        await _until_text(first)
         with anyio.fail_after(_LIMIT):
             for again in (other, other, instance):
                 assert (await (await again.submit(prompt, id=turn_id)).result()).text == "ab"
@@ -174,9 +167,7 @@ class InstanceContract:
         other = await make_instance(again=instance)
         await instance.send_command_and_wait("[[say read]]", _LIMIT)
         turn = await instance.submit("[[say a]] [[hang]]")
-        async for event in turn:
-            if isinstance(event, TextDelta):
-                break
+        await _until_text(turn)
         first, second = await other.turns()
         assert (first.read, second.read, second.id) == (True, False, turn.id)
         async with turn:
@@ -429,3 +420,10 @@ class InstanceContract:
         secrets = [value for key, value in instance.record.env.items() if "KEY" in key]
         assert secrets
         assert not any(secret in text for secret in secrets)
+
+
+async def _until_text(turn: Turn) -> None:
+    """Read up to the first piece of the answer."""
+    async for event in turn:
+        if isinstance(event, TextDelta):
+            return
