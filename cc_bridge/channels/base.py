@@ -20,7 +20,7 @@ class Channel(abc.ABC):
     """A connection to an agent. One task may send while another receives.
 
     Attributes:
-        kind: what ``get_info()["channel"]`` says: ``pipes``, ``exec`` or ``direct``.
+        kind: what ``get_info()["channel"]`` says: ``pipes``, ``exec``, ``direct`` or ``socket``.
     """
 
     kind: str

@@ -291,10 +291,14 @@ class BridgedInstance(InstanceInterface):
     async def _pipes(self, greeting: bytes) -> NamedPipeChannel:
         return await NamedPipeChannel.connect(str(self._home.pipes), greeting)
 
-    async def _hello_on_pipes(self) -> Hello | None:
+    async def _way(self, greeting: bytes) -> Channel:
+        """The way to an agent that runs, from this machine and without the engine."""
+        return await self._pipes(greeting)
+
+    async def _hello(self) -> Hello | None:
         """A hello over a connection of its own; None: nobody answers there."""
         try:
-            connection = await Connection.open(Link("health"), self._pipes, self.name)
+            connection = await Connection.open(Link("health"), self._way, self.name)
         except ChannelError:
             return None
         await connection.aclose()

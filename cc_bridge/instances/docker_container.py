@@ -139,7 +139,7 @@ class DockerContainer(BridgedInstance):
             return False
         if not info.running:
             return False
-        if self._python_missing or await self._hello_on_pipes() is not None:
+        if self._python_missing or await self._hello() is not None:
             return True
         health = await self._execs.run(
             self.container, ["sh", "-c", _ATTACH, "sh", self._agent_inside, "health"], limit=15

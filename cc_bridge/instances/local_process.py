@@ -16,6 +16,7 @@ import anyio.to_thread
 from ..channels.base import Channel
 from ..channels.fifo import Descriptor
 from ..channels.named_pipe import NobodyListens
+from ..channels.unix_socket import UnixSocketChannel
 from ..errors import AgentUnavailable, ChannelError, ClaudeNotFound
 from ..protocol.link import Link
 from .bridge import Ending, Launch, is_uuid
@@ -78,12 +79,21 @@ class LocalProcess(BridgedInstance):
     async def connect(self, greeting: bytes) -> Channel:
         self._prepare_home()
         try:
-            return await self._pipes(greeting)
+            return await self._way(greeting)
         except NobodyListens:
             self._log.info("agent_not_running")
         self.record.check_workspace()
         await self._start_agent()
-        return await self._pipes(greeting)
+        return await self._way(greeting)
+
+    async def _way(self, greeting: bytes) -> Channel:
+        try:
+            return await self._pipes(greeting)
+        except NobodyListens as error:
+            # It may have pipes that nobody can reach any more: deleted, and made again by a host.
+            channel = await UnixSocketChannel.connect(self._home.socket, greeting)
+            self._log.warning("fallback", channel="socket", reason=error.what)
+            return channel
 
     async def launch(self, session_id: str) -> Launch:
         program = find_claude(self.record.claude.program)
@@ -119,7 +129,7 @@ class LocalProcess(BridgedInstance):
                 shutil.copyfileobj(content, copy)
 
     async def is_running(self) -> bool:
-        return await self._hello_on_pipes() is not None
+        return await self._hello() is not None
 
     def _claude_cwd(self) -> str:
         return str(self.record.workspace)
@@ -157,7 +167,7 @@ class LocalProcess(BridgedInstance):
         finally:
             ready.close()
         # Nothing said: it has ended. Where another host's agent was quicker, that one will do.
-        if not said and await self._hello_on_pipes() is None:
+        if not said and await self._hello() is None:
             raise AgentUnavailable(f"the agent could not be started: {self._last_log()}", instance=self.name)
         self._log.info("agent_started", pid=self._process.pid)
 
@@ -182,7 +192,7 @@ class LocalProcess(BridgedInstance):
 
     async def _stop_place(self) -> None:
         with suppress(ChannelError):  # it has ended
-            await self._shut_down(await Connection.open(Link(), self._pipes, self.name))
+            await self._shut_down(await Connection.open(Link(), self._way, self.name))
         if self._process is not None:
             process, self._process = self._process, None
             await anyio.to_thread.run_sync(_reap, process)
@@ -191,7 +201,7 @@ class LocalProcess(BridgedInstance):
         await self._stop_place()
 
     async def _place_info(self) -> dict[str, Any]:
-        hello = await self._hello_on_pipes()
+        hello = await self._hello()
         return {"status": "running" if hello else "stopped", "image": None}
 
 

@@ -414,7 +414,7 @@ class InstanceContract:
         text = json.dumps(info)
         assert info["name"] == instance.record.name
         assert info["status"] == "running"
-        assert info["channel"] in ("pipes", "exec", "direct")
+        assert info["channel"] in ("pipes", "exec", "direct", "socket")
         assert info["session_id"]
         assert info["claude"]
         secrets = [value for key, value in instance.record.env.items() if "KEY" in key]

@@ -182,7 +182,7 @@ FAULTS = (
     Fault("frames cut", cut_frames, BOTH, survivable=True),
     Fault("reader stalled", stall_reader, BOTH, survivable=True),
     Fault("container paused", pause_container, ("docker",), survivable=True),
-    Fault("pipes deleted", delete_pipes, ("docker",), survivable=True),
+    Fault("pipes deleted", delete_pipes, BOTH, survivable=True),
     Fault("agent killed", kill_agent, BOTH),
     Fault("claude killed", kill_claude, BOTH),
     Fault("container stopped", stop_container, ("docker",)),

@@ -17,6 +17,7 @@ from cc_bridge.channels.base import Channel
 from cc_bridge.channels.direct import DirectChannel
 from cc_bridge.channels.docker_exec import DockerExecChannel
 from cc_bridge.channels.named_pipe import NamedPipeChannel, prepare_directory
+from cc_bridge.channels.unix_socket import UnixSocketChannel
 from cc_bridge.engine.client import Engine
 from cc_bridge.engine.containers import Containers, ContainerSpec
 from cc_bridge.engine.execs import Execs
@@ -82,6 +83,15 @@ class TestNamedPipeChannel(ChannelContract):
             agent.send_signal(signal.SIGKILL)
 
         return end
+
+
+class TestUnixSocketChannel(TestNamedPipeChannel):
+    @pytest.fixture
+    def open_channel(self, agent: Any, tmp_path: Path) -> OpenChannel:
+        async def open_channel(greeting: bytes) -> Channel:
+            return await UnixSocketChannel.connect(str(tmp_path / "agent.sock"), greeting)
+
+        return open_channel
 
 
 @pytest.fixture
