@@ -87,7 +87,7 @@ def decode(line: bytes) -> Frame:
         raise FrameError("not JSON (%s): %.80r" % (error, line[:80])) from None
     if not isinstance(frame, dict):
         raise FrameError("not a JSON object: %.80r" % line[:80])
-    if _SURROGATE.search(line):
+    if b"\\u" in line and _SURROGATE.search(line):
         text = json.dumps(frame, ensure_ascii=False)
         return dict(json.loads(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")))
     return frame
