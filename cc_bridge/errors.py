@@ -9,7 +9,11 @@
     │   ├── EngineUnavailable        nothing answers at its address
     │   ├── EnginePermissionDenied   it answers, but not to this user
     │   ├── EngineTimeout            no answer in time; what was asked may still happen
+    │   ├── NoSpaceLeft              its disk is full
+    │   ├── NameConflict             a container of that name is there already, and is another
+    │   ├── NetworkConflict          a network is there already and differs, or overlaps
     │   ├── ImageNotFound
+    │   ├── ImageBuildError          a step of a Dockerfile failed
     │   ├── ContainerNotFound
     │   ├── ContainerNotRunning
     │   └── ContainerStartError      created or started, and ended at once
@@ -49,9 +53,13 @@ __all__ = [
     "EnginePermissionDenied",
     "EngineTimeout",
     "EngineUnavailable",
+    "ImageBuildError",
     "ImageNotFound",
     "InstanceNotFound",
     "InvalidInput",
+    "NameConflict",
+    "NetworkConflict",
+    "NoSpaceLeft",
     "NotLoggedIn",
     "ProtocolError",
     "TurnError",
@@ -114,6 +122,26 @@ class EngineTimeout(EngineError):
     """The engine did not answer in time. What was asked of it may still happen."""
 
     hint = "`docker ps` shows whether it did; an engine that stays slow needs a restart."
+
+
+class NoSpaceLeft(EngineError):
+    """The engine's disk is full."""
+
+    hint = "`docker system df` shows what takes the room; `cc-bridge prune` removes what cc-bridge no longer needs."
+
+
+class NameConflict(EngineError):
+    """A container of that name exists, and is not the one that was meant."""
+
+    hint = "Choose another name, or remove the container that has it."
+
+
+class NetworkConflict(EngineError):
+    """A network exists and is not as asked for, or takes addresses that are in use."""
+
+
+class ImageBuildError(EngineError):
+    """A step of a Dockerfile failed; the message has its last lines."""
 
 
 class ImageNotFound(EngineError):

@@ -72,7 +72,10 @@ class ClaudeInstance(BaseModel):
     """Lower-case letters, digits, ``_ . -``; unique on this machine."""
     kind: Kind
     image: str = ""
-    """Docker: the image. Required unless ``container`` names a container that exists."""
+    """Docker: the image; ``auto``: that of the workspace's Dockerfile, else the default one. Required unless
+    ``dockerfile`` is given, or ``container`` names a container that exists."""
+    dockerfile: Path | None = None
+    """Docker: build this file, with the workspace as its context, instead of using an image."""
     container: str = ""
     """Docker: an existing container to use, which is then neither created nor removed."""
     workspace: Path | None = None
@@ -129,7 +132,7 @@ class ClaudeInstance(BaseModel):
                 raise ValueError(f"the value of {name} has a NUL character")
         return value
 
-    @field_validator("workspace")
+    @field_validator("workspace", "dockerfile")
     @classmethod
     def _make_absolute(cls, value: Path | None) -> Path | None:
         """Relative to where the record was made: the agent and later programs run elsewhere."""
@@ -144,7 +147,7 @@ class ClaudeInstance(BaseModel):
 
     @model_validator(mode="after")
     def _check_kind(self) -> Self:
-        if self.kind == "docker" and not (self.image or self.container):
+        if self.kind == "docker" and not (self.image or self.dockerfile or self.container):
             raise ValueError("image: a docker instance needs an image, or the name of an existing container")
         if self.kind != "docker" and self.claude.skip_permissions:
             raise ValueError("claude.skip_permissions: allowed only in a container")

@@ -18,6 +18,7 @@ import anyio
 
 from cc_bridge import ClaudeInstance, DockerContainer, InstanceInterface, LocalProcess
 from cc_bridge.engine.client import Engine
+from cc_bridge.engine.progress import Step
 from cc_bridge.errors import BridgeError, EngineError
 from cc_bridge.testing import Pace, Reply, Say, ScriptedModel
 
@@ -63,6 +64,11 @@ async def converse(instance: InstanceInterface) -> None:
     say("cleaned   nothing is left behind")
 
 
+def show_step(step: Step) -> None:
+    if not step.passing:
+        say(f"          {str(step)[:100]}")
+
+
 async def main() -> int:
     with ExitStack() as resources:
         workspace = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="cc-bridge-demo-")))
@@ -81,7 +87,9 @@ async def main() -> int:
         if await engine_answers():
             say("where     a Docker container (its image is built first, if this is the first time)")
             record = ClaudeInstance.of(kind="docker", image="cc-bridge", network=network, env=env, **fields)
-            instance = DockerContainer(record, on_progress=lambda line: say(f"          {line[:100]}"))
+            instance = DockerContainer(
+                record, on_progress=lambda step: step.passing or say(f"          {str(step)[:100]}")
+            )
         else:
             say("where     a process of this machine: the same agent and the same pipes, no container")
             home = workspace / "home"

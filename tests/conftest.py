@@ -18,7 +18,7 @@ import pytest
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, EngineError, InstanceInterface, LocalProcess
 from cc_bridge.engine.client import Engine
-from cc_bridge.engine.images import DEFAULT_IMAGE, Images
+from cc_bridge.engine.images import DEFAULT_IMAGE, BuildContext, Images
 from cc_bridge.errors import ClaudeNotFound
 from cc_bridge.instances.local_process import find_claude
 from cc_bridge.instances.registry import agent_archive
@@ -142,7 +142,9 @@ def images(engine: None) -> ImageNames:
         images = Images(engine)
         claude = await images.ensure(DEFAULT_IMAGE, agent_archive())
         arguments = {"CLAUDE_IMAGE": claude, "BARE_IMAGE": bare_base}
-        await images.build(HERE / "images" / "bare.Dockerfile", "cc-bridge-test:bare", arguments, {})
+        await images.build(
+            BuildContext((HERE / "images" / "bare.Dockerfile").read_text()), "cc-bridge-test:bare", arguments
+        )
         await engine.aclose()
         return ImageNames(claude, "cc-bridge-test:bare")
 

@@ -36,7 +36,7 @@ RUNGS = {
         "__init__",
     },
     "channels": {"engine", "protocol", "errors", "agent"},
-    "engine": {"errors"},
+    "engine": {"errors", "logs"},
     "instance": {"turn", "protocol", "events", "errors"},
     "turn": {"events", "errors"},
     "protocol": {"events", "errors", "agent"},

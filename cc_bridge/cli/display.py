@@ -9,10 +9,12 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from .. import events
+from ..engine.progress import Step
 from ..events import Event, as_dict
 
 __all__ = ["Display", "print_json", "print_table", "short"]
@@ -31,7 +33,8 @@ class Display:
         self._as_json = as_json
         self.asks = False  # a person is asked about permissions, and needs no notice of them
         self._notes = Console(stderr=True, highlight=False)
-        self._status: Status | None = None
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
         self._ends_with_newline = True
 
     def __enter__(self) -> Self:
@@ -43,21 +46,31 @@ class Display:
         self.settle()
         self.end_line()
 
-    def progress(self, text: str) -> None:
-        """A step of something long: one changing line on a terminal, a line each elsewhere."""
+    def progress(self, step: Step | str) -> None:
+        """A step of something long: one changing line with a bar on a terminal, a line each elsewhere."""
+        step = Step(step) if isinstance(step, str) else step
         if not self._notes.is_terminal:
-            self._notes.print(escape(text), soft_wrap=True)
-        elif self._status is None:
-            self._status = self._notes.status(escape(text[:_LONGEST]))
-            self._status.start()
-        else:
-            self._status.update(escape(text[:_LONGEST]))
+            if not step.passing:
+                self._notes.print(escape(step.text), soft_wrap=True)
+            return
+        if self._bar is None:
+            self._bar = Progress(
+                SpinnerColumn(),
+                _Bar(bar_width=24),
+                TextColumn("{task.description}"),
+                console=self._notes,
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=None)
+            self._bar.start()
+        text = escape(step.text[:_LONGEST])
+        self._bar.update(self._task, description=text, completed=step.done or 0, total=step.total)
 
     def settle(self) -> None:
         """The long thing is over."""
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     def note(self, text: str) -> None:
         """Something a person should know."""
@@ -98,6 +111,13 @@ class Display:
 def print_json(value: Any, *, lines: bool = False) -> None:
     """A JSON document, or one of several on a line each."""
     print(json.dumps(value, ensure_ascii=False, indent=None if lines else 2, default=str), flush=True)
+
+
+class _Bar(BarColumn):
+    """A bar where it is known how much there is to do."""
+
+    def render(self, task: Task) -> Any:
+        return Text("") if task.total is None else super().render(task)
 
 
 def print_table(headings: list[str], rows: list[list[str]]) -> None:

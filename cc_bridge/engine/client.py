@@ -1,19 +1,27 @@
 """The connection to the engine, and the border where its errors become ours.
 
-The Docker SDK is blocking: every call runs in a worker thread, within a time limit. A call whose
-caller is cancelled or out of time goes on in its thread until the SDK's own limit ends it; what it
-asked for may still happen, which is what :class:`~cc_bridge.errors.EngineTimeout` says.
+The Docker SDK is blocking: every call runs in a worker thread, within a time limit. A call that is cancelled or out of
+time is hung up on: its connection is shut, so that its thread ends at once and the engine gives up a build or a pull.
+What was asked may still have happened, which is what :class:`~cc_bridge.errors.EngineTimeout` says.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import shlex
 import socket
-from collections.abc import Callable
+import tempfile
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
+import anyio.abc
 import anyio.to_thread
 
 from ..errors import (
@@ -24,13 +32,18 @@ from ..errors import (
     EnginePermissionDenied,
     EngineTimeout,
     EngineUnavailable,
+    ImageBuildError,
     ImageNotFound,
+    NameConflict,
+    NoSpaceLeft,
 )
+from ..logs import logger_for
+from .address import Address, find_address, ssh_command
 
 if TYPE_CHECKING:
     import docker
 
-__all__ = ["CONNECT_LIMIT", "OPERATION_LIMIT", "Engine", "translate"]
+__all__ = ["CONNECT_LIMIT", "OPERATION_LIMIT", "PAUSES", "Engine", "translate"]
 
 T = TypeVar("T")
 
@@ -38,37 +51,123 @@ T = TypeVar("T")
 CONNECT_LIMIT = 5.0
 OPERATION_LIMIT = 30.0
 
+#: Seconds before what is safe to repeat is tried again, when the engine could not be reached.
+PAUSES = (1.0, 2.0, 4.0)
+
+#: Connections that are kept open, and calls at once. What streams or waits does not count.
+_POOL = 16
+
+
+class _Call:
+    """A call in a worker thread, and the connection that it uses just now."""
+
+    current: ContextVar[_Call | None] = ContextVar("call", default=None)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        self._over = False
+
+    def run(self, function: Callable[[], T], *, keep: bool = False) -> T:
+        """Run in this thread, with what :meth:`hang_up` needs. ``keep``: the connection is used again later."""
+        _Call.current.set(self)  # in this thread's own context
+        try:
+            return function()
+        finally:
+            if not keep:
+                self.uses(None)
+
+    def uses(self, connection: Any) -> None:
+        with self._lock:
+            if connection is not None and self._over:
+                raise EngineError("the call was cancelled")
+            self._connection = connection
+
+    def hang_up(self) -> None:
+        """Shut the connection, whatever the thread is doing with it; nothing happens to a call that is over."""
+        with self._lock:
+            self._over = True
+            sock = getattr(self._connection, "sock", None)
+            if sock is not None:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
 
 class Engine:
-    """A Docker engine.
+    """A Docker engine, or another that speaks its language.
 
     Args:
         client: a Docker client to use; it stays the caller's to close. Without one, the engine that
-            ``DOCKER_HOST`` names, or the local one, is connected to on first use.
+            :func:`~cc_bridge.engine.address.find_address` finds is connected to on first use.
     """
 
     def __init__(self, client: docker.DockerClient | None = None) -> None:
         self._client = client
         self._own = client is None
+        self._found: Address | None = None
+        self._tunnel: _Tunnel | None = None
         self._shares_kernel: bool | None = None
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._log = logger_for("", "engine")
 
     @property
     def address(self) -> str:
         """Where the engine is, for messages."""
+        if self._found is not None:
+            return self._found.url
         address = str(getattr(self._client.api, "base_url", "")) if self._client is not None else ""
         if address.startswith("http") and not address.startswith("http+docker"):
             return address
         return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 
-    async def call(self, function: Callable[..., T], *args: Any, limit: float = OPERATION_LIMIT, **options: Any) -> T:
+    async def call(
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        limit: float = OPERATION_LIMIT,
+        repeat: bool = False,
+        shown: Sequence[str] = (),
+        **options: Any,
+    ) -> T:
         """Run a blocking call of the SDK in a worker thread.
+
+        Args:
+            limit: seconds.
+            repeat: it is safe to do twice: it is tried again, after ``PAUSES``, when the engine cannot be reached.
+            shown: the same as words for Docker's own command; logged as what is done.
 
         Raises:
             EngineError: the kind that fits; nothing of Docker's or requests' own gets past.
         """
+        if shown:
+            self.show(*shown)
+        for pause in PAUSES if repeat else ():
+            try:
+                return await self._call_once(function, args, options, limit)
+            except EngineUnavailable as error:
+                self._log.warning("engine_unreachable", reason=error.what, again_in=pause)
+            await anyio.sleep(pause)  # back-off
+        return await self._call_once(function, args, options, limit)
+
+    def show(self, *words: str) -> None:
+        """Log a command of Docker's that does what is about to be done."""
+        self._log.debug("engine_call", command=shlex.join(["docker", *words]))
+
+    async def _call_once(self, function: Callable[..., T], args: Any, options: Any, limit: float) -> T:
+        call = _Call()
+        try:
+            return await self._in_thread(partial(call.run, partial(function, *args, **options)), limit)
+        finally:
+            call.hang_up()
+
+    async def _in_thread(self, act: Callable[[], T], limit: float) -> T:
+        if limit > OPERATION_LIMIT:
+            limiter = anyio.CapacityLimiter(math.inf)  # what waits must not keep others from being done
+        else:
+            limiter = self._limiter = self._limiter or anyio.CapacityLimiter(_POOL)
         try:
             with anyio.fail_after(limit):
-                return await anyio.to_thread.run_sync(partial(function, *args, **options), abandon_on_cancel=True)
+                return await anyio.to_thread.run_sync(act, abandon_on_cancel=True, limiter=limiter)
         except TimeoutError:
             raise EngineTimeout(f"the engine at {self.address} did not answer within {limit:g} s") from None
         except BridgeError:
@@ -79,55 +178,188 @@ class Engine:
                 raise
             raise translated from error
 
+    async def stream(
+        self, function: Callable[[], Generator[T]], *, shown: Sequence[str] = ()
+    ) -> AsyncGenerator[T, None]:
+        """What a blocking generator yields, as it is asked for; a slow reader slows it, and leaving hangs up on it.
+
+        Raises:
+            EngineError: the kind that fits.
+        """
+        call, end = _Call(), object()
+        items = function()
+        if shown:
+            self.show(*shown)
+        try:
+            while True:
+                # No limit: what has nothing to say now may have something to say tomorrow.
+                act = partial(call.run, partial(next, items, end), keep=True)
+                item = await self._in_thread(act, math.inf)
+                if item is end:
+                    return
+                yield item
+        finally:
+            call.hang_up()
+            with suppress(ValueError):  # its thread is still in it, and about to find the connection shut
+                items.close()
+
     async def client(self) -> docker.DockerClient:
         """The SDK's client, connected.
 
         Raises:
             EngineUnavailable, EnginePermissionDenied, EngineTimeout: as they say.
+            InvalidInput: the address is of no known kind.
         """
         if self._client is None:
-            self._client = await self.call(_connect, limit=2 * CONNECT_LIMIT)
+            # Where there is no socket at all, there is no engine to wait for; one that refuses may be starting.
+            found = self._found = await self.call(find_address)
+            missing = found.scheme == "unix" and not os.path.exists(found.path)
+            url = await self._tunnelled(found)
+            self._client = await self.call(_connect, url, found.tls, limit=2 * CONNECT_LIMIT, repeat=not missing)
         return self._client
 
+    async def _tunnelled(self, address: Address) -> str:
+        if address.scheme != "ssh":
+            return address.url
+        if self._tunnel is None:
+            self._tunnel = await _Tunnel.open(address.url)
+        return f"unix://{self._tunnel.socket}"
+
     async def version(self) -> str:
-        """The engine's version."""
+        """The engine's version; asking for it is the health check."""
         client = await self.client()
-        return str((await self.call(client.version)).get("Version", "unknown"))
+        return str((await self.call(client.version, repeat=True, shown=["version"])).get("Version", "unknown"))
+
+    @property
+    def is_local(self) -> bool:
+        """It is reached by a socket of this machine; known once connected."""
+        if self._tunnel is not None or self._client is None:
+            return False
+        return str(self._client.api.base_url).startswith("http+docker://")
 
     async def shares_kernel(self) -> bool:
         """Whether a FIFO can connect this host and a container: same kernel, reached by a local socket."""
         if self._shares_kernel is None:
             client = await self.client()
-            local = str(client.api.base_url).startswith("http+docker://")
-            info = await self.call(client.info) if local else {}
+            info = await self.call(client.info, repeat=True) if self.is_local else {}
             self._shares_kernel = bool(info.get("KernelVersion") == os.uname().release)
         return self._shares_kernel
 
     async def aclose(self) -> None:
         """Close the connections, if they are this object's own."""
-        if self._own and self._client is not None:
-            client, self._client = self._client, None
-            await self.call(client.close)
+        try:
+            if self._own and self._client is not None:
+                client, self._client = self._client, None
+                await self.call(client.close)
+        finally:
+            if self._tunnel is not None:
+                tunnel, self._tunnel = self._tunnel, None
+                await tunnel.aclose()
 
 
-def _connect() -> docker.DockerClient:
+class _Tunnel:
+    """A local socket that ssh connects with that of an engine elsewhere."""
+
+    def __init__(self, process: anyio.abc.Process, directory: tempfile.TemporaryDirectory[str]) -> None:
+        self._process = process
+        self._directory = directory
+        self.socket = _socket_in(directory)
+
+    @classmethod
+    async def open(cls, url: str) -> _Tunnel:
+        directory = tempfile.TemporaryDirectory(prefix="cc-bridge-ssh-")
+        try:
+            process = await anyio.open_process(ssh_command(url, _socket_in(directory)))
+        except OSError as error:
+            directory.cleanup()
+            raise EngineUnavailable(f"{url}: ssh cannot be run: {error.strerror}") from error
+        tunnel = cls(process, directory)
+        try:
+            await tunnel._wait(url)
+        except BaseException:
+            await tunnel.aclose()
+            raise
+        return tunnel
+
+    async def _wait(self, url: str) -> None:
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        said = b""
+        with anyio.move_on_after(3 * CONNECT_LIMIT):
+            try:
+                while b"ready\n" not in said:
+                    said += await self._process.stdout.receive()
+                return
+            except anyio.EndOfStream:
+                pass
+            try:
+                said = await self._process.stderr.receive()
+            except anyio.EndOfStream:
+                pass
+        why = said.decode("utf-8", "replace").strip() or "it said nothing"
+        hint = "Does `ssh` with the same address work without a question, and is there an engine's socket?"
+        raise EngineUnavailable(f"no engine answers at {url}: {why}", hint=hint)
+
+    async def aclose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            with suppress(ProcessLookupError):
+                self._process.terminate()
+            await self._process.aclose()
+            self._directory.cleanup()
+
+
+def _socket_in(directory: tempfile.TemporaryDirectory[str]) -> str:
+    return str(Path(directory.name, "engine.sock"))
+
+
+def _connect(url: str, tls: Any) -> docker.DockerClient:
     import docker
 
-    if getattr(docker, "__file__", None) is None or not hasattr(docker, "from_env"):
+    if getattr(docker, "__file__", None) is None or not hasattr(docker, "DockerClient"):
         raise EngineError(
             "the Docker SDK is not installed; a folder named 'docker' is imported in its place",
             hint="Install it (`pip install docker`), or start from another directory.",
         )
-    # Asked by ourselves first: the SDK hides the operating system's reason, and leaves its socket open.
-    address = docker.utils.kwargs_from_env().get("base_url") or "unix:///var/run/docker.sock"
-    scheme, _, path = address.rpartition("://")
-    if scheme.endswith("unix"):
+    if url.startswith("unix://"):
+        # Asked by ourselves first: the SDK hides the operating system's reason, and leaves its socket open.
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(CONNECT_LIMIT)
-            probe.connect(path)
-    client = docker.from_env(timeout=int(CONNECT_LIMIT))
+            probe.connect(url.removeprefix("unix://"))
+    client = docker.DockerClient(url, timeout=int(CONNECT_LIMIT), tls=tls or False, max_pool_size=_POOL)
     client.api.timeout = int(OPERATION_LIMIT)
+    _note_connections(client.api)
     return client
+
+
+def _note_connections(api: Any) -> None:
+    """Have every connection noted by the call that uses it, so that the call can be hung up on.
+
+    The SDK has no way to end a call; the adapters and pools beneath it (requests, urllib3) hand out connections here.
+    """
+    adapter = api.get_adapter(api.base_url + "/")
+    get_pool = adapter.get_connection_with_tls_context
+
+    def get_noting_pool(*args: Any, **options: Any) -> Any:
+        pool = get_pool(*args, **options)
+        if "_get_conn" not in vars(pool):
+            get, put = pool._get_conn, pool._put_conn
+
+            def noting_get(*args: Any, **options: Any) -> Any:
+                connection, call = get(*args, **options), _Call.current.get()
+                if call is not None:
+                    call.uses(connection)
+                return connection
+
+            def noting_put(connection: Any) -> None:
+                call = _Call.current.get()
+                if call is not None:
+                    call.uses(None)
+                put(connection)
+
+            pool._get_conn, pool._put_conn = noting_get, noting_put
+        return pool
+
+    adapter.get_connection_with_tls_context = get_noting_pool
 
 
 def translate(error: Exception, address: str = "its address") -> EngineError | None:
@@ -146,6 +378,10 @@ def translate(error: Exception, address: str = "its address") -> EngineError | N
         return _not_found(error)
     if isinstance(error, docker.errors.APIError):
         explained = _explain(error)
+        if "no space left on device" in explained:
+            return NoSpaceLeft(f"the engine's disk is full: {explained}")
+        if "already in use" in explained and "name" in explained:  # Podman says it in other words
+            return NameConflict(explained)
         if "is not running" in explained:  # 409, or 500 where it ended in the middle of the request
             return ContainerNotRunning(explained)
         return EngineError(f"the engine refused: {explained}")
@@ -154,7 +390,7 @@ def translate(error: Exception, address: str = "its address") -> EngineError | N
     if isinstance(error, requests.exceptions.RequestException | ConnectionError | FileNotFoundError):
         return EngineUnavailable(f"no engine answers at {address}")
     if isinstance(error, docker.errors.BuildError):
-        return EngineError(f"the image could not be built: {error}")
+        return ImageBuildError(f"the image could not be built: {error}")
     if isinstance(error, docker.errors.DockerException):
         down = "Error while fetching server API version" in str(error)
         return EngineUnavailable(f"no engine answers at {address}") if down else EngineError(str(error))

@@ -1,22 +1,49 @@
-"""Containers: made with hardening on, started, watched while they start, ended."""
+"""Containers: made with hardening on, started, watched while they start, measured, ended."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 
-from ..errors import ContainerNotFound, ContainerStartError, EngineError, EngineTimeout
-from .client import Engine
-from .streams import raw_socket, read_until
+from ..errors import ContainerNotFound, ContainerStartError, EngineError, EngineTimeout, EngineUnavailable, NameConflict
+from .client import OPERATION_LIMIT, PAUSES, Engine
+from .streams import Chunk, Demultiplexer, raw_socket, read_until
+from .usage import Usage, usage_of
 
-__all__ = ["LABEL", "ContainerInfo", "ContainerSpec", "Containers"]
+__all__ = ["LABEL", "ContainerInfo", "ContainerSpec", "ContainerSummary", "Containers", "Mount", "docker_words"]
 
 #: The prefix of every label of ours.
 LABEL = "cc-bridge"
+
+#: Tells a container that was made from one that another has made under the same name.
+_NONCE = f"{LABEL}.nonce"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A directory or file of the engine's machine (``source`` begins with ``/``), or a named volume."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+    @property
+    def is_volume(self) -> bool:
+        """It names a volume."""
+        return not self.source.startswith("/")
+
+    def words(self) -> str:
+        """As ``docker --mount`` wants it: comma-separated values, quoted as RFC 4180 has it."""
+        parts = [f"type={'volume' if self.is_volume else 'bind'}", f"source={self.source}", f"target={self.target}"]
+        parts += ["readonly"] if self.read_only else []
+        quoted = ['"{}"'.format(part.replace('"', '""')) if set(part) & set(',"') else part for part in parts]
+        return ",".join(quoted)
 
 
 @dataclass(frozen=True)
@@ -24,56 +51,117 @@ class ContainerSpec:
     """What to create. The limits are the hardening defaults (requirement M2).
 
     Attributes:
-        mounts: host path, container path, read-only.
+        command: words that take the place of the image's own; None: the image's own.
         memory: bytes; swap is not added to it.
+        cpu_shares: weight where processors are scarce; 1024 is what other containers have.
         tmpfs: container path to mount options.
+        ports: port in the container to port on this machine, 0 for any.
+        groups: more groups of the user's, by number.
+        restart: ``no``, ``on-failure[:times]``, ``always`` or ``unless-stopped``.
+        log_size: bytes of output that the engine keeps; older output is dropped.
     """
 
     name: str
     image: str
-    command: Sequence[str]
-    user: str
-    labels: Mapping[str, str]
-    environment: Mapping[str, str]
-    mounts: Sequence[tuple[str, str, bool]]
-    workdir: str
+    command: Sequence[str] | None
+    user: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mounts: Sequence[Mount] = ()
+    workdir: str = ""
     network: str = "bridge"
     memory: int = 2 * 1024**3
     cpus: float = 2.0
+    cpu_shares: int = 512
     pids: int = 512
     read_only: bool = True
     tmpfs: Mapping[str, str] = field(default_factory=lambda: {"/tmp": "rw,nosuid,nodev,size=512m,mode=1777"})
+    ports: Mapping[int, int] = field(default_factory=dict)
+    groups: Sequence[int] = ()
+    restart: str = "no"
     auto_remove: bool = False
+    tty: bool = False
+    log_size: int = 30 * 1024**2
 
     def options(self) -> dict[str, Any]:
-        """The SDK's arguments."""
+        """The arguments of the SDK's ``containers.create``."""
+        import docker.types
+
+        policy, _, times = self.restart.partition(":")
         return {
             "name": self.name,
             "image": self.image,
-            "entrypoint": list(self.command),
-            "command": [],
-            "user": self.user,
+            **({} if self.command is None else {"entrypoint": list(self.command), "command": []}),
+            "user": self.user or None,
             "labels": dict(self.labels),
             "environment": dict(self.environment),
-            "volumes": [f"{host}:{inside}:{'ro' if ro else 'rw'}" for host, inside, ro in self.mounts],
-            "working_dir": self.workdir,
-            "network_mode": self.network,
+            "mounts": [
+                docker.types.Mount(
+                    mount.target, mount.source, type="volume" if mount.is_volume else "bind", read_only=mount.read_only
+                )
+                for mount in self.mounts
+            ],
+            "working_dir": self.workdir or None,
+            "network": self.network if not _is_mode(self.network) else None,
+            "network_mode": self.network if _is_mode(self.network) else None,
+            "ports": {f"{inside}/tcp": ("127.0.0.1", outside or None) for inside, outside in self.ports.items()},
             "init": True,
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges"],
             "mem_limit": self.memory,
             "memswap_limit": self.memory,
             "nano_cpus": int(self.cpus * 1e9),
+            "cpu_shares": self.cpu_shares,
             "pids_limit": self.pids,
             "read_only": self.read_only,
             "tmpfs": dict(self.tmpfs),
+            "group_add": [str(group) for group in self.groups],
+            "restart_policy": {"Name": policy, "MaximumRetryCount": int(times or 0)} if policy != "no" else None,
             "auto_remove": self.auto_remove,
+            "tty": self.tty,
+            "log_config": docker.types.LogConfig(
+                type="json-file", config={"max-size": str(self.log_size // 3), "max-file": "3"}
+            ),
         }
+
+
+def docker_words(spec: ContainerSpec) -> list[str]:
+    """The words of ``docker create`` that make the same container."""
+    words = ["create", "--name", spec.name, "--init", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    words += ["--memory", str(spec.memory), "--memory-swap", str(spec.memory), "--cpus", f"{spec.cpus:g}"]
+    words += ["--cpu-shares", str(spec.cpu_shares), "--pids-limit", str(spec.pids)]
+    words += ["--read-only"] if spec.read_only else []
+    words += ["--network", spec.network, "--restart", spec.restart]
+    words += ["--log-driver", "json-file", "--log-opt", f"max-size={spec.log_size // 3}", "--log-opt", "max-file=3"]
+    words += ["--user", spec.user] if spec.user else []
+    words += ["--workdir", spec.workdir] if spec.workdir else []
+    words += ["--rm"] if spec.auto_remove else []
+    words += ["--tty"] if spec.tty else []
+    for option, values in (
+        ("--label", [f"{key}={value}" for key, value in spec.labels.items()]),
+        ("--env", [f"{key}={value}" for key, value in spec.environment.items()]),
+        ("--mount", [mount.words() for mount in spec.mounts]),
+        ("--tmpfs", [f"{path}:{options}" for path, options in spec.tmpfs.items()]),
+        ("--publish", [f"127.0.0.1:{outside or ''}:{inside}/tcp" for inside, outside in spec.ports.items()]),
+        ("--group-add", [str(group) for group in spec.groups]),
+    ):
+        words += [word for value in values for word in (option, value)]
+    if spec.command is None:
+        return [*words, spec.image]
+    first, *rest = spec.command
+    return [*words, "--entrypoint", first, spec.image, *rest]
 
 
 @dataclass(frozen=True)
 class ContainerInfo:
-    """What the engine says about a container. ``networks``: network name to address."""
+    """What the engine says about a container.
+
+    Attributes:
+        status: ``created``, ``running``, ``paused``, ``restarting``, ``removing``, ``exited`` or ``dead``.
+        networks: network name to address.
+        exit_code: of the last run.
+        error: why it could not be started.
+    """
 
     id: str
     name: str
@@ -88,11 +176,25 @@ class ContainerInfo:
     health: str
     exit_code: int
     oom_killed: bool
+    error: str = ""
 
     @property
     def running(self) -> bool:
         """Running and not paused."""
         return self.status == "running"
+
+
+@dataclass(frozen=True)
+class ContainerSummary:
+    """A line of the listing. ``created``: seconds since 1970. ``about``: the engine's words for how it does."""
+
+    id: str
+    name: str
+    image: str
+    status: str
+    about: str
+    created: int
+    labels: Mapping[str, str]
 
 
 class Containers:
@@ -106,13 +208,43 @@ class Containers:
         self._engine = engine
 
     async def create(self, spec: ContainerSpec) -> str:
-        """Create, and return the id. A cancellation waits for it: what is half made could not be removed."""
-        client = await self._engine.client()
-        with anyio.CancelScope(shield=True):
-            container = await self._engine.call(client.containers.create, **spec.options())
-        return str(container.id)
+        """Create, and return the id. A cancellation waits for it: what is half made could not be removed.
 
-    async def start(self, name: str, awaited: Sequence[str], limit: float) -> str:
+        After an unclear answer it looks before it tries again, so that never two are made.
+
+        Raises:
+            NameConflict: another container has the name.
+            ImageNotFound: as it says.
+        """
+        client = await self._engine.client()
+        nonce = uuid.uuid4().hex
+        options = spec.options()
+        options["labels"][_NONCE] = nonce
+        self._engine.show(*docker_words(spec))
+        with anyio.CancelScope(shield=True):
+            for pause in (*PAUSES, None):
+                try:
+                    return str((await self._engine.call(client.containers.create, **options)).id)
+                except NameConflict:
+                    return await self._made(spec.name, nonce)
+                except (EngineUnavailable, EngineTimeout):
+                    if pause is None:
+                        raise
+                    await anyio.sleep(pause)  # back-off
+                    try:
+                        return await self._made(spec.name, nonce)
+                    except ContainerNotFound:
+                        pass
+        raise AssertionError("every way out of the loop is above")
+
+    async def _made(self, name: str, nonce: str) -> str:
+        """The id of what an earlier request has made."""
+        info = await self.inspect(name)
+        if info.labels.get(_NONCE) != nonce:
+            raise NameConflict(f"a container named {name} exists already")
+        return info.id
+
+    async def start(self, name: str, awaited: Sequence[str] = (), limit: float = OPERATION_LIMIT) -> str:
         """Start, and return which of the awaited texts the container has logged first.
 
         Args:
@@ -122,16 +254,21 @@ class Containers:
             ContainerStartError: it ended, or time ran out, without any; its last lines are quoted.
         """
         client = await self._engine.client()
+        shown = ("start", name)
         if not awaited:
-            await self._engine.call(client.api.start, name)
+            try:
+                await self._engine.call(client.api.start, name, repeat=True, shown=shown)
+            except (ContainerNotFound, EngineUnavailable, EngineTimeout):
+                raise
+            except EngineError as error:
+                raise ContainerStartError(error.what, hint=error.hint) from error
             return ""
         # Attached before it starts, so that no line is missed and none has to be polled for.
-        wanted = {"stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
-        fd, early = await self._engine.call(lambda: raw_socket(client.api.attach_socket(name, params=wanted)))
+        fd, early = await self._engine.call(lambda: raw_socket(client.api.attach_socket(name, params=_OUTPUT)))
         try:
-            await self._engine.call(client.api.start, name)
+            await self._engine.call(client.api.start, name, shown=shown)
             found, lines = await read_until(fd, early, awaited, limit)
-        except ContainerNotFound:
+        except (ContainerNotFound, EngineUnavailable, EngineTimeout):
             raise
         except EngineError as error:
             raise ContainerStartError(error.what, hint=error.hint) from error
@@ -145,11 +282,48 @@ class Containers:
     async def inspect(self, name: str) -> ContainerInfo:
         """What it is and how it does."""
         client = await self._engine.client()
-        return _info(await self._engine.call(client.api.inspect_container, name))
+        return _info(await self._engine.call(client.api.inspect_container, name, repeat=True))
+
+    async def labelled(self, labels: Mapping[str, str]) -> list[ContainerSummary]:
+        """Those with all these labels, running or not, newest first; an empty value stands for any."""
+        client = await self._engine.client()
+        wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
+        shown = ["ps", "--all", *(word for label in wanted for word in ("--filter", f"label={label}"))]
+        found = await self._engine.call(
+            client.api.containers, all=True, filters={"label": wanted}, repeat=True, shown=shown
+        )
+        return [
+            ContainerSummary(
+                id=raw["Id"],
+                name=(raw.get("Names") or [""])[0].lstrip("/"),
+                image=str(raw.get("Image", "")),
+                status=str(raw.get("State", "unknown")).lower(),
+                about=str(raw.get("Status", "")),
+                created=int(raw.get("Created") or 0),
+                labels=dict(raw.get("Labels") or {}),
+            )
+            for raw in found
+        ]
 
     async def stop(self, name: str, grace: float) -> None:
         """SIGTERM, ``grace`` seconds, SIGKILL. Nothing happens to one that has stopped or gone."""
-        await self._tolerant(lambda client: client.api.stop(name, timeout=int(grace)), limit=grace + 30)
+        seconds = int(grace)
+        await self._tolerant(
+            lambda client: client.api.stop(name, timeout=seconds),
+            limit=grace + 30,
+            shown=("stop", "--time", str(seconds), name),
+        )
+
+    async def restart(self, name: str, grace: float) -> None:
+        """Stop as :meth:`stop` does, and start."""
+        client, seconds = await self._engine.client(), int(grace)
+        shown = ("restart", "--time", str(seconds), name)
+        await self._engine.call(client.api.restart, name, timeout=seconds, limit=grace + 30, shown=shown)
+
+    async def kill(self, name: str, signal: str = "KILL") -> None:
+        """Send a signal to the main process."""
+        client = await self._engine.client()
+        await self._engine.call(client.api.kill, name, signal, shown=("kill", "--signal", signal, name))
 
     async def wait(self, name: str, condition: str, limit: float) -> bool:
         """Wait until it is ``not-running`` or ``removed``; False after ``limit`` seconds."""
@@ -165,21 +339,91 @@ class Containers:
     async def unpause(self, name: str) -> None:
         """Let a paused container go on."""
         client = await self._engine.client()
-        await self._engine.call(client.api.unpause, name)
+        await self._engine.call(client.api.unpause, name, shown=("unpause", name))
 
-    async def remove(self, name: str) -> None:
-        """Kill and remove, with its anonymous volumes. Nothing happens to one that has gone."""
-        await self._tolerant(lambda client: client.api.remove_container(name, force=True, v=True))
+    async def remove(self, name: str, *, force: bool = True) -> None:
+        """Kill (with ``force``) and remove, with its anonymous volumes. Nothing happens to one that has gone."""
+        await self._tolerant(
+            lambda client: client.api.remove_container(name, force=force, v=True),
+            shown=["rm", *(["--force"] if force else []), "--volumes", name],
+        )
 
-    async def _tolerant(self, act: Callable[[Any], object], limit: float = 30.0) -> None:
+    async def usage(self, name: str) -> Usage:
+        """What it uses, measured over a second or so."""
+        client = await self._engine.client()
+        shown = ("stats", "--no-stream", name)
+        return usage_of(await self._engine.call(client.api.stats, name, stream=False, shown=shown))
+
+    async def logs(
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float = 0,
+        timestamps: bool = False,
+        tty: bool = False,
+    ) -> AsyncGenerator[Chunk, None]:
+        """What it has written, as it was written; with ``follow`` also what it writes until it ends.
+
+        Args:
+            tail: lines to begin with; None: all that the engine has kept.
+            since: seconds since 1970.
+            tty: it has a terminal: all of it is stdout.
+        """
+        client = await self._engine.client()
+        last = "all" if tail is None else str(tail)
+        wanted = {
+            "stdout": 1,
+            "stderr": 1,
+            "follow": int(follow),
+            "tail": last,
+            "since": since,
+            "timestamps": int(timestamps),
+        }
+        shown = [
+            "logs",
+            "--tail",
+            last,
+            *(["--follow"] if follow else []),
+            *(["--since", f"{since:g}"] if since else []),
+        ]
+        shown += ["--timestamps"] if timestamps else []
+
+        def read() -> Generator[bytes]:
+            # The SDK's own method merges stdout and stderr.
+            url = client.api._url("/containers/{0}/logs", name)
+            # A quiet container is not a fault: no limit between two reads.
+            answer = client.api.get(url, params=wanted, stream=True, timeout=(OPERATION_LIMIT, None))
+            client.api._raise_for_status(answer)
+            with answer:
+                while data := answer.raw.read1(65536):
+                    yield data
+
+        demultiplexer = Demultiplexer(tty=tty)
+        async with aclosing(self._engine.stream(read, shown=[*shown, name])) as received:
+            async for data in received:
+                for chunk in demultiplexer.feed(data):
+                    yield chunk
+
+    async def _tolerant(
+        self, act: Callable[[Any], object], limit: float = OPERATION_LIMIT, shown: Sequence[str] = ()
+    ) -> None:
         client = await self._engine.client()
         try:
-            await self._engine.call(act, client, limit=limit)
+            await self._engine.call(act, client, limit=limit, repeat=True, shown=shown)
         except ContainerNotFound:
             pass
         except EngineError as error:
             if "already in progress" not in error.what:  # another host removes it just now
                 raise
+
+
+_OUTPUT = {"stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
+
+
+def _is_mode(network: str) -> bool:
+    return network in ("bridge", "host", "none", "default") or network.startswith("container:")
 
 
 def _info(raw: Mapping[str, Any]) -> ContainerInfo:
@@ -194,7 +438,7 @@ def _info(raw: Mapping[str, Any]) -> ContainerInfo:
         labels=dict(config.get("Labels") or {}),
         ports=dict(network.get("Ports") or {}),
         networks={name: str(of.get("IPAddress", "")) for name, of in (network.get("Networks") or {}).items()},
-        volumes=tuple(host.get("Binds") or ()),
+        volumes=tuple(_volume(mount) for mount in raw.get("Mounts") or ()),
         limits={
             "memory": host.get("Memory"),
             "cpus": (host.get("NanoCpus") or 0) / 1e9,
@@ -205,4 +449,10 @@ def _info(raw: Mapping[str, Any]) -> ContainerInfo:
         health=str((state.get("Health") or {}).get("Status", "")),
         exit_code=int(state.get("ExitCode") or 0),
         oom_killed=bool(state.get("OOMKilled")),
+        error=str(state.get("Error") or ""),
     )
+
+
+def _volume(mount: Mapping[str, Any]) -> str:
+    source = mount.get("Name") or mount.get("Source") or ""
+    return f"{source}:{mount.get('Destination', '')}:{'rw' if mount.get('RW') else 'ro'}"

@@ -1,15 +1,16 @@
-"""Commands in a running container: run to the end, or attached to their stdin and stdout."""
+"""Commands in a running container: run to the end, streamed, or attached to their stdin and stdout."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .client import Engine
-from .streams import raw_socket
+from .streams import Chunk, Demultiplexer, raw_socket, read_chunks
 
-__all__ = ["Attached", "ExecResult", "Execs"]
+__all__ = ["Attached", "ExecResult", "Execs", "Exit"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,14 @@ class ExecResult:
     exit_code: int
     stdout: bytes
     stderr: bytes
+
+
+@dataclass(frozen=True)
+class Exit:
+    """The end of a command's output. ``oom_killed``: its container's memory limit was reached."""
+
+    exit_code: int
+    oom_killed: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,25 +52,78 @@ class Execs:
     async def run(self, container: str, argv: Sequence[str], *, user: str = "", limit: float = 30.0) -> ExecResult:
         """Run to the end, within ``limit`` seconds."""
         client = await self._engine.client()
+        self._show(container, argv, user=user)
         return await self._engine.call(_run, client.api, container, list(argv), user, limit=limit)
+
+    async def stream(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        user: str = "",
+        environment: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+    ) -> AsyncGenerator[Chunk | Exit, None]:
+        """Output as it comes, and at last how it ended. A slow reader slows the command; leaving does not end it."""
+        attached = await self.attach(container, argv, user=user, environment=environment, workdir=workdir, stdin=False)
+        try:
+            async for chunk in read_chunks(attached.fd, attached.early, Demultiplexer()):
+                yield chunk
+        finally:
+            os.close(attached.fd)
+        code = await self.exit_code(attached.id)
+        yield Exit(-1 if code is None else code)
 
     async def attach(
         self,
         container: str,
         argv: Sequence[str],
         *,
+        user: str = "",
         environment: Mapping[str, str] | None = None,
         workdir: str | None = None,
+        tty: bool = False,
+        stdin: bool = True,
     ) -> Attached:
         """Start a command and connect to it. Secrets belong into ``environment``, which no listing shows."""
         client = await self._engine.client()
-        return await self._engine.call(_attach, client.api, container, list(argv), dict(environment or {}), workdir)
+        options = {
+            "stdin": stdin,
+            "tty": tty,
+            "user": user,
+            "environment": dict(environment or {}),
+            "workdir": workdir,
+        }
+        self._show(container, argv, stdin=stdin, tty=tty, user=user, names=tuple(environment or ()), workdir=workdir)
+        return await self._engine.call(_attach, client.api, container, list(argv), options)
+
+    async def resize(self, exec_id: str, rows: int, columns: int) -> None:
+        """Tell a command's terminal its size."""
+        client = await self._engine.client()
+        await self._engine.call(client.api.exec_resize, exec_id, height=rows, width=columns)
 
     async def exit_code(self, exec_id: str) -> int | None:
         """The exit code; None while it runs."""
         client = await self._engine.client()
-        code = (await self._engine.call(client.api.exec_inspect, exec_id)).get("ExitCode")
+        code = (await self._engine.call(client.api.exec_inspect, exec_id, repeat=True)).get("ExitCode")
         return None if code is None else int(code)
+
+    def _show(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        stdin: bool = False,
+        tty: bool = False,
+        user: str = "",
+        names: Sequence[str] = (),
+        workdir: str | None = None,
+    ) -> None:
+        words = ["exec", *(["-i"] if stdin else []), *(["-t"] if tty else []), *(["-u", user] if user else [])]
+        words += ["-w", workdir] if workdir else []
+        # Names only: values may be secrets, and Docker's command takes them from its own environment.
+        words += [word for name in names for word in ("-e", name)]
+        self._engine.show(*words, container, *argv)
 
 
 def _run(api: Any, container: str, argv: list[str], user: str) -> ExecResult:
@@ -71,7 +133,7 @@ def _run(api: Any, container: str, argv: list[str], user: str) -> ExecResult:
     return ExecResult(-1 if code is None else int(code), stdout or b"", stderr or b"")
 
 
-def _attach(api: Any, container: str, argv: list[str], environment: dict[str, str], workdir: str | None) -> Attached:
-    created = api.exec_create(container, argv, stdin=True, environment=environment, workdir=workdir)
-    stream = api.exec_start(created["Id"], socket=True)
+def _attach(api: Any, container: str, argv: list[str], options: Mapping[str, Any]) -> Attached:
+    created = api.exec_create(container, argv, **options)
+    stream = api.exec_start(created["Id"], tty=options["tty"], socket=True)
     return Attached(created["Id"], *raw_socket(stream))

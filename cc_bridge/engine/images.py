@@ -1,35 +1,158 @@
-"""Images: there already, pulled, or, for the default one, built on first use."""
+"""Images: there already, pulled, or built: the default one, or that of the workspace's Dockerfile."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+import stat
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from ..errors import EngineError, ImageNotFound
+from ..errors import EngineError, ImageBuildError, ImageNotFound, InvalidInput, NoSpaceLeft
+from .archives import tar_of_bytes
 from .client import Engine
+from .progress import Progress, ProgressReader, Step
 
-__all__ = ["DEFAULT_IMAGE", "Images", "Progress", "dockerfile"]
+__all__ = ["AUTO_IMAGE", "DEFAULT_IMAGE", "BuildContext", "ImageInfo", "Images", "dockerfile", "template", "templates"]
 
 #: The name that stands for the default image; its real tag has the hash of what it is made from.
 DEFAULT_IMAGE = "cc-bridge"
 
+#: The name that stands for the image of the workspace's Dockerfile, or, where there is none, for the default one.
+AUTO_IMAGE = "auto"
+
+#: Images that are built from a workspace's Dockerfile.
+_BUILT = "cc-bridge-auto"
+
 #: Seconds for a pull or a build.
 _LONG = 3600.0
 
-#: Called with a line of progress, from a worker thread.
-Progress = Callable[[str], None]
+#: A Dockerfile that takes something from its context; else nothing of it is sent, or changes the image's name.
+_TAKES = re.compile(r"^\s*(COPY|ADD|ONBUILD)\s+(?!.*--from=)", re.IGNORECASE | re.MULTILINE)
 
 
 def dockerfile() -> Path:
     """The Dockerfile of the default image: in the installed package, or in the checkout."""
+    return _docker_files() / "Dockerfile"
+
+
+def templates() -> list[str]:
+    """Names of the Dockerfiles to begin with."""
+    return sorted(
+        path.name.removesuffix(".Dockerfile") for path in (_docker_files() / "templates").glob("*.Dockerfile")
+    )
+
+
+def template(name: str) -> str:
+    """The text of a Dockerfile to begin with.
+
+    Raises:
+        InvalidInput: there is none of this name.
+    """
+    if name not in templates():
+        raise InvalidInput(f"there is no template {name!r}", hint=f"There are: {', '.join(templates())}.")
+    return (_docker_files() / "templates" / f"{name}.Dockerfile").read_text()
+
+
+def _docker_files() -> Path:
     package = Path(__file__).resolve().parent.parent
-    installed = package / "images" / "Dockerfile"
-    return installed if installed.exists() else package.parent / "docker" / "Dockerfile"
+    installed = package / "images"
+    return installed if (installed / "Dockerfile").exists() else package.parent / "docker"
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """An image of ours. ``size``: bytes. ``created``: seconds since 1970."""
+
+    id: str
+    names: tuple[str, ...]
+    size: int
+    created: int
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What an image is built from: a Dockerfile, and what it may copy.
+
+    Attributes:
+        root: the directory of the context; None: only ``files``.
+        paths: of the context's files, relative to it, without those that ``.dockerignore`` names.
+        files: more files, by name.
+    """
+
+    text: str
+    root: Path | None = None
+    paths: tuple[str, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, file: Path, root: Path) -> BuildContext:
+        """What a Dockerfile in or beside a workspace is built from.
+
+        Raises:
+            InvalidInput: the Dockerfile or its context cannot be read.
+        """
+        from docker.utils.build import exclude_paths
+
+        try:
+            text = file.read_text()
+            if not _TAKES.search(text):
+                return cls(text)
+            ignored = root / ".dockerignore"
+            patterns = ignored.read_text().splitlines() if ignored.is_file() else []
+            kept = [line.strip() for line in patterns if line.strip() and not line.lstrip().startswith("#")]
+            return cls(text, root, tuple(sorted(exclude_paths(str(root), kept))))
+        except UnicodeDecodeError:
+            raise InvalidInput(f"{file} is not a Dockerfile: it is not UTF-8 text") from None
+        except OSError as error:
+            raise InvalidInput(f"{error.filename or file} cannot be read: {error.strerror}") from error
+
+    def digest(self, arguments: Mapping[str, str]) -> str:
+        """What identifies the image that is made of it: names, modes and contents, not times or owners."""
+        digest = hashlib.sha256(repr((self.text, sorted(arguments.items()))).encode())
+        for name, data in sorted(self.files.items()):
+            digest.update(repr((name, hashlib.sha256(data).hexdigest())).encode())
+        for path in self.paths:
+            assert self.root is not None
+            digest.update(_fingerprint(self.root, path).encode())
+        return digest.hexdigest()[:12]
+
+    def archive(self) -> IO[bytes]:
+        """A tar of it, to be closed after use; with the Dockerfile under a name that nothing of it has."""
+        if self.root is None:
+            return tar_of_bytes({"Dockerfile": self.text.encode(), **self.files})
+        from docker.utils.build import create_archive
+
+        extra = [(self.file, self.text)]
+        made: IO[bytes] = create_archive(
+            str(self.root), files=list(self.paths), fileobj=tempfile.TemporaryFile(), extra_files=extra
+        )
+        return made
+
+    @property
+    def file(self) -> str:
+        """The Dockerfile's name in the archive."""
+        return (
+            "Dockerfile" if self.root is None else f".dockerfile.{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
+        )
+
+
+def _fingerprint(root: Path, path: str) -> str:
+    full = root / path
+    found = full.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        content = os.readlink(full)
+    elif stat.S_ISREG(found.st_mode):
+        with full.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+    else:
+        content = ""
+    return repr((path, stat.S_IFMT(found.st_mode), found.st_mode & 0o777, content))
 
 
 class Images:
@@ -46,21 +169,37 @@ class Images:
         """Whether the engine has it."""
         client = await self._engine.client()
         try:
-            await self._engine.call(client.images.get, name)
+            await self._engine.call(client.images.get, name, repeat=True)
         except ImageNotFound:
             return False
         return True
 
-    async def ensure(self, name: str, agent: Path, progress: Progress | None = None) -> str:
-        """Have the image, and return its real name: what is not there is pulled, the default image built.
+    async def ensure(
+        self,
+        name: str,
+        agent: Path,
+        progress: Progress | None = None,
+        *,
+        workspace: Path | None = None,
+        dockerfile: Path | None = None,
+    ) -> str:
+        """Have the image, and return its real name: what is not there is pulled or built.
 
         Args:
             agent: the agent's archive, which goes into the default image.
+            workspace: where ``AUTO_IMAGE`` looks for a Dockerfile; the context of a build.
+            dockerfile: build this one, whatever ``name`` says.
 
         Raises:
             ImageNotFound: it is not there and cannot be pulled; says why.
+            ImageBuildError: a step of a Dockerfile failed.
         """
-        if name == DEFAULT_IMAGE:
+        if dockerfile is None and name == AUTO_IMAGE and workspace is not None:
+            found = workspace / "Dockerfile"
+            dockerfile = found if found.is_file() else None
+        if dockerfile is not None:
+            return await self.build_workspace(dockerfile, workspace or dockerfile.parent, progress)
+        if name in (DEFAULT_IMAGE, AUTO_IMAGE):
             return await self.build_default(agent, progress)
         if not await self.exists(name):
             await self.pull(name, progress)
@@ -75,15 +214,31 @@ class Images:
         client = await self._engine.client()
         repository, tag = _split_tag(name)
         if progress:
-            progress(f"pulling {name}")
+            progress(Step(f"pulling {name}"))
         try:
             await self._engine.call(
-                lambda: _follow(client.api.pull(repository, tag=tag, stream=True, decode=True), progress), limit=_LONG
+                lambda: _follow(client.api.pull(repository, tag=tag, stream=True, decode=True), progress),
+                limit=_LONG,
+                shown=("pull", name),
             )
+        except NoSpaceLeft:
+            raise
         except ImageNotFound as error:
             raise ImageNotFound(f"the image {name} is not here and there is none to pull: {error.what}") from error
         except EngineError as error:
             raise ImageNotFound(f"the image {name} is not here and cannot be pulled: {error.what}") from error
+
+    async def build_workspace(self, file: Path, workspace: Path, progress: Progress | None = None) -> str:
+        """Build a workspace's Dockerfile unless just this has been built; the image's name, which has its hash."""
+        import anyio.to_thread  # a large context takes its time to be read
+
+        context = await anyio.to_thread.run_sync(BuildContext.of, file, workspace)
+        arguments = _arguments() if "ARG BASE_IMAGE" in context.text else {}
+        name = f"{_BUILT}:{await anyio.to_thread.run_sync(context.digest, arguments)}"
+        if not await self.exists(name):
+            labels = {"cc-bridge.type": "image", "cc-bridge.dockerfile": str(file)}
+            await self.build(context, name, arguments, progress, labels=labels)
+        return name
 
     async def build_default(self, agent: Path, progress: Progress | None = None) -> str:
         """Build the default image if nothing like it is there; its name.
@@ -92,7 +247,8 @@ class Images:
         """
         name = self.default_name(agent)
         if not await self.exists(name):
-            await self.build(dockerfile(), name, _arguments(), {"agent.pyz": agent.read_bytes()}, progress)
+            context = BuildContext(dockerfile().read_text(), files={"agent.pyz": agent.read_bytes()})
+            await self.build(context, name, _arguments(), progress)
         return name
 
     def default_name(self, agent: Path) -> str:
@@ -102,62 +258,86 @@ class Images:
 
     async def build(
         self,
-        file: Path,
+        context: BuildContext,
         name: str,
         arguments: Mapping[str, str],
-        context: Mapping[str, bytes],
         progress: Progress | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
-        """Build an image.
-
-        Args:
-            context: what the Dockerfile may copy, by name.
+        """Build an image; a cancellation ends the build.
 
         Raises:
-            EngineError: a step failed; its last lines are quoted.
+            ImageBuildError: a step failed; its last lines are quoted.
         """
         client = await self._engine.client()
-        tarred = _tar({"Dockerfile": file.read_bytes(), **context})
         network = os.environ.get("CC_BRIDGE_BUILD_NETWORK") or None
         if progress:
-            progress(f"building {name} (the first time only)")
+            progress(Step(f"building {name} (the first time only)"))
 
         def act() -> None:
-            steps = client.api.build(
-                fileobj=io.BytesIO(tarred),
-                custom_context=True,
-                decode=True,
-                tag=name,
-                rm=True,
-                forcerm=True,
-                buildargs=dict(arguments),
-                labels={"cc-bridge.type": "image"},
-                network_mode=network,
+            with context.archive() as archive:
+                steps = client.api.build(
+                    fileobj=archive,
+                    custom_context=True,
+                    decode=True,
+                    dockerfile=context.file,
+                    tag=name,
+                    rm=True,
+                    forcerm=True,
+                    buildargs=dict(arguments),
+                    labels={"cc-bridge.type": "image", **(labels or {})},
+                    network_mode=network,
+                )
+                _follow(steps, progress)
+
+        shown = ["build", "--tag", name, *(["--network", network] if network else [])]
+        shown += [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
+        await self._engine.call(act, limit=_LONG, shown=[*shown, str(context.root or ".")])
+
+    async def labelled(self, labels: Mapping[str, str]) -> list[ImageInfo]:
+        """Those with all these labels, newest first."""
+        client = await self._engine.client()
+        wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
+        found = await self._engine.call(client.api.images, filters={"label": wanted}, repeat=True)
+        return [
+            ImageInfo(
+                id=raw["Id"],
+                names=tuple(name for name in raw.get("RepoTags") or () if name != "<none>:<none>"),
+                size=int(raw.get("Size") or 0),
+                created=int(raw.get("Created") or 0),
+                labels=dict(raw.get("Labels") or {}),
             )
-            _follow(steps, progress)
+            for raw in found
+        ]
 
-        await self._engine.call(act, limit=_LONG)
+    async def remove_unused(self, name: str) -> bool:
+        """Remove it unless a container is made of it; whether it is gone."""
+        client = await self._engine.client()
+        try:
+            await self._engine.call(client.api.remove_image, name, shown=("rmi", name))
+        except ImageNotFound:
+            pass
+        except EngineError as error:
+            if "in use" in error.what or "is using" in error.what or "being used" in error.what:
+                return False
+            raise
+        return True
 
 
-def _follow(steps: Iterable[Mapping[str, Any]], progress: Progress | None) -> None:
+def _follow(messages: Iterable[Mapping[str, Any]], progress: Progress | None) -> None:
     """Read a pull's or a build's messages to the end."""
-    last: list[str] = []
-    for step in steps:
-        if "error" in step:
-            context = "\n".join(last[-8:])
-            raise EngineError(f"{str(step['error']).strip()}" + (f"; the last lines:\n{context}" if context else ""))
-        for line in _lines(step):
-            last = [*last[-20:], line]
+    reader, last = ProgressReader(), list[str]()
+    for message in messages:
+        if "error" in message:
+            what, context = str(message["error"]).strip(), "\n".join(last[-8:])
+            kind = NoSpaceLeft if "no space left on device" in what else ImageBuildError
+            raise kind(what + (f"; the last lines:\n{context}" if context else ""))
+        for step in reader.read(message):
+            if not step.passing:
+                last = [*last[-20:], step.text]
             if progress:
-                progress(line)
-
-
-def _lines(step: Mapping[str, Any]) -> Iterator[str]:
-    if "stream" in step:
-        lines = (line.rstrip() for line in str(step["stream"]).splitlines())
-        yield from (line for line in lines if line and not line.startswith((" --->", "Removing intermediate")))
-    elif "status" in step and "progress" not in step:
-        yield " ".join(str(step[key]) for key in ("id", "status") if step.get(key))
+                progress(step)
 
 
 def _split_tag(name: str) -> tuple[str, str | None]:
@@ -171,13 +351,3 @@ def _split_tag(name: str) -> tuple[str, str | None]:
 def _arguments() -> dict[str, str]:
     base = os.environ.get("CC_BRIDGE_BASE_IMAGE", "")
     return {"BASE_IMAGE": base} if base else {}
-
-
-def _tar(files: Mapping[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(data), 0o644
-            archive.addfile(entry, io.BytesIO(data))
-    return buffer.getvalue()

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import anyio
 
-from ..errors import EngineError
+from ..errors import EngineError, EngineUnavailable
 
-__all__ = ["Demultiplexer", "raw_socket", "read_until"]
+__all__ = ["Chunk", "Demultiplexer", "raw_socket", "read_chunks", "read_until"]
 
 #: Bytes of a log that are kept to explain a failure.
 _KEPT = 16384
+
+
+class Chunk(NamedTuple):
+    """A piece of output. ``stream``: 1 is stdout, 2 is stderr."""
+
+    stream: int
+    data: bytes
 
 
 class Demultiplexer:
@@ -22,19 +29,27 @@ class Demultiplexer:
 
     A frame is a byte for the stream (1 stdout, 2 stderr), three zero bytes, a length of four bytes, and
     the data (Docker Engine API, "Attach to a container"). Headers may be split across reads.
+
+    Args:
+        tty: there is a terminal, and so one stream without frames.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, tty: bool = False) -> None:
+        self._tty = tty
         self._buffer = bytearray()
         self._stream = 0
         self._left = 0
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Stream number and data, as far as they have come.
+    def feed(self, data: bytes) -> Iterator[Chunk]:
+        """What has come.
 
         Raises:
             EngineError: this is not such a stream.
         """
+        if self._tty:
+            if data:
+                yield Chunk(1, data)
+            return
         self._buffer += data
         while self._buffer:
             if not self._left:
@@ -49,7 +64,7 @@ class Demultiplexer:
             piece = bytes(self._buffer[: self._left])
             del self._buffer[: len(piece)]
             self._left -= len(piece)
-            yield self._stream, piece
+            yield Chunk(self._stream, piece)
 
 
 def raw_socket(stream: Any) -> tuple[int, bytes]:
@@ -73,6 +88,29 @@ def raw_socket(stream: Any) -> tuple[int, bytes]:
     duplicate.setblocking(False)
     getattr(stream, "_response", stream).close()  # the response closes the stream with its connection
     return duplicate.detach(), early
+
+
+async def read_chunks(fd: int, early: bytes, demultiplexer: Demultiplexer) -> AsyncGenerator[Chunk, None]:
+    """What comes over a stream's socket, to its end, only as fast as it is taken.
+
+    Raises:
+        EngineError: this is no such stream.
+        EngineUnavailable: the connection broke.
+    """
+    data = early
+    while True:
+        for chunk in demultiplexer.feed(data):
+            yield chunk
+        await anyio.wait_readable(fd)
+        try:
+            data = os.read(fd, 65536)
+        except BlockingIOError:
+            data = b""
+            continue
+        except OSError as error:
+            raise EngineUnavailable(f"the connection to the engine broke: {error.strerror}") from error
+        if not data:
+            return
 
 
 async def read_until(fd: int, early: bytes, awaited: Sequence[str], limit: float) -> tuple[str | None, str]:

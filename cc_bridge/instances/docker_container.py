@@ -18,9 +18,10 @@ from ..channels.ladder import Facts, Rung, next_rung
 from ..channels.named_pipe import NobodyListens
 from ..engine.archives import Archives, tar_of
 from ..engine.client import Engine
-from ..engine.containers import LABEL, ContainerInfo, Containers, ContainerSpec
+from ..engine.containers import LABEL, ContainerInfo, Containers, ContainerSpec, Mount
 from ..engine.execs import ExecResult, Execs
-from ..engine.images import Images, Progress
+from ..engine.images import Images
+from ..engine.progress import Progress
 from ..errors import (
     AgentUnavailable,
     BridgeError,
@@ -94,7 +95,7 @@ class DockerContainer(BridgedInstance):
         instance: the record.
         client: a Docker client to use, which stays the caller's to close; without one, the engine that
             ``DOCKER_HOST`` names or the local one.
-        on_progress: called, from a worker thread, with each line of an image's pull or build.
+        on_progress: called, from a worker thread, with each step of an image's pull or build.
         options: as :class:`~cc_bridge.instances.bridged.BridgedInstance` takes them.
     """
 
@@ -314,7 +315,13 @@ class DockerContainer(BridgedInstance):
         record.check_workspace()
         session_id = "" if self._bridge.session_id else self.conversation_to_go_on_with()
         with self._registry.sessions.open(session_id) if session_id else nullcontext() as session:
-            image = await self._images.ensure(record.image, self._agent, self._on_progress)
+            image = await self._images.ensure(
+                record.image,
+                self._agent,
+                self._on_progress,
+                workspace=record.workspace,
+                dockerfile=record.dockerfile,
+            )
             await self._containers.create(self._spec(image))
             if session is not None:
                 await self._restore_session(session_id, session)
@@ -352,14 +359,14 @@ class DockerContainer(BridgedInstance):
             directory.mkdir(exist_ok=True)
             directory.chmod(0o777)  # the container's user may have any number; the parent directory is private
         mounts = [
-            (str(self._home.pipes), _PIPES, True),
-            (str(journal), _STATE, False),
-            (str(home), _HOME, False),
-            (str(self._agent), _AGENT, True),
-            *(parse_mount(mount) for mount in record.mounts),
+            Mount(str(self._home.pipes), _PIPES, read_only=True),
+            Mount(str(journal), _STATE),
+            Mount(str(home), _HOME),
+            Mount(str(self._agent), _AGENT, read_only=True),
+            *(Mount(*parse_mount(mount)) for mount in record.mounts),
         ]
         if record.workspace is not None:
-            mounts.append((str(record.workspace.resolve()), record.mount_at, record.read_only_workspace))
+            mounts.append(Mount(str(record.workspace.resolve()), record.mount_at, record.read_only_workspace))
             self._warn_of_unwritable(uid)
         command = ["sh", "-c", _MAIN, "sh", _AGENT, "serve"]
         command += ["--pipes", _PIPES, "--state", _STATE, "--grace", str(GRACE)]

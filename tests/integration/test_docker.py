@@ -230,7 +230,10 @@ async def test_pipes_that_never_meet(make_docker: MakeDocker, logged: _Names, mo
 
         prepare_directory(str(container_side))
         made = spec(image)
-        mounts = [(str(container_side), *mount[1:]) if mount[1] == "/run/cc-bridge" else mount for mount in made.mounts]
+        mounts = [
+            replace(mount, source=str(container_side)) if mount.target == "/run/cc-bridge" else mount
+            for mount in made.mounts
+        ]
         return replace(made, mounts=mounts)
 
     monkeypatch.setattr(instance, "_spec", elsewhere)

@@ -14,6 +14,7 @@ from pytest_mock import MockerFixture
 from cc_bridge import EngineError
 from cc_bridge.engine.client import Engine
 from cc_bridge.engine.images import DEFAULT_IMAGE, Images, dockerfile
+from cc_bridge.engine.progress import Step
 from cc_bridge.errors import ImageNotFound
 
 pytestmark = pytest.mark.anyio
@@ -54,9 +55,9 @@ async def test_what_is_not_is_pulled_with_progress(
     client.api.pull.return_value = iter(
         [{"id": "layer", "status": "Pulling"}, {"status": "Downloading", "progress": "[=>"}, {"status": "done"}]
     )
-    seen: list[str] = []
+    seen: list[Step] = []
     await Images(Engine(client)).ensure(name, agent, seen.append)
-    assert seen == [f"pulling {name}", "layer Pulling", "done"]
+    assert [str(step) for step in seen if not step.passing] == [f"pulling {name}", "layer Pulling", "done"]
     assert client.api.pull.call_args.args == (repository,)
     assert client.api.pull.call_args.kwargs["tag"] == tag
 
@@ -68,14 +69,19 @@ async def test_what_cannot_be_pulled(client: Any, agent: Path) -> None:
 
 
 async def test_the_default_image_is_built_once_for_what_it_is_made_from(client: Any, agent: Path) -> None:
-    client.api.build.return_value = iter([{"stream": "Step 1\n"}, {"stream": " ---> abc\n"}])
-    seen: list[str] = []
+    sent: list[bytes] = []
+
+    def build(*, fileobj: Any, **_: Any) -> Any:
+        sent.append(fileobj.read())
+        return iter([{"stream": "Step 1\n"}, {"stream": " ---> abc\n"}])
+
+    client.api.build.side_effect = build
+    seen: list[Step] = []
     images = Images(Engine(client))
     name = await images.ensure(DEFAULT_IMAGE, agent, seen.append)
     assert name.startswith("cc-bridge:")
-    assert seen == [f"building {name} (the first time only)", "Step 1"]
-    context = client.api.build.call_args.kwargs["fileobj"]
-    with tarfile.open(fileobj=io.BytesIO(context.getvalue())) as archive:
+    assert [str(step) for step in seen] == [f"building {name} (the first time only)", "Step 1"]
+    with tarfile.open(fileobj=io.BytesIO(sent[0])) as archive:
         assert archive.getnames() == ["Dockerfile", "agent.pyz"]
         assert {member.mode for member in archive} == {0o644}
     other = agent.with_name("agent-2.pyz")

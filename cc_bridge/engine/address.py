@@ -1,0 +1,121 @@
+"""Where the engine is: what the environment, Docker's contexts and the sockets of this machine say."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ..errors import InvalidInput
+
+__all__ = ["DEFAULT_SOCKET", "Address", "find_address", "ssh_command"]
+
+DEFAULT_SOCKET = "/var/run/docker.sock"
+
+
+@dataclass(frozen=True)
+class Address:
+    """An engine's address.
+
+    Attributes:
+        url: ``unix://``, ``tcp://`` or ``ssh://``.
+        tls: the SDK's TLS configuration, or None.
+        source: where it was found: a variable, a context, or this machine.
+    """
+
+    url: str
+    tls: Any = None
+    source: str = "this machine"
+
+    @property
+    def scheme(self) -> str:
+        """The part before ``://``."""
+        return self.url.partition("://")[0].removeprefix("http+")
+
+    @property
+    def path(self) -> str:
+        """The path of a local socket."""
+        return self.url.partition("://")[2]
+
+
+def find_address(environ: Mapping[str, str] = os.environ) -> Address:
+    """The address that Docker's own command would use; where it has none, a socket that is there.
+
+    ``DOCKER_HOST``, then ``DOCKER_CONTEXT`` and the context in use (also Docker Desktop's), then the sockets of the
+    system's engine, of Docker Desktop, of a rootless engine and of Podman.
+
+    Raises:
+        InvalidInput: there is no such context, or the address is of no known kind.
+    """
+    import docker.utils
+    from docker.context import ContextAPI
+    from docker.context.config import get_current_context_name
+
+    if environ.get("DOCKER_HOST"):
+        found = docker.utils.kwargs_from_env(environment=environ)
+        return _checked(Address(environ["DOCKER_HOST"], found.get("tls"), "DOCKER_HOST"))
+    name = environ.get("DOCKER_CONTEXT") or get_current_context_name()
+    if name != "default":
+        context = ContextAPI.get_context(name)
+        if context is None or not context.Host:
+            raise InvalidInput(f"there is no Docker context {name!r}", hint="`docker context ls` lists them.")
+        return _checked(Address(context.Host.replace("http+unix://", "unix://"), context.TLSConfig, f"context {name}"))
+    for path in _sockets(environ):
+        if _is_socket(path):
+            return Address(f"unix://{path}")
+    return Address(f"unix://{DEFAULT_SOCKET}")
+
+
+def ssh_command(url: str, local_socket: str) -> list[str]:
+    """The command that brings the socket of a machine behind ssh to a local one.
+
+    It says ``ready`` on stdout when it has, and ends with its stdin, so also with the process that started it. Keys,
+    names and known hosts are openssh's own affair; it never asks.
+
+    Args:
+        url: ``ssh://[user@]host[:port][/path/of/the/socket]``.
+    """
+    parts = urlsplit(url)
+    remote = unquote(parts.path) if parts.path not in ("", "/") else DEFAULT_SOCKET
+    argv = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=5"]
+    argv += ["-o", "ControlPath=none", "-o", "ServerAliveInterval=15", "-L", f"{local_socket}:{remote}"]
+    argv += ["-p", str(parts.port)] if parts.port else []
+    argv += ["-l", unquote(parts.username)] if parts.username else []
+    return [*argv, "--", str(parts.hostname), f"test -S {shlex.quote(remote)} && echo ready && exec cat"]
+
+
+def _checked(address: Address) -> Address:
+    parts = urlsplit(address.url)
+    if address.scheme not in ("unix", "tcp", "ssh", "http", "https") or not (parts.netloc or parts.path):
+        raise InvalidInput(
+            f"{address.url!r} is no address of an engine ({address.source})",
+            hint="It begins with unix://, tcp:// or ssh://.",
+        )
+    if parts.hostname and parts.hostname.startswith("-"):
+        raise InvalidInput(f"{address.url!r} has no host's name ({address.source})")
+    return address
+
+
+def _sockets(environ: Mapping[str, str]) -> list[str]:
+    home = Path(environ.get("HOME") or "/nonexistent")
+    runtime = environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    return [
+        DEFAULT_SOCKET,
+        str(home / ".docker/run/docker.sock"),
+        str(home / ".docker/desktop/docker.sock"),
+        f"{runtime}/docker.sock",
+        f"{runtime}/podman/podman.sock",
+        "/run/podman/podman.sock",
+    ]
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False

@@ -1,0 +1,79 @@
+"""Named volumes: made if missing, labelled, removed when asked and unused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ContainerNotFound, EngineError
+from .client import Engine
+
+__all__ = ["VolumeInfo", "Volumes"]
+
+
+@dataclass(frozen=True)
+class VolumeInfo:
+    """What the engine says about a volume."""
+
+    name: str
+    driver: str
+    created: str
+    labels: Mapping[str, str]
+
+
+class Volumes:
+    """The engine's volumes.
+
+    Raises, from every method:
+        EngineError: of the kind that fits.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def ensure(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Have it; whether it was made just now. One that exists keeps its labels."""
+        if await self.find(name) is not None:
+            return False
+        client = await self._engine.client()
+        shown = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
+        await self._engine.call(
+            client.api.create_volume, name, labels=dict(labels), repeat=True, shown=["volume", "create", *shown, name]
+        )
+        return True
+
+    async def find(self, name: str) -> VolumeInfo | None:
+        """The volume; None: there is none."""
+        client = await self._engine.client()
+        try:
+            return _info(await self._engine.call(client.api.inspect_volume, name, repeat=True))
+        except ContainerNotFound:
+            return None
+
+    async def labelled(self, labels: Mapping[str, str], *, unused: bool = False) -> list[VolumeInfo]:
+        """Those with all these labels. ``unused``: only those that no container has."""
+        client = await self._engine.client()
+        wanted: dict[str, Any] = {"label": [f"{key}={value}" if value else key for key, value in labels.items()]}
+        if unused:
+            wanted["dangling"] = True
+        found = await self._engine.call(client.api.volumes, filters=wanted, repeat=True)
+        return [_info(raw) for raw in found.get("Volumes") or ()]
+
+    async def remove_unused(self, name: str) -> bool:
+        """Remove it unless a container has it; whether it is gone."""
+        client = await self._engine.client()
+        try:
+            await self._engine.call(client.api.remove_volume, name, repeat=True, shown=("volume", "rm", name))
+        except ContainerNotFound:
+            pass
+        except EngineError as error:
+            if "in use" in error.what:
+                return False
+            raise
+        return True
+
+
+def _info(raw: Mapping[str, Any]) -> VolumeInfo:
+    created = str(raw.get("CreatedAt", ""))
+    return VolumeInfo(raw["Name"], str(raw.get("Driver", "")), created, dict(raw.get("Labels") or {}))
