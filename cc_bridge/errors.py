@@ -10,6 +10,7 @@
     │   ├── EnginePermissionDenied   it answers, but not to this user
     │   ├── EngineTimeout            no answer in time; what was asked may still happen
     │   ├── NoSpaceLeft              its disk is full
+    │   ├── LimitReached             as many containers run as may
     │   ├── NameConflict             a container of that name is there already, and is another
     │   ├── NetworkConflict          a network is there already and differs, or overlaps
     │   ├── ImageNotFound
@@ -57,6 +58,7 @@ __all__ = [
     "ImageNotFound",
     "InstanceNotFound",
     "InvalidInput",
+    "LimitReached",
     "NameConflict",
     "NetworkConflict",
     "NoSpaceLeft",
@@ -128,6 +130,10 @@ class NoSpaceLeft(EngineError):
     """The engine's disk is full."""
 
     hint = "`docker system df` shows what takes the room; `cc-bridge prune` removes what cc-bridge no longer needs."
+
+
+class LimitReached(EngineError):
+    """As many containers run as may."""
 
 
 class NameConflict(EngineError):

@@ -81,7 +81,7 @@ def _is_ours(thread: threading.Thread) -> bool:
 
 
 def _containers(root: Path) -> list[str]:
-    from cc_bridge.instances.docker_container import installation
+    from cc_bridge.state import installation
 
     argv = ["docker", "ps", "-aq", "--filter", f"label=cc-bridge.install={installation(root)}"]
     try:

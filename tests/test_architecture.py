@@ -20,7 +20,21 @@ PROJECT = Path(__file__).parent.parent
 
 #: What each room may import of this project. Nothing points up.
 RUNGS = {
-    "cli": {"blocking", "instances", "engine", "channels", "protocol", "instance", "events", "errors", "logs", "agent"},
+    "cli": {
+        "runner",
+        "manager",
+        "state",
+        "blocking",
+        "instances",
+        "engine",
+        "channels",
+        "protocol",
+        "instance",
+        "events",
+        "errors",
+        "logs",
+        "agent",
+    },
     "blocking": {"instances", "instance", "turn", "events", "errors"},
     "testing": {"channels", "protocol", "instance", "turn", "events", "errors"},
     "instances": {
@@ -32,11 +46,15 @@ RUNGS = {
         "events",
         "errors",
         "logs",
+        "state",
         "agent",
         "__init__",
     },
     "channels": {"engine", "protocol", "errors", "agent"},
+    "runner": {"manager", "engine", "protocol", "errors"},
+    "manager": {"engine", "instance", "state", "errors", "logs", "__init__"},
     "engine": {"errors", "logs"},
+    "state": {"errors", "agent"},
     "instance": {"turn", "protocol", "events", "errors"},
     "turn": {"events", "errors"},
     "protocol": {"events", "errors", "agent"},

@@ -175,6 +175,16 @@ class Archives:
         with tar_of_bytes(files, uid, gid) as archive:
             await self.put(container, directory, archive)
 
+    async def own_directory(self, container: str, path: str, uid: int, gid: int) -> None:
+        """Give a directory of the container's, such as a volume's root, to this user."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            header = tarfile.TarInfo("./")
+            header.type, header.mode, header.uid, header.gid = tarfile.DIRTYPE, 0o755, uid, gid
+            tar.addfile(header)
+        archive.seek(0)
+        await self.put(container, path, archive)
+
     async def get_files(self, container: str, path: str, destination: Path) -> list[str]:
         """Copy a file or directory of the container's to ``destination``; see :func:`unpack`."""
         client = await self._engine.client()

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -16,7 +17,16 @@ from .client import OPERATION_LIMIT, PAUSES, Engine
 from .streams import Chunk, Demultiplexer, raw_socket, read_until
 from .usage import Usage, usage_of
 
-__all__ = ["LABEL", "ContainerInfo", "ContainerSpec", "ContainerSummary", "Containers", "Mount", "docker_words"]
+__all__ = [
+    "LABEL",
+    "ContainerInfo",
+    "ContainerSpec",
+    "ContainerSummary",
+    "Containers",
+    "Mount",
+    "docker_words",
+    "user_for",
+]
 
 #: The prefix of every label of ours.
 LABEL = "cc-bridge"
@@ -81,6 +91,7 @@ class ContainerSpec:
     restart: str = "no"
     auto_remove: bool = False
     tty: bool = False
+    stdin: bool = False
     log_size: int = 30 * 1024**2
 
     def options(self) -> dict[str, Any]:
@@ -119,6 +130,7 @@ class ContainerSpec:
             "restart_policy": {"Name": policy, "MaximumRetryCount": int(times or 0)} if policy != "no" else None,
             "auto_remove": self.auto_remove,
             "tty": self.tty,
+            "stdin_open": self.stdin,
             "log_config": docker.types.LogConfig(
                 type="json-file", config={"max-size": str(self.log_size // 3), "max-file": "3"}
             ),
@@ -137,6 +149,7 @@ def docker_words(spec: ContainerSpec) -> list[str]:
     words += ["--workdir", spec.workdir] if spec.workdir else []
     words += ["--rm"] if spec.auto_remove else []
     words += ["--tty"] if spec.tty else []
+    words += ["--interactive"] if spec.stdin else []
     for option, values in (
         ("--label", [f"{key}={value}" for key, value in spec.labels.items()]),
         ("--env", [f"{key}={value}" for key, value in spec.environment.items()]),
@@ -279,6 +292,15 @@ class Containers:
             raise ContainerStartError(f"the container did not come up within {limit:g} s: {last}")
         return found
 
+    async def attach(self, name: str, *, stdin: bool = False) -> tuple[int, bytes]:
+        """Connect to the main process's output, and its stdin: a socket that is the caller's to close, and what came.
+
+        Before the start, so that no output is missed.
+        """
+        client = await self._engine.client()
+        wanted = {**_OUTPUT, "stdin": int(stdin)}
+        return await self._engine.call(lambda: raw_socket(client.api.attach_socket(name, params=wanted)))
+
     async def inspect(self, name: str) -> ContainerInfo:
         """What it is and how it does."""
         client = await self._engine.client()
@@ -417,6 +439,15 @@ class Containers:
         except EngineError as error:
             if "already in progress" not in error.what:  # another host removes it just now
                 raise
+
+
+def user_for(workspace: Path | None) -> tuple[int, int]:
+    """Number and group of the user in a container: this machine's, so that files have the right owner; never root."""
+    uid, gid = os.getuid(), os.getgid()
+    if uid == 0:  # who owns the workspace, and else the first ordinary user of any Debian
+        owner = workspace.stat() if workspace else None
+        uid, gid = (owner.st_uid, owner.st_gid) if owner and owner.st_uid else (1000, 1000)
+    return uid, gid
 
 
 _OUTPUT = {"stdout": 1, "stderr": 1, "stream": 1, "logs": 0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import anyio
@@ -90,18 +91,23 @@ def raw_socket(stream: Any) -> tuple[int, bytes]:
     return duplicate.detach(), early
 
 
-async def read_chunks(fd: int, early: bytes, demultiplexer: Demultiplexer) -> AsyncGenerator[Chunk, None]:
+async def read_chunks(
+    fd: int, early: bytes, demultiplexer: Demultiplexer, stdin: bytes | None = None
+) -> AsyncGenerator[Chunk, None]:
     """What comes over a stream's socket, to its end, only as fast as it is taken.
+
+    Args:
+        stdin: is sent meanwhile, and then its end.
 
     Raises:
         EngineError: this is no such stream.
         EngineUnavailable: the connection broke.
     """
-    data = early
+    data, outgoing = early, None if stdin is None else bytearray(stdin)
     while True:
         for chunk in demultiplexer.feed(data):
             yield chunk
-        await anyio.wait_readable(fd)
+        outgoing = await _write_until_readable(fd, outgoing)
         try:
             data = os.read(fd, 65536)
         except BlockingIOError:
@@ -111,6 +117,34 @@ async def read_chunks(fd: int, early: bytes, demultiplexer: Demultiplexer) -> As
             raise EngineUnavailable(f"the connection to the engine broke: {error.strerror}") from error
         if not data:
             return
+
+
+async def _write_until_readable(fd: int, outgoing: bytearray | None) -> bytearray | None:
+    """Wait until there is something to read; write until then. Returns what is left; None: also the end was sent."""
+    if outgoing is None:
+        await anyio.wait_readable(fd)
+        return None
+    left: bytearray | None = outgoing
+    async with anyio.create_task_group() as group:
+
+        async def write() -> None:
+            nonlocal left
+            while outgoing:
+                await anyio.wait_writable(fd)
+                try:
+                    del outgoing[: os.write(fd, outgoing[:65536])]
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    outgoing.clear()  # it has closed its stdin, or ended; reading tells
+            with socket.socket(fileno=os.dup(fd)) as connection, suppress(OSError):
+                connection.shutdown(socket.SHUT_WR)
+            left = None
+
+        group.start_soon(write)
+        await anyio.wait_readable(fd)
+        group.cancel_scope.cancel()
+    return left
 
 
 async def read_until(fd: int, early: bytes, awaited: Sequence[str], limit: float) -> tuple[str | None, str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import stat
 from contextlib import nullcontext, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from .. import __version__
@@ -18,7 +17,7 @@ from ..channels.ladder import Facts, Rung, next_rung
 from ..channels.named_pipe import NobodyListens
 from ..engine.archives import Archives, tar_of
 from ..engine.client import Engine
-from ..engine.containers import LABEL, ContainerInfo, Containers, ContainerSpec, Mount
+from ..engine.containers import LABEL, ContainerInfo, Containers, ContainerSpec, Mount, user_for
 from ..engine.execs import ExecResult, Execs
 from ..engine.images import Images
 from ..engine.progress import Progress
@@ -33,6 +32,7 @@ from ..errors import (
 )
 from ..instance import ClaudeInstance, is_secret, parse_mount
 from ..protocol.link import Link
+from ..state import installation
 from .bridge import Ending, is_uuid
 from .bridged import GRACE, LINGER, BridgedInstance
 from .connection import Connection
@@ -42,7 +42,7 @@ from .sessions import LARGEST, open_session, session_path
 if TYPE_CHECKING:
     import docker
 
-__all__ = ["DockerContainer", "installation"]
+__all__ = ["DockerContainer"]
 
 #: Where things are in the container.
 _PIPES = "/run/cc-bridge"
@@ -403,11 +403,7 @@ class DockerContainer(BridgedInstance):
         if self.record.user:
             number = self.record.user.partition(":")[0]
             return self.record.user, int(number) if number.isdigit() else None
-        uid, gid = os.getuid(), os.getgid()
-        if uid == 0:
-            # Never root: who owns the workspace, and else the first ordinary user of any Debian.
-            owner = self.record.workspace.stat() if self.record.workspace else None
-            uid, gid = (owner.st_uid, owner.st_gid) if owner and owner.st_uid else (1000, 1000)
+        uid, gid = user_for(self.record.workspace)
         return f"{uid}:{gid}", uid
 
     def _warn_of_unwritable(self, uid: int | None) -> None:
@@ -494,14 +490,6 @@ class DockerContainer(BridgedInstance):
             "exit_code": None if info.running else info.exit_code,
             "oom_killed": info.oom_killed,
         }
-
-
-def installation(root: Path) -> str:
-    """What tells the containers of one state directory from those of another.
-
-    Two installations may use one engine, and the same names: neither may touch the other's containers.
-    """
-    return hashlib.sha256(str(root).encode()).hexdigest()[:8]
 
 
 def _ending(info: ContainerInfo) -> Ending:

@@ -23,7 +23,6 @@ import os
 import shutil
 import tempfile
 import time
-import zipapp
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,46 +32,13 @@ from ..channels.fifo import open_fifo
 from ..channels.named_pipe import LISTEN, prepare_directory
 from ..errors import BridgeError, InstanceNotFound, InvalidInput
 from ..instance import ClaudeInstance
+from ..state import agent_archive, make_private, state_root, unusable
 from .sessions import Sessions
 
 __all__ = ["Home", "Registry", "agent_archive", "state_root"]
 
 #: An ephemeral instance whose host was killed is swept when this old, in seconds.
 _STALE = 120.0
-
-
-def state_root() -> Path:
-    """The directory in which everything of cc-bridge's is kept on this machine."""
-    if chosen := os.environ.get("CC_BRIDGE_HOME"):
-        return Path(chosen).expanduser().absolute()
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "cc-bridge"
-
-
-def agent_archive(root: Path | None = None) -> Path:
-    """The agent as one executable file, made from the installed package and kept by its content.
-
-    Raises:
-        InvalidInput: the state directory cannot be used.
-    """
-    import cc_bridge_agent
-
-    source = Path(cc_bridge_agent.__file__).parent
-    files = sorted(source.glob("*.py"))
-    digest = hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()[:16]
-    root = root or state_root()
-    target = root / f"agent-{digest}.pyz"
-    if not target.exists():
-        _make_private(root)
-        with tempfile.TemporaryDirectory(dir=root) as scratch:
-            package = Path(scratch, "tree", "cc_bridge_agent")
-            package.mkdir(parents=True)
-            for file in files:
-                shutil.copyfile(file, package / file.name)
-            made = Path(scratch, target.name)
-            zipapp.create_archive(package.parent, made, main="cc_bridge_agent.__main__:run")
-            made.chmod(0o644)  # any user in a container may read it
-            made.rename(target)  # whole or not at all, whoever else makes it just now
-    return target
 
 
 @dataclass(frozen=True)
@@ -110,10 +76,10 @@ class Home:
             InvalidInput: it cannot be made.
         """
         try:
-            _make_private(self.path)
+            make_private(self.path)
             prepare_directory(str(self.pipes))
         except OSError as error:
-            raise _unusable(self.path, error) from error
+            raise unusable(self.path, error) from error
 
     def exists(self) -> bool:
         """There is an instance of this name."""
@@ -155,7 +121,7 @@ class Home:
         except FileNotFoundError:
             return ""
         except OSError as error:
-            raise _unusable(self.path, error) from error
+            raise unusable(self.path, error) from error
 
     def remember_session(self, value: str) -> None:
         """Keep the session to go on with."""
@@ -216,17 +182,3 @@ def _somebody_listens(home: Home) -> bool:
     except OSError as error:
         return error.errno not in (errno.ENXIO, errno.ENOENT)
     return True
-
-
-def _make_private(path: Path) -> None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.chmod(0o700)
-    except OSError as error:
-        raise _unusable(path, error) from error
-
-
-def _unusable(path: Path, error: OSError) -> InvalidInput:
-    hint = "Set CC_BRIDGE_HOME to a directory of yours."
-    what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return InvalidInput(f"the state directory {path} cannot be used: {what}", hint=hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["ClaudeOptions", "claude_argv"]
+__all__ = ["ClaudeOptions", "claude_argv", "one_shot_argv"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,17 @@ def claude_argv(options: ClaudeOptions, *, resume: str = "", fork: bool = False)
     """
     argv = [options.program, "-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"]
     argv += ["--include-partial-messages", "--replay-user-messages", "--permission-prompt-tool", "stdio"]
-    argv += _option("--resume", resume) + (["--fork-session"] if resume and fork else [])
+    return argv + _chosen(options, resume, fork)
+
+
+def one_shot_argv(options: ClaudeOptions, *, resume: str = "", fork: bool = False) -> list[str]:
+    """The words that answer the one prompt on stdin, and end. Arguments as :func:`claude_argv` has them."""
+    argv = [options.program, "-p", "--output-format", "stream-json", "--verbose", "--include-partial-messages"]
+    return argv + _chosen(options, resume, fork)
+
+
+def _chosen(options: ClaudeOptions, resume: str, fork: bool) -> list[str]:
+    argv = _option("--resume", resume) + (["--fork-session"] if resume and fork else [])
     argv += _option("--model", options.model)
     argv += _option("--system-prompt", options.system_prompt)
     argv += _option("--append-system-prompt", options.append_system_prompt)

@@ -205,7 +205,8 @@ def test_no_engine() -> None:
 
 
 AS_NOBODY = """
-import os, sys, anyio, anyio._backends._asyncio, docker, docker.errors, requests.exceptions
+import os, sys, anyio, anyio._backends._asyncio, docker, docker.context.config, docker.errors, requests.exceptions
+import structlog.stdlib
 from cc_bridge import EngineError
 from cc_bridge.engine.client import Engine
 if os.getuid() == 0:

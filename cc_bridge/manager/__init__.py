@@ -1,0 +1,1 @@
+"""Containers of projects: made hardened, found again by their labels, limited, watched and cleaned up."""

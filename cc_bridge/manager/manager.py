@@ -1,0 +1,532 @@
+"""The manager: containers of projects on one engine. Its only memory is the labels on what it has made."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+import anyio.to_thread
+
+from .. import __version__
+from ..engine.archives import Archives, tar_of_tree
+from ..engine.client import Engine
+from ..engine.containers import LABEL, ContainerInfo, Containers, ContainerSpec, ContainerSummary, user_for
+from ..engine.events import ContainerEvent, Events
+from ..engine.execs import ExecResult, Execs, Exit
+from ..engine.images import Images
+from ..engine.networks import Networks, NetworkSpec
+from ..engine.progress import Progress
+from ..engine.streams import Chunk, Demultiplexer, read_chunks
+from ..engine.usage import Usage
+from ..engine.volumes import Volumes
+from ..errors import ContainerNotFound, EngineError, LimitReached, NameConflict
+from ..logs import logger_for
+from ..state import agent_archive, installation, state_root
+from .options import (
+    HOME,
+    ContainerOptions,
+    build_container_env,
+    build_container_mounts,
+    container_name,
+    dependency_volumes,
+    docker_socket,
+)
+
+if TYPE_CHECKING:
+    import docker
+
+__all__ = ["ContainerManager"]
+
+#: Seconds between SIGTERM and SIGKILL.
+_GRACE = 10.0
+
+#: How often a name that somebody else has is changed before that is an error.
+_NAMES = 5
+
+#: Reads variables from stdin up to an empty line, and becomes the command: so secrets are in no listing.
+_WITH_SECRETS = 'while IFS= read -r line && [ -n "$line" ]; do export "$line"; done; exec "$@"'
+
+#: What stays until it is told to end.
+_IDLE = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"]
+
+
+class ContainerManager:
+    """Makes, finds, limits, watches and removes the containers of projects.
+
+    Several programs may manage side by side: what is made and found goes by labels, and of two containers for one
+    purpose the elder is used. Only containers of this installation are ever touched.
+
+    Args:
+        client: a Docker client to use, which stays the caller's to close; without one, the engine is found as
+            Docker's own command finds it.
+        keep: containers kept for each project, by :meth:`cleanup_old_containers`.
+        most_running: how many may run, by type of project; others are not limited.
+        root: the state directory; by default this installation's.
+        on_progress: called, from a worker thread, with each step of an image's pull or build.
+    """
+
+    def __init__(
+        self,
+        client: docker.DockerClient | None = None,
+        *,
+        keep: int = 5,
+        most_running: Mapping[str, int] | None = None,
+        root: Path | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
+        self._engine = Engine(client)
+        self._root = root or state_root()
+        self._install = installation(self._root)
+        self._keep = keep
+        self._most_running = dict(most_running or {})
+        self._on_progress = on_progress
+        self._log = logger_for("", "manager")
+        self.containers = Containers(self._engine)
+        self.execs = Execs(self._engine)
+        self.images = Images(self._engine)
+        self.networks = Networks(self._engine)
+        self.volumes = Volumes(self._engine)
+        self.archives = Archives(self._engine)
+        self.events = Events(self._engine)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections to the engine. Containers go on."""
+        await self._engine.aclose()
+
+    # Containers that stay
+
+    async def create_secure_container(
+        self, options: ContainerOptions, command: Sequence[str] | None = None, *, kind: str = "service"
+    ) -> ContainerInfo:
+        """Create a container, hardened, with its network, volumes and image; it is not started.
+
+        Args:
+            command: its main process; None: one that stays and does nothing, for :meth:`exec`.
+            kind: goes into a label.
+
+        Raises:
+            InvalidInput: a mount or the workspace cannot be.
+            NetworkConflict, ImageNotFound, ImageBuildError, NameConflict: as they say.
+            LimitReached: as many containers of this type of project run as may.
+        """
+        await self._check_limit(options.project_type)
+        network = await self._network(options)
+        image = await self._image(options)
+        for attempt in range(_NAMES):
+            name = container_name(options.project) + (f"-{secrets.token_hex(2)}" if attempt else "")
+            spec = self._spec(name, image, options, command or _IDLE, network, kind)
+            try:
+                await self.containers.create(spec)
+            except NameConflict:
+                if attempt == _NAMES - 1:
+                    raise
+                continue
+            break
+        try:
+            await self._own_volumes(name, options)
+            return await self.containers.inspect(name)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.containers.remove(name)
+            raise
+
+    async def get_or_create(
+        self, options: ContainerOptions, command: Sequence[str] | None = None, *, kind: str = "service"
+    ) -> ContainerInfo:
+        """The project's container of this kind, started; made if there is none.
+
+        Two programs that ask at once get the same one.
+
+        Raises: as :meth:`create_secure_container`, and
+            ContainerStartError: it could not be started.
+        """
+        found = await self._eldest(options.project, kind)
+        if found is None:
+            made = await self.create_secure_container(options, command, kind=kind)
+            found = await self._eldest(options.project, kind) or made
+            if found.id != made.id:  # somebody else was faster
+                await self.containers.remove(made.id)
+        if not found.running:
+            try:
+                await self.containers.start(found.name)
+            except EngineError:
+                if (await self.containers.inspect(found.id)).status == "created":  # it has never run: nothing is lost
+                    await self.containers.remove(found.id)
+                raise
+            self._log.info("container_started", container=found.name)
+        return await self.containers.inspect(found.id)
+
+    async def stop(self, name: str, grace: float = _GRACE) -> None:
+        """SIGTERM, ``grace`` seconds, SIGKILL; tolerant of one that has ended or gone."""
+        await self.containers.stop(name, grace)
+
+    async def restart(self, name: str, grace: float = _GRACE) -> None:
+        """Stop and start."""
+        await self.containers.restart(name, grace)
+
+    async def remove(self, name: str, *, volumes: bool = False) -> None:
+        """Kill and remove; tolerant of one that has gone.
+
+        Args:
+            volumes: its named volumes too, where no other container has them and they are of this installation.
+        """
+        named: list[str] = []
+        if volumes:
+            with suppress(ContainerNotFound):
+                info = await self.containers.inspect(name)
+                named = [volume.partition(":")[0] for volume in info.volumes if not volume.startswith("/")]
+        await self.containers.remove(name)
+        for volume in named:
+            found = await self.volumes.find(volume)
+            if found is not None and found.labels.get(f"{LABEL}.install") == self._install:
+                await self.volumes.remove_unused(volume)
+
+    async def list(self, project: str = "") -> Sequence[ContainerSummary]:
+        """Containers of this installation, or of one of its projects: running or not, newest first."""
+        labels = {f"{LABEL}.install": self._install, **({f"{LABEL}.project": project} if project else {})}
+        return await self.containers.labelled(labels)
+
+    async def stats(self, name: str) -> Usage:
+        """What it uses, measured over a second or so."""
+        return await self.containers.usage(name)
+
+    def logs(self, name: str, **options: Any) -> AsyncGenerator[Chunk, None]:
+        """Its output; see :meth:`~cc_bridge.engine.containers.Containers.logs`."""
+        return self.containers.logs(name, **options)
+
+    async def exec(self, name: str, argv: Sequence[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
+        """Run a command in a running container; its output is buffered."""
+        return await self.execs.run(name, argv, user=user, limit=limit)
+
+    async def cleanup_old_containers(self, project: str, keep: int | None = None) -> Sequence[str]:
+        """Remove the project's oldest stopped containers until ``keep`` are left; never one that runs.
+
+        Returns:
+            Names of those removed.
+        """
+        found = await self.list(project)
+        too_many = len(found) - (self._keep if keep is None else keep)
+        stopped = [item for item in reversed(found) if item.status in ("created", "exited", "dead")]
+        removed = []
+        for item in stopped[: max(too_many, 0)]:
+            try:
+                # Without force: somebody may have started it meanwhile.
+                await self.containers.remove(item.id, force=False)
+            except EngineError as error:
+                self._log.info("not_removed", container=item.name, reason=error.what)
+            else:
+                removed.append(item.name)
+        return removed
+
+    # Commands, each in a container of its own
+
+    async def run_command(
+        self,
+        options: ContainerOptions,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | None = None,
+        keep_container: bool = False,
+    ) -> ExecResult:
+        """Run a command in a new container to its end; exit code, stdout and stderr apart, all in memory.
+
+        Raises: as :meth:`create_secure_container`, and
+            ContainerStartError: the command cannot be started.
+        """
+        said: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
+        code = -1
+        stream = self.run_command_streaming(options, argv, stdin=stdin, keep_container=keep_container)
+        try:
+            async for item in stream:
+                if isinstance(item, Exit):
+                    code = item.exit_code
+                else:
+                    said[item.stream] += item.data
+        finally:
+            await stream.aclose()
+        return ExecResult(code, bytes(said[1]), bytes(said[2]))
+
+    async def run_command_streaming(
+        self,
+        options: ContainerOptions,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | None = None,
+        tty: bool = False,
+        keep_container: bool = False,
+    ) -> AsyncGenerator[Chunk | Exit, None]:
+        """Run a command in a new container; its output as it comes, and at last how it ended.
+
+        A slow reader slows the command; nothing is lost. The container is removed at the end, at an error, and when the
+        iterator is closed or its consumer cancelled.
+
+        Args:
+            stdin: what it reads; secrets of the environment go the same way, before.
+            tty: give it a terminal; then all of its output is stdout.
+            keep_container: leave the container, for a look at it.
+
+        Raises: as :meth:`run_command`.
+        """
+        environment = build_container_env(options)
+        command, feed = list(argv), stdin
+        if environment.secret:
+            command = ["sh", "-c", _WITH_SECRETS, "sh", *command]
+            lines = "".join(f"{name}={value}\n" for name, value in environment.secret.items() if "\n" not in value)
+            feed = f"{lines}\n".encode() + (stdin or b"")
+        network = await self._network(options)
+        image = await self._image(options)
+        name = f"{container_name(options.project)}-{secrets.token_hex(4)}"
+        spec = self._spec(name, image, options, command, network, "command", tty=tty, stdin=feed is not None)
+        created = False
+        try:
+            await self.containers.create(spec)
+            created = True
+            await self._own_volumes(name, options)
+            fd, early = await self.containers.attach(name, stdin=feed is not None)
+            try:
+                await self.containers.start(name)
+                async for chunk in read_chunks(fd, early, Demultiplexer(tty=tty), feed):
+                    yield chunk
+            finally:
+                os.close(fd)
+            await self.containers.wait(name, "not-running", _GRACE)  # its output has ended; so does it
+            ended = await self.containers.inspect(name)
+            yield Exit(ended.exit_code, ended.oom_killed)
+        finally:
+            if created and not keep_container:
+                with anyio.CancelScope(shield=True):
+                    await self.containers.remove(name)
+
+    # Files, images
+
+    async def put_files(self, name: str, source: Path, target: str, *, uid: int = 1000, gid: int = 1000) -> None:
+        """Copy a file or directory of this machine into a container, which need not run, as ``target``.
+
+        Raises:
+            InvalidInput: the source cannot be read.
+            EngineError: the target's directory is not there, or is read-only.
+        """
+        directory, _, base = target.rstrip("/").rpartition("/")
+        archive = await anyio.to_thread.run_sync(tar_of_tree, source, base, uid, gid)
+        with archive:
+            await self.archives.put(name, directory or "/", archive)
+
+    async def get_files(self, name: str, path: str, destination: Path) -> Sequence[str]:
+        """Copy a file or directory out of a container; see :func:`~cc_bridge.engine.archives.unpack`."""
+        return await self.archives.get_files(name, path, destination)
+
+    async def pull_image(self, name: str) -> None:
+        """Pull an image; progress goes to ``on_progress``."""
+        await self.images.pull(name, self._on_progress)
+
+    async def build_image(self, dockerfile: Path, workspace: Path) -> str:
+        """Build a Dockerfile unless just this has been built; the image's name, which has its content's hash."""
+        return await self.images.build_workspace(dockerfile, workspace, self._on_progress)
+
+    async def ensure_image(self, name: str, workspace: Path | None = None) -> str:
+        """Have an image, pulled or built as needed; its real name."""
+        agent = await anyio.to_thread.run_sync(agent_archive, self._root)
+        return await self.images.ensure(name, agent, self._on_progress, workspace=workspace)
+
+    # What happens to them
+
+    def watch(self) -> AsyncGenerator[ContainerEvent, None]:
+        """What happens to this installation's containers from now on, as the engine tells it."""
+        return self.events.watch({f"{LABEL}.install": self._install})
+
+    async def report_exits(self, on_exit: Callable[[ContainerEvent], Awaitable[None]]) -> None:
+        """Log each unexpected exit and call ``on_exit`` with it, until cancelled.
+
+        The event says the exit code, and whether memory ran out.
+        """
+        stream = self.watch()
+        try:
+            async for event in stream:
+                if event.is_unexpected_exit:
+                    event = await self._with_cause(event)
+                    self._log.warning(
+                        "unexpected_exit",
+                        container=event.name,
+                        exit_code=event.exit_code,
+                        oom_killed=event.oom_killed,
+                    )
+                    await on_exit(event)
+        finally:
+            await stream.aclose()
+
+    async def orphans(self, instances: Collection[str]) -> Sequence[ContainerSummary]:
+        """Containers that nobody will come back for.
+
+        Those of instances that are none of ``instances``, and what a killed program has left of a command's: created
+        and never started, or ended and not kept.
+        """
+        found = []
+        for item in await self.list():
+            kind, instance = item.labels.get(f"{LABEL}.type", ""), item.labels.get(f"{LABEL}.instance", "")
+            if (instance and instance not in instances) or (kind == "command" and not _owner_lives(item.labels)):
+                found.append(item)
+        return found
+
+    # Parts
+
+    def _spec(
+        self,
+        name: str,
+        image: str,
+        options: ContainerOptions,
+        command: Sequence[str],
+        network: str,
+        kind: str,
+        *,
+        tty: bool = False,
+        stdin: bool = False,
+    ) -> ContainerSpec:
+        uid, gid = user_for(options.workspace)
+        groups = [docker_socket()[1]] if options.docker_socket else []
+        if groups:
+            self._log.warning("docker_socket_given", container=name, risk="whoever has it is root on this machine")
+        return ContainerSpec(
+            name=name,
+            image=image,
+            command=command,
+            user=options.user or f"{uid}:{gid}",
+            labels={
+                **options.labels,
+                **self._labels(options.project, options.project_type),
+                f"{LABEL}.type": kind,
+                f"{LABEL}.owner": _owner(),
+            },
+            environment=build_container_env(options).plain,
+            mounts=build_container_mounts(options, self._home(options.project)),
+            workdir=options.mount_at if options.workspace is not None else HOME,
+            network=network,
+            memory=options.memory,
+            cpus=options.cpus,
+            cpu_shares=options.cpu_shares,
+            pids=options.pids,
+            read_only=options.read_only,
+            ports=options.ports,
+            groups=groups,
+            restart=options.restart,
+            tty=tty,
+            stdin=stdin,
+        )
+
+    def _labels(self, project: str, project_type: str = "") -> dict[str, str]:
+        return {
+            f"{LABEL}.install": self._install,
+            f"{LABEL}.project": project,
+            f"{LABEL}.version": __version__,
+            **({f"{LABEL}.project-type": project_type} if project_type else {}),
+        }
+
+    def _home(self, project: str) -> Path:
+        """The home of a project's containers: Claude Code's sessions outlive them there."""
+        home = self._root / "projects" / project
+        (home / ".claude").mkdir(parents=True, exist_ok=True)
+        self._root.chmod(0o700)
+        for directory in (home, home / ".claude"):
+            with suppress(PermissionError):  # made by the container's user, who may be another
+                directory.chmod(0o777)
+        return home
+
+    async def _network(self, options: ContainerOptions) -> str:
+        if not isinstance(options.network, NetworkSpec):
+            return options.network
+        labels = {**self._labels(options.project), **options.network.labels}
+        spec = NetworkSpec(
+            options.network.name,
+            options.network.subnet,
+            options.network.gateway,
+            options.network.driver,
+            options.network.internal,
+            labels,
+        )
+        await self.networks.ensure(spec)
+        return spec.name
+
+    async def _image(self, options: ContainerOptions) -> str:
+        return await self.ensure_image(options.image, options.workspace)
+
+    async def _own_volumes(self, name: str, options: ContainerOptions) -> None:
+        """Give new dependency volumes to the container's user: the engine makes them root's."""
+        uid, gid = _numbers(options.user) or user_for(options.workspace)
+        for path in dependency_volumes(options).values():
+            await self.archives.own_directory(name, path, uid, gid)
+
+    async def _check_limit(self, project_type: str) -> None:
+        most = self._most_running.get(project_type)
+        if most is None:
+            return
+        found = [
+            item
+            for item in await self.list()
+            if item.labels.get(f"{LABEL}.project-type") == project_type and item.status == "running"
+        ]
+        if len(found) >= most:
+            names = ", ".join(item.name for item in found)
+            raise LimitReached(
+                f"{len(found)} containers of type {project_type} run, and {most} may: {names}",
+                hint="Stop one of them, or raise the limit.",
+            )
+
+    async def _eldest(self, project: str, kind: str) -> ContainerInfo | None:
+        """The container that everybody uses for this purpose."""
+        labels = {f"{LABEL}.install": self._install, f"{LABEL}.project": project, f"{LABEL}.type": kind}
+        found = []
+        for item in await self.containers.labelled(labels):
+            with suppress(ContainerNotFound):
+                found.append(await self.containers.inspect(item.id))
+        usable = [info for info in found if info.status not in ("removing", "dead")]
+        return min(usable, key=lambda info: (info.created, info.id), default=None)
+
+    async def _with_cause(self, event: ContainerEvent) -> ContainerEvent:
+        """The engine may tell of the end before it tells that memory ran out; by now it knows."""
+        with suppress(ContainerNotFound):
+            info = await self.containers.inspect(event.id)
+            return replace(event, oom_killed=event.oom_killed or info.oom_killed)
+        return event
+
+
+def _numbers(user: str) -> tuple[int, int] | None:
+    uid, _, gid = user.partition(":")
+    if not uid.isdigit():
+        return None
+    return int(uid), int(gid) if gid.isdigit() else int(uid)
+
+
+def _owner() -> str:
+    """This process, so that others can tell whether it still lives: machine, number and start."""
+    return f"{os.uname().nodename}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def _owner_lives(labels: Mapping[str, str]) -> bool:
+    machine, _, process = labels.get(f"{LABEL}.owner", "").partition(":")
+    number, _, started = process.partition(":")
+    if machine != os.uname().nodename:
+        return True  # who knows
+    return number.isdigit() and _started(int(number)) == started
+
+
+def _started(process: int) -> str:
+    """When a process began, in clock ticks since the machine did (proc(5)); empty: there is none."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""

@@ -1,0 +1,209 @@
+"""What a project's container is to be, and what follows from it: mounts, environment, names, labels."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+
+from ..engine.address import DEFAULT_SOCKET
+from ..engine.containers import Mount
+from ..engine.networks import NetworkSpec
+from ..errors import InvalidInput
+from ..instance import is_secret, parse_mount
+
+__all__ = [
+    "DEPENDENCIES",
+    "HOME",
+    "ContainerEnv",
+    "ContainerOptions",
+    "PathMap",
+    "build_container_env",
+    "build_container_mounts",
+    "container_name",
+    "dependency_volumes",
+    "docker_socket",
+]
+
+#: Directories of dependencies by type of project, relative to the workspace: they get a volume each.
+DEPENDENCIES: Mapping[str, tuple[str, ...]] = {
+    "node": ("node_modules",),
+    "python": (".venv",),
+    "php": ("vendor",),
+    "ruby": ("vendor/bundle",),
+}
+
+#: Variables of the host's that let Claude Code in.
+_LOGIN = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
+
+#: Where Claude Code finds its login and keeps its sessions, in the container.
+HOME = "/home/cc-bridge"
+
+_PROJECT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,40}\Z")
+
+
+@dataclass(frozen=True)
+class ContainerOptions:
+    """What a project's container is to be. Limits and hardening have safe defaults.
+
+    Attributes:
+        image: ``cc-bridge`` is the default image, ``auto`` that of the workspace's Dockerfile if it has one.
+        project: whose it is; containers are counted, kept and cleaned up by project.
+        project_type: ``node``, ``python``, ``php``, ``ruby`` or another word; those have dependency volumes.
+        workspace: mounted at ``mount_at``.
+        mounts: more, ``host:container[:ro|rw]``.
+        credentials: Claude Code's login of this user, read-only.
+        network: a mode (``bridge``, ``host``, ``none``), a network's name, or one to be made if it is missing.
+        ports: port in the container to port on this machine (loopback only), 0 for any.
+        user: ``uid[:gid]`` or a name; by default this machine's user, never root.
+        memory: bytes.
+        read_only: the root file system; ``/tmp`` and ``HOME`` are writable.
+        restart: ``no``, ``on-failure[:times]``, ``always`` or ``unless-stopped``.
+        docker_socket: mount the engine's own socket. Whoever has it is root on the engine's machine.
+
+    Raises:
+        InvalidInput: names what cannot be.
+    """
+
+    image: str = "cc-bridge"
+    project: str = "default"
+    project_type: str = ""
+    workspace: Path | None = None
+    mount_at: str = "/workspace"
+    read_only_workspace: bool = False
+    mounts: Sequence[str] = ()
+    credentials: bool = False
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    network: str | NetworkSpec = "bridge"
+    ports: Mapping[int, int] = field(default_factory=dict)
+    user: str = ""
+    memory: int = 2 * 1024**3
+    cpus: float = 2.0
+    cpu_shares: int = 512
+    pids: int = 512
+    read_only: bool = True
+    restart: str = "no"
+    docker_socket: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _PROJECT.match(self.project):
+            raise InvalidInput(f"{self.project!r} is no name for a project", hint="Letters, digits, '_', '.' and '-'.")
+        if self.workspace is not None and not self.workspace.is_dir():
+            what = "is not a directory" if self.workspace.exists() else "does not exist"
+            raise InvalidInput(f"the workspace {self.workspace} {what}", hint="Create it first.")
+        if not self.mount_at.startswith("/"):
+            raise InvalidInput(f"mount_at: {self.mount_at!r} is not an absolute path")
+
+
+@dataclass(frozen=True)
+class ContainerEnv:
+    """The environment of a container: what ``docker inspect`` may show, and what it must not."""
+
+    plain: Mapping[str, str]
+    secret: Mapping[str, str] = field(repr=False)
+
+
+def build_container_env(options: ContainerOptions, environ: Mapping[str, str] = os.environ) -> ContainerEnv:
+    """The variables of the options', ``TERM``, ``HOME``, ``PORT``, ``PROJECT_ID``, and one login of this machine's."""
+    env = {"TERM": "xterm-256color", "HOME": HOME, "PROJECT_ID": options.project}
+    if options.ports:
+        env["PORT"] = str(next(iter(options.ports)))
+    env |= options.env
+    if not any(name in env for name in _LOGIN):
+        # One: with two, the wrong one may win.
+        env |= {name: environ[name] for name in [name for name in _LOGIN if environ.get(name)][:1]}
+    secret = {name: value for name, value in env.items() if is_secret(name)}
+    return ContainerEnv({name: value for name, value in env.items() if name not in secret}, secret)
+
+
+def build_container_mounts(options: ContainerOptions, home: Path | None = None) -> tuple[Mount, ...]:
+    """The workspace, a home of its own, the login if asked for, the user's mounts, and the dependency volumes.
+
+    Args:
+        home: becomes ``HOME`` in the container: Claude Code's sessions are kept there, apart from the host's own.
+
+    Raises:
+        InvalidInput: says which mount cannot be, and why.
+    """
+    mounts = []
+    if options.workspace is not None:
+        mounts.append(Mount(str(options.workspace.resolve()), options.mount_at, options.read_only_workspace))
+    if home is not None:
+        mounts.append(Mount(str(home), HOME))
+    if options.credentials:
+        config = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
+        login = config / ".credentials.json"
+        if not login.is_file():
+            raise InvalidInput(f"there is no login of Claude Code in {config}", hint="`claude` and /login make one.")
+        mounts.append(Mount(str(login.resolve()), f"{HOME}/.claude/.credentials.json", read_only=True))
+    mounts += [Mount(*parse_mount(mount)) for mount in options.mounts]
+    mounts += [Mount(name, path) for name, path in dependency_volumes(options).items()]
+    if options.docker_socket:
+        mounts.append(Mount(DEFAULT_SOCKET, DEFAULT_SOCKET))
+    targets = [mount.target.rstrip("/") for mount in mounts]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise InvalidInput(f"{target} is mounted twice")
+    return tuple(mounts)
+
+
+def dependency_volumes(options: ContainerOptions) -> dict[str, str]:
+    """Volume name to path in the container, by the project's type."""
+    if options.workspace is None:
+        return {}
+    return {
+        f"cc-bridge-{options.project}-{directory.strip('.').replace('/', '-')}": str(
+            PurePosixPath(options.mount_at, directory)
+        )
+        for directory in DEPENDENCIES.get(options.project_type, ())
+    }
+
+
+def docker_socket() -> tuple[str, int]:
+    """The engine's socket on this machine, and the group that may use it.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    try:
+        found = os.stat(DEFAULT_SOCKET)
+    except OSError as error:
+        raise InvalidInput(f"{DEFAULT_SOCKET} cannot be given to a container: {error.strerror}") from None
+    if not stat.S_ISSOCK(found.st_mode):
+        raise InvalidInput(f"{DEFAULT_SOCKET} is no socket")
+    return DEFAULT_SOCKET, found.st_gid
+
+
+def container_name(project: str, now: datetime | None = None) -> str:
+    """``cc-bridge-{project}-{timestamp}``, the time in UTC."""
+    return f"cc-bridge-{project.lower()}-{(now or datetime.now(timezone.utc)):%Y%m%d-%H%M%S}"
+
+
+class PathMap:
+    """Paths of this machine, and what they are called in a container that has these mounts."""
+
+    def __init__(self, mounts: Sequence[Mount]) -> None:
+        pairs = [(PurePosixPath(mount.source), PurePosixPath(mount.target)) for mount in mounts if not mount.is_volume]
+        # The deepest mount that holds a path is the one in which it is.
+        self._by_host = sorted(pairs, key=lambda pair: -len(pair[0].parts))
+        self._by_container = sorted(((to, of) for of, to in pairs), key=lambda pair: -len(pair[0].parts))
+
+    def to_container(self, path: str | Path) -> str | None:
+        """The path in the container of one on this machine; None: it is in no mount."""
+        return _translate(PurePosixPath(os.path.abspath(path)), self._by_host)
+
+    def to_host(self, path: str | PurePosixPath) -> str | None:
+        """The path on this machine of one in the container; None: it is in no mount."""
+        return _translate(PurePosixPath(os.path.normpath(path)), self._by_container)
+
+
+def _translate(path: PurePosixPath, pairs: Sequence[tuple[PurePosixPath, PurePosixPath]]) -> str | None:
+    for root, other in pairs:
+        if path.is_relative_to(root):
+            return str(other / path.relative_to(root))
+    return None
