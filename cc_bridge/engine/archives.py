@@ -179,11 +179,11 @@ class Archives:
         """Give a directory of the container's, such as a volume's root, to this user."""
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
-            header = tarfile.TarInfo("./")
+            header = tarfile.TarInfo(PurePosixPath(path).name)  # of the directory itself, the engine keeps the owner
             header.type, header.mode, header.uid, header.gid = tarfile.DIRTYPE, 0o755, uid, gid
             tar.addfile(header)
         archive.seek(0)
-        await self.put(container, path, archive)
+        await self.put(container, str(PurePosixPath(path).parent), archive)
 
     async def get_files(self, container: str, path: str, destination: Path) -> list[str]:
         """Copy a file or directory of the container's to ``destination``; see :func:`unpack`."""

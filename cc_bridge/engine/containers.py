@@ -244,15 +244,23 @@ class Containers:
                     if pause is None:
                         raise
                     await anyio.sleep(pause)  # back-off
-                    try:
+                    if await self._is_there(spec.name):
                         return await self._made(spec.name, nonce)
-                    except ContainerNotFound:
-                        pass
         raise AssertionError("every way out of the loop is above")
+
+    async def _is_there(self, name: str) -> bool:
+        try:
+            await self.inspect(name)
+        except ContainerNotFound:
+            return False
+        return True
 
     async def _made(self, name: str, nonce: str) -> str:
         """The id of what an earlier request has made."""
-        info = await self.inspect(name)
+        try:
+            info = await self.inspect(name)
+        except ContainerNotFound:  # a name is taken a little before its container can be seen
+            raise NameConflict(f"a container named {name} is being made") from None
         if info.labels.get(_NONCE) != nonce:
             raise NameConflict(f"a container named {name} exists already")
         return info.id
@@ -417,8 +425,8 @@ class Containers:
             url = client.api._url("/containers/{0}/logs", name)
             # A quiet container is not a fault: no limit between two reads.
             answer = client.api.get(url, params=wanted, stream=True, timeout=(OPERATION_LIMIT, None))
-            client.api._raise_for_status(answer)
             with answer:
+                client.api._raise_for_status(answer)
                 while data := answer.raw.read1(65536):
                     yield data
 

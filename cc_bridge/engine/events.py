@@ -111,8 +111,8 @@ class Events:
             answer = client.api.get(
                 client.api._url("/events"), params=params, stream=True, timeout=(OPERATION_LIMIT, None)
             )
-            client.api._raise_for_status(answer)
             with answer:
+                client.api._raise_for_status(answer)
                 yield from client.api._stream_helper(answer, decode=True)
 
         while True:

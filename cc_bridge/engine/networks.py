@@ -7,10 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
+
 from ..errors import EngineError, InvalidInput, NetworkConflict
 from .client import Engine
 
 __all__ = ["NetworkInfo", "NetworkSpec", "Networks"]
+
+
+#: Seconds between looks for what another program is making.
+_PAUSES = (0.05, 0.2, 0.5)
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Networks:
             try:
                 await self._create(spec)
             except EngineError as error:
-                if (found := await self.find(spec.name)) is None:  # else another host was faster
+                if (found := await self._made_by_another(spec.name)) is None:
                     raise await self._explained(spec, error) from error
             # The engine allows two of one name; whoever came later takes its own back and uses the elder.
             found = found or await self._keep_eldest(spec.name)
@@ -83,6 +89,14 @@ class Networks:
                 hint=f"Choose another name or the same values, or remove it: docker network rm {spec.name}",
             )
         return found
+
+    async def _made_by_another(self, name: str) -> NetworkInfo | None:
+        """What another program was faster to make: its addresses are taken a little before it can be seen."""
+        for pause in _PAUSES:
+            if (found := await self.find(name)) is not None:
+                return found
+            await anyio.sleep(pause)  # back-off
+        return await self.find(name)
 
     async def find(self, name: str) -> NetworkInfo | None:
         """The network of exactly this name, the eldest if there are several; None: there is none."""
@@ -117,16 +131,17 @@ class Networks:
         shown += ["--gateway", spec.gateway] if spec.gateway else []
         shown += ["--internal"] if spec.internal else []
         shown += [word for key, value in spec.labels.items() for word in ("--label", f"{key}={value}")]
-        await self._engine.call(
-            client.api.create_network,
-            spec.name,
-            driver=spec.driver,
-            ipam=docker.types.IPAMConfig(pool_configs=[pool]),
-            check_duplicate=True,
-            internal=spec.internal,
-            labels=dict(spec.labels),
-            shown=[*shown, spec.name],
-        )
+        with anyio.CancelScope(shield=True):  # what is half made could not be removed
+            await self._engine.call(
+                client.api.create_network,
+                spec.name,
+                driver=spec.driver,
+                ipam=docker.types.IPAMConfig(pool_configs=[pool]),
+                check_duplicate=True,
+                internal=spec.internal,
+                labels=dict(spec.labels),
+                shown=[*shown, spec.name],
+            )
 
     async def _keep_eldest(self, name: str) -> NetworkInfo:
         first, *later = await self._named(name)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import stat
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
+
+import anyio
 
 from .. import __version__
 from ..channels.base import Channel
@@ -29,6 +31,7 @@ from ..errors import (
     ContainerNotRunning,
     ContainerStartError,
     EngineError,
+    NameConflict,
 )
 from ..instance import ClaudeInstance, is_secret, parse_mount
 from ..protocol.link import Link
@@ -153,7 +156,12 @@ class DockerContainer(BridgedInstance):
     async def connect(self, greeting: bytes) -> Channel:
         self._prepare_home()
         for _ in range(_CONNECT_TRIES):
-            await self._ensure_running()
+            try:
+                await self._ensure_running()
+            except NameConflict as error:
+                self._log.info("made_by_another_program", reason=error.what)
+                await anyio.sleep(0.2)  # back-off
+                continue
             try:
                 return await self._climb(greeting)
             except (ContainerNotRunning, ContainerNotFound) as error:
@@ -293,6 +301,9 @@ class DockerContainer(BridgedInstance):
         if info.status == "paused":
             self._log.warning("container_paused", container=self.container)
             await self._containers.unpause(self.container)
+        elif info.status == "created" and not self._adopted:  # a program that made it was killed before it started it
+            await self._restore_session()
+            await self._start_container()
         elif not info.running and self.record.ephemeral:
             self._ending = _ending(info)
             await self._containers.wait(self.container, "removed", _END_LIMIT)  # which it does by itself
@@ -313,26 +324,31 @@ class DockerContainer(BridgedInstance):
     async def _create(self) -> None:
         record = self.record
         record.check_workspace()
-        session_id = "" if self._bridge.session_id else self.conversation_to_go_on_with()
-        with self._registry.sessions.open(session_id) if session_id else nullcontext() as session:
-            image = await self._images.ensure(
-                record.image,
-                self._agent,
-                self._on_progress,
-                workspace=record.workspace,
-                dockerfile=record.dockerfile,
-            )
-            await self._containers.create(self._spec(image))
-            if session is not None:
-                await self._restore_session(session_id, session)
+        if session_id := self._session_to_restore():
+            self._registry.sessions.open(session_id).close()  # one that is not there is told before anything is made
+        image = await self._images.ensure(
+            record.image,
+            self._agent,
+            self._on_progress,
+            workspace=record.workspace,
+            dockerfile=record.dockerfile,
+        )
+        await self._containers.create(self._spec(image))
+        await self._restore_session()
         self._log.info("container_created", container=self.container, image=image)
 
-    async def _restore_session(self, session_id: str, content: IO[bytes]) -> None:
+    async def _restore_session(self) -> None:
         """Give a new container, before it starts, the session to go on with, owned by its user."""
+        session_id = self._session_to_restore()
+        if not session_id:
+            return
         uid, gid = self._owner()
         path = PurePosixPath(".claude") / session_path(session_id, self._claude_cwd())
-        with tar_of(path, content, uid, gid) as archive:
+        with self._registry.sessions.open(session_id) as session, tar_of(path, session, uid, gid) as archive:
             await self._archives.put(self.container, _HOME, archive)
+
+    def _session_to_restore(self) -> str:
+        return "" if self._bridge.session_id else self.conversation_to_go_on_with()
 
     def _owner(self) -> tuple[int, int]:
         """Numbers of the container's user; where only its name is known, those of the first ordinary user."""

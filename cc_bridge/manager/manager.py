@@ -26,7 +26,7 @@ from ..engine.progress import Progress
 from ..engine.streams import Chunk, Demultiplexer, read_chunks
 from ..engine.usage import Usage
 from ..engine.volumes import Volumes
-from ..errors import ContainerNotFound, EngineError, LimitReached, NameConflict
+from ..errors import ContainerNotFound, ContainerStartError, EngineError, LimitReached, NameConflict
 from ..logs import logger_for
 from ..state import agent_archive, installation, state_root
 from .options import (
@@ -46,6 +46,9 @@ __all__ = ["ContainerManager"]
 
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE = 10.0
+
+#: How often to look again where several programs make the same container at once.
+_TRIES = 5
 
 #: How often a name that somebody else has is changed before that is an error.
 _NAMES = 5
@@ -127,7 +130,7 @@ class ContainerManager:
         """
         await self._check_limit(options.project_type)
         network = await self._network(options)
-        image = await self._image(options)
+        image, volumes = await self._image(options), await self._volumes(options)
         for attempt in range(_NAMES):
             name = container_name(options.project) + (f"-{secrets.token_hex(2)}" if attempt else "")
             spec = self._spec(name, image, options, command or _IDLE, network, kind)
@@ -139,7 +142,7 @@ class ContainerManager:
                 continue
             break
         try:
-            await self._own_volumes(name, options)
+            await self._own(name, volumes, options)
             return await self.containers.inspect(name)
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -156,21 +159,34 @@ class ContainerManager:
         Raises: as :meth:`create_secure_container`, and
             ContainerStartError: it could not be started.
         """
-        found = await self._eldest(options.project, kind)
-        if found is None:
-            made = await self.create_secure_container(options, command, kind=kind)
-            found = await self._eldest(options.project, kind) or made
-            if found.id != made.id:  # somebody else was faster
-                await self.containers.remove(made.id)
-        if not found.running:
+        for _ in range(_TRIES):
+            made: ContainerInfo | None = None
+            found = await self._eldest(options.project, kind)
+            if found is None:
+                made = await self.create_secure_container(options, command, kind=kind)
+                found = await self._eldest(options.project, kind) or made
             try:
-                await self.containers.start(found.name)
-            except EngineError:
-                if (await self.containers.inspect(found.id)).status == "created":  # it has never run: nothing is lost
-                    await self.containers.remove(found.id)
-                raise
-            self._log.info("container_started", container=found.name)
-        return await self.containers.inspect(found.id)
+                await self._start(found)
+                # An elder one may have come to light meanwhile: containers are dated before they can be seen.
+                used = await self._eldest(options.project, kind)
+            except ContainerNotFound:
+                continue  # its maker has taken it back for an elder one
+            if made is not None and (used is None or used.id != made.id):
+                await self.containers.remove(made.id)
+            if used is not None and used.id == found.id:
+                return await self.containers.inspect(used.id)
+        raise NameConflict(f"containers of the project {options.project} come and go; another program makes them, too")
+
+    async def _start(self, info: ContainerInfo) -> None:
+        if info.running:
+            return
+        try:
+            await self.containers.start(info.id)
+        except ContainerStartError:
+            if info.status == "created":  # it has never run: nothing is lost
+                await self.containers.remove(info.id)
+            raise
+        self._log.info("container_started", container=info.name)
 
     async def stop(self, name: str, grace: float = _GRACE) -> None:
         """SIGTERM, ``grace`` seconds, SIGKILL; tolerant of one that has ended or gone."""
@@ -290,14 +306,14 @@ class ContainerManager:
             lines = "".join(f"{name}={value}\n" for name, value in environment.secret.items() if "\n" not in value)
             feed = f"{lines}\n".encode() + (stdin or b"")
         network = await self._network(options)
-        image = await self._image(options)
+        image, volumes = await self._image(options), await self._volumes(options)
         name = f"{container_name(options.project)}-{secrets.token_hex(4)}"
         spec = self._spec(name, image, options, command, network, "command", tty=tty, stdin=feed is not None)
         created = False
         try:
             await self.containers.create(spec)
             created = True
-            await self._own_volumes(name, options)
+            await self._own(name, volumes, options)
             fd, early = await self.containers.attach(name, stdin=feed is not None)
             try:
                 await self.containers.start(name)
@@ -464,10 +480,16 @@ class ContainerManager:
     async def _image(self, options: ContainerOptions) -> str:
         return await self.ensure_image(options.image, options.workspace)
 
-    async def _own_volumes(self, name: str, options: ContainerOptions) -> None:
-        """Give new dependency volumes to the container's user: the engine makes them root's."""
+    async def _volumes(self, options: ContainerOptions) -> Sequence[str]:
+        """Have the dependency volumes; where those are mounted that were made just now."""
+        labels = self._labels(options.project, options.project_type)
+        wanted = dependency_volumes(options)
+        return [path for name, path in wanted.items() if await self.volumes.ensure(name, labels)]
+
+    async def _own(self, name: str, paths: Sequence[str], options: ContainerOptions) -> None:
+        """Give new volumes to the container's user: the engine makes them root's."""
         uid, gid = _numbers(options.user) or user_for(options.workspace)
-        for path in dependency_volumes(options).values():
+        for path in paths:
             await self.archives.own_directory(name, path, uid, gid)
 
     async def _check_limit(self, project_type: str) -> None:
