@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
+import os
 import re
+import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -89,7 +91,17 @@ class ClaudeInstance(BaseModel):
     memory: int = 2 * 1024**3
     """Bytes, swap included."""
     cpus: float = 2.0
+    cpu_shares: int = 512
+    """Weight where processors are scarce; 1024 is what other containers have."""
     pids: int = 512
+    restart: str = "no"
+    """Docker: ``no``, ``on-failure[:times]``, ``always`` or ``unless-stopped``."""
+    writable: bool = False
+    """Docker: let it write to its root file system."""
+    docker_socket: bool = False
+    """Docker: mount the engine's socket. Whoever has it is root on the engine's machine."""
+    credentials: bool = False
+    """Docker: mount this user's Claude Code login, read-only."""
     user: str = ""
     """Docker: user in the container; by default the host's, or 1000:1000 where the host's is root."""
     labels: dict[str, str] = Field(default_factory=dict)
@@ -138,6 +150,13 @@ class ClaudeInstance(BaseModel):
         """Relative to where the record was made: the agent and later programs run elsewhere."""
         return None if value is None else value.expanduser().absolute()
 
+    @field_validator("restart")
+    @classmethod
+    def _check_restart(cls, value: str) -> str:
+        if not re.fullmatch(r"no|always|unless-stopped|on-failure(:\d+)?", value):
+            raise ValueError("one of no, on-failure[:times], always, unless-stopped")
+        return value
+
     @field_validator("mounts")
     @classmethod
     def _check_mounts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -149,6 +168,8 @@ class ClaudeInstance(BaseModel):
     def _check_kind(self) -> Self:
         if self.kind == "docker" and not (self.image or self.dockerfile or self.container):
             raise ValueError("image: a docker instance needs an image, or the name of an existing container")
+        if self.ephemeral and self.restart != "no":
+            raise ValueError("restart: an ephemeral instance removes itself when it ends")
         if self.kind != "docker" and self.claude.skip_permissions:
             raise ValueError("claude.skip_permissions: allowed only in a container")
         if self.workspace is None and not self.container:
@@ -184,6 +205,35 @@ def parse_mount(text: str) -> tuple[str, str, bool]:
     if not path.exists():
         raise InvalidInput(f"the mount {text!r}: {path} does not exist on this machine")
     return str(path), inside, mode == "ro"
+
+
+def login_file() -> Path:
+    """Claude Code's login of this user.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    config = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
+    login = config / ".credentials.json"
+    if not login.is_file():
+        raise InvalidInput(f"there is no login of Claude Code in {config}", hint="`claude` and /login make one.")
+    return login.resolve()
+
+
+def docker_socket() -> tuple[str, int]:
+    """The engine's socket on this machine, and the group that may use it.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    path = "/var/run/docker.sock"
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be given to a container: {error.strerror}") from None
+    if not stat.S_ISSOCK(found.st_mode):
+        raise InvalidInput(f"{path} is no socket")
+    return path, found.st_gid
 
 
 class InstanceInterface(abc.ABC):

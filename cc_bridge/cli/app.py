@@ -6,7 +6,26 @@ from typing import Annotated
 
 import typer
 
-from . import chat, doctor, export, import_, info, ps, rm, run, send, stop, up
+from . import (
+    chat,
+    cp,
+    doctor,
+    exec_,
+    export,
+    image,
+    import_,
+    info,
+    logs,
+    prune,
+    ps,
+    rm,
+    run,
+    send,
+    start,
+    stats,
+    stop,
+    up,
+)
 from .session import set_verbose
 
 __all__ = ["app"]
@@ -42,8 +61,17 @@ app.command()(send.send)
 app.command()(chat.chat)
 app.command()(ps.ps)
 app.command()(info.info)
+app.command()(stats.stats)
+app.command()(logs.logs)
+app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(exec_.exec_)
+app.command()(exec_.shell)
+app.command()(cp.cp)
+app.command()(start.start)
 app.command()(stop.stop)
+app.command()(start.restart)
 app.command()(rm.rm)
+app.command()(prune.prune)
+app.add_typer(image.app, name="image")
 app.command()(export.export)
 app.command("import")(import_.import_)
 app.command()(doctor.doctor)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn
 from rich.table import Table
@@ -17,7 +20,7 @@ from .. import events
 from ..engine.progress import Step
 from ..events import Event, as_dict
 
-__all__ = ["Display", "print_json", "print_table", "short"]
+__all__ = ["Display", "live_table", "print_json", "print_table", "short"]
 
 _LONGEST = 100
 
@@ -45,6 +48,11 @@ class Display:
     ) -> None:
         self.settle()
         self.end_line()
+
+    @property
+    def is_terminal(self) -> bool:
+        """Somebody is looking at stdout."""
+        return sys.stdout.isatty()
 
     def progress(self, step: Step | str) -> None:
         """A step of something long: one changing line with a bar on a terminal, a line each elsewhere."""
@@ -125,12 +133,27 @@ def print_table(headings: list[str], rows: list[list[str]]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 1000
+    with console.capture() as captured:
+        console.print(_table(headings, rows))
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+@contextmanager
+def live_table() -> Iterator[Callable[[list[str], list[list[str]]], None]]:
+    """A table that changes in its place, on a terminal."""
+    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+
+        def show(headings: list[str], rows: list[list[str]]) -> None:
+            live.update(_table(headings, rows), refresh=True)
+
+        yield show
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> Table:
     table = Table(*headings, box=None, pad_edge=False, header_style="bold", show_header=any(headings))
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    with console.capture() as captured:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    return table
 
 
 def short(arguments: Any) -> str:

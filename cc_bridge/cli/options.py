@@ -6,6 +6,7 @@ import enum
 import functools
 import inspect
 import os
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..engine.images import DEFAULT_IMAGE
+from ..engine.images import AUTO_IMAGE
 from ..errors import InvalidInput
 
 if TYPE_CHECKING:
     from ..instance import ClaudeInstance
     from ..instances.bridged import BridgedInstance
+    from ..instances.docker_container import DockerContainer
     from .display import Display
+
+
+#: Docker refuses less.
+_LEAST_MEMORY = 6 * 1024**2
 
 
 class On(enum.StrEnum):
@@ -46,7 +52,24 @@ Timeout = Annotated[
 ]
 OnOption = Annotated[On, typer.Option("--on", help="Where Claude Code runs.")]
 Image = Annotated[
-    str, typer.Option("--image", metavar="I", help="Docker image; the default one is built on first use.")
+    str,
+    typer.Option(
+        "--image",
+        "--docker-image",
+        metavar="I",
+        help="Docker image; auto: that of the workspace's Dockerfile, else the default one.",
+    ),
+]
+Docker = Annotated[bool, typer.Option("--docker", help="In a container: the same as --on docker.")]
+Dockerfile = Annotated[Path | None, typer.Option("--dockerfile", metavar="FILE", help="Build this, and use it.")]
+ReadOnly = Annotated[bool, typer.Option("--read-only", help="Docker: it may read the workspace, and not write.")]
+Writable = Annotated[bool, typer.Option("--writable", help="Docker: it may write to its root file system.")]
+Memory = Annotated[str, typer.Option("--memory", metavar="SIZE", help="Docker: most memory, such as 512m or 2g.")]
+Cpus = Annotated[float, typer.Option("--cpus", metavar="N", min=0.01, help="Docker: most processors.")]
+Restart = Annotated[str, typer.Option("--restart", metavar="POLICY", help="Docker: as `docker run` has it.")]
+Credentials = Annotated[bool, typer.Option("--credentials", help="Docker: give it this user's login, read-only.")]
+DockerSocket = Annotated[
+    bool, typer.Option("--docker-socket", help="Docker: give it the engine itself, and so root on this machine.")
 ]
 Workspace = Annotated[Path, typer.Option("--workspace", "-w", metavar="DIR", help="The directory it works in.")]
 Network = Annotated[str, typer.Option("--network", metavar="MODE", help="Docker network: bridge, host, none, a name.")]
@@ -75,9 +98,18 @@ class Options:
     """What ``run``, ``up`` and ``chat`` share; see :func:`takes_options`."""
 
     on: OnOption = On.docker
-    image: Image = DEFAULT_IMAGE
+    docker: Docker = False
+    image: Image = AUTO_IMAGE
+    dockerfile: Dockerfile = None
     workspace: Workspace = Path()
+    read_only: ReadOnly = False
     network: Network = "bridge"
+    memory: Memory = "2g"
+    cpus: Cpus = 2.0
+    writable: Writable = False
+    restart: Restart = "no"
+    credentials: Credentials = False
+    docker_socket: DockerSocket = False
     env: Env = None
     mount: Mount = None
     model: Model = ""
@@ -99,7 +131,21 @@ class Options:
 
         if self.fork and not self.resume:
             raise InvalidInput("--fork needs --resume: what is to be copied?")
-        docker: dict[str, Any] = {"image": self.image, "network": self.network, "mounts": tuple(self.mount or ())}
+        if self.docker and self.on is not On.docker:
+            raise InvalidInput("--docker and --on local: which of the two?")
+        docker: dict[str, Any] = {
+            "image": self.image,
+            "dockerfile": self.dockerfile,
+            "network": self.network,
+            "mounts": tuple(self.mount or ()),
+            "read_only_workspace": self.read_only,
+            "memory": parse_size(self.memory),
+            "cpus": self.cpus,
+            "writable": self.writable,
+            "restart": self.restart,
+            "credentials": self.credentials,
+            "docker_socket": self.docker_socket,
+        }
         return ClaudeInstance.of(
             name=name,
             kind=self.on.value,
@@ -151,6 +197,21 @@ def parse_env(assignments: Sequence[str]) -> dict[str, str]:
     return env
 
 
+def parse_size(text: str) -> int:
+    """Bytes of ``512m``, ``2g``, ``64k`` or a plain number.
+
+    Raises:
+        InvalidInput: it is none of these, or less than Claude Code can start in.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)b?", text.strip().lower())
+    if not found:
+        raise InvalidInput(f"{text!r} is no amount of memory", hint="Write 512m or 2g.")
+    size = int(float(found[1]) * {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}[found[2]])
+    if size < _LEAST_MEMORY:
+        raise InvalidInput(f"{text!r} is too little memory", hint="Docker's least is 6m; Claude Code wants some 512m.")
+    return size
+
+
 async def resumed(what: str, display: Display) -> str:
     """The session to go on with, for its id or the name of the instance that has it.
 
@@ -184,6 +245,20 @@ def instance_of(record: ClaudeInstance, display: Display, **options: Any) -> Bri
 
         return LocalProcess(record, **options)
     raise InvalidInput(f"this version has no instances of kind {record.kind!r}", instance=record.name)
+
+
+def load_docker(name: str, display: Display, **options: Any) -> DockerContainer:
+    """The same, for verbs that need a container.
+
+    Raises:
+        InvalidInput: it has none.
+    """
+    from ..instances.docker_container import DockerContainer
+
+    instance = load(name, display, **options)
+    if not isinstance(instance, DockerContainer):
+        raise InvalidInput(f"it is a {instance.record.kind} instance, and has no container", instance=name)
+    return instance
 
 
 def load(name: str, display: Display, **options: Any) -> BridgedInstance:

@@ -40,20 +40,26 @@ def set_verbose(verbose: bool) -> None:
 
     structlog.configure(
         processors=[_readable],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if verbose else logging.WARNING),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 
 
-def _readable(_logger: object, _method: str, record: MutableMapping[str, Any]) -> str:
-    """A log record as a sentence: ``cc-bridge: demo: container started (container=…)``."""
+def _readable(_logger: object, method: str, record: MutableMapping[str, Any]) -> str:
+    """A log record as a sentence: ``cc-bridge: demo: container started (container=…)``; an engine call as a command."""
+    import structlog
+
+    if method == "debug":
+        if record["event"] != "engine_call":
+            raise structlog.DropEvent  # it may have something of a conversation
+        return f"+ {record['command']}"
     event, name = str(record.pop("event")).replace("_", " "), record.pop("instance", "")
     record.pop("kind", None)
     facts = ", ".join(f"{key}={value}" for key, value in record.items())
     return f"cc-bridge: {name + ': ' if name else ''}{event}" + (f" ({facts})" if facts else "")
 
 
-def run_async(main: Callable[[], Awaitable[int]], *, own_interrupts: bool = False) -> None:
+def run_async(main: Callable[[], Awaitable[int]], *, own_interrupts: bool = False, ends_at_once: bool = False) -> None:
     """Run a verb to its exit code.
 
     The first Ctrl-C, SIGTERM or SIGHUP cancels it, so that turns are interrupted and containers removed; the second
@@ -61,6 +67,7 @@ def run_async(main: Callable[[], Awaitable[int]], *, own_interrupts: bool = Fals
 
     Args:
         own_interrupts: the verb deals with Ctrl-C itself.
+        ends_at_once: a thread may still be reading stdin, and is not waited for.
     """
     received: list[int] = []
 
@@ -96,6 +103,8 @@ def run_async(main: Callable[[], Awaitable[int]], *, own_interrupts: bool = Fals
         code = 141
     if received:
         code = 128 + received[0]
+        _leave(code)
+    if ends_at_once:
         _leave(code)
     raise typer.Exit(code)
 

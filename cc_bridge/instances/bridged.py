@@ -182,6 +182,11 @@ class BridgedInstance(InstanceInterface):
             return ""
         return kept.session_id if self._registry.sessions.has(kept.session_id) else ""
 
+    @property
+    def agent_log(self) -> Path:
+        """Where the agent of a local process logs."""
+        return self._home.agent_log
+
     async def get_info(self) -> dict[str, Any]:
         record = self.record
         return {

@@ -33,12 +33,13 @@ from ..errors import (
     EngineError,
     NameConflict,
 )
-from ..instance import ClaudeInstance, is_secret, parse_mount
+from ..instance import ClaudeInstance, docker_socket, is_secret, login_file, parse_mount
 from ..protocol.link import Link
 from ..state import installation
 from .bridge import Ending, is_uuid
 from .bridged import GRACE, LINGER, BridgedInstance
 from .connection import Connection
+from .container_tools import ContainerTools
 from .registry import agent_archive
 from .sessions import LARGEST, open_session, session_path
 
@@ -127,6 +128,11 @@ class DockerContainer(BridgedInstance):
     def container(self) -> str:
         """The container's name."""
         return self.record.container or f"cc-bridge-{self.name}-{self._install}"
+
+    @property
+    def tools(self) -> ContainerTools:
+        """What a person does to the container by hand: commands with a terminal, logs, files, what it uses."""
+        return ContainerTools(self._engine, self.container, self._owner())
 
     async def exec(self, argv: list[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
         """Run a command in the container, for debugging; its output is buffered.
@@ -384,6 +390,14 @@ class DockerContainer(BridgedInstance):
         if record.workspace is not None:
             mounts.append(Mount(str(record.workspace.resolve()), record.mount_at, record.read_only_workspace))
             self._warn_of_unwritable(uid)
+        groups = []
+        if record.docker_socket:
+            path, group = docker_socket()
+            mounts.append(Mount(path, path))
+            groups.append(group)
+            self._log.warning("docker_socket_given", risk="whoever has it is root on the engine's machine")
+        if record.credentials:
+            mounts.append(self._login_mount())
         command = ["sh", "-c", _MAIN, "sh", _AGENT, "serve"]
         command += ["--pipes", _PIPES, "--state", _STATE, "--grace", str(GRACE)]
         return ContainerSpec(
@@ -410,9 +424,23 @@ class DockerContainer(BridgedInstance):
             network=record.network,
             memory=record.memory,
             cpus=record.cpus,
+            cpu_shares=record.cpu_shares,
             pids=record.pids,
+            read_only=not record.writable,
+            groups=groups,
+            restart=record.restart,
             auto_remove=record.ephemeral,
         )
+
+    def _login_mount(self) -> Mount:
+        """This user's login, read-only, where Claude Code looks for it in the container."""
+        source, target = login_file(), PurePosixPath(".claude/.credentials.json")
+        place = self._home.claude_home / target
+        # Made by ourselves: the engine would make the directory root's.
+        place.parent.mkdir(exist_ok=True)
+        place.parent.chmod(0o777)
+        place.touch()
+        return Mount(str(source), f"{_HOME}/{target}", read_only=True)
 
     def _user(self) -> tuple[str, int | None]:
         """The user in the container, as the engine wants it, and its number if known."""

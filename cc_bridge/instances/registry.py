@@ -162,18 +162,24 @@ class Registry:
             raise InstanceNotFound(f"there is no instance {name!r}")
         return self.home(name).load()
 
-    def sweep(self) -> list[str]:
-        """Remove what ephemeral instances have left whose hosts were killed; the names of those removed."""
-        self.sessions.sweep()
-        swept = []
+    def stale(self) -> list[str]:
+        """Ephemeral instances whose hosts were killed."""
+        found = []
         for name in self.names():
             home = self.home(name)
             with contextlib.suppress(BridgeError, FileNotFoundError):
                 old = time.time() - home.path.stat().st_mtime > _STALE
                 if old and home.load().ephemeral and not _somebody_listens(home):
-                    home.remove()
-                    swept.append(name)
-        return swept
+                    found.append(name)
+        return found
+
+    def sweep(self) -> list[str]:
+        """Remove what stale instances have left; their names."""
+        self.sessions.sweep()
+        stale = self.stale()
+        for name in stale:
+            self.home(name).remove()
+        return stale
 
 
 def _somebody_listens(home: Home) -> bool:

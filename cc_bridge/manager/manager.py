@@ -27,6 +27,7 @@ from ..engine.streams import Chunk, Demultiplexer, read_chunks
 from ..engine.usage import Usage
 from ..engine.volumes import Volumes
 from ..errors import ContainerNotFound, ContainerStartError, EngineError, LimitReached, NameConflict
+from ..instance import docker_socket
 from ..logs import logger_for
 from ..state import agent_archive, installation, state_root
 from .options import (
@@ -36,7 +37,6 @@ from .options import (
     build_container_mounts,
     container_name,
     dependency_volumes,
-    docker_socket,
 )
 
 if TYPE_CHECKING:
@@ -98,6 +98,11 @@ class ContainerManager:
         self.volumes = Volumes(self._engine)
         self.archives = Archives(self._engine)
         self.events = Events(self._engine)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What everything of this installation's has."""
+        return {f"{LABEL}.install": self._install}
 
     async def __aenter__(self) -> Self:
         return self

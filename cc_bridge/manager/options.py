@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 
-from ..engine.address import DEFAULT_SOCKET
 from ..engine.containers import Mount
 from ..engine.networks import NetworkSpec
 from ..errors import InvalidInput
-from ..instance import is_secret, parse_mount
+from ..instance import docker_socket, is_secret, login_file, parse_mount
 
 __all__ = [
     "DEPENDENCIES",
@@ -26,7 +24,6 @@ __all__ = [
     "build_container_mounts",
     "container_name",
     "dependency_volumes",
-    "docker_socket",
 ]
 
 #: Directories of dependencies by type of project, relative to the workspace: they get a volume each.
@@ -136,15 +133,12 @@ def build_container_mounts(options: ContainerOptions, home: Path | None = None) 
     if home is not None:
         mounts.append(Mount(str(home), HOME))
     if options.credentials:
-        config = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
-        login = config / ".credentials.json"
-        if not login.is_file():
-            raise InvalidInput(f"there is no login of Claude Code in {config}", hint="`claude` and /login make one.")
-        mounts.append(Mount(str(login.resolve()), f"{HOME}/.claude/.credentials.json", read_only=True))
+        mounts.append(Mount(str(login_file()), f"{HOME}/.claude/.credentials.json", read_only=True))
     mounts += [Mount(*parse_mount(mount)) for mount in options.mounts]
     mounts += [Mount(name, path) for name, path in dependency_volumes(options).items()]
     if options.docker_socket:
-        mounts.append(Mount(DEFAULT_SOCKET, DEFAULT_SOCKET))
+        path, _ = docker_socket()
+        mounts.append(Mount(path, path))
     targets = [mount.target.rstrip("/") for mount in mounts]
     for target in targets:
         if targets.count(target) > 1:
@@ -162,21 +156,6 @@ def dependency_volumes(options: ContainerOptions) -> dict[str, str]:
         )
         for directory in DEPENDENCIES.get(options.project_type, ())
     }
-
-
-def docker_socket() -> tuple[str, int]:
-    """The engine's socket on this machine, and the group that may use it.
-
-    Raises:
-        InvalidInput: there is none.
-    """
-    try:
-        found = os.stat(DEFAULT_SOCKET)
-    except OSError as error:
-        raise InvalidInput(f"{DEFAULT_SOCKET} cannot be given to a container: {error.strerror}") from None
-    if not stat.S_ISSOCK(found.st_mode):
-        raise InvalidInput(f"{DEFAULT_SOCKET} is no socket")
-    return DEFAULT_SOCKET, found.st_gid
 
 
 def container_name(project: str, now: datetime | None = None) -> str:

@@ -1,0 +1,56 @@
+"""``cc-bridge cp``: files into a container and out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import InvalidInput
+from . import options as o
+from .session import run_async
+
+__all__ = ["cp"]
+
+
+def cp(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A path here, or NAME:PATH.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The other of the two.")],
+) -> None:
+    """Copy a file or directory into an instance's container (NAME:PATH as the target) or out of it.
+
+    It need not run. Out of a container come files and directories only: links and devices are left out, and named.
+    """
+    from .display import Display
+
+    async def main() -> int:
+        name, inside = _split(source)
+        to_name, to_inside = _split(target)
+        if bool(name) == bool(to_name):
+            raise InvalidInput("one of the two is NAME:PATH, and the other a path here")
+        with Display() as display:
+            instance = o.load_docker(name or to_name, display)
+            try:
+                if to_name:
+                    display.progress(f"copying {source}")
+                    print(f"{to_name}:{await instance.tools.copy_in(Path(source), to_inside)}")
+                else:
+                    display.progress(f"copying {source}")
+                    path, left_out = await instance.tools.copy_out(inside, Path(target))
+                    display.settle()
+                    print(path)
+                    for item in left_out:
+                        display.note(f"left out, because it is no file or directory: {item}")
+            finally:
+                await instance.release()
+        return 0
+
+    run_async(main)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Instance and path; no instance: a path of this machine."""
+    name, separator, path = text.partition(":")
+    # As with other tools that copy, a path here with a colon is written with a slash before it: ./a:b
+    return (name, path) if separator and "/" not in name and name else ("", text)

@@ -1,0 +1,124 @@
+"""``cc-bridge prune``: what nobody will come back for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import EngineError, InvalidInput
+from . import options as o
+from .session import run_async
+
+if TYPE_CHECKING:
+    from ..instances.registry import Registry
+    from ..manager.manager import ContainerManager
+
+__all__ = ["prune"]
+
+
+@dataclass(frozen=True)
+class _Leftover:
+    kind: str
+    name: str
+    why: str
+    remove: Callable[[], Awaitable[object]]
+
+
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Do not ask.")] = False,
+    images: Annotated[bool, typer.Option("--images", help="Also images of workspaces that nothing uses.")] = False,
+    volumes: Annotated[bool, typer.Option("--volumes", help="Also volumes of dependencies that nothing uses.")] = False,
+    as_json: o.Json = False,
+) -> None:
+    """Remove what killed programs have left: containers without an instance, unused networks, stale directories.
+
+    It says what it would remove and asks. Only what this installation has made is ever touched.
+    """
+    from ..instances.registry import Registry
+    from ..manager.manager import ContainerManager
+    from .display import Display, print_json, print_table
+
+    async def main() -> int:
+        with Display() as display:
+            registry = Registry()
+            async with ContainerManager() as manager:
+                stale = registry.stale()
+                kept = [name for name in registry.names() if name not in stale]
+                found = [_directory(registry, name) for name in stale]
+                found += await _leftovers(manager, kept, images=images, volumes=volumes)
+                rows = [{"kind": item.kind, "name": item.name, "why": item.why} for item in found]
+                if as_json:
+                    print_json(rows)
+                elif rows:
+                    print_table(["KIND", "NAME", "WHY"], [[row["kind"], row["name"], row["why"]] for row in rows])
+                else:
+                    display.note("nothing to remove")
+                if dry_run or not found or not (force or _agreed(len(found))):
+                    return 0
+                for item in found:
+                    try:
+                        await item.remove()
+                    except EngineError as error:
+                        display.note(f"{item.kind} {item.name} stays: {error.what}")
+        return 0
+
+    run_async(main)
+
+
+def _directory(registry: Registry, name: str) -> _Leftover:
+    async def remove() -> None:
+        registry.home(name).remove()
+
+    return _Leftover("directory", name, "the host of this ephemeral instance was killed", remove)
+
+
+async def _leftovers(
+    manager: ContainerManager, instances: list[str], *, images: bool, volumes: bool
+) -> list[_Leftover]:
+    def container(name: str) -> Callable[[], Awaitable[object]]:
+        return lambda: manager.remove(name)
+
+    def network(name: str) -> Callable[[], Awaitable[object]]:
+        return lambda: manager.networks.remove_unused(name)
+
+    def volume(name: str) -> Callable[[], Awaitable[object]]:
+        return lambda: manager.volumes.remove_unused(name)
+
+    def image(name: str) -> Callable[[], Awaitable[object]]:
+        return lambda: manager.images.remove_unused(name)
+
+    ours = manager.labels
+    found = [
+        _Leftover(
+            "container", item.name, f"nobody will come back for it ({item.about or item.status})", container(item.id)
+        )
+        for item in await manager.orphans(instances)
+    ]
+    found += [
+        _Leftover("network", item.name, "no container is in it", network(item.id))
+        for item in await manager.networks.labelled(ours)
+        if not item.containers
+    ]
+    if volumes:
+        found += [
+            _Leftover("volume", item.name, "no container has it", volume(item.name))
+            for item in await manager.volumes.labelled(ours, unused=True)
+        ]
+    if images:
+        found += [
+            _Leftover("image", name, "built from a workspace", image(name))
+            for item in await manager.images.labelled({"cc-bridge.dockerfile": ""})
+            for name in item.names
+        ]
+    return found
+
+
+def _agreed(count: int) -> bool:
+    if not sys.stdin.isatty():
+        raise InvalidInput("there is no terminal to ask at", hint="--force removes them, --dry-run only shows them.")
+    return typer.confirm(f"Remove {count}?", err=True)

@@ -1,0 +1,112 @@
+"""``cc-bridge stats``: what containers of instances use."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio
+import typer
+
+from ..errors import ContainerNotFound, ContainerNotRunning, InvalidInput
+from . import options as o
+from .session import run_async
+
+if TYPE_CHECKING:
+    from ..instances.docker_container import DockerContainer
+
+__all__ = ["human", "stats"]
+
+
+def stats(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME…]", help="Instances; none: all.", autocompletion=o.complete_name),
+    ] = None,
+    once: Annotated[bool, typer.Option("--no-stream", help="Measure once.")] = False,
+    as_json: o.Json = False,
+) -> None:
+    """Show processors, memory, processes and network in use: live on a terminal, once elsewhere. Ctrl-C ends it."""
+    from .display import Display, live_table, print_json, print_table
+
+    async def main() -> int:
+        with Display() as display:
+            instances = _instances(names or [], display)
+            try:
+                if once or as_json or not display.is_terminal:
+                    rows = await _measure(instances)
+                    if as_json:
+                        print_json(rows)
+                    else:
+                        print_table(*_table(rows))
+                    return 0
+                with live_table() as show:
+                    while True:  # the engine takes a second or two for each round
+                        show(*_table(await _measure(instances)))
+            finally:
+                for instance in instances:
+                    await instance.release()
+        return 0
+
+    run_async(main)
+
+
+def _instances(names: list[str], display: Any) -> list[DockerContainer]:
+    from ..instances.docker_container import DockerContainer
+    from ..instances.registry import Registry
+
+    if names:
+        return [o.load_docker(name, display) for name in names]
+    found = []
+    for name in Registry().names():
+        try:
+            instance = o.load(name, display)
+        except InvalidInput:
+            continue  # `ps` shows what is broken
+        if isinstance(instance, DockerContainer):
+            found.append(instance)
+    return found
+
+
+async def _measure(instances: list[DockerContainer]) -> list[dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+
+    async def measure(instance: DockerContainer) -> None:
+        try:
+            usage = asdict(await instance.tools.usage())
+        except (ContainerNotFound, ContainerNotRunning):
+            usage = {}
+        # The engine answers for a container that does not run, with nothing.
+        rows[instance.name] = {"name": instance.name, **(usage if usage.get("memory_limit") else {})}
+
+    async with anyio.create_task_group() as group:
+        for instance in instances:
+            group.start_soon(measure, instance)
+    return [rows[name] for name in sorted(rows)]
+
+
+def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    lines = []
+    for row in rows:
+        if "memory" not in row:
+            lines.append([row["name"], "-", "-", "-", "-", "-"])
+            continue
+        share = row["memory"] / row["memory_limit"] * 100
+        lines.append(
+            [
+                row["name"],
+                f"{row['cpu_percent']:.1f}%",
+                f"{human(row['memory'])} / {human(row['memory_limit'])}",
+                f"{share:.1f}%",
+                str(row["pids"]),
+                f"{human(row['received'])} / {human(row['sent'])}",
+            ]
+        )
+    return ["NAME", "CPU", "MEMORY / LIMIT", "MEM", "PIDS", "NET IN / OUT"], lines
+
+
+def human(size: float) -> str:
+    """Bytes for people."""
+    power = min(int(math.log(size, 1024)), 4) if size >= 1 else 0
+    return f"{size:.0f} B" if not power else f"{size / 1024**power:.1f} {'KMGT'[power - 1]}iB"
