@@ -82,6 +82,10 @@ class ClaudeInstance(BaseModel):
     """Docker: an existing container to use, which is then neither created nor removed."""
     workspace: Path | None = None
     """The directory that Claude Code works in; for Docker, mounted at ``mount_at``."""
+    worktree: str = ""
+    """The branch of which ``workspace`` is a git worktree that was made for the instance."""
+    repository: Path | None = None
+    """Where git keeps that branch; Docker: mounted at the same path, because a worktree names it."""
     mount_at: str = "/workspace"
     read_only_workspace: bool = False
     mounts: tuple[str, ...] = ()
@@ -144,7 +148,7 @@ class ClaudeInstance(BaseModel):
                 raise ValueError(f"the value of {name} has a NUL character")
         return value
 
-    @field_validator("workspace", "dockerfile")
+    @field_validator("workspace", "dockerfile", "repository")
     @classmethod
     def _make_absolute(cls, value: Path | None) -> Path | None:
         """Relative to where the record was made: the agent and later programs run elsewhere."""

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import anyio.to_thread
+import typer
 
 from ..errors import BridgeError
 from . import options as o
 from .session import run_async
 
 __all__ = ["Check", "doctor"]
+
+
+#: Bytes that an image and a container need at least.
+_LEAST_FREE = 1024**3
 
 
 @dataclass(frozen=True)
@@ -27,16 +34,31 @@ class Check:
     advice: str = ""
 
 
-def doctor(as_json: o.Json = False) -> None:
+def doctor(
+    isolation: Annotated[
+        str,
+        typer.Option(
+            "--isolation",
+            metavar="NAME",
+            help="Try from inside this instance's container what each of its limits should stop.",
+            autocompletion=o.complete_name,
+        ),
+    ] = "",
+    as_json: o.Json = False,
+) -> None:
     """Check the engine, the shared kernel, Claude Code and its login; exit 1 if nothing could run.
 
     One of the two kinds of instance is enough: a machine without Docker, or without a local Claude Code,
-    is in order.
+    is in order. With --isolation: exit 1 if an attempt succeeded.
     """
     from .display import print_json, print_table
 
+    if isolation:
+        run_async(lambda: _isolation(isolation, as_json))
+        return
+
     async def main() -> int:
-        checks = [await check() for check in (_state, _engine, _kernel, _image, _claude, _login)]
+        checks = [await check() for check in (_state, _engine, _kernel, _disk, _image, _claude, _login)]
         if as_json:
             print_json([asdict(check) for check in checks])
         else:
@@ -47,6 +69,30 @@ def doctor(as_json: o.Json = False) -> None:
         return 0 if runnable else 1
 
     run_async(main)
+
+
+async def _isolation(name: str, as_json: bool) -> int:
+    from ..instances.isolation import try_isolation
+    from .display import Display, print_json, print_table
+
+    with Display() as display:
+        instance = o.load_docker(name, display)
+        try:
+            if not await instance.is_running():
+                display.progress(f"starting {name}")
+                await instance.start()
+            outcomes = []
+            async for outcome in try_isolation(instance.tools, instance.record):
+                display.progress(f"tried to {outcome.tries}")
+                outcomes.append(outcome)
+        finally:
+            await instance.release()
+    if as_json:
+        print_json([asdict(outcome) for outcome in outcomes])
+    else:
+        rows = [["held" if item.held else "LOOSE", item.limit, item.tries] for item in outcomes]
+        print_table(["", "LIMIT", "TRIED TO"], rows)
+    return 0 if all(outcome.held for outcome in outcomes) else 1
 
 
 def _with_advice(check: Check) -> str:
@@ -93,7 +139,7 @@ async def _engine(engine: object) -> Check:
 
     assert isinstance(engine, Engine)
     version = await engine.version()
-    return Check("docker", "ok", f"engine {version} at {engine.address}")
+    return Check("docker", "ok", f"engine {version} at {engine.address} ({engine.source})")
 
 
 @_engine_check("shared kernel")
@@ -104,6 +150,21 @@ async def _kernel(engine: object) -> Check:
     if await engine.shares_kernel():
         return Check("shared kernel", "ok", "named pipes reach into containers")
     return Check("shared kernel", "note", "the engine runs on another kernel: docker exec is used, not named pipes")
+
+
+@_engine_check("disk")
+async def _disk(engine: object) -> Check:
+    from ..engine.client import Engine
+
+    assert isinstance(engine, Engine)
+    root = await engine.data_root()
+    if not engine.is_local or not os.path.isdir(root):
+        return Check("disk", "note", f"the engine keeps its data in {root}, on its own machine")
+    free = shutil.disk_usage(root).free
+    if free < _LEAST_FREE:
+        advice = "`docker system df` shows what takes the room; `cc-bridge prune --images --volumes` frees some."
+        return Check("disk", "fail", f"{free // 1024**2} MiB free in {root}", advice)
+    return Check("disk", "ok", f"{free / 1024**3:.1f} GiB free in {root}")
 
 
 @_engine_check("default image")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import anyio.to_thread
 import typer
 
 from ..engine.images import AUTO_IMAGE
@@ -72,6 +73,10 @@ DockerSocket = Annotated[
     bool, typer.Option("--docker-socket", help="Docker: give it the engine itself, and so root on this machine.")
 ]
 Workspace = Annotated[Path, typer.Option("--workspace", "-w", metavar="DIR", help="The directory it works in.")]
+WorktreeOption = Annotated[
+    str,
+    typer.Option("--worktree", metavar="BRANCH", help="In a git worktree of this branch, made of HEAD if it is new."),
+]
 Network = Annotated[str, typer.Option("--network", metavar="MODE", help="Docker network: bridge, host, none, a name.")]
 Env = Annotated[
     list[str] | None,
@@ -102,6 +107,7 @@ class Options:
     image: Image = AUTO_IMAGE
     dockerfile: Dockerfile = None
     workspace: Workspace = Path()
+    worktree: WorktreeOption = ""
     read_only: ReadOnly = False
     network: Network = "bridge"
     memory: Memory = "2g"
@@ -133,6 +139,15 @@ class Options:
             raise InvalidInput("--fork needs --resume: what is to be copied?")
         if self.docker and self.on is not On.docker:
             raise InvalidInput("--docker and --on local: which of the two?")
+        workspace, branch = self.workspace.absolute(), {}
+        if self.worktree:
+            from ..instances.worktrees import add_worktree
+            from ..state import state_root
+
+            made = await anyio.to_thread.run_sync(add_worktree, workspace, self.worktree, state_root() / "worktrees")
+            display.note(f"working in {made.path}, on the branch {made.branch}")
+            workspace = made.path
+            branch = {"worktree": made.branch, "repository": made.repository}
         docker: dict[str, Any] = {
             "image": self.image,
             "dockerfile": self.dockerfile,
@@ -149,7 +164,8 @@ class Options:
         return ClaudeInstance.of(
             name=name,
             kind=self.on.value,
-            workspace=self.workspace.absolute(),
+            workspace=workspace,
+            **branch,
             env=parse_env(self.env or ()),
             ephemeral=ephemeral,
             resume=await resumed(self.resume, display),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+import anyio.to_thread
 import typer
 
 from ..errors import InvalidInput
@@ -12,6 +13,8 @@ from .session import run_async
 
 if TYPE_CHECKING:
     from ..instance import InstanceInterface
+    from ..instances.worktrees import Worktree
+    from .display import Display
 
 __all__ = ["rm"]
 
@@ -20,8 +23,13 @@ def rm(
     names: o.Names,
     force: Annotated[bool, typer.Option("--force", "-f", help="Also where it runs, or its record is broken.")] = False,
     conversation: Annotated[bool, typer.Option("--conversation", help="Also the conversation.")] = False,
+    worktree: Annotated[
+        bool, typer.Option("--worktree", help="Also its git worktree, with what was not committed there.")
+    ] = False,
 ) -> None:
     """Remove instances: container, pipes and home. The workspace is not touched.
+
+    A git worktree that was made for the instance goes, too, when its branch is merged; the branch stays.
 
     The conversation is kept for 30 days: `cc-bridge up` with the same name goes on with it.
     """
@@ -45,10 +53,19 @@ def rm(
                     await instance.remove(conversation=conversation)
                 finally:
                     await instance.release()
+                if (tree := instance.worktree()) is not None:
+                    await anyio.to_thread.run_sync(_remove_worktree, tree, worktree, display)
                 print(name)
         return 0
 
     run_async(main)
+
+
+def _remove_worktree(tree: Worktree, force: bool, display: Display) -> None:
+    if force or tree.is_merged():
+        tree.remove(force=force)
+    else:
+        display.note(f"{tree.path} stays: the branch {tree.branch} is not merged, or has something uncommitted")
 
 
 async def _runs(instance: InstanceInterface) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import anyio.to_thread
 import typer
 
 from . import options as o
@@ -35,6 +36,9 @@ def run(
             display.progress("starting Claude Code")
             async with instance:
                 code = await show_turn(instance, text, display, timeout)
+            tree = instance.worktree()
+            if tree is not None and not keep and await anyio.to_thread.run_sync(tree.is_merged):
+                await anyio.to_thread.run_sync(tree.remove)  # nothing new was committed there
             if keep:
                 display.note(f"kept as {instance.name}: `cc-bridge send {instance.name} …` goes on")
             return code

@@ -231,6 +231,16 @@ class Engine:
         return str((await self.call(client.version, repeat=True, shown=["version"])).get("Version", "unknown"))
 
     @property
+    def source(self) -> str:
+        """What the address was found by."""
+        return self._found.source if self._found else "given"
+
+    async def data_root(self) -> str:
+        """Where the engine keeps images and containers, on its own machine."""
+        client = await self.client()
+        return str((await self.call(client.info, repeat=True)).get("DockerRootDir", ""))
+
+    @property
     def is_local(self) -> bool:
         """It is reached by a socket of this machine; known once connected."""
         if self._tunnel is not None or self._client is None:

@@ -22,6 +22,7 @@ from .bridge import Bridge, Ending, Launch, is_uuid
 from .connection import Connection
 from .registry import Registry
 from .sessions import Kept, export_session
+from .worktrees import Worktree
 
 __all__ = ["BridgedInstance"]
 
@@ -123,6 +124,13 @@ class BridgedInstance(InstanceInterface):
             await self._keep_conversation()
         self._home.remove()
         self._log.info("removed")
+
+    def worktree(self) -> Worktree | None:
+        """The git worktree that was made for the instance."""
+        record = self.record
+        if not (record.worktree and record.workspace and record.repository):
+            return None
+        return Worktree(record.workspace, record.worktree, record.repository)
 
     async def export_conversation(self, path: Path) -> str:
         """Write the conversation into a file, which ``Sessions.import_file`` takes; its session's id.

@@ -390,6 +390,8 @@ class DockerContainer(BridgedInstance):
         if record.workspace is not None:
             mounts.append(Mount(str(record.workspace.resolve()), record.mount_at, record.read_only_workspace))
             self._warn_of_unwritable(uid)
+        if record.repository is not None:
+            mounts.append(Mount(str(record.repository), str(record.repository)))
         groups = []
         if record.docker_socket:
             path, group = docker_socket()

@@ -1,0 +1,128 @@
+"""Isolation proved, not claimed: attempts from inside a container at what each of its limits should stop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+from ..instance import ClaudeInstance
+from .container_tools import ContainerTools
+
+__all__ = ["Attempt", "Outcome", "attempts", "try_isolation"]
+
+#: What a script says when it got what it tried for.
+_GOT = b"GOT IT"
+
+#: Bytes that the attempt at memory goes beyond the limit.
+_BEYOND = 256 * 1024**2
+
+_ROOT = "0"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Something to try. ``script`` says "GOT IT" where it succeeds.
+
+    Attributes:
+        user: as whom; root, where even that must not help.
+    """
+
+    limit: str
+    tries: str
+    script: str
+    user: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an attempt. ``held``: it did not succeed."""
+
+    limit: str
+    tries: str
+    held: bool
+
+
+def attempts(record: ClaudeInstance) -> Sequence[Attempt]:
+    """What is tried at an instance's container. Each is harmless where it succeeds, and cleans up after itself."""
+    kilobytes = (record.memory + _BEYOND) // 1024
+    found = [
+        Attempt("user", "be root", 'test "$(id -u)" = 0 && echo GOT IT'),
+        Attempt(
+            "capabilities",
+            "have one, as root",
+            "grep -Eq '^Cap(Eff|Bnd|Prm):.*[1-9a-f]' /proc/self/status && echo GOT IT",
+            _ROOT,
+        ),
+        Attempt(
+            "no new privileges",
+            "gain them by a set-user-ID program",
+            "grep -q '^NoNewPrivs:.*1' /proc/self/status || echo GOT IT",
+        ),
+        Attempt(
+            "read-only root",
+            "write to the root file system, as root",
+            "f=/cc-bridge-attempt; : 2>/dev/null >$f && rm -f $f && echo GOT IT",
+            _ROOT,
+        ),
+        Attempt(
+            "kernel settings",
+            "change one, as root",
+            "f=/proc/sys/kernel/sysrq; v=$(cat $f) && echo $v 2>/dev/null >$f && echo GOT IT",
+            _ROOT,
+        ),
+        Attempt(
+            "mounts",
+            "mount a file system, as root",
+            "mount -t tmpfs none /mnt 2>/dev/null && umount /mnt && echo GOT IT",
+            _ROOT,
+        ),
+        Attempt(
+            "devices",
+            "make a disk's node, as root",
+            "f=/tmp/cc-bridge-attempt; mknod $f b 8 0 2>/dev/null && rm -f $f && echo GOT IT",
+            _ROOT,
+        ),
+        Attempt(
+            "pipes",
+            "put a file in the place of a pipe, as root",
+            "f=/run/cc-bridge/attempt; : 2>/dev/null >$f && rm -f $f && echo GOT IT",
+            _ROOT,
+        ),
+        Attempt("engine", "find the engine's socket", "test -S /var/run/docker.sock && echo GOT IT", _ROOT),
+        Attempt(
+            "processors",
+            "have as many as there are",
+            "q=$(cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null); "
+            'case $q in max*|-1|"") echo GOT IT;; esac',
+        ),
+        Attempt(
+            "memory",
+            f"use {record.memory // 1024**2} MiB and {_BEYOND // 1024**2} more",
+            # The hog asks to be the one that is killed. It is `tail` that keeps what has no line; beyond the bound,
+            # it fails by itself, so that a container without a limit does no harm either.
+            "sh -c 'echo 1000 >/proc/self/oom_score_adj; "
+            f"ulimit -v {kilobytes} && exec tail /dev/zero' >/dev/null 2>&1; test $? -gt 128 || echo GOT IT",
+        ),
+        Attempt(
+            "processes",
+            f"start {record.pids + 20}",
+            # Without a process of its own for anything but the attempt; ends all of its group, and so itself.
+            f"trap 'kill -9 0' EXIT; i=0; while [ $i -lt {record.pids + 20} ]; do sleep 30 & i=$((i+1)); done 2>/dev/null"
+            "; echo GOT IT",
+        ),
+    ]
+    if record.network == "none":
+        script = 'test "$(grep -c : /proc/net/dev)" -gt 1 && echo GOT IT'
+        found.append(Attempt("network", "find an interface but the loopback", script))
+    return found
+
+
+async def try_isolation(tools: ContainerTools, record: ClaudeInstance) -> AsyncGenerator[Outcome, None]:
+    """Try everything, one after the other, in a container that runs; what held, and what did not.
+
+    Raises:
+        EngineError: of the kind that fits.
+    """
+    for attempt in attempts(record):
+        done = await tools.exec(["sh", "-c", attempt.script], user=attempt.user, limit=120)
+        yield Outcome(attempt.limit, attempt.tries, held=_GOT not in done.stdout)
