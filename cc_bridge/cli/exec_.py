@@ -25,7 +25,8 @@ def exec_(
 
     Output goes through as it comes, stdout and stderr apart.
     """
-    _run(name, command, user, interactive=interactive, tty=tty)
+    words = command[1:] if command[0] == "--" else command
+    _run(name, words, user, interactive=interactive, tty=tty)
 
 
 def shell(name: o.Name, user: User = "") -> None:

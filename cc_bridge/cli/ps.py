@@ -95,6 +95,7 @@ async def _row(name: str, containers: dict[str, ContainerSummary] | None) -> dic
         else:
             there = containers.get(instance.container)
             row["status"] = there.status if there else "absent"
+            row["image"] = there.image if there else image
     except EngineError:
         row["status"] = "unknown: Docker does not answer"
     finally:

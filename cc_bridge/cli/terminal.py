@@ -98,7 +98,7 @@ async def _follow_size(
 def _keys_to_it() -> Iterator[None]:
     """Every key goes through as it is, and the terminal is as it was afterwards."""
     before = termios.tcgetattr(0)
-    terminal_modes.setraw(0)
+    terminal_modes.setraw(0, termios.TCSADRAIN)  # what was typed ahead is kept
     try:
         yield
     finally:

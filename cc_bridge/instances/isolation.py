@@ -107,8 +107,8 @@ def attempts(record: ClaudeInstance) -> Sequence[Attempt]:
             "processes",
             f"start {record.pids + 20}",
             # Without a process of its own for anything but the attempt; ends all of its group, and so itself.
-            f"trap 'kill -9 0' EXIT; i=0; while [ $i -lt {record.pids + 20} ]; do sleep 30 & i=$((i+1)); done 2>/dev/null"
-            "; echo GOT IT",
+            f"trap 'kill -9 0' EXIT; i=0; while [ $i -lt {record.pids + 20} ]; "
+            "do sleep 30 & i=$((i+1)); done 2>/dev/null; echo GOT IT",
         ),
     ]
     if record.network == "none":

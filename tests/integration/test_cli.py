@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,7 @@ import pytest
 
 from cc_bridge.instances.registry import Registry
 from cc_bridge.testing import ScriptedModel
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-COMMAND = [sys.executable, "-c", "from cc_bridge.cli.main import run; run()"]
+from tests.command import COMMAND, PROMPTED, Terminal, cc
 
 
 @pytest.fixture
@@ -32,10 +27,6 @@ def model_options(scripted_model: ScriptedModel, workspace: Path, claude: str) -
     home.mkdir()
     env = [f"--env={key}={value}" for key, value in scripted_model.claude_env(home).items()]
     return ["--on=local", f"--workspace={workspace}", *env]
-
-
-def cc(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=60, check=False, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -296,50 +287,6 @@ def test_chat_from_a_pipe(model_options: list[str]) -> None:
     done = cc("chat", *model_options, input="[[say one]]\n\n[[error 400]]\n[[say two]]\n")
     assert (done.returncode, done.stdout) == (0, "one\ntwo\n"), done.stderr
     assert "400" in done.stderr
-
-
-#: A line editor turns "bracketed paste" on when it is ready for a line.
-PROMPTED = "\x1b[?2004h"
-
-
-class Terminal:
-    """A person at a terminal."""
-
-    def __init__(self, argv: list[str]) -> None:
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execvp(argv[0], argv)
-        self.seen = ""
-
-    def wait_for(self, text: str) -> None:
-        while text not in self.seen:
-            assert select.select([self.fd], [], [], 30)[0], f"no {text!r}, but {self.seen!r}"
-            data = os.read(self.fd, 4096).decode("utf-8", "replace")
-            self.seen += data
-            if "\x1b[6n" in data:  # prompt_toolkit asks where the cursor is, and waits for a terminal's answer
-                os.write(self.fd, b"\x1b[1;1R")
-        self.seen = self.seen.split(text, 1)[1]
-
-    def type(self, text: str) -> None:
-        os.write(self.fd, text.encode())
-
-    def end(self) -> int:
-        """Read to the end; the exit code."""
-        try:
-            while select.select([self.fd], [], [], 30)[0] and os.read(self.fd, 4096):
-                pass
-        except OSError:
-            pass  # EIO is a terminal's end of file
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            os.kill(self.pid, signal.SIGTERM)
-            self.end()
-        os.close(self.fd)
 
 
 def test_chat_on_a_terminal(model_options: list[str]) -> None:
