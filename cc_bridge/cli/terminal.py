@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import termios
@@ -86,7 +85,7 @@ async def _follow_size(
     tools: ContainerTools, attached: Attached, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
     with anyio.open_signal_receiver(signal.SIGWINCH) as changes:
-        columns, rows = shutil.get_terminal_size()
+        columns, rows = os.get_terminal_size(0)
         await tools.resize(attached.id, rows, columns)
         task_status.started()
         async for _ in changes:

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 from ..errors import ContainerNotFound, EngineError, InvalidInput
 from .client import Engine
 
-__all__ = ["Archives", "Entry", "tar_of", "tar_of_bytes", "tar_of_tree", "unpack"]
+__all__ = ["Archives", "Entry", "tar_of", "tar_of_bytes", "tar_of_directory", "tar_of_tree", "unpack"]
 
 #: Go's bit for a directory in a file's mode (package io/fs).
 _GO_DIRECTORY = 1 << 31
@@ -63,6 +63,17 @@ def tar_of_bytes(files: Mapping[str, bytes], uid: int = 0, gid: int = 0) -> IO[b
             header = tarfile.TarInfo(name)
             header.size, header.mode, header.uid, header.gid = len(data), 0o644, uid, gid
             tar.addfile(header, io.BytesIO(data))
+    archive.seek(0)
+    return archive
+
+
+def tar_of_directory(name: str, uid: int, gid: int) -> IO[bytes]:
+    """An archive of an empty directory, owned by this user."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        header = tarfile.TarInfo(name)
+        header.type, header.mode, header.uid, header.gid = tarfile.DIRTYPE, 0o755, uid, gid
+        tar.addfile(header)
     archive.seek(0)
     return archive
 
@@ -174,16 +185,6 @@ class Archives:
         """Files by name into a directory of the container, owned by this user."""
         with tar_of_bytes(files, uid, gid) as archive:
             await self.put(container, directory, archive)
-
-    async def own_directory(self, container: str, path: str, uid: int, gid: int) -> None:
-        """Give a directory of the container's, such as a volume's root, to this user."""
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            header = tarfile.TarInfo(PurePosixPath(path).name)  # of the directory itself, the engine keeps the owner
-            header.type, header.mode, header.uid, header.gid = tarfile.DIRTYPE, 0o755, uid, gid
-            tar.addfile(header)
-        archive.seek(0)
-        await self.put(container, str(PurePosixPath(path).parent), archive)
 
     async def get_files(self, container: str, path: str, destination: Path) -> list[str]:
         """Copy a file or directory of the container's to ``destination``; see :func:`unpack`."""

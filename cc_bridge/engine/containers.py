@@ -127,7 +127,7 @@ class ContainerSpec:
             "read_only": self.read_only,
             "tmpfs": dict(self.tmpfs),
             "group_add": [str(group) for group in self.groups],
-            "restart_policy": {"Name": policy, "MaximumRetryCount": int(times or 0)} if policy != "no" else None,
+            "restart_policy": {"Name": policy, "MaximumRetryCount": int(times or 0)},
             "auto_remove": self.auto_remove,
             "tty": self.tty,
             "stdin_open": self.stdin,
@@ -453,7 +453,7 @@ def user_for(workspace: Path | None) -> tuple[int, int]:
     """Number and group of the user in a container: this machine's, so that files have the right owner; never root."""
     uid, gid = os.getuid(), os.getgid()
     if uid == 0:  # who owns the workspace, and else the first ordinary user of any Debian
-        owner = workspace.stat() if workspace else None
+        owner = workspace.stat() if workspace and workspace.exists() else None
         uid, gid = (owner.st_uid, owner.st_gid) if owner and owner.st_uid else (1000, 1000)
     return uid, gid
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -75,13 +76,13 @@ def raw_socket(stream: Any) -> tuple[int, bytes]:
     the descriptor is a duplicate, and what has been read comes with it.
 
     Raises:
-        EngineError: the connection is of a kind that has no plain socket, such as TLS or ssh.
+        EngineError: the connection is of a kind that has no plain socket, such as TLS.
     """
     connection = getattr(stream, "_sock", stream)
-    if not isinstance(connection, socket.socket):
+    if not isinstance(connection, socket.socket) or isinstance(connection, ssl.SSLSocket):
         raise EngineError(
             f"a connection of type {type(connection).__name__} to the engine cannot carry a conversation yet",
-            hint="Use a local socket or plain tcp.",
+            hint="Use a local socket, ssh://, or plain tcp.",
         )
     connection.setblocking(False)
     early = _buffered(stream)

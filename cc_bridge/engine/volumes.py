@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
+
 from ..errors import ContainerNotFound, EngineError
+from .archives import Archives, tar_of_directory
 from .client import Engine
+from .containers import Containers, ContainerSpec, Mount
 
 __all__ = ["VolumeInfo", "Volumes"]
 
@@ -42,6 +47,26 @@ class Volumes:
             client.api.create_volume, name, labels=dict(labels), repeat=True, shown=["volume", "create", *shown, name]
         )
         return True
+
+    async def give(self, name: str, image: str, uid: int, gid: int, labels: Mapping[str, str]) -> None:
+        """Give an empty volume to a user: the engine makes it root's.
+
+        By way of a container that is never started: an archive that is unpacked over the volume has the owner in it.
+
+        Args:
+            image: any that is here.
+        """
+        containers, archives = Containers(self._engine), Archives(self._engine)
+        scratch = f"{name}-{secrets.token_hex(4)}"
+        mounts = [Mount(name, "/volume")]
+        with anyio.CancelScope(shield=True):
+            spec = ContainerSpec(scratch, image, ["true"], labels=labels, mounts=mounts, read_only=False)
+            await containers.create(spec)
+            try:
+                with tar_of_directory("volume", uid, gid) as archive:
+                    await archives.put(scratch, "/", archive)
+            finally:
+                await containers.remove(scratch)
 
     async def find(self, name: str) -> VolumeInfo | None:
         """The volume; None: there is none."""

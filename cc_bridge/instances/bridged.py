@@ -90,7 +90,7 @@ class BridgedInstance(InstanceInterface):
         await self._bridge.interrupt()
 
     async def start(self) -> None:
-        self.record.check_workspace()
+        await self._check_workspace()
         self._registry.sweep()
         await self._bridge.make_ready()
 
@@ -117,10 +117,14 @@ class BridgedInstance(InstanceInterface):
 
     async def remove(self, *, conversation: bool = False) -> None:
         await self._bridge.aclose("the instance was removed")
+        goes_too = not conversation and await self._session_goes_with_place()
+        if goes_too:
+            await self._stop_place()
+            await self._keep_conversation()
         await self._remove_place()
         if conversation:
             self._registry.sessions.forget(self.name)
-        else:
+        elif not goes_too:
             await self._keep_conversation()
         self._home.remove()
         self._log.info("removed")
@@ -222,6 +226,14 @@ class BridgedInstance(InstanceInterface):
     @abc.abstractmethod
     async def _remove_place(self) -> None:
         """The same, and leave nothing."""
+
+    async def _check_workspace(self) -> None:
+        """Make sure that the workspace is there, as far as that can be seen from here."""
+        self.record.check_workspace()
+
+    async def _session_goes_with_place(self) -> bool:
+        """The conversation is where it cannot be had after the place was removed."""
+        return False
 
     @abc.abstractmethod
     async def _open_session(self, session_id: str) -> IO[bytes] | None:

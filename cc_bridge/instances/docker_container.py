@@ -23,6 +23,7 @@ from ..engine.containers import LABEL, ContainerInfo, Containers, ContainerSpec,
 from ..engine.execs import ExecResult, Execs
 from ..engine.images import Images
 from ..engine.progress import Progress
+from ..engine.volumes import Volumes
 from ..errors import (
     AgentUnavailable,
     BridgeError,
@@ -31,6 +32,7 @@ from ..errors import (
     ContainerNotRunning,
     ContainerStartError,
     EngineError,
+    InvalidInput,
     NameConflict,
 )
 from ..instance import ClaudeInstance, docker_socket, is_secret, login_file, parse_mount
@@ -121,6 +123,7 @@ class DockerContainer(BridgedInstance):
         self._adopted = bool(instance.container)
         self._agent = agent_archive(self._registry.root)
         self._agent_inside = f"/tmp/{self._agent.name}" if self._adopted else _AGENT
+        self._volumes = Volumes(self._engine)
         self._python_missing = False
         self._install = installation(self._registry.root)
 
@@ -161,6 +164,8 @@ class DockerContainer(BridgedInstance):
 
     async def connect(self, greeting: bytes) -> Channel:
         self._prepare_home()
+        if await self._is_remote():
+            self._agent_inside = f"{_STATE}/{self._agent.name}"
         for _ in range(_CONNECT_TRIES):
             try:
                 await self._ensure_running()
@@ -176,6 +181,11 @@ class DockerContainer(BridgedInstance):
                 if not await self._containers.wait(self.container, "not-running", _END_LIMIT):
                     raise
         raise AgentUnavailable(f"the container {self.container} ends again and again", instance=self.name)
+
+    async def _is_remote(self) -> bool:
+        """Its engine may be on another machine: this one's directories are not there, and volumes take their place."""
+        await self._engine.client()
+        return not self._adopted and not self._engine.is_local
 
     async def _climb(self, greeting: bytes) -> Channel:
         """Down the ladder of channels/ladder.py, in a container that runs."""
@@ -250,11 +260,12 @@ class DockerContainer(BridgedInstance):
     async def _start_agent(self, facts: Facts) -> None:
         """Start the agent by exec in a container that runs without it."""
         self._log.warning("agent_not_running", container=self.container)
-        if self._adopted:
+        if self._adopted or not self._engine.is_local:
             await self._inject()
         argv = ["sh", "-c", _SERVE, "sh", self._agent_inside, "serve", "--grace", str(GRACE)]
+        pipes = ["--pipes", _PIPES] if self._engine.is_local else []
         channel = await DockerExecChannel.open(
-            self._execs, self.container, argv if self._adopted else [*argv, "--pipes", _PIPES, "--state", _STATE]
+            self._execs, self.container, argv if self._adopted else [*argv, "--state", _STATE, *pipes]
         )
         async with channel:
             ready = await channel.exchange(b"")
@@ -308,7 +319,7 @@ class DockerContainer(BridgedInstance):
             self._log.warning("container_paused", container=self.container)
             await self._containers.unpause(self.container)
         elif info.status == "created" and not self._adopted:  # a program that made it was killed before it started it
-            await self._restore_session()
+            await self._fill()
             await self._start_container()
         elif not info.running and self.record.ephemeral:
             self._ending = _ending(info)
@@ -329,7 +340,7 @@ class DockerContainer(BridgedInstance):
 
     async def _create(self) -> None:
         record = self.record
-        record.check_workspace()
+        await self._check_workspace()
         if session_id := self._session_to_restore():
             self._registry.sessions.open(session_id).close()  # one that is not there is told before anything is made
         image = await self._images.ensure(
@@ -339,9 +350,30 @@ class DockerContainer(BridgedInstance):
             workspace=record.workspace,
             dockerfile=record.dockerfile,
         )
-        await self._containers.create(self._spec(image))
-        await self._restore_session()
+        remote = await self._is_remote()
+        if remote:
+            for volume in self._volume_names():
+                if await self._volumes.ensure(volume, self._labels()):
+                    await self._volumes.give(volume, image, *self._owner(), self._labels())
+        try:
+            await self._containers.create(self._spec(image, remote=remote))
+        except EngineError as error:
+            if "bind source path does not exist" not in error.what:
+                raise
+            hint = "Workspaces and mounts are directories of the engine's machine."
+            raise InvalidInput(error.what, instance=self.name, hint=hint) from error
+        await self._fill()
         self._log.info("container_created", container=self.container, image=image)
+
+    def _volume_names(self) -> tuple[str, str]:
+        """The home and the agent's state, where the engine is on another machine."""
+        return f"{self.container}-home", f"{self.container}-state"
+
+    async def _fill(self) -> None:
+        """Put into a new container, before it starts, what it needs of this machine."""
+        if await self._is_remote():
+            await self._archives.put_files(self.container, _STATE, {self._agent.name: self._agent.read_bytes()})
+        await self._restore_session()
 
     async def _restore_session(self) -> None:
         """Give a new container, before it starts, the session to go on with, owned by its user."""
@@ -373,23 +405,43 @@ class DockerContainer(BridgedInstance):
         self._python_missing = said == _NO_PYTHON
         self._log.info("container_started", container=self.container)
 
-    def _spec(self, image: str) -> ContainerSpec:
-        record = self.record
-        user, uid = self._user()
+    def _own_mounts(self, *, remote: bool) -> list[Mount]:
+        """What the agent and Claude Code need for themselves."""
+        if remote:
+            home_volume, state_volume = self._volume_names()
+            return [Mount(home_volume, _HOME), Mount(state_volume, _STATE)]
         home, journal = self._home.claude_home, self._home.journal
         for directory in (home, journal):
             directory.mkdir(exist_ok=True)
             directory.chmod(0o777)  # the container's user may have any number; the parent directory is private
-        mounts = [
+        return [
             Mount(str(self._home.pipes), _PIPES, read_only=True),
             Mount(str(journal), _STATE),
             Mount(str(home), _HOME),
             Mount(str(self._agent), _AGENT, read_only=True),
+        ]
+
+    def _labels(self) -> dict[str, str]:
+        return {
+            f"{LABEL}.instance": self.name,
+            f"{LABEL}.install": self._install,
+            f"{LABEL}.project": self.record.project,
+            f"{LABEL}.type": "ephemeral" if self.record.ephemeral else "persistent",
+            f"{LABEL}.version": __version__,
+            f"{LABEL}.created": self.record.created.isoformat(),
+        }
+
+    def _spec(self, image: str, *, remote: bool = False) -> ContainerSpec:
+        record = self.record
+        user, uid = self._user()
+        mounts = [
+            *self._own_mounts(remote=remote),
             *(Mount(*parse_mount(mount)) for mount in record.mounts),
         ]
         if record.workspace is not None:
             mounts.append(Mount(str(record.workspace.resolve()), record.mount_at, record.read_only_workspace))
-            self._warn_of_unwritable(uid)
+            if not remote:
+                self._warn_of_unwritable(uid)
         if record.repository is not None:
             mounts.append(Mount(str(record.repository), str(record.repository)))
         groups = []
@@ -400,21 +452,14 @@ class DockerContainer(BridgedInstance):
             self._log.warning("docker_socket_given", risk="whoever has it is root on the engine's machine")
         if record.credentials:
             mounts.append(self._login_mount())
-        command = ["sh", "-c", _MAIN, "sh", _AGENT, "serve"]
-        command += ["--pipes", _PIPES, "--state", _STATE, "--grace", str(GRACE)]
+        command = ["sh", "-c", _MAIN, "sh", self._agent_inside, "serve", "--state", _STATE, "--grace", str(GRACE)]
+        command += [] if remote else ["--pipes", _PIPES]
         return ContainerSpec(
             name=self.container,
             image=image,
             command=[*command, "--linger", str(LINGER)] if record.ephemeral else command,
             user=user,
-            labels={
-                **record.labels,
-                f"{LABEL}.instance": self.name,
-                f"{LABEL}.install": self._install,
-                f"{LABEL}.project": record.project,
-                f"{LABEL}.version": __version__,
-                f"{LABEL}.created": record.created.isoformat(),
-            },
+            labels={**record.labels, **self._labels()},
             # Secrets stay out of here: `docker inspect` shows it. They go in with the start of Claude Code.
             environment={
                 "HOME": _HOME,
@@ -473,8 +518,23 @@ class DockerContainer(BridgedInstance):
             await self._end_agent()
         else:
             await self._containers.remove(self.container)
+            if not self._engine.is_local:
+                for volume in self._volume_names():
+                    await self._volumes.remove_unused(volume)
+
+    async def _check_workspace(self) -> None:
+        if not await self._is_remote():
+            self.record.check_workspace()
+
+    async def _session_goes_with_place(self) -> bool:
+        return await self._is_remote()
 
     async def _open_session(self, session_id: str) -> IO[bytes] | None:
+        if await self._is_remote():
+            path = f"{_HOME}/.claude/{session_path(session_id, self._claude_cwd())}"
+            with suppress(ContainerNotFound):
+                return await self._archives.get_file(self.container, path, LARGEST)
+            return None
         if not self._adopted:
             with suppress(OSError), open_session(self._home.claude_home / ".claude", session_id) as content:
                 return os.fdopen(os.dup(content.fileno()), "rb")

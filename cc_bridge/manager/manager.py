@@ -135,7 +135,8 @@ class ContainerManager:
         """
         await self._check_limit(options.project_type)
         network = await self._network(options)
-        image, volumes = await self._image(options), await self._volumes(options)
+        image = await self._image(options)
+        await self._volumes(options, image)
         for attempt in range(_NAMES):
             name = container_name(options.project) + (f"-{secrets.token_hex(2)}" if attempt else "")
             spec = self._spec(name, image, options, command or _IDLE, network, kind)
@@ -147,7 +148,6 @@ class ContainerManager:
                 continue
             break
         try:
-            await self._own(name, volumes, options)
             return await self.containers.inspect(name)
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -311,14 +311,14 @@ class ContainerManager:
             lines = "".join(f"{name}={value}\n" for name, value in environment.secret.items() if "\n" not in value)
             feed = f"{lines}\n".encode() + (stdin or b"")
         network = await self._network(options)
-        image, volumes = await self._image(options), await self._volumes(options)
+        image = await self._image(options)
+        await self._volumes(options, image)
         name = f"{container_name(options.project)}-{secrets.token_hex(4)}"
         spec = self._spec(name, image, options, command, network, "command", tty=tty, stdin=feed is not None)
         created = False
         try:
             await self.containers.create(spec)
             created = True
-            await self._own(name, volumes, options)
             fd, early = await self.containers.attach(name, stdin=feed is not None)
             try:
                 await self.containers.start(name)
@@ -485,17 +485,13 @@ class ContainerManager:
     async def _image(self, options: ContainerOptions) -> str:
         return await self.ensure_image(options.image, options.workspace)
 
-    async def _volumes(self, options: ContainerOptions) -> Sequence[str]:
-        """Have the dependency volumes; where those are mounted that were made just now."""
+    async def _volumes(self, options: ContainerOptions, image: str) -> None:
+        """Have the dependency volumes, new ones given to the container's user."""
         labels = self._labels(options.project, options.project_type)
-        wanted = dependency_volumes(options)
-        return [path for name, path in wanted.items() if await self.volumes.ensure(name, labels)]
-
-    async def _own(self, name: str, paths: Sequence[str], options: ContainerOptions) -> None:
-        """Give new volumes to the container's user: the engine makes them root's."""
         uid, gid = _numbers(options.user) or user_for(options.workspace)
-        for path in paths:
-            await self.archives.own_directory(name, path, uid, gid)
+        for name in dependency_volumes(options):
+            if await self.volumes.ensure(name, labels):
+                await self.volumes.give(name, image, uid, gid, {**labels, f"{LABEL}.type": "command"})
 
     async def _check_limit(self, project_type: str) -> None:
         most = self._most_running.get(project_type)

@@ -262,15 +262,9 @@ def test_isolation_is_tried(up: Up) -> None:
     assert tight.stdout.count("held ") >= 12
     assert cc("send", name, "[[say alive]]").stdout == "alive\n"
     loose = up("--memory=700m", "--writable", "--docker-socket")
-    found = {
-        item["limit"] for item in json.loads(cc("doctor", "--json", "--isolation", loose).stdout) if not item["held"]
-    }
-    assert found == {"read-only root", "engine"}
-    docker("update", "--memory=0", "--memory-swap=-1", "--pids-limit=-1", "--cpus=0", container(name))
-    found = {
-        item["limit"] for item in json.loads(cc("doctor", "--json", "--isolation", name).stdout) if not item["held"]
-    }
-    assert found >= {"memory", "processes"}
+    assert loose_limits(loose) == {"read-only root", "engine"}
+    docker("update", "--memory=2g", "--memory-swap=2g", "--pids-limit=-1", container(name))
+    assert loose_limits(name) == {"memory", "processes"}
 
 
 def test_a_worktree(

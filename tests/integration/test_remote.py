@@ -1,0 +1,256 @@
+"""Engines that are reached otherwise: tcp, ssh, contexts, Podman. Pipes off, exec on, by itself. covers: M13, C13"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from cc_bridge import ClaudeInstance, DockerContainer
+from cc_bridge.engine.address import find_address, ssh_command
+from cc_bridge.engine.client import Engine
+from cc_bridge.errors import EngineUnavailable, InvalidInput
+from cc_bridge.testing import ScriptedModel
+from tests.conftest import lacking
+
+pytestmark = [pytest.mark.anyio, pytest.mark.docker]
+
+MakeRecord = Callable[..., ClaudeInstance]
+
+
+@pytest.fixture
+async def make_remote(
+    make_record: MakeRecord, scripted_model: ScriptedModel, images: Any
+) -> AsyncIterator[Callable[..., DockerContainer]]:
+    made: list[DockerContainer] = []
+
+    def make(**fields: Any) -> DockerContainer:
+        fields = {"image": images.claude, "network": "host", "ephemeral": False, **fields}
+        made.append(DockerContainer(make_record(kind="docker", env=scripted_model.claude_env(), **fields)))
+        return made[-1]
+
+    yield make
+    for instance in made:
+        await instance.remove(conversation=True)
+        await instance.cleanup()
+
+
+def volumes() -> set[str]:
+    done = subprocess.run(["docker", "volume", "ls", "-q"], capture_output=True, text=True, check=True, env=local_env())
+    return {name for name in done.stdout.split() if name.startswith("cc-bridge-test-")}
+
+
+def local_env() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+def join(connection: socket.socket) -> None:
+    """One connection to the engine, both ways, with the end of each way."""
+    with connection, socket.socket(socket.AF_UNIX) as upstream:
+        upstream.connect("/var/run/docker.sock")
+        back = threading.Thread(target=copy, args=[upstream, connection])
+        back.start()
+        copy(connection, upstream)
+        back.join()
+
+
+@pytest.fixture
+def tcp(engine: None) -> Iterator[str]:
+    """The engine's address over tcp."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=join, args=[connection], daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def ssh(engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The engine's address over a server of openssh's on the loopback, with keys of this test's own."""
+    sshd = shutil.which("sshd") or "/usr/sbin/sshd"
+    if not Path(sshd).exists() or not shutil.which("ssh"):
+        lacking("ssh", "openssh is not installed")
+    for key in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / key)], check=True)
+    shutil.copy(tmp_path / "user.pub", tmp_path / "authorized")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    Path("/run/sshd").mkdir(exist_ok=True)
+    options = ["ListenAddress=127.0.0.1", f"Port={port}", f"HostKey={tmp_path}/host", "UsePAM=no", "StrictModes=no"]
+    options += [f"AuthorizedKeysFile={tmp_path}/authorized", f"PidFile={tmp_path}/pid", "PermitRootLogin=yes"]
+    words = [word for option in options for word in ("-o", option)]
+    known = f"[127.0.0.1]:{port} {(tmp_path / 'host.pub').read_text()}"
+    (tmp_path / "known").write_text(known)
+    (tmp_path / "config").write_text(f"IdentityFile {tmp_path}/user\nUserKnownHostsFile {tmp_path}/known\n")
+    (tmp_path / "bin").mkdir()
+    wrapper = tmp_path / "bin" / "ssh"
+    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {tmp_path}/config "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    server = subprocess.Popen([sshd, "-D", "-e", "-f", "/dev/null", *words], stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    for line in server.stderr:
+        if "listening" in line:
+            break
+    threading.Thread(target=server.stderr.read, daemon=True).start()
+    yield f"ssh://root@127.0.0.1:{port}"
+    server.terminate()
+    server.wait()
+    server.stderr.close()
+
+
+@pytest.fixture(params=["tcp", "ssh"])
+def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    address: str = request.getfixturevalue(request.param)
+    monkeypatch.setenv("DOCKER_HOST", address)
+    return address
+
+
+async def test_a_conversation_with_an_engine_elsewhere(
+    elsewhere: str, make_remote: Callable[..., DockerContainer], scripted_model: ScriptedModel
+) -> None:
+    """By exec, with volumes for what is otherwise a directory of this machine; and it outlives its container."""
+    instance = make_remote()
+    assert await instance.send_command_and_wait("[[say from afar]] the first words", 60) == (True, "from afar")
+    info = await instance.get_info()
+    assert info["channel"] == "exec"
+    assert {volume.partition(":")[0] for volume in info["volumes"]} >= volumes() != set()
+    assert not any("/run/cc-bridge" in volume for volume in info["volumes"])
+    assert await instance.is_running()
+    await instance.stop()
+    assert await instance.send_command_and_wait("[[say again]]", 60) == (True, "again")
+    name = instance.name
+    await instance.remove()
+    assert not volumes()
+    again = DockerContainer(instance.record)
+    try:
+        assert await again.send_command_and_wait("[[say back]]", 60) == (True, "back")
+        assert "the first words" in json.dumps(scripted_model.requests[-1].body["messages"])
+    finally:
+        await again.remove(conversation=True)
+        await again.cleanup()
+    assert name == again.name
+    assert not volumes()
+
+
+async def test_a_workspace_that_is_not_there(
+    tcp: str, make_remote: Callable[..., DockerContainer], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", tcp)
+    instance = make_remote()
+    workspace.rmdir()
+    with pytest.raises(InvalidInput, match="directories of the engine's machine"):
+        await instance.start()
+
+
+async def test_ssh_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("DOCKER_HOST", f"ssh://nobody@127.0.0.1:{port}")
+    with pytest.raises(EngineUnavailable, match="Connection refused"):
+        await Engine().client()
+
+
+async def test_a_program_that_is_killed_leaves_no_ssh(ssh: str) -> None:
+    program = "import anyio\nfrom cc_bridge.engine.client import Engine\nasync def main():\n engine = Engine()\n"
+    program += " await engine.client()\n print('up', flush=True)\n await anyio.sleep(60)\nanyio.run(main)\n"
+    import sys
+
+    env = {**os.environ, "DOCKER_HOST": ssh}
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert children
+        process.kill()
+    with anyio.fail_after(20):
+        while any(Path(f"/proc/{child}").exists() for child in children):
+            await anyio.sleep(0.05)
+
+
+async def test_contexts(tmp_path: Path, engine: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    meta = tmp_path / "contexts" / "meta" / hashlib.sha256(b"mine").hexdigest()
+    meta.mkdir(parents=True)
+    link = tmp_path / "link.sock"
+    link.symlink_to("/var/run/docker.sock")
+    endpoints = {"docker": {"Host": f"unix://{link}", "SkipTLSVerify": False}}
+    (meta / "meta.json").write_text(json.dumps({"Name": "mine", "Metadata": {}, "Endpoints": endpoints}))
+    (tmp_path / "config.json").write_text(json.dumps({"currentContext": "mine"}))
+    engine_ = Engine()
+    assert await engine_.version()
+    assert (engine_.address, engine_.source) == (f"unix://{link}", "context mine")
+    await engine_.aclose()
+    monkeypatch.setenv("DOCKER_CONTEXT", "nonsense")
+    with pytest.raises(InvalidInput, match="no Docker context 'nonsense'"):
+        await Engine().client()
+    monkeypatch.setenv("DOCKER_HOST", "gopher://x")
+    with pytest.raises(InvalidInput, match="begins with unix://"):
+        await Engine().client()
+
+
+def test_addresses_that_could_be_options() -> None:
+    """What is in DOCKER_HOST is not a way to give ssh options."""
+    with pytest.raises(InvalidInput):
+        find_address({"DOCKER_HOST": "ssh://-oProxyCommand=touch%20x/"})
+    argv = ssh_command("ssh://me@host:2222/run/user/1/docker.sock", "/tmp/s")
+    assert argv[argv.index("-p") + 1] == "2222"
+    assert argv[argv.index("-l") + 1] == "me"
+    assert argv[argv.index("--") + 1] == "host"
+    assert "/tmp/s:/run/user/1/docker.sock" in argv
+
+
+async def test_the_engine_comes_back(tcp: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """covers: M13: what is safe to repeat is tried again after 1, 2 and 4 s."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+    engine = Engine()
+    versions: list[str] = []
+
+    async def ask() -> None:
+        versions.append(await engine.version())
+
+    def serve(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=join, args=[connection], daemon=True).start()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await anyio.sleep(1.5)
+        assert not versions
+        listener = socket.create_server(("127.0.0.1", port))
+        threading.Thread(target=serve, args=[listener], daemon=True).start()
+    assert versions
+    await engine.aclose()
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
