@@ -49,7 +49,7 @@ image: ## Build the default image now instead of on first use.
 	@scripts/venv claude
 	@scripts/image
 
-bench: ## Measure, and print ratios. ONLY=round-trip or first-token for one part.
+bench: ## Measure, and print ratios. ONLY=round-trip, first-token or containers for one part.
 	@scripts/venv claude
 	.venv/bin/python benchmarks/bench.py
 

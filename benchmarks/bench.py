@@ -30,6 +30,7 @@ from cc_bridge.testing import ScriptedModel
 
 ROUNDS = 3000
 TURNS = 20
+MANY = 50
 PAD = "x" * 150
 
 
@@ -173,7 +174,76 @@ async def first_token() -> None:
         Figure("LocalProcess, over named pipes", found[2:]).show(base)
 
 
-PARTS = {"round-trip": round_trip, "first-token": first_token}
+async def containers() -> None:
+    """Fifty containers made, listed, measured and removed; and what one costs while there are many."""
+    import requests
+
+    from cc_bridge.errors import EngineError
+    from cc_bridge.manager.manager import ContainerManager
+    from cc_bridge.manager.options import ContainerOptions
+
+    calls = 0
+    send = requests.Session.send
+
+    def counting(self: Any, *args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return send(self, *args, **options)
+
+    requests.Session.send = counting  # type: ignore[method-assign]
+    project = f"bench-{os.getpid()}"
+    options = ContainerOptions(project=project)
+
+    async def measure(what: str, act: Any, count: int = 1) -> None:
+        nonlocal calls
+        calls, began = 0, time.perf_counter()
+        await act()
+        passed = time.perf_counter() - began
+        each = f"{passed / count * 1e3:8.1f} ms each" if count > 1 else f"{passed * 1e3:8.1f} ms     "
+        print(f"  {what:<42} {each}  {calls / count:6.1f} engine calls{' each' if count > 1 else ''}")
+
+    async with ContainerManager() as manager:
+        try:
+            await manager.ensure_image(options.image)
+        except EngineError as error:
+            print(f"containers: not measured: {error.what}")
+            return
+        print(f"containers ({MANY} of them)")
+
+        async def each(act: Any) -> None:
+            limiter = anyio.CapacityLimiter(4)
+
+            async def one(number: int) -> None:
+                async with limiter:
+                    await act(f"kind-{number}")
+
+            async with anyio.create_task_group() as group:
+                for number in range(MANY):
+                    group.start_soon(one, number)
+
+        try:
+            await measure("the first: create and start", lambda: manager.get_or_create(options, kind="first"))
+            (first,) = await manager.list(project)
+            await measure("the first: find again", lambda: manager.get_or_create(options, kind="first"))
+            await measure("the first: measure", lambda: manager.stats(first.name))
+            await measure("the first: exec", lambda: manager.exec(first.name, ["true"]))
+            await measure(
+                "create and start", lambda: each(lambda kind: manager.get_or_create(options, kind=kind)), MANY
+            )
+            await measure(f"one among {MANY}: find again", lambda: manager.get_or_create(options, kind="first"))
+            await measure(f"one among {MANY}: measure", lambda: manager.stats(first.name))
+            await measure(f"one among {MANY}: exec", lambda: manager.exec(first.name, ["true"]))
+            await measure("list", lambda: manager.list(project))
+            names = {item.labels["cc-bridge.type"]: item.name for item in await manager.list(project)}
+            await measure("measure", lambda: each(lambda kind: manager.stats(names[kind])), MANY)
+            await measure("remove", lambda: each(lambda kind: manager.remove(names[kind])), MANY)
+        finally:
+            for item in await manager.list(project):
+                await manager.remove(item.id)
+            requests.Session.send = send  # type: ignore[method-assign]
+
+
+PARTS = {"round-trip": round_trip, "first-token": first_token, "containers": containers}
 
 
 async def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import stat
+import time
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
@@ -63,6 +64,9 @@ _NO_PYTHON = '"event": "no_python"'
 #: Seconds for a container to come up, and for one that is ending to have ended.
 _START_LIMIT = 60.0
 _END_LIMIT = 5.0
+
+#: Seconds after which a container that was never started is an orphan.
+_STALE = 120.0
 
 #: How often a container may end while it is being connected to.
 _CONNECT_TRIES = 3
@@ -364,6 +368,20 @@ class DockerContainer(BridgedInstance):
             raise InvalidInput(error.what, instance=self.name, hint=hint) from error
         await self._fill()
         self._log.info("container_created", container=self.container, image=image)
+        await self._sweep()
+
+    async def _sweep(self) -> None:
+        """Remove containers of ephemeral instances whose programs were killed before they started them.
+
+        Those that were started remove themselves.
+        """
+        labels = {f"{LABEL}.install": self._install, f"{LABEL}.type": "ephemeral"}
+        known = self._registry.names()
+        for item in await self._containers.labelled(labels):
+            instance = item.labels.get(f"{LABEL}.instance")
+            if item.status == "created" and instance not in known and time.time() - item.created > _STALE:
+                self._log.warning("orphan_removed", container=item.name)
+                await self._containers.remove(item.id)
 
     def _volume_names(self) -> tuple[str, str]:
         """The home and the agent's state, where the engine is on another machine."""
@@ -464,6 +482,7 @@ class DockerContainer(BridgedInstance):
             environment={
                 "HOME": _HOME,
                 "TERM": "xterm-256color",
+                **({"PROJECT_ID": record.project} if record.project else {}),
                 **{name: value for name, value in record.env.items() if not is_secret(name)},
             },
             mounts=mounts,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -33,9 +34,11 @@ from cc_bridge.errors import (
     LimitReached,
     NameConflict,
     NetworkConflict,
+    NoSpaceLeft,
 )
 from cc_bridge.manager.manager import ContainerManager
 from cc_bridge.manager.options import ContainerOptions, PathMap, build_container_mounts
+from tests.conftest import lacking
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -563,3 +566,31 @@ async def test_a_cancelled_build_ends_in_the_engine(manager: ContainerManager, t
     with anyio.fail_after(10):
         while subprocess.run(["pgrep", "-f", "^sleep 77.5"], capture_output=True, check=False).stdout:
             await anyio.sleep(0.1)
+
+
+async def test_out_of_disk_space(tmp_path: Path, engine: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """covers: M14: an engine of the test's own, whose data root is a small file system."""
+    root, address = tmp_path / "data", f"unix://{tmp_path}/small.sock"
+    root.mkdir()
+    if os.getuid() or not shutil.which("dockerd"):
+        lacking("docker", "a second engine needs root and dockerd")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "small", str(root)], check=True)
+    words = ["dockerd", "--data-root", str(root), "--exec-root", str(tmp_path / "exec"), "-H", address]
+    words += ["--pidfile", str(tmp_path / "pid"), "--bridge=none", "--iptables=false", "--ip-masq=false"]
+    try:
+        with (tmp_path / "log").open("w") as log:
+            small = subprocess.Popen(words, stdout=log, stderr=log)
+        monkeypatch.setenv("DOCKER_HOST", address)
+        (tmp_path / "context").mkdir()
+        (tmp_path / "context" / "big").write_bytes(os.urandom(64 * 1024**2))
+        (tmp_path / "context" / "Dockerfile").write_text("FROM scratch\nCOPY big /big\n")
+        with anyio.fail_after(60):
+            while not (tmp_path / "small.sock").exists():
+                await anyio.sleep(0.1)
+        async with ContainerManager() as manager:
+            with pytest.raises(NoSpaceLeft, match=r"cc-bridge prune"):
+                await manager.build_image(tmp_path / "context" / "Dockerfile", tmp_path / "context")
+    finally:
+        small.terminate()
+        small.wait(60)
+        subprocess.run(["umount", "-l", str(root)], check=True)
