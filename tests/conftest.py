@@ -32,6 +32,7 @@ REQUIRED = set(filter(None, os.environ.get("CC_BRIDGE_REQUIRE", "").split(",")))
 _HOW = {
     "docker": "`make engine` starts an engine, `make test` then prepares its images",
     "claude": "`pip install 'cc-bridge[claude]'` brings Claude Code",
+    "podman": "the packages podman, catatonit and runc bring it, for root",
     "ssh": "the packages openssh-server and openssh-client bring it",
     "python": "pyenv or the distribution has other Pythons",
 }

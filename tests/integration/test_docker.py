@@ -224,13 +224,13 @@ async def test_pipes_that_never_meet(make_docker: MakeDocker, logged: _Names, mo
     container_side = Registry().home(instance.name).path / "another-kernel"
     spec = instance._spec
 
-    def elsewhere(image: str) -> Any:
+    def elsewhere(image: str, **options: Any) -> Any:
         from dataclasses import replace
 
         from cc_bridge.channels.named_pipe import prepare_directory
 
         prepare_directory(str(container_side))
-        made = spec(image)
+        made = spec(image, **options)
         mounts = [
             replace(mount, source=str(container_side)) if mount.target == "/run/cc-bridge" else mount
             for mount in made.mounts

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from cc_bridge import ClaudeInstance, DockerContainer
 from cc_bridge.engine.address import find_address, ssh_command
 from cc_bridge.engine.client import Engine
 from cc_bridge.errors import EngineUnavailable, InvalidInput
+from cc_bridge.manager.manager import ContainerManager
+from cc_bridge.manager.options import ContainerOptions
 from cc_bridge.testing import ScriptedModel
 from tests.conftest import lacking
 
@@ -254,3 +257,48 @@ async def test_the_engine_comes_back(tcp: str, monkeypatch: pytest.MonkeyPatch) 
     await engine.aclose()
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
+
+
+@pytest.fixture
+def podman(images: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Podman's socket, with storage of this test's own and the default image in it."""
+    program, runtime = shutil.which("podman"), shutil.which("runc", path=f"{os.environ['PATH']}:/usr/sbin")
+    if os.getuid() or not program or not runtime:
+        lacking("podman", "podman, runc or root is missing")
+    config = f'[containers]\ndefault_ulimits = []\n[engine]\nruntime = "{runtime}"\nevents_logger = "file"\n'
+    (tmp_path / "containers.conf").write_text(f'{config}cgroup_manager = "cgroupfs"\n[engine.runtimes]\n')
+    monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "containers.conf"))
+    base = [str(program), "--runtime", str(runtime), "--cgroup-manager", "cgroupfs", "--storage-driver", "overlay"]
+    base += ["--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--tmpdir", str(tmp_path / "tmp")]
+    with subprocess.Popen(["docker", "save", images.claude], stdout=subprocess.PIPE) as saved:
+        subprocess.run([*base, "load", "-q"], stdin=saved.stdout, check=True, capture_output=True)
+    subprocess.run([*base, "tag", f"localhost/{images.claude}", f"docker.io/library/{images.claude}"], check=True)
+    path = tmp_path / "podman.sock"
+    with (tmp_path / "service.log").open("w") as log:
+        service = subprocess.Popen([*base, "system", "service", "--time=0", f"unix://{path}"], stderr=log)
+    while not path.exists():
+        assert service.poll() is None, (tmp_path / "service.log").read_text()
+        time.sleep(0.05)
+    yield str(path)
+    service.terminate()
+    service.wait()
+    for mounted in [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()][::-1]:
+        if mounted.startswith(str(tmp_path)):
+            subprocess.run(["umount", "-l", mounted], check=True)
+
+
+async def test_podman(
+    podman: str, make_remote: Callable[..., DockerContainer], monkeypatch: pytest.MonkeyPatch, images: Any
+) -> None:
+    """On this kernel, even its pipes are the same."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{podman}")
+    instance = make_remote()
+    assert await instance.send_command_and_wait("[[say from podman]]", 60) == (True, "from podman")
+    assert (await instance.get_info())["channel"] == "pipes"
+    await instance.stop()
+    assert await instance.send_command_and_wait("[[say again]]", 60) == (True, "again")
+    async with ContainerManager() as manager:
+        options = ContainerOptions(images.claude, "test-podman", network="none")
+        done = await manager.run_command(options, ["sh", "-c", "echo out; echo err >&2; exit 3"])
+        assert (done.exit_code, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
+        assert {item.name for item in await manager.list()} == {instance.container}
