@@ -58,7 +58,7 @@ def doctor(
         return
 
     async def main() -> int:
-        checks = [await check() for check in (_state, _engine, _kernel, _disk, _image, _claude, _login)]
+        checks = [await check() for check in (_state, _engine, _kernel, _disk, _image, _workspace, _claude, _login)]
         if as_json:
             print_json([asdict(check) for check in checks])
         else:
@@ -179,6 +179,19 @@ async def _image(engine: object) -> Check:
     if await images.exists(name):
         return Check("default image", "ok", name)
     return Check("default image", "note", "not built yet", "The first use builds it; `make image` does so now.")
+
+
+async def _workspace() -> Check:
+    """Whether a container's user may write here: the fault that is hardest to see from inside."""
+    from ..engine.containers import user_for
+
+    here = Path.cwd()
+    uid, _ = user_for(here)
+    found = here.stat()
+    if uid == found.st_uid or found.st_mode & 0o002:
+        return Check("workspace", "ok", f"a container's user ({uid}) may write to {here}")
+    advice = "Start from a directory of yours, or give it to that user."
+    return Check("workspace", "note", f"a container's user ({uid}) may not write to {here}", advice)
 
 
 async def _claude() -> Check:

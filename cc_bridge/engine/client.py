@@ -341,6 +341,18 @@ def _connect(url: str, tls: Any) -> docker.DockerClient:
     return client
 
 
+def _connect_unix(connection: Any) -> None:
+    """As the SDK's own, which leaves its socket open where nobody answers."""
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.settimeout(connection.timeout)
+        made.connect(connection.unix_socket)
+    except BaseException:
+        made.close()
+        raise
+    connection.sock = made
+
+
 def _note_connections(api: Any) -> None:
     """Have every connection noted by the call that uses it, so that the call can be hung up on.
 
@@ -356,6 +368,8 @@ def _note_connections(api: Any) -> None:
 
             def noting_get(*args: Any, **options: Any) -> Any:
                 connection, call = get(*args, **options), _Call.current.get()
+                if hasattr(connection, "unix_socket"):
+                    connection.connect = partial(_connect_unix, connection)
                 if call is not None:
                     call.uses(connection)
                 return connection

@@ -19,7 +19,7 @@ from cc_bridge.channels.docker_exec import DockerExecChannel
 from cc_bridge.channels.named_pipe import NamedPipeChannel, prepare_directory
 from cc_bridge.channels.unix_socket import UnixSocketChannel
 from cc_bridge.engine.client import Engine
-from cc_bridge.engine.containers import Containers, ContainerSpec
+from cc_bridge.engine.containers import Containers, ContainerSpec, Mount
 from cc_bridge.engine.execs import Execs
 from cc_bridge.instances.docker_container import installation
 from cc_bridge.instances.registry import agent_archive, state_root
@@ -108,7 +108,7 @@ async def container(images: Any, request: pytest.FixtureRequest) -> AsyncIterato
         user="1000:1000",
         labels={"cc-bridge.install": installation(state_root())},
         environment={},
-        mounts=[(str(agent_archive()), agent, True)],
+        mounts=[Mount(str(agent_archive()), agent, read_only=True)],
         workdir="/",
     )
     await containers.create(spec)

@@ -22,6 +22,7 @@ from cc_bridge.engine.containers import ContainerSpec
 from cc_bridge.engine.events import ContainerEvent
 from cc_bridge.engine.execs import Exit
 from cc_bridge.engine.networks import NetworkSpec
+from cc_bridge.engine.progress import Step
 from cc_bridge.errors import (
     ContainerNotFound,
     ContainerNotRunning,
@@ -39,6 +40,7 @@ from cc_bridge.errors import (
 from cc_bridge.manager.manager import ContainerManager
 from cc_bridge.manager.options import ContainerOptions, PathMap, build_container_mounts
 from tests.conftest import lacking
+from tests.registry import registry
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -556,6 +558,23 @@ async def test_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     async with ContainerManager() as manager:
         with pytest.raises(EngineUnavailable, match=r"none.sock.*doctor"):
             await manager.list()
+
+
+async def test_a_pull(engine: None, tmp_path: Path) -> None:
+    """covers: R3: a real one, with progress; and a name that the registry does not have."""
+    steps: list[Step] = []
+    with registry() as name:
+        try:
+            async with ContainerManager(on_progress=steps.append) as manager:
+                assert await manager.ensure_image(name) == name
+                assert await manager.images.exists(name)
+                with pytest.raises(ImageNotFound, match=r"is not here and"):
+                    await manager.pull_image(name.replace("tiny:1", "tiny:2"))
+        finally:
+            subprocess.run(["docker", "rmi", name], capture_output=True, check=False)
+    assert str(steps[0]) == f"pulling {name}"
+    assert any(step.total and step.total > 2_900_000 for step in steps)
+    assert any("Pull complete" in step.text for step in steps)
 
 
 async def test_a_cancelled_build_ends_in_the_engine(manager: ContainerManager, tmp_path: Path, images: Any) -> None:
