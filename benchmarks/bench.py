@@ -174,6 +174,24 @@ async def first_token() -> None:
         Figure("LocalProcess, over named pipes", found[2:]).show(base)
 
 
+async def reported_exit(manager: Any, name: str) -> None:
+    """Kill a container's main process, and wait until the manager tells of it."""
+    told = anyio.Event()
+
+    async def on_exit(event: Any) -> None:
+        told.set()
+
+    pid = subprocess.run(
+        ["docker", "inspect", "-f", "{{.State.Pid}}", name], capture_output=True, text=True, check=True
+    ).stdout
+    async with anyio.create_task_group() as group:
+        group.start_soon(manager.report_exits, on_exit)
+        await manager.list()  # by then it watches
+        os.kill(int(pid), 9)
+        await told.wait()
+        group.cancel_scope.cancel()
+
+
 async def containers() -> None:
     """Fifty containers made, listed, measured and removed; and what one costs while there are many."""
     import requests
@@ -234,6 +252,7 @@ async def containers() -> None:
             await measure(f"one among {MANY}: measure", lambda: manager.stats(first.name))
             await measure(f"one among {MANY}: exec", lambda: manager.exec(first.name, ["true"]))
             await measure("list", lambda: manager.list(project))
+            await measure("kill -9 of one: until it is reported", lambda: reported_exit(manager, first.name))
             names = {item.labels["cc-bridge.type"]: item.name for item in await manager.list(project)}
             await measure("measure", lambda: each(lambda kind: manager.stats(names[kind])), MANY)
             await measure("remove", lambda: each(lambda kind: manager.remove(names[kind])), MANY)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shlex
 import signal
+import struct
 import subprocess
+import termios
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +78,12 @@ def test_a_shell_on_a_terminal(up: Up) -> None:
         person.type("stty size; test -t 0 && echo a t''ty; whoami\r")
         person.wait_for("40 111")
         person.wait_for("a tty")
+        person.type("sh -c 'trap \"stty size\" WINCH; echo re''ady; while :; do sleep 0.1; done'\r")
+        person.wait_for("ready")
+        fcntl.ioctl(person.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 99, 0, 0))
+        person.wait_for("33 99")
+        person.type("\x03")
+        person.wait_for("$ ")
         person.type("echo sl''eeps; sleep 50\r")
         person.wait_for("sleeps")
         person.type("\x03")
