@@ -33,6 +33,7 @@ _HOW = {
     "docker": "`make engine` starts an engine, `make test` then prepares its images",
     "claude": "`pip install 'cc-bridge[claude]'` brings Claude Code",
     "podman": "the packages podman, catatonit and runc bring it, for root",
+    "socat": "the packages socat and openssl bring them",
     "ssh": "the packages openssh-server and openssh-client bring it",
     "python": "pyenv or the distribution has other Pythons",
 }

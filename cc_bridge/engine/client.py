@@ -11,6 +11,7 @@ import math
 import os
 import shlex
 import socket
+import ssl
 import tempfile
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
@@ -335,7 +336,14 @@ def _connect(url: str, tls: Any) -> docker.DockerClient:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(CONNECT_LIMIT)
             probe.connect(url.removeprefix("unix://"))
-    client = docker.DockerClient(url, timeout=int(CONNECT_LIMIT), tls=tls or False, max_pool_size=_POOL)
+    limits = {"timeout": int(CONNECT_LIMIT), "max_pool_size": _POOL}
+    if tls:
+        # Before the first request: requests prefers certificates that the environment names to the engine's own.
+        client = docker.DockerClient(url, tls=tls, version=docker.constants.MINIMUM_DOCKER_API_VERSION, **limits)
+        client.api.trust_env = False
+        client.api._version = client.api._retrieve_server_version()
+    else:
+        client = docker.DockerClient(url, **limits)
     client.api.timeout = int(OPERATION_LIMIT)
     _note_connections(client.api)
     return client
@@ -391,11 +399,8 @@ def translate(error: Exception, address: str = "its address") -> EngineError | N
     import docker.errors
     import requests.exceptions
 
-    answered = isinstance(error, docker.errors.APIError)
-    if not answered and any(
-        isinstance(link, PermissionError) or "Permission denied" in str(link) for link in _chain(error)
-    ):
-        return EnginePermissionDenied(f"no permission to use the engine at {address}")
+    if not isinstance(error, docker.errors.APIError) and (refused := _refused(error, address)) is not None:
+        return refused
     if isinstance(error, docker.errors.ImageNotFound):
         return ImageNotFound(_explain(error))
     if isinstance(error, docker.errors.NotFound):
@@ -418,6 +423,17 @@ def translate(error: Exception, address: str = "its address") -> EngineError | N
     if isinstance(error, docker.errors.DockerException):
         down = "Error while fetching server API version" in str(error)
         return EngineUnavailable(f"no engine answers at {address}") if down else EngineError(str(error))
+    return None
+
+
+def _refused(error: Exception, address: str) -> EngineError | None:
+    """Permission or trust that was missing on the way to the engine; None: it was neither."""
+    for link in _chain(error):
+        if isinstance(link, PermissionError) or "Permission denied" in str(link):
+            return EnginePermissionDenied(f"no permission to use the engine at {address}")
+        if isinstance(link, ssl.SSLError):
+            hint = "Check DOCKER_CERT_PATH: ca.pem, cert.pem and key.pem of the engine's."
+            return EngineUnavailable(f"no trust between this machine and the engine at {address}: {link}", hint=hint)
     return None
 
 

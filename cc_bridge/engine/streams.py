@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import anyio
 
 from ..errors import EngineError, EngineUnavailable
+from .relay import relay
 
 __all__ = ["Chunk", "Demultiplexer", "raw_socket", "read_chunks", "read_until"]
 
@@ -76,13 +77,18 @@ def raw_socket(stream: Any) -> tuple[int, bytes]:
     the descriptor is a duplicate, and what has been read comes with it.
 
     Raises:
-        EngineError: the connection is of a kind that has no plain socket, such as TLS.
+        EngineError: the connection is of a kind that is unknown.
     """
     connection = getattr(stream, "_sock", stream)
-    if not isinstance(connection, socket.socket) or isinstance(connection, ssl.SSLSocket):
+    if isinstance(connection, ssl.SSLSocket):
+        connection.setblocking(False)
+        early = _buffered(stream)
+        # It cannot be duplicated: the response, which would close it, is kept for as long.
+        return relay(connection, getattr(stream, "_response", stream)), early
+    if not isinstance(connection, socket.socket):
         raise EngineError(
-            f"a connection of type {type(connection).__name__} to the engine cannot carry a conversation yet",
-            hint="Use a local socket, ssh://, or plain tcp.",
+            f"a connection of type {type(connection).__name__} to the engine cannot carry a conversation",
+            hint="Use a local socket, ssh:// or tcp://.",
         )
     connection.setblocking(False)
     early = _buffered(stream)
@@ -180,5 +186,5 @@ def _buffered(stream: Any) -> bytes:
         return b""
     try:
         return bytes(reader.peek())
-    except (BlockingIOError, ValueError, AttributeError):
+    except (BlockingIOError, ssl.SSLWantReadError, ValueError, AttributeError):
         return b""

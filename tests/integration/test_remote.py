@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -55,7 +56,7 @@ def volumes() -> set[str]:
 
 
 def local_env() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
+    return {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
 
 
 def copy(source: socket.socket, target: socket.socket) -> None:
@@ -128,7 +129,45 @@ def ssh(engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     server.stderr.close()
 
 
-@pytest.fixture(params=["tcp", "ssh"])
+@pytest.fixture
+def tls(engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The engine's address over TLS, with keys of this test's own for both sides."""
+    socat, openssl = shutil.which("socat"), shutil.which("openssl")
+    if not socat or not openssl:
+        lacking("socat", "socat or openssl is not installed")
+    certificates = tmp_path / "certificates"
+    certificates.mkdir()
+
+    def make(*words: str) -> None:
+        subprocess.run([str(openssl), *words], check=True, capture_output=True, cwd=certificates)
+
+    key = ("-newkey", "rsa:2048", "-nodes")
+    make("req", "-x509", *key, "-keyout", "ca-key.pem", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2")
+    (certificates / "extra").write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n")
+    for name in ("server", "client"):
+        out = f"{name}-key.pem" if name == "server" else "key.pem"
+        cert = f"{name}-cert.pem" if name == "server" else "cert.pem"
+        make("req", *key, "-keyout", out, "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        signed = ("-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-days", "2", "-extfile", "extra")
+        make("x509", "-req", "-in", f"{name}.csr", "-out", cert, *signed)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    listen = f"OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,cert={certificates}/server-cert.pem"
+    listen += f",key={certificates}/server-key.pem,cafile={certificates}/ca.pem,verify=1"
+    words = [str(socat), "-d", "-d", "-t", "60", listen, "UNIX-CONNECT:/var/run/docker.sock"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as server:
+        assert server.stderr is not None
+        for line in server.stderr:
+            if "listening on" in line:
+                break
+        threading.Thread(target=server.stderr.read, daemon=True).start()
+        monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+        monkeypatch.setenv("DOCKER_CERT_PATH", str(certificates))
+        yield f"tcp://127.0.0.1:{port}"
+        os.killpg(server.pid, signal.SIGTERM)  # with a child for each connection
+
+
+@pytest.fixture(params=["tcp", "tls", "ssh"])
 def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     address: str = request.getfixturevalue(request.param)
     monkeypatch.setenv("DOCKER_HOST", address)
@@ -170,6 +209,15 @@ async def test_a_workspace_that_is_not_there(
     workspace.rmdir()
     with pytest.raises(InvalidInput, match="directories of the engine's machine"):
         await instance.start()
+
+
+async def test_a_stranger_over_tls(tls: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """covers: C15"""
+    certificates = Path(os.environ["DOCKER_CERT_PATH"])
+    (certificates / "ca.pem").write_text((certificates / "server-cert.pem").read_text())
+    monkeypatch.setenv("DOCKER_HOST", tls)
+    with pytest.raises(EngineUnavailable, match=r"no trust between .* DOCKER_CERT_PATH"):
+        await Engine().client()
 
 
 async def test_ssh_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,113 @@
+"""A TLS connection as a plain socket: a thread copies, because a descriptor is what everybody else reads."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import threading
+from contextlib import closing, suppress
+from typing import Protocol
+
+__all__ = ["Closable", "relay"]
+
+#: Bytes that are held in each direction; then the faster side waits for the slower.
+_HELD = 262144
+
+_PIECE = 65536
+
+
+def relay(connection: ssl.SSLSocket, owner: Closable) -> int:
+    """A non-blocking descriptor that stands for the connection, which ends with it. The end of each way is passed on.
+
+    One thread for both ways: an SSL connection must not be read and written at the same time.
+
+    Args:
+        owner: is closed after the connection, and not before.
+    """
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    copier = _Copier(connection, theirs, owner)
+    threading.Thread(target=copier.run, name="cc-bridge-tls", daemon=True).start()
+    return ours.detach()
+
+
+class Closable(Protocol):
+    """Something to be closed."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class _Copier:
+    def __init__(self, tls: ssl.SSLSocket, plain: socket.socket, owner: Closable) -> None:
+        self._tls, self._plain, self._owner = tls, plain, owner
+        self._outgoing, self._incoming = bytearray(), bytearray()
+        self._no_more_outgoing = self._no_more_incoming = False
+
+    def run(self) -> None:
+        with (
+            closing(self._owner),
+            self._tls,
+            self._plain,
+            suppress(OSError),
+        ):  # an error is the end, and the end is seen at the other side
+            self._tls.setblocking(False)
+            self._plain.setblocking(False)
+            while not (self._no_more_incoming and not self._incoming):
+                if self._wait() & select.POLLHUP:
+                    return  # the descriptor was closed
+                self._take_outgoing()
+                self._pass_outgoing()
+                self._take_incoming()
+                self._pass_incoming()
+
+    def _wait(self) -> int:
+        poller = select.poll()
+        plain = select.POLLIN if not self._no_more_outgoing and len(self._outgoing) < _HELD else 0
+        poller.register(self._plain, plain | (select.POLLOUT if self._incoming else 0))
+        tls = select.POLLIN if not self._no_more_incoming and len(self._incoming) < _HELD else 0
+        poller.register(self._tls, tls | (select.POLLOUT if self._outgoing else 0))
+        # What OpenSSL has read ahead makes no descriptor ready.
+        ready = dict(poller.poll(0 if tls and self._tls.pending() else None))
+        return ready.get(self._plain.fileno(), 0)
+
+    def _take_outgoing(self) -> None:
+        if self._no_more_outgoing or len(self._outgoing) >= _HELD:
+            return
+        with suppress(BlockingIOError):
+            data = self._plain.recv(_PIECE)
+            self._outgoing += data
+            self._no_more_outgoing = not data
+            if not data and not self._outgoing:
+                self._end_outgoing()
+
+    def _pass_outgoing(self) -> None:
+        while self._outgoing:
+            try:
+                del self._outgoing[: self._tls.send(self._outgoing[:_PIECE])]
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            if self._no_more_outgoing and not self._outgoing:
+                self._end_outgoing()
+
+    def _end_outgoing(self) -> None:
+        """Say that nothing more comes (RFC 8446, close_notify); the other way stays open."""
+        with suppress(ssl.SSLError, OSError):
+            self._tls.unwrap()
+
+    def _take_incoming(self) -> None:
+        while not self._no_more_incoming and len(self._incoming) < _HELD:
+            try:
+                data = self._tls.recv(_PIECE)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            except ssl.SSLError:
+                data = b""
+            self._incoming += data
+            self._no_more_incoming = not data
+
+    def _pass_incoming(self) -> None:
+        with suppress(BlockingIOError):
+            while self._incoming:
+                del self._incoming[: self._plain.send(self._incoming[:_PIECE])]
