@@ -49,7 +49,10 @@ if TYPE_CHECKING:
     from .instance import Allow, ClaudeInstance, Deny, InstanceInterface
     from .instances.docker_container import DockerContainer
     from .instances.local_process import LocalProcess
+    from .manager.manager import ContainerManager
+    from .manager.options import ContainerOptions
     from .protocol.command_line import ClaudeOptions
+    from .runner import ContainerRunner, run_command, run_command_streaming
 
 _PLACES = {
     "errors": (
@@ -62,7 +65,10 @@ _PLACES = {
     "instance": "Allow ClaudeInstance Deny InstanceInterface",
     "instances.docker_container": "DockerContainer",
     "instances.local_process": "LocalProcess",
+    "manager.manager": "ContainerManager",
+    "manager.options": "ContainerOptions",
     "protocol.command_line": "ClaudeOptions",
+    "runner": "ContainerRunner run_command run_command_streaming",
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
 
@@ -77,6 +83,9 @@ __all__ = [
     "ClaudeInstance",
     "ClaudeOptions",
     "ConnectionLost",
+    "ContainerManager",
+    "ContainerOptions",
+    "ContainerRunner",
     "Deny",
     "DockerContainer",
     "EngineError",
@@ -98,6 +107,8 @@ __all__ = [
     "Verdict",
     "__version__",
     "blocking",
+    "run_command",
+    "run_command_streaming",
 ]
 
 
