@@ -12,13 +12,11 @@ import os
 import shlex
 import socket
 import ssl
-import tempfile
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -39,7 +37,8 @@ from ..errors import (
     NoSpaceLeft,
 )
 from ..logs import logger_for
-from .address import Address, find_address, ssh_command
+from .address import Address, find_address
+from .tunnel import Tunnel
 
 if TYPE_CHECKING:
     import docker
@@ -106,7 +105,7 @@ class Engine:
         self._client = client
         self._own = client is None
         self._found: Address | None = None
-        self._tunnel: _Tunnel | None = None
+        self._tunnel: Tunnel | None = None
         self._shares_kernel: bool | None = None
         self._limiter: anyio.CapacityLimiter | None = None
         self._log = logger_for("", "engine")
@@ -223,7 +222,7 @@ class Engine:
         if address.scheme != "ssh":
             return address.url
         if self._tunnel is None:
-            self._tunnel = await _Tunnel.open(address.url)
+            self._tunnel = await Tunnel.open(address.url, 3 * CONNECT_LIMIT)
         return f"unix://{self._tunnel.socket}"
 
     async def version(self) -> str:
@@ -266,61 +265,6 @@ class Engine:
             if self._tunnel is not None:
                 tunnel, self._tunnel = self._tunnel, None
                 await tunnel.aclose()
-
-
-class _Tunnel:
-    """A local socket that ssh connects with that of an engine elsewhere."""
-
-    def __init__(self, process: anyio.abc.Process, directory: tempfile.TemporaryDirectory[str]) -> None:
-        self._process = process
-        self._directory = directory
-        self.socket = _socket_in(directory)
-
-    @classmethod
-    async def open(cls, url: str) -> _Tunnel:
-        directory = tempfile.TemporaryDirectory(prefix="cc-bridge-ssh-")
-        try:
-            process = await anyio.open_process(ssh_command(url, _socket_in(directory)))
-        except OSError as error:
-            directory.cleanup()
-            raise EngineUnavailable(f"{url}: ssh cannot be run: {error.strerror}") from error
-        tunnel = cls(process, directory)
-        try:
-            await tunnel._wait(url)
-        except BaseException:
-            await tunnel.aclose()
-            raise
-        return tunnel
-
-    async def _wait(self, url: str) -> None:
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        said = b""
-        with anyio.move_on_after(3 * CONNECT_LIMIT):
-            try:
-                while b"ready\n" not in said:
-                    said += await self._process.stdout.receive()
-                return
-            except anyio.EndOfStream:
-                pass
-            try:
-                said = await self._process.stderr.receive()
-            except anyio.EndOfStream:
-                pass
-        why = said.decode("utf-8", "replace").strip() or "it said nothing"
-        hint = "Does `ssh` with the same address work without a question, and is there an engine's socket?"
-        raise EngineUnavailable(f"no engine answers at {url}: {why}", hint=hint)
-
-    async def aclose(self) -> None:
-        with anyio.CancelScope(shield=True):
-            with suppress(ProcessLookupError):
-                self._process.terminate()
-            await self._process.aclose()
-            self._directory.cleanup()
-
-
-def _socket_in(directory: tempfile.TemporaryDirectory[str]) -> str:
-    return str(Path(directory.name, "engine.sock"))
 
 
 def _connect(url: str, tls: Any) -> docker.DockerClient:

@@ -1,0 +1,86 @@
+"""The way to an engine behind ssh: a socket here for the socket there, by openssh."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+import anyio.abc
+
+from ..errors import EngineUnavailable
+from .address import ssh_command
+
+__all__ = ["Tunnel"]
+
+
+class Tunnel:
+    """A local socket that ssh connects with that of an engine elsewhere. Use :meth:`open`.
+
+    ssh ends with this process, however that ends: its stdin is the program's.
+
+    Attributes:
+        socket: the local socket's path.
+    """
+
+    def __init__(self, process: anyio.abc.Process, directory: tempfile.TemporaryDirectory[str]) -> None:
+        self._process = process
+        self._directory = directory
+        self.socket = _socket_in(directory)
+
+    @classmethod
+    async def open(cls, url: str, limit: float) -> Tunnel:
+        """Start ssh, and wait until the socket is there.
+
+        Args:
+            url: see :func:`~cc_bridge.engine.address.ssh_command`.
+            limit: seconds.
+
+        Raises:
+            EngineUnavailable: with what ssh said.
+        """
+        directory = tempfile.TemporaryDirectory(prefix="cc-bridge-ssh-")
+        try:
+            process = await anyio.open_process(ssh_command(url, _socket_in(directory)))
+        except OSError as error:
+            directory.cleanup()
+            raise EngineUnavailable(f"{url}: ssh cannot be run: {error.strerror}") from error
+        tunnel = cls(process, directory)
+        try:
+            await tunnel._wait(url, limit)
+        except BaseException:
+            await tunnel.aclose()
+            raise
+        return tunnel
+
+    async def _wait(self, url: str, limit: float) -> None:
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        said = b""
+        with anyio.move_on_after(limit):
+            try:
+                while b"ready\n" not in said:
+                    said += await self._process.stdout.receive()
+                return
+            except anyio.EndOfStream:
+                pass
+            try:
+                said = await self._process.stderr.receive()
+            except anyio.EndOfStream:
+                pass
+        why = said.decode("utf-8", "replace").strip() or "it said nothing"
+        hint = "Does `ssh` with the same address work without a question, and is there an engine's socket?"
+        raise EngineUnavailable(f"no engine answers at {url}: {why}", hint=hint)
+
+    async def aclose(self) -> None:
+        """End ssh."""
+        with anyio.CancelScope(shield=True):
+            with suppress(ProcessLookupError):
+                self._process.terminate()
+            await self._process.aclose()
+            self._directory.cleanup()
+
+
+def _socket_in(directory: tempfile.TemporaryDirectory[str]) -> str:
+    return str(Path(directory.name, "engine.sock"))
