@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import anyio
 import anyio.abc
@@ -24,9 +25,12 @@ class Tunnel:
         socket: the local socket's path.
     """
 
-    def __init__(self, process: anyio.abc.Process, directory: tempfile.TemporaryDirectory[str]) -> None:
+    def __init__(
+        self, process: anyio.abc.Process, directory: tempfile.TemporaryDirectory[str], errors: IO[bytes]
+    ) -> None:
         self._process = process
         self._directory = directory
+        self._errors = errors
         self.socket = _socket_in(directory)
 
     @classmethod
@@ -41,12 +45,14 @@ class Tunnel:
             EngineUnavailable: with what ssh said.
         """
         directory = tempfile.TemporaryDirectory(prefix="cc-bridge-ssh-")
+        errors = tempfile.TemporaryFile()  # nobody reads them, and a pipe that is full would stop ssh
         try:
-            process = await anyio.open_process(ssh_command(url, _socket_in(directory)))
+            process = await anyio.open_process(ssh_command(url, _socket_in(directory)), stderr=errors)
         except OSError as error:
             directory.cleanup()
+            errors.close()
             raise EngineUnavailable(f"{url}: ssh cannot be run: {error.strerror}") from error
-        tunnel = cls(process, directory)
+        tunnel = cls(process, directory, errors)
         try:
             await tunnel._wait(url, limit)
         except BaseException:
@@ -56,19 +62,13 @@ class Tunnel:
 
     async def _wait(self, url: str, limit: float) -> None:
         assert self._process.stdout is not None
-        assert self._process.stderr is not None
         said = b""
-        with anyio.move_on_after(limit):
-            try:
-                while b"ready\n" not in said:
-                    said += await self._process.stdout.receive()
-                return
-            except anyio.EndOfStream:
-                pass
-            try:
-                said = await self._process.stderr.receive()
-            except anyio.EndOfStream:
-                pass
+        with anyio.move_on_after(limit), suppress(anyio.EndOfStream):
+            while b"ready\n" not in said:
+                said += await self._process.stdout.receive()
+            return
+        self._errors.seek(0)
+        said = self._errors.read(4096)
         why = said.decode("utf-8", "replace").strip() or "it said nothing"
         hint = "Does `ssh` with the same address work without a question, and is there an engine's socket?"
         raise EngineUnavailable(f"no engine answers at {url}: {why}", hint=hint)
@@ -79,6 +79,7 @@ class Tunnel:
             with suppress(ProcessLookupError):
                 self._process.terminate()
             await self._process.aclose()
+            self._errors.close()
             self._directory.cleanup()
 
 
