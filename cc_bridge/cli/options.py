@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from .display import Display
 
 
+#: Options that mean nothing without a container.
+_FOR_CONTAINERS = (
+    *("image", "dockerfile", "mount", "read_only", "network"),
+    *("memory", "cpus", "writable", "restart", "credentials", "docker_socket"),
+)
+
 #: Docker refuses less.
 _LEAST_MEMORY = 6 * 1024**2
 
@@ -139,6 +145,8 @@ class Options:
             raise InvalidInput("--fork needs --resume: what is to be copied?")
         if self.docker and self.on is not On.docker:
             raise InvalidInput("--docker and --on local: which of the two?")
+        if self.on is On.local and (given := self._for_containers()):
+            raise InvalidInput(f"{', '.join(given)}: for containers only, and --on local is none")
         workspace, branch = self.workspace.absolute(), {}
         if self.worktree:
             from ..instances.worktrees import add_worktree
@@ -179,6 +187,26 @@ class Options:
             ),
             **(docker if self.on is On.docker else {}),
         )
+
+    def _for_containers(self) -> list[str]:
+        """Options that were given and mean nothing without a container."""
+        words = [
+            "image",
+            "dockerfile",
+            "read_only",
+            "network",
+            "memory",
+            "cpus",
+            "writable",
+            "restart",
+            "credentials",
+            "docker_socket",
+            "mount",
+        ]
+        defaults = Options()
+        return [
+            f"--{word.replace('_', '-')}" for word in _FOR_CONTAINERS if getattr(self, word) != getattr(defaults, word)
+        ]
 
 
 def takes_options(verb: Callable[..., None]) -> Callable[..., None]:

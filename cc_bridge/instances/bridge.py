@@ -93,6 +93,9 @@ class Place(Protocol):
 
     name: str
 
+    claude_hint: str | None
+    """What to do where there is no Claude Code; None: the general advice."""
+
     def exists(self) -> bool:
         """The instance has not been removed."""
 
@@ -452,7 +455,8 @@ class Bridge:
             self._count_tries(refusal.message)
             return None
         if refusal.code == "start" and refusal.errno == _ENOENT:
-            return ClaudeNotFound(f"Claude Code is not there: {refusal.message}", instance=self._place.name)
+            what = f"Claude Code is not there: {refusal.message}"
+            return ClaudeNotFound(what, instance=self._place.name, hint=self._place.claude_hint)
         if refusal.code == "start":
             return ClaudeStartError(f"Claude Code cannot be started: {refusal.message}", instance=self._place.name)
         return ConnectionLost(f"the agent: {refusal.message}", instance=self._place.name)

@@ -48,6 +48,8 @@ class BridgedInstance(InstanceInterface):
         interrupt_limit: seconds for an interrupted turn to end, before the process is killed.
     """
 
+    claude_hint: str | None = None
+
     def __init__(
         self,
         instance: ClaudeInstance,

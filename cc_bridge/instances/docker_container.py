@@ -109,6 +109,10 @@ class DockerContainer(BridgedInstance):
         options: as :class:`~cc_bridge.instances.bridged.BridgedInstance` takes them.
     """
 
+    claude_hint = (
+        "Its image has none: `cc-bridge image template` prints Dockerfiles that install it, `--image cc-bridge` has it."
+    )
+
     def __init__(
         self,
         instance: ClaudeInstance,

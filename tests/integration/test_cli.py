@@ -311,6 +311,14 @@ def test_chat_on_a_terminal(model_options: list[str]) -> None:
         assert terminal.end() == 0
 
 
+def test_options_for_containers_are_not_passed_over(model_options: list[str]) -> None:
+    """covers: G2"""
+    done = cc("run", "x", *model_options, "--memory=1g", "--docker-socket")
+    assert (done.returncode, "--memory, --docker-socket: for containers only" in done.stderr) == (2, True), done.stderr
+    for bad in ("--memory=much", "--memory=1k", "--restart=sometimes", "--mount=nothing"):
+        assert cc("up", "bad-options", bad).returncode == 2, bad
+
+
 def test_doctor(claude: str) -> None:
     done = cc("doctor")
     assert done.returncode == 0

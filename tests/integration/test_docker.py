@@ -430,7 +430,7 @@ async def test_image_missing(make_docker: MakeDocker) -> None:
 async def test_claude_missing_from_the_image(make_docker: MakeDocker, images: Any) -> None:
     """covers: C15"""
     instance = await make_docker(image=os.environ["CC_BRIDGE_BASE_IMAGE"])
-    with pytest.raises(ClaudeNotFound):
+    with pytest.raises(ClaudeNotFound, match="--image cc-bridge"):
         await answer(instance)
 
 

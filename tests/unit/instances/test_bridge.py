@@ -20,6 +20,8 @@ pytestmark = pytest.mark.anyio
 class Place:
     """A place whose channels are in memory; each connection may be told to fail."""
 
+    claude_hint = None
+
     name = "demo"
 
     def __init__(self, *faults: str) -> None:
