@@ -28,8 +28,17 @@ if TYPE_CHECKING:
 
 #: Options that mean nothing without a container.
 _FOR_CONTAINERS = (
-    *("image", "dockerfile", "mount", "read_only", "network"),
-    *("memory", "cpus", "writable", "restart", "credentials", "docker_socket"),
+    "image",
+    "dockerfile",
+    "mount",
+    "read_only",
+    "network",
+    "memory",
+    "cpus",
+    "writable",
+    "restart",
+    "credentials",
+    "docker_socket",
 )
 
 #: Docker refuses less.
@@ -190,23 +199,9 @@ class Options:
 
     def _for_containers(self) -> list[str]:
         """Options that were given and mean nothing without a container."""
-        words = [
-            "image",
-            "dockerfile",
-            "read_only",
-            "network",
-            "memory",
-            "cpus",
-            "writable",
-            "restart",
-            "credentials",
-            "docker_socket",
-            "mount",
-        ]
         defaults = Options()
-        return [
-            f"--{word.replace('_', '-')}" for word in _FOR_CONTAINERS if getattr(self, word) != getattr(defaults, word)
-        ]
+        given = [word for word in _FOR_CONTAINERS if getattr(self, word) != getattr(defaults, word)]
+        return [f"--{word.replace('_', '-')}" for word in given]
 
 
 def takes_options(verb: Callable[..., None]) -> Callable[..., None]:
