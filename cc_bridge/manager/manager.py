@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -53,8 +54,8 @@ _TRIES = 5
 #: How often a name that somebody else has is changed before that is an error.
 _NAMES = 5
 
-#: Reads variables from stdin up to an empty line, and becomes the command: so secrets are in no listing.
-_WITH_SECRETS = 'while IFS= read -r line && [ -n "$line" ]; do export "$line"; done; exec "$@"'
+#: Takes variables from so many bytes of stdin, and becomes the command: so secrets are in no listing.
+_WITH_SECRETS = 'eval "$(head -c "$1")"; shift; exec "$@"'
 
 #: What stays until it is told to end.
 _IDLE = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"]
@@ -159,7 +160,7 @@ class ContainerManager:
     ) -> ContainerInfo:
         """The project's container of this kind, started; made if there is none.
 
-        Two programs that ask at once get the same one.
+        Two programs that ask at once get the same one. One that is there is as it was made, whatever the options say.
 
         Raises: as :meth:`create_secure_container`, and
             ContainerStartError: it could not be started.
@@ -186,7 +187,10 @@ class ContainerManager:
         if info.running:
             return
         try:
-            await self.containers.start(info.id)
+            if info.status == "paused":
+                await self.containers.unpause(info.id)
+            else:
+                await self.containers.start(info.id)
         except ContainerStartError:
             if info.status == "created":  # it has never run: nothing is lost
                 await self.containers.remove(info.id)
@@ -195,10 +199,12 @@ class ContainerManager:
 
     async def stop(self, name: str, grace: float = _GRACE) -> None:
         """SIGTERM, ``grace`` seconds, SIGKILL; tolerant of one that has ended or gone."""
-        await self.containers.stop(name, grace)
+        if await self._is_there(name):
+            await self.containers.stop(name, grace)
 
     async def restart(self, name: str, grace: float = _GRACE) -> None:
         """Stop and start."""
+        await self._is_there(name)
         await self.containers.restart(name, grace)
 
     async def remove(self, name: str, *, volumes: bool = False) -> None:
@@ -207,6 +213,8 @@ class ContainerManager:
         Args:
             volumes: its named volumes too, where no other container has them and they are of this installation.
         """
+        if not await self._is_there(name):
+            return
         named: list[str] = []
         if volumes:
             with suppress(ContainerNotFound):
@@ -233,6 +241,7 @@ class ContainerManager:
 
     async def exec(self, name: str, argv: Sequence[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
         """Run a command in a running container; its output is buffered."""
+        await self._is_there(name)
         return await self.execs.run(name, argv, user=user, limit=limit)
 
     async def cleanup_old_containers(self, project: str, keep: int | None = None) -> Sequence[str]:
@@ -298,7 +307,7 @@ class ContainerManager:
         iterator is closed or its consumer cancelled.
 
         Args:
-            stdin: what it reads; secrets of the environment go the same way, before.
+            stdin: what it reads; secrets of the environment go the same way, before (the image needs ``sh`` for that).
             tty: give it a terminal; then all of its output is stdout.
             keep_container: leave the container, for a look at it.
 
@@ -307,9 +316,10 @@ class ContainerManager:
         environment = build_container_env(options)
         command, feed = list(argv), stdin
         if environment.secret:
-            command = ["sh", "-c", _WITH_SECRETS, "sh", *command]
-            lines = "".join(f"{name}={value}\n" for name, value in environment.secret.items() if "\n" not in value)
-            feed = f"{lines}\n".encode() + (stdin or b"")
+            lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.secret.items())
+            secret = lines.encode("utf-8", "surrogateescape")
+            command = ["sh", "-c", _WITH_SECRETS, "sh", str(len(secret)), *command]
+            feed = secret + (stdin or b"")
         network = await self._network(options)
         image = await self._image(options)
         await self._volumes(options, image)
@@ -405,6 +415,21 @@ class ContainerManager:
         return found
 
     # Parts
+
+    async def _is_there(self, name: str) -> bool:
+        """Whether there is such a container.
+
+        Raises:
+            EngineError: there is, and it is somebody else's.
+        """
+        try:
+            info = await self.containers.inspect(name)
+        except ContainerNotFound:
+            return False
+        if info.labels.get(f"{LABEL}.install") != self._install:
+            hint = "Only what cc-bridge has made here is touched; Docker's own command has no such scruples."
+            raise EngineError(f"the container {name} is not of this installation", hint=hint)
+        return True
 
     def _spec(
         self,

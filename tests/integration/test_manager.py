@@ -173,13 +173,13 @@ async def test_secrets_reach_the_command_and_no_listing(
 ) -> None:
     """covers: M4"""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-from-the-host")
-    env = {"MY_TOKEN": "sesame-4711", "COLOUR": "blue"}
-    script = "echo $ANTHROPIC_API_KEY $MY_TOKEN $COLOUR $PROJECT_ID $PORT $TERM $HOME; cat"
+    env = {"MY_TOKEN": "sesame-4711", "COLOUR": "blue", "MY_KEY": "line 'one'\n$(line) two\n"}
+    script = 'printf %s "$MY_KEY"; echo $ANTHROPIC_API_KEY $MY_TOKEN $COLOUR $PROJECT_ID $PORT $TERM $HOME; cat'
     done = await manager.run_command(
         options(env=env, ports={8000: 0}), ["sh", "-c", script], stdin=b"and stdin", keep_container=True
     )
     expected = f"sk-from-the-host sesame-4711 blue {project} 8000 xterm-256color /home/cc-bridge\nand stdin"
-    assert done.stdout.decode() == expected
+    assert done.stdout.decode() == f"{env['MY_KEY']}{expected}"
     (kept,) = await manager.list(project)
     shown = json.dumps(inspect(kept.name)) + docker("ps", "-a", "--no-trunc", "--filter", f"id={kept.id}")
     assert "blue" in shown
@@ -354,6 +354,29 @@ async def test_a_name_that_is_taken(manager: ContainerManager, options: Any, pro
     with pytest.raises(NameConflict, match=made.name):
         await manager.containers.create(spec)
     assert inspect(made.name)["Id"] == made.id
+
+
+async def test_what_is_not_ours_is_not_touched(manager: ContainerManager, images: Any) -> None:
+    """covers: M12"""
+    name = f"stranger-{uuid.uuid4().hex[:8]}"
+    docker("run", "-d", "--name", name, images.bare, "sleep", "60")
+    try:
+        for act in (manager.stop, manager.restart, manager.remove):
+            with pytest.raises(EngineError, match="not of this installation"):
+                await act(name)
+        with pytest.raises(EngineError, match="not of this installation"):
+            await manager.exec(name, ["true"])
+        assert inspect(name)["State"]["Running"]
+    finally:
+        docker("rm", "-f", name)
+
+
+async def test_a_paused_one_goes_on(manager: ContainerManager, options: Any) -> None:
+    """covers: M1"""
+    made = await manager.get_or_create(options())
+    docker("pause", made.name)
+    again = await manager.get_or_create(options())
+    assert (again.id, again.running) == (made.id, True)
 
 
 async def test_dependency_volumes(manager: ContainerManager, options: Any, project: str) -> None:
@@ -594,7 +617,8 @@ async def test_out_of_disk_space(tmp_path: Path, engine: None, monkeypatch: pyte
     if os.getuid() or not shutil.which("dockerd"):
         lacking("docker", "a second engine needs root and dockerd")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "small", str(root)], check=True)
-    words = ["dockerd", "--data-root", str(root), "--exec-root", str(tmp_path / "exec"), "-H", address]
+    # In a network of its own: an engine without a bridge removes the one that another has made.
+    words = ["unshare", "--net", "dockerd", "--data-root", str(root), "--exec-root", f"{tmp_path}/exec", "-H", address]
     words += ["--pidfile", str(tmp_path / "pid"), "--bridge=none", "--iptables=false", "--ip-masq=false"]
     try:
         with (tmp_path / "log").open("w") as log:

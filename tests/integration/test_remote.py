@@ -330,6 +330,11 @@ def podman(images: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     yield str(path)
     service.terminate()
     service.wait()
+    for process in Path("/proc").glob("[0-9]*"):  # which outlive their commands by minutes
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            if command[0].endswith(b"conmon") and any(str(tmp_path).encode() in word for word in command):
+                os.kill(int(process.name), signal.SIGKILL)
     for mounted in [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()][::-1]:
         if mounted.startswith(str(tmp_path)):
             subprocess.run(["umount", "-l", mounted], check=True)
