@@ -14,7 +14,8 @@ COMMAND = [sys.executable, "-c", "from cc_bridge.cli.main import run; run()"]
 
 
 def cc(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=60, check=False, **options)
+    options = {"timeout": 60, **({} if "input" in options else {"stdin": subprocess.DEVNULL}), **options}
+    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, **options)
 
 
 #: A line editor turns "bracketed paste" on when it is ready for a line.

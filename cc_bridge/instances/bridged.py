@@ -92,7 +92,7 @@ class BridgedInstance(InstanceInterface):
         await self._bridge.interrupt()
 
     async def start(self) -> None:
-        await self._check_workspace()
+        await self._check_needs()
         self._registry.sweep()
         await self._bridge.make_ready()
 
@@ -229,8 +229,8 @@ class BridgedInstance(InstanceInterface):
     async def _remove_place(self) -> None:
         """The same, and leave nothing."""
 
-    async def _check_workspace(self) -> None:
-        """Make sure that the workspace is there, as far as that can be seen from here."""
+    async def _check_needs(self) -> None:
+        """Make sure, before anything is made, that what it needs of this machine is there."""
         self.record.check_workspace()
 
     async def _session_goes_with_place(self) -> bool:

@@ -348,7 +348,7 @@ class DockerContainer(BridgedInstance):
 
     async def _create(self) -> None:
         record = self.record
-        await self._check_workspace()
+        await self._check_needs()
         if session_id := self._session_to_restore():
             self._registry.sessions.open(session_id).close()  # one that is not there is told before anything is made
         image = await self._images.ensure(
@@ -545,9 +545,13 @@ class DockerContainer(BridgedInstance):
                 for volume in self._volume_names():
                     await self._volumes.remove_unused(volume)
 
-    async def _check_workspace(self) -> None:
+    async def _check_needs(self) -> None:
         if not await self._is_remote():
             self.record.check_workspace()
+        if self.record.credentials:
+            login_file()
+        if self.record.docker_socket:
+            docker_socket()
 
     async def _session_goes_with_place(self) -> bool:
         return await self._is_remote()

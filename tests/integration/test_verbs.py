@@ -231,13 +231,14 @@ def test_a_dockerfile_is_built_once(workspace: Path, scripted_model: ScriptedMod
         subprocess.run(["docker", "rmi", *names], capture_output=True, check=False)
 
 
+@pytest.mark.timeout(600)  # packages are fetched
 @pytest.mark.parametrize("name", ["minimal", "development", "python"])
 def test_a_template_builds_and_is_not_root(name: str, tmp_path: Path, images: Any) -> None:
     """covers: G8"""
     text = cc("image", "template", name).stdout
     assert "USER claude" in text
     (tmp_path / "Dockerfile").write_text(text)
-    done = cc("image", "build", str(tmp_path))
+    done = cc("image", "build", str(tmp_path), timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]
     image = done.stdout.strip()
     try:
@@ -317,6 +318,28 @@ def test_a_worktree(
         bad = cc("up", "verb-bad", f"--worktree={branch}", *words)
         assert bad.returncode == 2, branch
     cc("rm", "--conversation", names[0])
+
+
+def test_this_users_login_read_only(
+    up: Up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    """covers: M3, M11: only when asked for; a restart policy, too."""
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path))
+    missing = cc("up", "verb-none", "--credentials", *options)
+    assert (missing.returncode, "no login of Claude Code" in missing.stderr) == (2, True)
+    assert "verb-none" not in Registry().names(), "half-made"
+    (tmp_path / ".credentials.json").write_text("the login")
+    (tmp_path / ".credentials.json").chmod(0o644)
+    name = up("--credentials", "--restart=on-failure:3")
+    path = "~/.claude/.credentials.json"
+    said = cc("exec", name, "sh", "-c", f"cat {path}; echo x >{path}; touch ~/.claude/other && echo fine")
+    assert said.stdout == "the loginfine\n"
+    assert "Read-only" in said.stderr
+    assert cc("send", name, "[[say with a login]]").stdout == "with a login\n"
+    policy = json.loads(docker("inspect", container(name)))[0]["HostConfig"]["RestartPolicy"]
+    assert policy == {"Name": "on-failure", "MaximumRetryCount": 3}
+    without = up()
+    assert cc("exec", without, "sh", "-c", f"cat {path}").returncode == 1
 
 
 def test_prune_says_first(up: Up, options: list[str]) -> None:
