@@ -10,6 +10,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -228,21 +230,34 @@ async def test_ssh_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         await Engine().client()
 
 
-async def test_a_program_that_is_killed_leaves_no_ssh(ssh: str) -> None:
-    program = "import anyio\nfrom cc_bridge.engine.client import Engine\nasync def main():\n engine = Engine()\n"
-    program += " await engine.client()\n print('up', flush=True)\n await anyio.sleep(60)\nanyio.run(main)\n"
-    import sys
+PROGRAM = """
+import anyio
+from cc_bridge.engine.client import Engine
 
-    env = {**os.environ, "DOCKER_HOST": ssh}
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=env) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "up\n"
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        assert children
-        process.kill()
-    with anyio.fail_after(20):
-        while any(Path(f"/proc/{child}").exists() for child in children):
-            await anyio.sleep(0.05)
+async def main():
+    engine = Engine()
+    await engine.client()
+    print("up", flush=True)
+    await anyio.sleep(60)
+
+anyio.run(main)
+"""
+
+
+async def test_a_program_that_is_killed_leaves_no_ssh(ssh: str) -> None:
+    """Its end of ssh's stdin ends ssh."""
+    with tempfile.TemporaryDirectory() as directory:
+        env = {**os.environ, "DOCKER_HOST": ssh, "TMPDIR": directory}
+        argv = [sys.executable, "-c", PROGRAM]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            assert children
+            process.kill()
+        with anyio.fail_after(20):
+            while any(Path(f"/proc/{child}").exists() for child in children):
+                await anyio.sleep(0.05)
 
 
 async def test_contexts(tmp_path: Path, engine: None, monkeypatch: pytest.MonkeyPatch) -> None:
