@@ -108,6 +108,7 @@ async def _leftovers(
         found += [
             _Leftover("volume", item.name, "no container has it", volume(item.name))
             for item in await manager.volumes.labelled(ours, unused=True)
+            if item.labels.get("cc-bridge.instance") not in instances  # or a conversation is in it
         ]
     if images:
         found += [

@@ -320,6 +320,25 @@ def test_a_worktree(
     cc("rm", "--conversation", names[0])
 
 
+def test_volumes_and_networks_are_pruned_when_asked(up: Up) -> None:
+    """covers: M8, M9, M12: not those in which an instance has its conversation."""
+    name, project = up(), f"test-{uuid.uuid4().hex[:8]}"
+    ours = ["--label", f"cc-bridge.install={installation()}", "--label", f"cc-bridge.project={project}"]
+    docker("volume", "create", *ours, f"{project}-free")
+    docker("volume", "create", *ours, "--label", f"cc-bridge.instance={name}", f"{project}-home")
+    docker("network", "create", *ours, "--subnet", "172.29.99.0/24", project)
+    try:
+        said = cc("prune", "--dry-run", "--volumes").stdout
+        assert (f"{project}-free" in said, f"{project}-home" in said) == (True, False)
+        assert f"{project}-free" not in cc("prune", "--dry-run").stdout
+        assert cc("prune", "--force", "--volumes").returncode == 0
+        assert docker("volume", "ls", "-q", "--filter", f"name={project}") == f"{project}-home"
+        assert docker("network", "ls", "-q", "--filter", f"name={project}") == ""
+    finally:
+        for words in (["volume", "rm", "-f", f"{project}-free", f"{project}-home"], ["network", "rm", project]):
+            subprocess.run(["docker", *words], capture_output=True, check=False)
+
+
 def test_this_users_login_read_only(
     up: Up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
