@@ -23,7 +23,9 @@ def info(name: o.Name, as_json: o.Json = False) -> None:
         if as_json:
             print_json(found)
         else:
-            print_table(["", ""], [[key, _text(value)] for key, value in found.items() if value not in (None, {}, [])])
+            print_table(
+                ["", ""], [[key, _text(value)] for key, value in found.items() if value not in (None, "", {}, [])]
+            )
         return 0
 
     run_async(main)

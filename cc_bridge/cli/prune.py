@@ -31,7 +31,9 @@ class _Leftover:
 def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Do not ask.")] = False,
-    images: Annotated[bool, typer.Option("--images", help="Also images of workspaces that nothing uses.")] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="Also images of workspaces and of other versions that nothing uses.")
+    ] = False,
     volumes: Annotated[bool, typer.Option("--volumes", help="Also volumes of dependencies that nothing uses.")] = False,
     as_json: o.Json = False,
 ) -> None:
@@ -112,9 +114,10 @@ async def _leftovers(
         ]
     if images:
         found += [
-            _Leftover("image", name, "built from a workspace", image(name))
-            for item in await manager.images.labelled({"cc-bridge.dockerfile": ""})
+            _Leftover("image", name, "built by cc-bridge; it is built again when it is needed", image(name))
+            for item in await manager.images.labelled({"cc-bridge.type": "image"})
             for name in item.names
+            if name.startswith(("cc-bridge:", "cc-bridge-auto:")) and name != manager.default_image
         ]
     return found
 

@@ -34,7 +34,7 @@ async def interact(tools: ContainerTools, argv: Sequence[str], *, user: str, tty
         InvalidInput: a terminal was asked for, and there is none here.
     """
     if tty and not sys.stdin.isatty():
-        raise InvalidInput("there is no terminal here", hint="Leave out --tty.")
+        raise InvalidInput("there is no terminal here", hint="`cc-bridge exec` without --tty needs none.")
     attached = await tools.attach(argv, user=user, tty=tty, term=os.environ.get("TERM", ""))
     try:
         with _keys_to_it() if tty else nullcontext():

@@ -19,6 +19,7 @@ from .usage import Usage, usage_of
 
 __all__ = [
     "LABEL",
+    "NONCE",
     "ContainerInfo",
     "ContainerSpec",
     "ContainerSummary",
@@ -32,7 +33,7 @@ __all__ = [
 LABEL = "cc-bridge"
 
 #: Tells a container that was made from one that another has made under the same name.
-_NONCE = f"{LABEL}.nonce"
+NONCE = f"{LABEL}.nonce"
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ class Containers:
         client = await self._engine.client()
         nonce = uuid.uuid4().hex
         options = spec.options()
-        options["labels"][_NONCE] = nonce
+        options["labels"][NONCE] = nonce
         self._engine.show(*docker_words(spec))
         with anyio.CancelScope(shield=True):
             for pause in (*PAUSES, None):
@@ -261,7 +262,7 @@ class Containers:
             info = await self.inspect(name)
         except ContainerNotFound:  # a name is taken a little before its container can be seen
             raise NameConflict(f"a container named {name} is being made") from None
-        if info.labels.get(_NONCE) != nonce:
+        if info.labels.get(NONCE) != nonce:
             raise NameConflict(f"a container named {name} exists already")
         return info.id
 

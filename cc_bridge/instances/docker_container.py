@@ -20,7 +20,7 @@ from ..channels.ladder import Facts, Rung, next_rung
 from ..channels.named_pipe import NobodyListens
 from ..engine.archives import Archives, tar_of
 from ..engine.client import Engine
-from ..engine.containers import LABEL, ContainerInfo, Containers, ContainerSpec, Mount, user_for
+from ..engine.containers import LABEL, NONCE, ContainerInfo, Containers, ContainerSpec, Mount, user_for
 from ..engine.execs import ExecResult, Execs
 from ..engine.images import Images
 from ..engine.progress import Progress
@@ -618,7 +618,7 @@ class DockerContainer(BridgedInstance):
             "ports": dict(info.ports),
             "networks": dict(info.networks),
             "volumes": list(info.volumes),
-            "labels": dict(info.labels),
+            "labels": {name: value for name, value in info.labels.items() if value and name != NONCE},
             "limits": dict(info.limits),
             "exit_code": None if info.running else info.exit_code,
             "oom_killed": info.oom_killed,

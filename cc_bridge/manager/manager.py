@@ -105,6 +105,11 @@ class ContainerManager:
         """What everything of this installation's has."""
         return {f"{LABEL}.install": self._install}
 
+    @property
+    def default_image(self) -> str:
+        """The default image's real name."""
+        return self.images.default_name(agent_archive(self._root))
+
     async def __aenter__(self) -> Self:
         return self
 

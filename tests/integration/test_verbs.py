@@ -223,6 +223,9 @@ def test_a_dockerfile_is_built_once(workspace: Path, scripted_model: ScriptedMod
         names.add(other.stdout.strip())
         assert len(names) == 2
         assert names <= {row["name"] for row in json.loads(cc("image", "list", "--json").stdout)}
+        said = cc("prune", "--dry-run", "--images").stdout
+        assert all(name in said for name in names)
+        assert images.claude not in said, "the default image is in use"
         (workspace / "Dockerfile").write_text(f"FROM {images.claude}\nRUN echo the reason; false\n")
         broken = cc(*words)
         assert broken.returncode == 3
