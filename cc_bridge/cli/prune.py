@@ -31,9 +31,7 @@ class _Leftover:
 def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Do not ask.")] = False,
-    images: Annotated[
-        bool, typer.Option("--images", help="Also images of workspaces and of other versions that nothing uses.")
-    ] = False,
+    images: Annotated[bool, typer.Option("--images", help="Also images of workspaces and other versions.")] = False,
     volumes: Annotated[bool, typer.Option("--volumes", help="Also volumes of dependencies that nothing uses.")] = False,
     as_json: o.Json = False,
 ) -> None:
