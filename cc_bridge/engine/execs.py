@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+import anyio
+
+from ..errors import EngineTimeout
 from .client import Engine
 from .streams import Chunk, Demultiplexer, raw_socket, read_chunks
 
@@ -50,10 +54,26 @@ class Execs:
         self._engine = engine
 
     async def run(self, container: str, argv: Sequence[str], *, user: str = "", limit: float = 30.0) -> ExecResult:
-        """Run to the end, within ``limit`` seconds."""
-        client = await self._engine.client()
-        self._show(container, argv, user=user)
-        return await self._engine.call(_run, client.api, container, list(argv), user, limit=limit)
+        """Run to the end.
+
+        Args:
+            limit: seconds.
+
+        Raises:
+            EngineTimeout: it has not ended by then, and goes on.
+        """
+        said, code = {1: bytearray(), 2: bytearray()}, -1
+        try:
+            with anyio.fail_after(limit):
+                async with aclosing(self.stream(container, argv, user=user)) as output:
+                    async for item in output:
+                        if isinstance(item, Exit):
+                            code = item.exit_code
+                        else:
+                            said[item.stream] += item.data
+        except TimeoutError:
+            raise EngineTimeout(f"a command in {container} did not end within {limit:g} s") from None
+        return ExecResult(code, bytes(said[1]), bytes(said[2]))
 
     async def stream(
         self,
@@ -67,8 +87,9 @@ class Execs:
         """Output as it comes, and at last how it ended. A slow reader slows the command; leaving does not end it."""
         attached = await self.attach(container, argv, user=user, environment=environment, workdir=workdir, stdin=False)
         try:
-            async for chunk in read_chunks(attached.fd, attached.early, Demultiplexer()):
-                yield chunk
+            async with aclosing(read_chunks(attached.fd, attached.early, Demultiplexer())) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         finally:
             os.close(attached.fd)
         code = await self.exit_code(attached.id)
@@ -124,13 +145,6 @@ class Execs:
         # Names only: values may be secrets, and Docker's command takes them from its own environment.
         words += [word for name in names for word in ("-e", name)]
         self._engine.show(*words, container, *argv)
-
-
-def _run(api: Any, container: str, argv: list[str], user: str) -> ExecResult:
-    created = api.exec_create(container, argv, user=user)
-    stdout, stderr = api.exec_start(created["Id"], demux=True)
-    code = api.exec_inspect(created["Id"])["ExitCode"]
-    return ExecResult(-1 if code is None else int(code), stdout or b"", stderr or b"")
 
 
 def _attach(api: Any, container: str, argv: list[str], options: Mapping[str, Any]) -> Attached:

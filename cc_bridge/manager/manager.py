@@ -6,7 +6,7 @@ import os
 import secrets
 import shlex
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +47,9 @@ __all__ = ["ContainerManager"]
 
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE = 10.0
+
+#: Seconds of one wait for a command's end, of as many as it takes.
+_WAIT = 3600.0
 
 #: How often to look again where several programs make the same container at once.
 _TRIES = 5
@@ -329,7 +332,8 @@ class ContainerManager:
         image = await self._image(options)
         await self._volumes(options, image)
         name = f"{container_name(options.project)}-{secrets.token_hex(4)}"
-        spec = self._spec(name, image, options, command, network, "command", tty=tty, stdin=feed is not None)
+        kind = "kept" if keep_container else "command"
+        spec = self._spec(name, image, options, command, network, kind, tty=tty, stdin=feed is not None)
         created = False
         try:
             await self.containers.create(spec)
@@ -337,11 +341,13 @@ class ContainerManager:
             fd, early = await self.containers.attach(name, stdin=feed is not None)
             try:
                 await self.containers.start(name)
-                async for chunk in read_chunks(fd, early, Demultiplexer(tty=tty), feed):
-                    yield chunk
+                async with aclosing(read_chunks(fd, early, Demultiplexer(tty=tty), feed)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
             finally:
                 os.close(fd)
-            await self.containers.wait(name, "not-running", _GRACE)  # its output has ended; so does it
+            while not await self.containers.wait(name, "not-running", _WAIT):
+                pass  # it has closed its output, and goes on
             ended = await self.containers.inspect(name)
             yield Exit(ended.exit_code, ended.oom_killed)
         finally:
@@ -409,8 +415,8 @@ class ContainerManager:
     async def orphans(self, instances: Collection[str]) -> Sequence[ContainerSummary]:
         """Containers that nobody will come back for.
 
-        Those of instances that are none of ``instances``, and what a killed program has left of a command's: created
-        and never started, or ended and not kept.
+        Those of instances that are none of ``instances``, and those of commands, unless they are to be kept, whose
+        program has gone.
         """
         found = []
         for item in await self.list():

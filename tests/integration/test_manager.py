@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import AsyncIterator
@@ -165,6 +166,7 @@ async def test_kept_when_asked(manager: ContainerManager, options: Any, project:
     assert done.exit_code == 0
     (kept,) = await manager.list(project)
     assert kept.status == "exited"
+    assert not await manager.orphans([])
     assert kept.name.startswith(f"cc-bridge-{project}-")
 
 
@@ -185,6 +187,37 @@ async def test_secrets_reach_the_command_and_no_listing(
     assert "blue" in shown
     assert "sesame-4711" not in shown
     assert "sk-from-the-host" not in shown
+
+
+async def test_what_a_killed_program_has_left(manager: ContainerManager, project: str, images: Any) -> None:
+    """covers: M12, R4: its container is an orphan when it has gone, and not before."""
+    program = f"""
+import anyio
+from cc_bridge import ContainerOptions, run_command_streaming
+async def main():
+    options = ContainerOptions({images.bare!r}, {project!r})
+    async for _ in run_command_streaming(["sh", "-c", "echo up; sleep 60"], options):
+        print("up", flush=True)
+anyio.run(main)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        (item,) = await manager.list(project)
+        assert item.status == "running"
+        assert not [found for found in await manager.orphans([]) if found.id == item.id]
+        process.kill()
+    assert [found for found in await manager.orphans([]) if found.id == item.id]
+
+
+async def test_a_quiet_command_is_not_a_dead_engine(manager: ContainerManager, options: Any) -> None:
+    """covers: R1, C14: output that ends early, and none for long."""
+    script = "echo out; exec >/dev/null 2>&1; sleep 2; exit 4"
+    done = await manager.run_command(options(), ["sh", "-c", script])
+    assert (done.exit_code, done.stdout) == (4, b"out\n")
+    made = await manager.get_or_create(options())
+    with pytest.raises(EngineTimeout, match="did not end within 1 s"):
+        await manager.exec(made.name, ["sleep", "3"], limit=1)
 
 
 # Containers that stay
