@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 import zipapp
 from pathlib import Path
@@ -38,17 +37,17 @@ def agent_archive(root: Path | None = None) -> Path:
     import cc_bridge_agent
 
     source = Path(cc_bridge_agent.__file__).parent
-    files = sorted(source.glob("*.py"))
-    digest = hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()[:16]
+    files = {str(file.relative_to(source)): file.read_bytes() for file in sorted(source.rglob("*.py"))}
+    digest = hashlib.sha256(b"".join(name.encode() + content for name, content in files.items())).hexdigest()[:16]
     root = root or state_root()
     target = root / f"agent-{digest}.pyz"
     if not target.exists():
         make_private(root)
         with tempfile.TemporaryDirectory(dir=root) as scratch:
             package = Path(scratch, "tree", "cc_bridge_agent")
-            package.mkdir(parents=True)
-            for file in files:
-                shutil.copyfile(file, package / file.name)
+            for name, content in files.items():
+                (package / name).parent.mkdir(parents=True, exist_ok=True)
+                (package / name).write_bytes(content)
             made = Path(scratch, target.name)
             zipapp.create_archive(package.parent, made, main="cc_bridge_agent.__main__:run")
             made.chmod(0o644)  # any user in a container may read it

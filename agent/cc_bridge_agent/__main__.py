@@ -1,4 +1,4 @@
-"""The agent's command line: ``serve``, ``attach``, ``health``."""
+"""The agent's command line: ``serve``, ``attach``, ``health``, ``pane``."""
 
 import argparse
 import os
@@ -22,6 +22,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = _parse(arguments)
     if options.verb == "serve":
         return serve(options)
+    if options.verb == "pane":
+        from .pane import program  # on demand: the bridge itself needs none of it
+
+        return program.run(options)
     try:
         if options.verb == "attach":
             return attach.attach(options.socket)
@@ -84,6 +88,14 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     attaching = verbs.add_parser("attach", help="copy between stdin/stdout and the agent")
     checking = verbs.add_parser("health", help="exit 0 if the agent answers")
     checking.add_argument("--timeout", type=float, default=5.0, help="seconds (%(default)s)")
+    panes = verbs.add_parser("pane", help="run the interactive Claude Code in tmux, and speak stream-json")
+    panes.add_argument("--dir", required=True, help="a directory of the pane's own; made anew")
+    panes.add_argument("--tmux-socket", metavar="PATH", help="the user's tmux server; by default one of its own")
+    panes.add_argument("--name", default="claude", help="of the tmux session (%(default)s)")
+    panes.add_argument("--pane", default="", help="take the place of what runs in this pane")
+    panes.add_argument("--size", default="200x50", metavar="WxH", help="while nobody is attached (%(default)s)")
+    panes.add_argument("--no-relay", action="store_true", help="let Claude Code talk to the API directly")
+    panes.add_argument("claude", nargs=argparse.REMAINDER, help="-- and Claude Code's command line")
     for verb in (serving, attaching, checking):
         verb.add_argument("--socket", default=default_socket(), help="the agent's own socket (%(default)s)")
     return parser.parse_args(arguments)

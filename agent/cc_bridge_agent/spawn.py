@@ -35,7 +35,7 @@ def spawn(argv: List[str], env: Dict[str, str], cwd: str) -> "subprocess.Popen[b
             env={**os.environ, **env},
             cwd=cwd,
             start_new_session=True,  # so that what it starts can be ended with it
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise StartError(str(error), getattr(error, "errno", None)) from error
@@ -56,7 +56,7 @@ def oom_kills() -> int:
     return 0
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """In the child: Claude Code must not outlive a killed agent, out of reach and still spending."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

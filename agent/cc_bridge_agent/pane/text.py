@@ -1,0 +1,43 @@
+"""Texts as a pane has them: what can be entered, what counts as the same, what a terminal's colours leave."""
+
+import re
+from typing import Any
+
+#: What Claude Code's input line drops or breaks differently: blanks, and characters that nobody sees.
+_UNSEEN = re.compile("[\\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]+")
+
+#: ECMA-48's sequences: CSI, OSC, and those of two characters.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\].*?(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def essence(text: str) -> str:
+    """What stays the same of a text that went through the input line."""
+    return _UNSEEN.sub("", text)
+
+
+def plain(text: str) -> str:
+    """Without colours and control characters, for a person or a program to read."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text))
+
+
+def last_lines(screen: str, count: int = 12) -> str:
+    """The end of what a pane shows, without empty lines."""
+    lines = [line.rstrip() for line in plain(screen).splitlines()]
+    return "\n".join([line for line in lines if line.strip("─╌▔ ")][-count:])
+
+
+def between(text: str, tag: str) -> str:
+    """What stands between ``<tag>`` and ``</tag>``; empty: nothing does."""
+    found = re.search("<%s>(.*?)</%s>" % (tag, tag), text, re.DOTALL)
+    return found.group(1) if found else ""
+
+
+def texts_of(content: Any) -> "list[str]":
+    """The texts in a message's content, which is a text or a list of blocks."""
+    if isinstance(content, str):
+        return [content]
+    blocks = content if isinstance(content, list) else []
+    found = [block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text"]
+    return [text for text in found if isinstance(text, str)]

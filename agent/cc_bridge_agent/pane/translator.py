@@ -1,0 +1,662 @@
+"""What happens in the pane, as the stream-json that ``claude -p`` would speak. Sans-I/O; ``now`` is in seconds.
+
+Commands are entered one at a time, when nobody's turn runs. A turn begins when a hook says that its prompt was taken,
+or, for what had to wait in Claude Code's own queue, when the transcript does; it ends by the Stop hook once all that it
+said was passed on. Each message of the model's is told once: as it streams where the relay sees it, else as the
+transcript has it, and the id that the API gave it tells which of the two.
+"""
+
+import json
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
+
+from .text import between, essence, plain, texts_of
+from .turn import Entry, PaneTurn, last_user_message
+
+#: Seconds for the transcript to have what a hook has announced; it is written every 100 ms.
+_BEHIND = 2.0
+
+#: Seconds for a prompt to be taken once Enter was pressed, and for an interrupt to be seen.
+_TAKE_LIMIT = 3.0
+_INTERRUPT_LIMIT = 1.5
+
+#: Seconds for Claude Code to come up, and for a person's turn of which nothing is heard while a command waits.
+_START_LIMIT = 60.0
+_QUIET = 30.0
+
+#: Seconds from a prompt's leaving Claude Code's queue to its turn's beginning, in the transcript.
+_DEQUEUE = 0.3
+
+#: How often Enter may have no effect.
+_ATTEMPTS = 5
+
+#: Statuses of the API's after which Claude Code asks again.
+_RETRIED = (401, 408, 409, 429)
+
+
+class Enter(NamedTuple):
+    """Put this text into the input line and press Enter; ``ours`` may be overwritten there."""
+
+    text: str
+    ours: List[str]
+
+
+class Look(NamedTuple):
+    """Find out what stands in the input line; clear it where that is one of these."""
+
+    ours: List[str]
+
+
+class Withdraw(NamedTuple):
+    """Do not press Enter for what is being entered."""
+
+
+class Escape(NamedTuple):
+    """Press Escape."""
+
+
+class Answer(NamedTuple):
+    """Answer a permission hook; empty: the dialog decides."""
+
+    key: str
+    output: Dict[str, Any]
+
+
+class Translator:
+    """One pane.
+
+    Attributes:
+        output: messages for the host, in order; the caller takes them out.
+        actions: what to do in the pane, likewise.
+        session_id, model, version: as far as known.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.output: List[Dict[str, Any]] = []
+        self.actions: List[NamedTuple] = []
+        self.session_id = self.model = self.version = ""
+        self._ready = False
+        self._began = now
+        self._waiting: Deque[Entry] = deque()
+        self._entry: Optional[Entry] = None  # on its way through the input line, or running
+        self._turn: Optional[PaneTurn] = None
+        self._ended: Deque[str] = deque(maxlen=200)  # prompt ids
+        self._queue: List[str] = []  # what a person has queued in Claude Code
+        self._prompt_id = ""  # to which the transcript's next lines belong
+        self._left: List[str] = []  # texts of ours that may still stand in the input line
+        self._asked: Dict[str, Dict[str, Any]] = {}  # permission requests without a decision
+        self._wake_at: Optional[float] = None  # to look after the entry or the queue
+        self._hold_until = 0.0  # a turn is about to begin
+
+    # For the program
+
+    @property
+    def turn(self) -> Optional[PaneTurn]:
+        """What runs."""
+        return self._turn
+
+    @property
+    def next_timer(self) -> Optional[float]:
+        times = [self._wake_at, self._turn.wake_at if self._turn else None]
+        if not self._ready and self._waiting:
+            times.append(self._began + _START_LIMIT)
+        return min((when for when in times if when is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        if not self._ready and self._waiting and now >= self._began + _START_LIMIT:
+            self._fail_entry(self._waiting.popleft(), "Claude Code does not come up in the pane", now)
+        if self._wake_at is not None and now >= self._wake_at:
+            self._wake_at = None
+            self._look_after_entry(now)
+        turn = self._turn
+        if turn is not None and turn.wake_at is not None and now >= turn.wake_at:
+            turn.wake_at = None
+            self._look_after_turn(turn, now)
+        self.advance(now)
+
+    # From the host
+
+    def receive(self, message: Dict[str, Any], now: float) -> None:
+        """A message of the host's."""
+        kind = message.get("type")
+        if kind == "user":
+            texts = texts_of(message.get("message", {}).get("content"))
+            entry = Entry(str(message.get("uuid", "")), "\n".join(texts))
+            self._waiting.append(entry)
+            # From here on it can be interrupted, however long a person's turn makes it wait.
+            self._tell({"type": "command_lifecycle", "command_uuid": entry.id, "state": "held"})
+            if self._turn is not None and self._turn.entry is None:
+                self._tell_person(self._turn)
+                self._turn.wake(self._turn.wake_at or now + _QUIET, self._turn.why or "quiet")
+            self.advance(now)
+        elif kind == "control_request":
+            self._control(str(message.get("request_id")), message.get("request", {}).get("subtype"), now)
+        elif kind == "control_response":
+            response = message.get("response", {})
+            asked = self._asked.pop(str(response.get("request_id")), None)
+            if asked is not None:
+                decision = response.get("response") or {"behavior": "deny", "message": str(response.get("error"))}
+                output = {"hookEventName": "PermissionRequest", "decision": decision}
+                self.actions.append(Answer(asked["key"], {"hookSpecificOutput": output}))
+
+    def _control(self, request_id: str, subtype: Any, now: float) -> None:
+        answer: Dict[str, Any] = {"subtype": "success", "request_id": request_id}
+        if subtype != "interrupt":
+            answer = {"subtype": "error", "request_id": request_id, "error": "not in a pane: %r" % subtype}
+        self._tell({"type": "control_response", "response": answer})
+        if subtype == "interrupt":
+            self.interrupt(now)
+
+    def interrupt(self, now: float) -> None:
+        """End the program's turn, wherever it stands."""
+        turn, entry = self._turn, self._entry
+        if turn is not None and turn.entry is not None:
+            turn.interrupting = True
+            turn.wake(now + _INTERRUPT_LIMIT, "interrupt")
+            self.actions.append(Escape())
+        elif entry is not None:
+            entry.interrupted = True  # if Enter was pressed, when it begins
+            self.actions.append(Withdraw())
+        elif self._waiting:
+            self._end_entry(self._waiting.popleft(), now, interrupted=True, text="interrupted before it was entered")
+
+    # From the input line
+
+    def entered(self, now: float) -> None:
+        """Enter was pressed."""
+        if self._entry is not None and self._entry.state == "entering":
+            self._entry.state = "entered"
+            self._wake_at = now + _TAKE_LIMIT + len(self._entry.text) / 200_000
+            if self._entry.is_local:
+                self._wake_at = now + 1.0
+
+    def withdrawn(self, now: float) -> None:
+        """It was taken out of the line again."""
+        if self._entry is not None:
+            self._end_entry(self._entry, now, interrupted=True, text="interrupted before it was entered")
+
+    def looked(self, draft: str, now: float) -> None:
+        """What stood in the input line."""
+        key, entry, turn = essence(draft), self._entry, self._turn
+        self._left = [text for text in self._left if essence(text) != key]
+        if turn is not None:
+            if key and key == turn.key:  # put back: it was interrupted before its first token
+                self._end(turn, now, interrupted=True)
+            elif turn.interrupting:
+                self.actions.append(Escape())
+                turn.wake(now + _INTERRUPT_LIMIT, "interrupt")
+        elif entry is not None and entry.state == "entered":
+            if entry.interrupted:
+                self._left.append(entry.text)
+                self._end_entry(entry, now, interrupted=True, text="interrupted before it was taken")
+            elif key == entry.key:
+                self._enter(entry, now)
+            elif entry.is_local:
+                self._end_entry(entry, now)  # it has done what it does, and has nothing to say
+            elif entry.attempts < _ATTEMPTS:
+                entry.attempts += 1
+                self._wake_at = now + _TAKE_LIMIT
+            else:
+                self._fail_entry(entry, "Claude Code did not take the command", now)
+        self.advance(now)
+
+    def blocked(self, screen: str, now: float) -> None:
+        """There is no input line; ``screen``: what the pane shows instead."""
+        entry, turn = self._entry, self._turn
+        if turn is not None:
+            if turn.interrupting:
+                self.actions.append(Escape())
+                turn.wake(now + _INTERRUPT_LIMIT, "interrupt")
+            return
+        if entry is not None and entry.state == "entered":
+            self.actions.append(Escape())
+            self._fail_entry(entry, "it opened a dialog. The pane shows:\n" + screen, now)
+        elif entry is not None and entry.state == "entering":  # a person may have opened one, and will close it
+            self._enter(entry, now, screen)
+
+    # From the hooks
+
+    def hook(self, event: str, payload: Dict[str, Any], key: str, now: float) -> None:
+        """An event of Claude Code's; ``key`` of the process that told."""
+        handler = self._HOOKS.get(event)
+        if handler is not None:
+            handler(self, payload, key, now)
+        self.advance(now)
+
+    def _on_session_start(self, payload: Dict[str, Any], key: str, now: float) -> None:
+        self._ready = True
+        self.session_id = str(payload.get("session_id") or self.session_id)
+        self.model = str(payload.get("model") or self.model)
+        if payload.get("source") == "clear" and self._entry is not None and self._entry.is_local:
+            self._end_entry(self._entry, now)
+
+    def _on_prompt(self, payload: Dict[str, Any], key: str, now: float) -> None:
+        prompt, prompt_id = str(payload.get("prompt", "")), str(payload.get("prompt_id", ""))
+        entry, turn = self._entry, self._turn
+        ours = entry is not None and entry.state in ("entering", "entered") and essence(prompt) == entry.key
+        # A prompt that has to wait, be it only for the last turn's Stop hooks, comes with that turn's id.
+        queued = prompt_id in self._ended or (turn is not None and prompt_id in turn.ids)
+        if queued:
+            if entry is not None and ours:
+                entry.state, self._wake_at = "queued", None
+            else:
+                self._queue.append(prompt)
+                self._wake_at = self._wake_at or now + _BEHIND
+            return
+        if turn is not None and not turn.ids and turn.key == essence(prompt):
+            turn.ids.add(prompt_id)  # its request was quicker
+            return
+        if turn is not None:  # its end was told by nobody
+            self._end(turn, now, interrupted=True)
+        self._begin({prompt_id}, prompt, entry if ours else None, now)
+
+    def _on_stop(self, payload: Dict[str, Any], key: str, now: float) -> None:
+        self._stopped(payload, now, failed=False)
+
+    def _on_stop_failure(self, payload: Dict[str, Any], key: str, now: float) -> None:
+        self._stopped(payload, now, failed=True)
+
+    def _stopped(self, payload: Dict[str, Any], now: float, *, failed: bool) -> None:
+        prompt_id, turn = str(payload.get("prompt_id", "")), self._turn
+        if prompt_id in self._ended:
+            return
+        if turn is None:  # of what waited in the queue: the transcript will say what it was
+            turn = self._turn = PaneTurn({prompt_id}, "", None, now)
+        turn.ids.add(prompt_id)
+        turn.stop, turn.failed = payload, failed
+        said = str(payload.get("last_assistant_message") or "").strip()
+        told = turn.entry is None or (turn.exchanges and turn.last_text.strip().endswith(said))
+        if failed or (told and self._queued_entry is None):
+            self._end(turn, now)
+        else:
+            turn.wake(now + _BEHIND, "stop")
+
+    def _on_permission(self, payload: Dict[str, Any], key: str, now: float) -> None:
+        turn = self._turn
+        if turn is None or turn.entry is None or turn.interrupting:
+            self.actions.append(Answer(key, {}))  # a person's own, or nobody's any more
+            return
+        request = {
+            "subtype": "can_use_tool",
+            "tool_name": payload.get("tool_name"),
+            "input": payload.get("tool_input"),
+            "permission_suggestions": payload.get("permission_suggestions") or [],
+        }
+        request_id = "pane-%s-%d" % (key, len(turn.shown))
+        self._asked[request_id] = {"key": key, "tool": payload.get("tool_name"), "input": payload.get("tool_input")}
+        self._tell({"type": "control_request", "request_id": request_id, "request": request})
+
+    def _on_tool(self, payload: Dict[str, Any], key: str, now: float) -> None:
+        if self._turn is not None:
+            self._turn.behind.add(str(payload.get("tool_use_id")))
+
+    def _on_lines(self, payload: Dict[str, Any], key: str, now: float) -> None:
+        """Finished lines of a message, where the relay does not see it. In order: the caller sees to that."""
+        turn = self._turn
+        if turn is None or turn.entry is None or turn.exchanges or payload.get("prompt_id") not in turn.ids:
+            return
+        message = "lines " + str(payload.get("message_id"))
+        if turn.behind - {message}:
+            return  # the transcript has yet to tell what came before: it will tell this, too
+        if message not in turn.behind:
+            turn.behind.add(message)
+            self._stream({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
+        delta = {"type": "text_delta", "text": str(payload.get("delta", ""))}
+        self._stream({"type": "content_block_delta", "index": 0, "delta": delta})
+
+    _HOOKS: Dict[str, Callable[..., None]] = {
+        "SessionStart": _on_session_start,
+        "UserPromptSubmit": _on_prompt,
+        "Stop": _on_stop,
+        "StopFailure": _on_stop_failure,
+        "PermissionRequest": _on_permission,
+        "PreToolUse": _on_tool,
+        "MessageDisplay": _on_lines,
+    }
+
+    # From the transcript
+
+    def transcript(self, line: Dict[str, Any], now: float) -> None:
+        """An entry of the session's file."""
+        kind = line.get("type")
+        self.version = str(line.get("version") or self.version)
+        if line.get("isSidechain"):
+            return
+        if kind == "queue-operation":
+            self._on_queue(line, now)
+        elif kind == "user":
+            self._on_user_line(line, now)
+        elif kind == "assistant":
+            self._on_assistant_line(line)
+        elif kind == "system":
+            self._on_system_line(line, now)
+
+    @property
+    def _queued_entry(self) -> Optional[Entry]:
+        return self._entry if self._entry is not None and self._entry.state == "queued" else None
+
+    def _on_queue(self, line: Dict[str, Any], now: float) -> None:
+        operation, entry = line.get("operation"), self._queued_entry
+        key = essence(str(line.get("content", "")))
+        if operation == "dequeue":
+            if self._queue:
+                self._queue.pop(0)
+            self._hold_until = self._wake_at = now + _DEQUEUE  # it begins now
+        elif operation == "remove":
+            if entry is not None and key == entry.key:
+                if line.get("reason") == "absorbed_mid_turn" and self._turn is not None:
+                    self._own(self._turn, entry)  # what a person's turn says from here on answers it as well
+                else:
+                    self._end_entry(entry, now, interrupted=True, text="taken back in the pane")
+            else:
+                self._queue = [text for text in self._queue if essence(text) != key]
+        elif operation == "popAll":
+            self._queue.clear()
+            if entry is not None:
+                self._end_entry(entry, now, interrupted=True, text="taken back in the pane")
+
+    def _on_user_line(self, line: Dict[str, Any], now: float) -> None:
+        content = line.get("message", {}).get("content")
+        self._prompt_id = prompt_id = str(line.get("promptId") or self._prompt_id)
+        turn = self._turn
+        results = [block for block in content if block.get("type") == "tool_result"] if _is_blocks(content) else []
+        if results:
+            if turn is not None and prompt_id in turn.ids:
+                self._show_results(turn, results)
+            return
+        text = "\n".join(texts_of(content))
+        if text.startswith("[Request interrupted by user"):
+            if turn is not None and (prompt_id in turn.ids or not turn.ids):
+                self._end(turn, now, interrupted=True)
+            return
+        if line.get("isMeta") or line.get("isCompactSummary") or not line.get("promptId") or _is_local(text):
+            return
+        if prompt_id in self._ended:
+            return
+        entry = self._queued_entry or (self._entry if self._entry and self._entry.state == "entered" else None)
+        ours = entry is not None and entry.key == essence(text)
+        if turn is None:
+            self._begin({prompt_id}, text, entry if ours else None, now)
+        else:
+            turn.ids.add(prompt_id)  # taken together with what runs
+            if not turn.prompt:
+                turn.prompt, turn.key = text, essence(text)
+            if ours and entry is not None and turn.entry is None:
+                self._own(turn, entry)
+
+    def _on_assistant_line(self, line: Dict[str, Any]) -> None:
+        turn, message = self._turn, line.get("message", {})
+        if turn is None or self._prompt_id not in turn.ids:
+            return
+        text = "".join(texts_of(message.get("content")))
+        if line.get("isApiErrorMessage"):
+            turn.error = text
+            return
+        turn.behind = {item for item in turn.behind if not (text and item.startswith("lines "))}
+        if turn.entry is None or message.get("id") in turn.messages:
+            return
+        for block in message.get("content") or []:
+            if isinstance(block, dict) and block.get("type") == "tool_use":
+                self._show_tool(turn, block)
+            else:
+                self._tell_blocks([block])
+        turn.last_text = text or turn.last_text
+
+    def _on_system_line(self, line: Dict[str, Any], now: float) -> None:
+        subtype, turn, entry = line.get("subtype"), self._turn, self._entry
+        content = str(line.get("content", ""))
+        if subtype in ("stop_hook_summary", "turn_duration") and turn is not None and self._prompt_id in turn.ids:
+            if turn.stop is not None:
+                self._end(turn, now)
+            else:
+                turn.wake(now + _BEHIND, "stop")
+        elif entry is not None and entry.is_local and entry.state in ("entering", "entered"):
+            if subtype == "local_command" and "<local-command-stdout>" in content:
+                self._end_entry(entry, now, text=plain(between(content, "local-command-stdout")).strip())
+            elif subtype == "informational":
+                self._end_entry(entry, now, text=plain(content))
+
+    # From the relay
+
+    def exchange_begun(self, body: Dict[str, Any], now: float) -> Optional[PaneTurn]:
+        """A request to the API; the turn that it is of, if it is a turn of ours."""
+        texts, results = last_user_message(body)
+        turn, entry = self._turn, self._entry
+        if turn is None or turn.entry is None:
+            if entry is None or entry.state not in ("entered", "queued"):
+                return None
+            if not any(essence(text) == entry.key for text in texts):
+                return None
+            if turn is None:
+                turn = self._begin(set(), entry.text, entry, now)
+            else:
+                self._own(turn, entry)
+        elif results:
+            if not any(block.get("tool_use_id") in turn.shown for block in results):
+                return None  # a subagent's
+            self._show_results(turn, results)
+        elif not any(essence(text) == turn.key for text in texts):
+            return None
+        turn.exchanges += 1
+        if turn.why == "aborted":
+            turn.wake_at, turn.why = None, ""  # asked again
+        return turn
+
+    def exchange_event(self, turn: PaneTurn, event: Dict[str, Any], blocks: Dict[int, Any], now: float) -> None:
+        """An event of the answer; ``blocks``: of this exchange, by their index, kept here."""
+        if turn is not self._turn:
+            return
+        kind, index = event.get("type"), event.get("index", 0)
+        if kind == "message_start":
+            message = event.get("message", {})
+            turn.messages.add(message.get("id"))
+            turn.last_text = ""
+            self._stream(event)
+        elif kind == "content_block_start":
+            blocks[index] = dict(event.get("content_block", {}), pieces=[])
+            self._stream(event)
+        elif kind == "content_block_delta":
+            delta = event.get("delta", {})
+            if delta.get("type") == "text_delta":
+                turn.last_text += delta.get("text", "")
+            elif delta.get("type") == "input_json_delta" and index in blocks:
+                blocks[index]["pieces"].append(delta.get("partial_json", ""))
+                return
+            self._stream(event)
+        elif kind == "content_block_stop":
+            block = blocks.pop(index, {})
+            if block.get("type") == "tool_use":
+                self._show_tool(turn, dict(block, input=_input_of(block)))
+        elif kind == "message_delta":
+            turn.usage = event.get("usage") or turn.usage
+
+    def exchange_failed(self, turn: PaneTurn, status: Optional[int], retry_after: float, error: str) -> None:
+        """The API has answered with an error, or (no status) not to the end: Claude Code may ask again."""
+        if turn is not self._turn:
+            return
+        turn.status = status
+        if status is None or status in _RETRIED or status >= 500:
+            turn.failures += 1
+            retry = {"attempt": turn.failures, "max_retries": 10, "error_status": status, "error": error}
+            delay = 1000 * (retry_after or min(32.0, 0.5 * 2 ** (turn.failures - 1)))
+            self._tell({"type": "system", "subtype": "api_retry", "retry_delay_ms": delay, **retry})
+
+    def exchange_aborted(self, turn: PaneTurn, now: float) -> None:
+        """Claude Code has closed the connection in mid-answer: interrupted, unless it asks again at once."""
+        if turn is self._turn and turn.stop is None:
+            turn.wake(now + 0.4, "aborted")
+
+    # Turns
+
+    def _begin(self, ids: "set[str]", prompt: str, entry: Optional[Entry], now: float) -> PaneTurn:
+        turn = self._turn = PaneTurn(ids, prompt, None, now)
+        if entry is not None:
+            self._own(turn, entry)
+            if entry.interrupted:
+                self.interrupt(now)
+        elif self._waiting or self._entry:
+            self._tell_person(turn)
+            turn.wake(now + _QUIET, "quiet")
+        return turn
+
+    def _own(self, turn: PaneTurn, entry: Entry) -> None:
+        """The turn answers this entry."""
+        turn.entry, entry.state, self._wake_at = entry, "running", None
+        if turn.why == "quiet":
+            turn.wake_at = None
+        init = {"model": self.model, "claude_code_version": self.version, "user_message_uuids": [entry.id]}
+        self._tell({"type": "system", "subtype": "init", **init})
+
+    def _end(self, turn: PaneTurn, now: float, *, interrupted: bool = False) -> None:
+        self._turn = None
+        self._ended.extend(turn.ids)
+        for request_id, asked in self._asked.items():
+            self._tell({"type": "control_cancel_request", "request_id": request_id})
+            self.actions.append(Answer(asked["key"], {}))
+        self._asked.clear()
+        if interrupted:
+            self._left.append(turn.prompt)  # it may be back in the input line
+        if self._queue:
+            self._wake_at = now + _BEHIND
+        entry, stop = turn.entry, turn.stop or {}
+        if entry is not None:
+            said = str(stop.get("last_assistant_message") or "")
+            if said and not turn.failed and not turn.last_text.strip().endswith(said.strip()):
+                self._tell_blocks([{"type": "text", "text": said}])
+            self._end_entry(
+                entry,
+                now,
+                interrupted=interrupted,
+                text=(turn.error or said or "the API failed") if turn.failed else said or turn.last_text,
+                failed=turn.failed,
+                turn=turn,
+            )
+        self.advance(now)
+
+    def _end_entry(
+        self,
+        entry: Entry,
+        now: float,
+        *,
+        text: str = "",
+        interrupted: bool = False,
+        failed: bool = False,
+        turn: Optional[PaneTurn] = None,
+    ) -> None:
+        """The entry's result. The entry is not looked after any more."""
+        if entry is self._entry:
+            self._entry, self._wake_at = None, None
+        if entry in self._waiting:
+            self._waiting.remove(entry)
+        result: Dict[str, Any] = {
+            "subtype": "error_during_execution" if interrupted else "success",
+            "is_error": interrupted or failed,
+            "result": text,
+            "user_message_uuids": [entry.id],
+        }
+        if turn is not None:
+            result.update(usage=turn.usage, num_turns=max(1, turn.exchanges), duration_ms=1000 * (now - turn.began))
+            if failed:
+                result["api_error_status"] = turn.status or _status_in(text)
+        self._tell({"type": "result", **result})
+
+    def _fail_entry(self, entry: Entry, why: str, now: float) -> None:
+        self._left.append(entry.text)
+        self._end_entry(entry, now, text=why, failed=True)
+
+    def advance(self, now: float) -> None:
+        """Enter the next command, if nothing stands against it."""
+        free = self._turn is None and self._entry is None and not self._queue and now >= self._hold_until
+        if free and self._ready and self._waiting:
+            self._entry = self._waiting.popleft()
+            self._enter(self._entry, now)
+
+    def _enter(self, entry: Entry, now: float, screen: str = "") -> None:
+        entry.state = "entering"
+        entry.attempts += 1
+        if entry.attempts <= _ATTEMPTS:
+            self.actions.append(Enter(entry.text, list(self._left)))
+        elif screen:
+            self._fail_entry(entry, "the pane takes no input. It shows:\n" + screen, now)
+        else:
+            self._fail_entry(entry, "Claude Code did not take the command", now)
+
+    def _look_after_entry(self, now: float) -> None:
+        entry = self._entry
+        if self._queue and self._turn is None:
+            self._queue.clear()  # what was queued did not come: it was taken back
+        if entry is not None and entry.state == "entered":
+            if entry.text.strip() == "/compact" and entry.attempts < 100:
+                entry.attempts += 1  # it works for minutes, and then says so
+                self._wake_at = now + _TAKE_LIMIT
+            else:
+                self.actions.append(Look([]))
+
+    def _look_after_turn(self, turn: PaneTurn, now: float) -> None:
+        if turn.why == "stop":
+            turn.stop = turn.stop or {}
+            self._end(turn, now)
+        elif turn.why == "quiet":
+            turn.wake(now + _QUIET, "quiet")
+            self.actions.append(Look([]))
+        else:  # interrupted, as it seems: a prompt that nothing was said to is back in the input line
+            turn.wake(now + 5 * _INTERRUPT_LIMIT, "interrupt" if turn.interrupting else "aborted")
+            self.actions.append(Look([turn.prompt] if turn.entry is not None else []))
+
+    # What the host is told
+
+    def _tell(self, message: Dict[str, Any]) -> None:
+        self.output.append({**message, "session_id": self.session_id})
+
+    def _tell_person(self, turn: PaneTurn) -> None:
+        self._tell({"type": "system", "subtype": "person_turn", "prompt": turn.prompt})
+
+    def _stream(self, event: Dict[str, Any]) -> None:
+        self._tell({"type": "stream_event", "event": event})
+
+    def _tell_blocks(self, blocks: List[Any]) -> None:
+        self._tell({"type": "assistant", "message": {"role": "assistant", "model": self.model, "content": blocks}})
+
+    def _show_tool(self, turn: PaneTurn, block: Dict[str, Any]) -> None:
+        name = str(block.get("id"))
+        if name not in turn.shown:
+            turn.shown[name] = block
+            kept = {key: block.get(key) for key in ("type", "id", "name", "input")}
+            self._tell_blocks([kept])
+
+    def _show_results(self, turn: PaneTurn, results: List[Dict[str, Any]]) -> None:
+        turn.behind -= {str(block.get("tool_use_id")) for block in results}
+        fresh = [block for block in results if block.get("tool_use_id") not in turn.results]
+        turn.results.update(str(block.get("tool_use_id")) for block in fresh)
+        for block in fresh:
+            self._resolve(turn.shown.get(str(block.get("tool_use_id")), {}))
+        if fresh and turn.entry is not None:
+            self._tell({"type": "user", "message": {"role": "user", "content": fresh}})
+
+    def _resolve(self, tool: Dict[str, Any]) -> None:
+        """A tool has run, or will not: whoever decided, nobody need any more."""
+        for request_id, asked in list(self._asked.items()):
+            if (asked["tool"], asked["input"]) == (tool.get("name"), tool.get("input")):
+                del self._asked[request_id]
+                self._tell({"type": "control_cancel_request", "request_id": request_id})
+                self.actions.append(Answer(asked["key"], {}))
+
+
+def _is_blocks(content: Any) -> bool:
+    return isinstance(content, list) and all(isinstance(block, dict) for block in content)
+
+
+def _is_local(text: str) -> bool:
+    return text.startswith(("<local-command-", "<command-name>", "<bash-stdout>"))
+
+
+def _input_of(block: Dict[str, Any]) -> Any:
+    try:
+        return json.loads("".join(block["pieces"]) or "{}")
+    except ValueError:
+        return {}
+
+
+def _status_in(text: str) -> Optional[int]:
+    words = text.replace(":", " ").split()
+    return next((int(word) for word in words[:5] if word.isdigit() and len(word) == 3), None)
