@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         ApiRetry,
         Event,
         PermissionRequest,
+        PersonTurn,
         TextDelta,
         ThinkingDelta,
         ToolResult,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .instance import Allow, ClaudeInstance, Deny, InstanceInterface
     from .instances.docker_container import DockerContainer
     from .instances.local_process import LocalProcess
+    from .instances.tmux_instance import TmuxInstance
     from .manager.manager import ContainerManager
     from .manager.options import ContainerOptions
     from .protocol.command_line import ClaudeOptions
@@ -60,11 +62,12 @@ _PLACES = {
         "NotLoggedIn ProtocolError TurnError TurnInterrupted"
     ),
     "events": (
-        "ApiRetry Event PermissionRequest TextDelta ThinkingDelta ToolResult ToolUse TurnResult TurnStarted Verdict"
+        "ApiRetry Event PermissionRequest PersonTurn TextDelta ThinkingDelta ToolResult ToolUse TurnResult TurnStarted Verdict"
     ),
     "instance": "Allow ClaudeInstance Deny InstanceInterface",
     "instances.docker_container": "DockerContainer",
     "instances.local_process": "LocalProcess",
+    "instances.tmux_instance": "TmuxInstance",
     "manager.manager": "ContainerManager",
     "manager.options": "ContainerOptions",
     "protocol.command_line": "ClaudeOptions",
@@ -95,9 +98,11 @@ __all__ = [
     "LocalProcess",
     "NotLoggedIn",
     "PermissionRequest",
+    "PersonTurn",
     "ProtocolError",
     "TextDelta",
     "ThinkingDelta",
+    "TmuxInstance",
     "ToolResult",
     "ToolUse",
     "TurnError",

@@ -15,6 +15,7 @@ __all__ = [
     "ApiRetry",
     "Event",
     "PermissionRequest",
+    "PersonTurn",
     "Silence",
     "TextDelta",
     "ThinkingDelta",
@@ -80,6 +81,13 @@ class PermissionRequest:
     tool_name: str
     input: Mapping[str, Any]
     suggestions: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PersonTurn:
+    """In a pane: a person at the terminal has the floor, with this prompt; the command waits until they are done."""
+
+    prompt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +168,7 @@ Event = (
     | ToolUse
     | ToolResult
     | PermissionRequest
+    | PersonTurn
     | ApiRetry
     | Silence
     | UnknownMessage

@@ -112,6 +112,14 @@ class ClaudeInstance(BaseModel):
     project: str = ""
     ephemeral: bool = False
     """Leaves nothing behind: removed by ``cleanup()``, and by itself when its host has gone."""
+    tmux: bool = False
+    """Docker: the interactive Claude Code in a tmux pane in the container, which a person may attach to."""
+    tmux_socket: str = ""
+    """Tmux: the socket of a server of the user's, to open a session there; by default the instance has its own."""
+    pane: str = ""
+    """Tmux: an existing pane, such as ``%3``, whose Claude Code is taken over; ``tmux_socket`` says where."""
+    relay: bool = True
+    """In a pane: read the API's stream on its way, on loopback, for tokens as they come; else finished lines do."""
     claude: ClaudeOptions = ClaudeOptions()
     resume: str = ""
     """A Claude Code session to go on with."""
@@ -172,6 +180,12 @@ class ClaudeInstance(BaseModel):
     def _check_kind(self) -> Self:
         if self.kind == "docker" and not (self.image or self.dockerfile or self.container):
             raise ValueError("image: a docker instance needs an image, or the name of an existing container")
+        if self.tmux and self.kind != "docker":
+            raise ValueError("tmux: for containers; `kind` is 'tmux' for a pane of this machine's")
+        if (self.tmux_socket or self.pane) and self.kind != "tmux":
+            raise ValueError("tmux_socket: for instances of kind 'tmux' only")
+        if self.pane and not re.fullmatch(r"%\d+", self.pane):
+            raise ValueError("pane: a pane's id, such as %3; `tmux list-panes -a -F '#{pane_id}'` shows them")
         if self.ephemeral and self.restart != "no":
             raise ValueError("restart: an ephemeral instance removes itself when it ends")
         if self.kind != "docker" and self.claude.skip_permissions:
@@ -179,6 +193,11 @@ class ClaudeInstance(BaseModel):
         if self.workspace is None and not self.container:
             raise ValueError("workspace: needed: the directory that Claude Code works in")
         return self
+
+    @property
+    def in_pane(self) -> bool:
+        """The interactive Claude Code, in a terminal that a person may share."""
+        return self.kind == "tmux" or self.tmux
 
     def check_workspace(self) -> None:
         """Make sure that the workspace is there.

@@ -32,6 +32,7 @@ REQUIRED = set(filter(None, os.environ.get("CC_BRIDGE_REQUIRE", "").split(",")))
 _HOW = {
     "docker": "`make engine` starts an engine, `make test` then prepares its images",
     "claude": "`pip install 'cc-bridge[claude]'` brings Claude Code",
+    "tmux": "the package tmux brings it",
     "podman": "the packages podman, catatonit and runc bring it, for root",
     "socat": "the packages socat and openssl bring them",
     "ssh": "the packages openssh-server and openssh-client bring it",
@@ -106,6 +107,13 @@ def claude() -> str:
     except ClaudeNotFound as error:
         lacking("claude", error.what)
         raise
+
+
+@pytest.fixture(scope="session")
+def tmux() -> None:
+    """The real tmux."""
+    if shutil.which("tmux") is None:
+        lacking("tmux", "tmux is not installed")
 
 
 @dataclass(frozen=True)

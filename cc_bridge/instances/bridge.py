@@ -312,11 +312,12 @@ class Bridge:
 
     async def decide(self, request: PermissionRequest) -> None:
         """Have a permission request decided, in time."""
-        decision: Decision = Deny()
+        decision: Decision | None = Deny()
         if self._on_permission is not None:
-            decision = Deny("Nobody has decided in time.")
-            with anyio.move_on_after(self._permission_limit):
-                decision = await self._on_permission(request)
+            decision = await self._ask(request, self._on_permission)
+        if decision is None:
+            self._log.info("permission_decided_elsewhere", tool=request.tool_name)
+            return
         if isinstance(decision, Allow):
             given = request.input if decision.input is None else decision.input
             self._conversation.allow(request.request_id, given, decision.updates)
@@ -324,6 +325,24 @@ class Bridge:
             self._conversation.deny(request.request_id, decision.reason)
         self._log.info("permission_decided", tool=request.tool_name, allowed=isinstance(decision, Allow))
         await self._flush()
+
+    async def _ask(self, request: PermissionRequest, on_permission: OnPermission) -> Decision | None:
+        """The caller's decision; None: a person at the terminal was quicker, or the turn is over."""
+        decision: Decision | None = Deny("Nobody has decided in time.")
+        conversation = self._conversation
+
+        async def notice_others() -> None:
+            nonlocal decision
+            await self._pump(lambda: not conversation.is_open(request.request_id))
+            decision = None
+            scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            with anyio.move_on_after(self._permission_limit) as scope:
+                group.start_soon(notice_others)
+                decision = await on_permission(request)
+            group.cancel_scope.cancel()
+        return decision
 
     async def make_ready(self) -> None:
         """Connect, and start Claude Code if it does not run."""

@@ -15,7 +15,8 @@ from ..channels.named_pipe import NamedPipeChannel
 from ..errors import ChannelError, ConnectionLost, EngineError, InvalidInput
 from ..instance import ClaudeInstance, InstanceInterface, OnPermission, is_secret
 from ..logs import logger_for
-from ..protocol.command_line import claude_argv
+from ..protocol.command_line import ClaudeOptions, claude_argv
+from ..protocol.conversation import check_prompt
 from ..protocol.link import Hello, Link
 from ..turn import Turn, TurnInfo
 from .bridge import Bridge, Ending, Launch, is_uuid
@@ -80,6 +81,8 @@ class BridgedInstance(InstanceInterface):
     # The contract
 
     async def submit(self, text: str, id: str | None = None) -> Turn:  # noqa: A002
+        if self.record.in_pane:
+            check_typed(text)
         return await self._bridge.submit(text, id)
 
     async def turn(self, id: str) -> Turn:  # noqa: A002
@@ -272,11 +275,15 @@ class BridgedInstance(InstanceInterface):
         options, resume, fork = self.record.claude, session_id, False
         if self._first_launch and not session_id:
             resume, fork = self.conversation_to_go_on_with(), self.record.fork
-        elif resume and await self.read_transcript(resume) is None:
+        elif resume and not can_be_resumed(await self.read_transcript(resume)):
             self._log.warning("session_gone", session=resume)
             resume = ""
         self._first_launch = False
-        return Launch(claude_argv(options, resume=resume, fork=fork), self._claude_env(), self._claude_cwd())
+        return Launch(self._argv(options, resume, fork), self._claude_env(), self._claude_cwd())
+
+    def _argv(self, options: ClaudeOptions, resume: str, fork: bool) -> list[str]:
+        """The words that start Claude Code, speaking stream-json."""
+        return claude_argv(options, resume=resume, fork=fork)
 
     def session_changed(self, session_id: str) -> None:
         if is_uuid(session_id):
@@ -330,3 +337,24 @@ class BridgedInstance(InstanceInterface):
             return None
         await connection.aclose()
         return connection.hello
+
+
+def can_be_resumed(transcript: list[str] | None) -> bool:
+    """There is a conversation to go on with.
+
+    A Claude Code that was killed at once leaves a file without one, and refuses ever after to resume it.
+    """
+    return any('"type":"user"' in line or '"type":"assistant"' in line for line in transcript or ())
+
+
+def check_typed(text: str) -> None:
+    """Refuse what a terminal would take for keys.
+
+    Raises:
+        InvalidInput: says what is wrong, and where. Nothing was sent.
+    """
+    check_prompt(text)
+    for position, character in enumerate(text):
+        if (character < " " and character not in "\n\t") or character == "\x7f":
+            what = f"the prompt has the control character {character!a} at position {position}"
+            raise InvalidInput(what, hint="In a pane it would be a key. Leave it out, or write it as text.")

@@ -37,6 +37,7 @@ from ..errors import (
     NameConflict,
 )
 from ..instance import ClaudeInstance, docker_socket, is_secret, login_file, parse_mount
+from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from ..protocol.link import Link
 from ..state import installation
 from .bridge import Ending, is_uuid
@@ -56,6 +57,8 @@ _PIPES = "/run/cc-bridge"
 _STATE = "/var/lib/cc-bridge"
 _HOME = "/home/cc-bridge"
 _AGENT = "/opt/cc-bridge/agent.pyz"
+_PANE = f"{_HOME}/.cc-bridge/pane"
+_ADOPTED_PANE = "/tmp/cc-bridge-pane"
 
 #: What the main process logs when it has come up, with the agent or without.
 _LISTENING = '"event": "listening"'
@@ -144,6 +147,30 @@ class DockerContainer(BridgedInstance):
     def tools(self) -> ContainerTools:
         """What a person does to the container by hand: commands with a terminal, logs, files, what it uses."""
         return ContainerTools(self._engine, self.container, self._owner())
+
+    @property
+    def attach_argv(self) -> list[str]:
+        """The command, in the container, by which a person comes to its pane; Ctrl-B D leaves it."""
+        return ["tmux", "-u", "-S", f"{self._pane_directory}/tmux", "attach-session"]
+
+    @property
+    def _pane_directory(self) -> str:
+        return _ADOPTED_PANE if self._adopted else _PANE
+
+    def _argv(self, options: ClaudeOptions, resume: str, fork: bool) -> list[str]:
+        if not self.record.tmux:
+            return super()._argv(options, resume, fork)
+        if self._python_missing:
+            raise InvalidInput(
+                "a pane needs Python in the container", instance=self.name, hint="Its image has none; or leave tmux."
+            )
+        return pane_argv(
+            ["python3", "-IS", self._agent_inside],
+            self._pane_directory,
+            interactive_argv(options, resume=resume, fork=fork),
+            name=self.name,
+            relay=self.record.relay,
+        )
 
     async def exec(self, argv: list[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
         """Run a command in the container, for debugging; its output is buffered.

@@ -100,7 +100,11 @@ class LocalProcess(BridgedInstance):
         if self._first_launch and not session_id:
             await anyio.to_thread.run_sync(self._restore_session)
         launch = await super().launch(session_id)
-        return Launch([program, *launch.argv[1:]], launch.env, launch.cwd)
+        return Launch(self._with_program(launch.argv, program), launch.env, launch.cwd)
+
+    def _with_program(self, argv: list[str], program: str) -> list[str]:
+        """The same words, with Claude Code where it was found on this machine."""
+        return [program, *argv[1:]]
 
     async def read_transcript(self, session_id: str) -> list[str] | None:
         if not is_uuid(session_id):

@@ -11,6 +11,7 @@
         ├── pipes/                mounted read-only into the container
         ├── journal/              the agent's: what Claude Code has said; outlives agent and container
         ├── home/                 Claude Code's home in the container: conversations outlive it
+        ├── config/               Claude Code's configuration and conversations in a pane
         └── agent.log             what the agent of a local process logs
 """
 
@@ -68,6 +69,21 @@ class Home:
         """The agent's own socket. Elsewhere, because a socket's path may have 107 bytes only (unix(7))."""
         name = hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
         return os.path.join(tempfile.gettempdir(), f"cc-bridge-{os.getuid()}", f"{name}.sock")
+
+    @property
+    def pane(self) -> str:
+        """The directory of the instance's pane, with the socket of its tmux server; elsewhere for the same reason."""
+        return self.socket.removesuffix(".sock") + ".pane"
+
+    @property
+    def tmux_socket(self) -> str:
+        """The socket of the pane's own tmux server."""
+        return os.path.join(self.pane, "tmux")
+
+    @property
+    def config(self) -> Path:
+        """Claude Code's configuration in a pane: the user's own stays as it is."""
+        return self.path / "config"
 
     def prepare(self) -> None:
         """Make the directory and its pipes.
@@ -132,6 +148,7 @@ class Home:
         """Delete the directory and all in it; harmless when repeated."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.socket + ".lock")
+        shutil.rmtree(self.pane, ignore_errors=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["ClaudeOptions", "claude_argv", "one_shot_argv"]
+__all__ = ["ClaudeOptions", "claude_argv", "interactive_argv", "one_shot_argv", "pane_argv"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,37 @@ def one_shot_argv(options: ClaudeOptions, *, resume: str = "", fork: bool = Fals
     """The words that answer the one prompt on stdin, and end. Arguments as :func:`claude_argv` has them."""
     argv = [options.program, "-p", "--output-format", "stream-json", "--verbose", "--include-partial-messages"]
     return argv + _chosen(options, resume, fork)
+
+
+def interactive_argv(options: ClaudeOptions, *, resume: str = "", fork: bool = False) -> list[str]:
+    """The words that start the interactive Claude Code. Arguments as :func:`claude_argv` has them."""
+    # Said, because the default there is a mode that decides by itself (2.1.329).
+    mode = [] if options.permission_mode or options.skip_permissions else ["--permission-mode", "default"]
+    return [options.program, *mode, *_chosen(options, resume, fork)]
+
+
+def pane_argv(
+    python: Sequence[str],
+    directory: str,
+    claude: Sequence[str],
+    *,
+    name: str,
+    relay: bool = True,
+    tmux_socket: str = "",
+    pane: str = "",
+) -> list[str]:
+    """The words that run an interactive Claude Code in a pane, behind the same stdin and stdout.
+
+    Args:
+        python: the interpreter's words and the agent's archive.
+        directory: of the pane's own; its tmux socket is ``tmux`` in there, unless ``tmux_socket`` names another.
+        claude: what :func:`interactive_argv` has made.
+        name: of the tmux session.
+        pane: an existing pane to take over.
+    """
+    argv = [*python, "pane", "--dir", directory, "--name", name]
+    argv += _option("--tmux-socket", tmux_socket) + _option("--pane", pane) + ([] if relay else ["--no-relay"])
+    return [*argv, "--", *claude]
 
 
 def _chosen(options: ClaudeOptions, resume: str, fork: bool) -> list[str]:

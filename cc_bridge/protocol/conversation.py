@@ -209,6 +209,7 @@ class Conversation:
         self._ready = False
         self._controls = 0
         self._replaying = False
+        self._open_requests: set[str] = set()  # permission requests that wait for a decision
 
     # What callers want
 
@@ -261,12 +262,18 @@ class Conversation:
         if turn.state is TurnState.RUNNING:
             self._send_interrupt(turn)
 
+    def is_open(self, request_id: str) -> bool:
+        """The permission request waits for a decision."""
+        return request_id in self._open_requests
+
     def allow(self, request_id: str, tool_input: sj.Raw, updates: tuple[Any, ...] = ()) -> None:
         """Grant a permission request, possibly with a changed input."""
+        self._open_requests.discard(request_id)
         self._control(sj.allow(request_id, tool_input, updates))
 
     def deny(self, request_id: str, reason: str) -> None:
         """Refuse a permission request; the model reads the reason."""
+        self._open_requests.discard(request_id)
         self._control(sj.deny(request_id, reason))
 
     # What callers get
@@ -530,7 +537,9 @@ class Conversation:
             turn.events.append(events.TurnStarted(self.session_id, message.model))
 
     def _on_lifecycle(self, message: sj.Lifecycle, now: float) -> None:
-        if message.state == "started" and message.turn_id:
+        if message.state == "held" and self._own(message.turn_id):
+            self._begin(message.turn_id, now)  # it can be interrupted from here on
+        elif message.state == "started" and message.turn_id:
             # Not begun yet: an interrupt before system/init would be ignored by older releases.
             self._current = message.turn_id
             if message.turn_id not in self._claimed:
@@ -614,9 +623,19 @@ class Conversation:
         if turn.interrupt:
             self.deny(message.request_id, "The turn is being interrupted.")
         else:
+            self._open_requests.add(message.request_id)
             turn.events.append(
                 events.PermissionRequest(message.request_id, message.tool_name, message.input, message.suggestions)
             )
+
+    def _on_cancelled(self, message: sj.Cancelled, now: float) -> None:
+        self._open_requests.discard(message.request_id)
+        self._drop_request(message.request_id)
+
+    def _on_person(self, message: sj.PersonTyped, now: float) -> None:
+        for turn in self._turns.values():
+            if turn.active:
+                turn.events.append(events.PersonTurn(message.prompt))
 
     def _on_unsupported(self, message: sj.UnsupportedRequest, now: float) -> None:
         self.unknown[f"control_request/{message.subtype[:60]}"] += 1
@@ -659,6 +678,8 @@ class Conversation:
         sj.Tools: _on_tools,
         sj.Retry: _on_retry,
         sj.Permission: _on_permission,
+        sj.Cancelled: _on_cancelled,
+        sj.PersonTyped: _on_person,
         sj.UnsupportedRequest: _on_unsupported,
         sj.ControlReply: _ignore,
         sj.Routine: _ignore,
@@ -721,6 +742,7 @@ class Conversation:
             self._order.remove(turn.id)
         if self._current == turn.id:
             self._current = ""
+        self._open_requests.clear()  # one turn runs at a time
         facts: dict[str, Any] = {}
         if result is not None:
             facts = {
@@ -768,10 +790,12 @@ class Conversation:
 
     def _drop_decided(self, control_id: str) -> None:
         """Somebody has answered, before we listened."""
-        answered = control_id.split("-", 2)[-1]
+        self._drop_request(control_id.split("-", 2)[-1])
+
+    def _drop_request(self, request_id: str) -> None:
         for turn in self._turns.values():
             for event in list(turn.events):
-                if isinstance(event, events.PermissionRequest) and _safe(event.request_id) == answered:
+                if isinstance(event, events.PermissionRequest) and _safe(event.request_id) == _safe(request_id):
                     turn.events.remove(event)
 
     def _declare_again(self) -> None:

@@ -14,12 +14,14 @@ from typing import Any
 __all__ = [
     "BlockPiece",
     "BlockStart",
+    "Cancelled",
     "ControlReply",
     "Echo",
     "Init",
     "Lifecycle",
     "Message",
     "Permission",
+    "PersonTyped",
     "Result",
     "Retry",
     "Routine",
@@ -50,7 +52,10 @@ class Init:
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
-    """``command_lifecycle``: a message was queued, started, completed or cancelled (since about 2.1.3)."""
+    """``command_lifecycle``: a message was queued, started, completed or cancelled (since about 2.1.3).
+
+    A pane says ``held`` of one that it has taken and that may have to wait for a person.
+    """
 
     turn_id: str
     state: str
@@ -115,6 +120,20 @@ class Permission:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancelled:
+    """``control_cancel_request``: somebody else has decided, or nobody need any more."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersonTyped:
+    """``system/person_turn``: in a pane, a person's turn runs."""
+
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnsupportedRequest:
     """A control request that this version cannot answer; Claude Code waits until it is refused."""
 
@@ -168,6 +187,8 @@ Message = (
     | Tools
     | Retry
     | Permission
+    | Cancelled
+    | PersonTyped
     | UnsupportedRequest
     | ControlReply
     | Result
@@ -238,6 +259,8 @@ def _system(message: Raw) -> Message | None:
             status if isinstance(status, int) else None,
             _text(message, "error"),
         )
+    if subtype == "person_turn":
+        return PersonTyped(_text(message, "prompt"))
     return Routine() if subtype in ("status", "compact_boundary", "background_tasks_changed") else None
 
 
@@ -322,7 +345,7 @@ _PARSERS: dict[str, Callable[[Raw], Message | None]] = {
     "user": _user,
     "control_request": _control_request,
     "control_response": _control_response,
-    "control_cancel_request": lambda _: Routine(),
+    "control_cancel_request": lambda message: Cancelled(_text(message, "request_id")),
     "keep_alive": lambda _: Routine(),
     "conversation_reset": lambda _: Routine(),
     "result": _result,

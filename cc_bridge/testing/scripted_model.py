@@ -286,28 +286,30 @@ def _last_prompt(body: dict[str, Any]) -> tuple[str, int]:
     for message in reversed(body.get("messages", [])):
         if message.get("role") != "user":
             continue
-        content = message.get("content")
-        if isinstance(content, str):
-            return content, results
-        texts = [block["text"] for block in content if block.get("type") == "text" and not _is_reminder(block["text"])]
-        tools = sum(block.get("type") == "tool_result" for block in content)
-        results += bool(tools)
-        if texts and not tools:
-            return texts[-1], results
+        prompt = _prompt_of(message["content"])
+        if prompt is not None:
+            return prompt, results
+        results += any(block.get("type") == "tool_result" for block in message["content"])
     return "", results
 
 
+def _prompt_of(content: Any) -> str | None:
+    """What a user wrote; None: only tools, or Claude Code itself. Text after results is a prompt: of the turn after
+    one that was interrupted at a tool.
+    """
+    if isinstance(content, str):
+        return content
+    blocks = [block for block in content if block.get("type") != "text" or not _is_reminder(block["text"])]
+    return blocks[-1]["text"] if blocks and blocks[-1].get("type") == "text" else None
+
+
 def _is_reminder(text: str) -> bool:
-    return text.lstrip().startswith("<system-reminder>")
+    return text.lstrip().startswith(("<system-reminder>", "The user sent a new message while you were working"))
 
 
 def _turn_index(body: dict[str, Any]) -> int:
     return sum(
-        message.get("role") == "user"
-        and not (
-            isinstance(message.get("content"), list)
-            and any(block.get("type") == "tool_result" for block in message["content"])
-        )
+        message.get("role") == "user" and _prompt_of(message.get("content")) is not None
         for message in body.get("messages", [])
     )
 

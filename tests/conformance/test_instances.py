@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cc_bridge import DockerContainer, InstanceInterface, LocalProcess
+from cc_bridge import DockerContainer, InstanceInterface, LocalProcess, TmuxInstance
 from cc_bridge.testing import ScriptedModel
 from cc_bridge.testing.instance_contract import InstanceContract
 
@@ -33,6 +33,25 @@ class TestLocalProcess(InstanceContract):
         async def make(login: bool = True, again: Any = None, **options: Any) -> InstanceInterface:
             record = again.record if again else make_record(env=_env(scripted_model, tmp_path / "home", login))
             made.append(LocalProcess(record, **options))
+            return made[-1]
+
+        yield make
+        for instance in made:
+            await instance.cleanup()
+
+
+class TestTmuxInstance(InstanceContract):
+    """With the real tmux, and the interactive Claude Code. covers: C17"""
+
+    @pytest.fixture
+    async def make_instance(
+        self, scripted_model: ScriptedModel, make_record: Callable[..., Any], claude: str, tmux: None
+    ) -> AsyncIterator[Callable[..., Any]]:
+        made: list[InstanceInterface] = []
+
+        async def make(login: bool = True, again: Any = None, **options: Any) -> InstanceInterface:
+            record = again.record if again else make_record(kind="tmux", env=_env(scripted_model, None, login))
+            made.append(TmuxInstance(record, **options))
             return made[-1]
 
         yield make

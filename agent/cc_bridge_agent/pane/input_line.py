@@ -19,6 +19,7 @@ from .text import essence
 _CALL_LIMIT = 0.5
 _CLOSE_LIMIT = 2.0
 _TRIES = 5
+_LOOKS = 3
 
 
 class Ask(NamedTuple):
@@ -125,7 +126,7 @@ class InputLine:
             self._closed(now)  # its file may have been deleted before anybody looked
         elif self._state is _State.CALLED_FOR:
             self._tries += 1
-            if self._tries < _TRIES:
+            if self._tries < (_LOOKS if self._text is None else _TRIES):
                 self._ask(self._asked, now)
             else:
                 self._finish(Blocked())

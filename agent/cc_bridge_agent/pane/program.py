@@ -64,6 +64,7 @@ class _Pane:
         self._watcher = Watcher()
         self._transcript: Optional[Transcript] = None
         self._lines = _InOrder()
+        self._process = 0  # the pane's: a shell, whose child is Claude Code
         self._editing = ""  # the editor's file whose deletion is waited for
         self._timer: Optional[asyncio.TimerHandle] = None
         self._doing: "asyncio.Queue[Any]" = asyncio.Queue()
@@ -104,7 +105,9 @@ class _Pane:
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._relay is not None:
                 await self._relay.close()
+            claude = self._claude()
             await self._tmux.close()
+            await self._outlive(claude)
             self._watcher.close()
             self._files.remove()
 
@@ -152,6 +155,29 @@ class _Pane:
             if why:
                 print(why, file=sys.stderr, flush=True)
             self._over.set_result(code)
+
+    def _claude(self) -> List[int]:
+        """Descriptors of what the pane's program has started: Claude Code."""
+        found = []
+        try:
+            with open("/proc/%d/task/%d/children" % (self._process, self._process)) as file:
+                for pid in file.read().split():
+                    found.append(os.pidfd_open(int(pid)))
+        except OSError:
+            pass  # it has ended
+        return found
+
+    async def _outlive(self, claude: List[int]) -> None:
+        """Wait until Claude Code has ended, so that it writes nothing after us; kill one that does not."""
+        for fd in claude:
+            ended = self._loop.create_future()
+            self._loop.add_reader(fd, lambda ended=ended: ended.done() or ended.set_result(None))
+            try:
+                await asyncio.wait_for(ended, _END_LIMIT)
+            except asyncio.TimeoutError:
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+            self._loop.remove_reader(fd)
+            os.close(fd)
 
     async def _find_version(self) -> None:
         """Claude Code's version, which it says nowhere before its first turn."""
@@ -253,6 +279,7 @@ class _Pane:
 
     def _watch_process(self, pid: int) -> None:
         """Notice the end of Claude Code's pane, however it ends."""
+        self._process = pid
         fd = os.pidfd_open(pid)
 
         def ended() -> None:

@@ -30,6 +30,9 @@ _DEQUEUE = 0.3
 #: How often Enter may have no effect.
 _ATTEMPTS = 5
 
+#: How often Escape is pressed to close a dialog that a command has opened.
+_ESCAPES = 4
+
 #: Statuses of the API's after which Claude Code asks again.
 _RETRIED = (401, 408, 409, 429)
 
@@ -186,7 +189,9 @@ class Translator:
                 self.actions.append(Escape())
                 turn.wake(now + _INTERRUPT_LIMIT, "interrupt")
         elif entry is not None and entry.state == "entered":
-            if entry.interrupted:
+            if entry.dialogs:
+                self._fail_entry(entry, "it opened a dialog. The pane showed:\n" + entry.dialogs[0], now)
+            elif entry.interrupted:
                 self._left.append(entry.text)
                 self._end_entry(entry, now, interrupted=True, text="interrupted before it was taken")
             elif key == entry.key:
@@ -209,8 +214,11 @@ class Translator:
                 turn.wake(now + _INTERRUPT_LIMIT, "interrupt")
             return
         if entry is not None and entry.state == "entered":
-            self.actions.append(Escape())
-            self._fail_entry(entry, "it opened a dialog. The pane shows:\n" + screen, now)
+            entry.dialogs.append(screen)
+            if len(entry.dialogs) > _ESCAPES:
+                self._fail_entry(entry, "it opened a dialog. The pane showed:\n" + entry.dialogs[0], now)
+            else:  # closed, so that the pane is as it was
+                self.actions += [Escape(), Look([])]
         elif entry is not None and entry.state == "entering":  # a person may have opened one, and will close it
             self._enter(entry, now, screen)
 
@@ -431,12 +439,12 @@ class Translator:
                 turn = self._begin(set(), entry.text, entry, now)
             else:
                 self._own(turn, entry)
-        elif results:
-            if not any(block.get("tool_use_id") in turn.shown for block in results):
-                return None  # a subagent's
+        elif any(essence(text) == turn.key for text in texts):
+            pass  # beside results, where the turn before was interrupted at a tool
+        elif any(block.get("tool_use_id") in turn.shown for block in results):
             self._show_results(turn, results)
-        elif not any(essence(text) == turn.key for text in texts):
-            return None
+        else:
+            return None  # a subagent's, or one of Claude Code's own
         turn.exchanges += 1
         if turn.why == "aborted":
             turn.wake_at, turn.why = None, ""  # asked again

@@ -12,6 +12,7 @@ class Entry:
         id: the turn's, as the host has given it.
         state: ``waiting`` here, ``entering`` the input line, ``entered``, ``queued`` by Claude Code, ``running``.
         key: what of its text is compared.
+        dialogs: what the pane showed where the command has opened one.
     """
 
     def __init__(self, turn_id: str, text: str) -> None:
@@ -21,6 +22,7 @@ class Entry:
         self.state = "waiting"
         self.interrupted = False
         self.attempts = 0
+        self.dialogs: List[str] = []
 
     @property
     def is_local(self) -> bool:
