@@ -62,7 +62,8 @@ _PLACES = {
         "NotLoggedIn ProtocolError TurnError TurnInterrupted"
     ),
     "events": (
-        "ApiRetry Event PermissionRequest PersonTurn TextDelta ThinkingDelta ToolResult ToolUse TurnResult TurnStarted Verdict"
+        "ApiRetry Event PermissionRequest PersonTurn TextDelta ThinkingDelta ToolResult ToolUse TurnResult TurnStarted "
+        "Verdict"
     ),
     "instance": "Allow ClaudeInstance Deny InstanceInterface",
     "instances.docker_container": "DockerContainer",

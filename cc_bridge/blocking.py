@@ -26,9 +26,10 @@ from .events import Event, TurnResult
 from .instance import ClaudeInstance, InstanceInterface
 from .instances.docker_container import DockerContainer as _DockerContainer
 from .instances.local_process import LocalProcess as _LocalProcess
+from .instances.tmux_instance import TmuxInstance as _TmuxInstance
 from .turn import Turn, TurnInfo
 
-__all__ = ["BlockingInstance", "BlockingTurn", "DockerContainer", "LocalProcess"]
+__all__ = ["BlockingInstance", "BlockingTurn", "DockerContainer", "LocalProcess", "TmuxInstance"]
 
 T = TypeVar("T")
 
@@ -184,3 +185,8 @@ def LocalProcess(instance: ClaudeInstance, **options: Any) -> BlockingInstance: 
 def DockerContainer(instance: ClaudeInstance, client: Any = None, **options: Any) -> BlockingInstance:  # noqa: N802
     """A blocking :class:`cc_bridge.DockerContainer`, with its arguments."""
     return BlockingInstance(_DockerContainer(instance, client, **options))
+
+
+def TmuxInstance(instance: ClaudeInstance, **options: Any) -> BlockingInstance:  # noqa: N802  the same name as the async one
+    """A blocking :class:`cc_bridge.TmuxInstance`, with its arguments."""
+    return BlockingInstance(_TmuxInstance(instance, **options))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from . import (
+    attach,
     chat,
     cp,
     doctor,
@@ -31,7 +32,7 @@ from .session import set_verbose
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Drive Claude Code where it runs: in a container over named pipes, or in a process of this machine.",
+    help="Drive Claude Code where it runs: in a container, a tmux pane, or a process of this machine.",
     epilog="Exit codes: 0 done, 1 the turn failed, 2 bad input, 3 Docker, 4 Claude Code, 5 the way to it, "
     "124 time-out, 130 Ctrl-C, 143 SIGTERM.",
     no_args_is_help=True,
@@ -59,6 +60,7 @@ app.command()(run.run)
 app.command()(up.up)
 app.command()(send.send)
 app.command()(chat.chat)
+app.command()(attach.attach)
 app.command()(ps.ps)
 app.command()(info.info)
 app.command()(stats.stats)

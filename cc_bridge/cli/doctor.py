@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,9 @@ __all__ = ["Check", "doctor"]
 
 #: Bytes that an image and a container need at least.
 _LEAST_FREE = 1024**3
+
+#: The first tmux that has all that a pane needs.
+_LEAST_TMUX = (3, 2)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,9 @@ def doctor(
         return
 
     async def main() -> int:
-        checks = [await check() for check in (_state, _engine, _kernel, _disk, _image, _workspace, _claude, _login)]
+        checks = [
+            await check() for check in (_state, _engine, _kernel, _disk, _image, _workspace, _claude, _tmux, _login)
+        ]
         if as_json:
             print_json([asdict(check) for check in checks])
         else:
@@ -207,8 +213,19 @@ async def _claude() -> Check:
     return Check("claude", "ok", f"{output} at {path}")
 
 
-def _version_of(path: str) -> str:
-    done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=True)
+async def _tmux() -> Check:
+    found = shutil.which("tmux")
+    if found is None:
+        return Check("tmux", "note", "not installed: needed for `--on tmux` only", "Install tmux 3.2 or newer.")
+    version = await anyio.to_thread.run_sync(_version_of, found, "-V")
+    number = re.search(r"(\d+)\.(\d+)", version)
+    if number and (int(number[1]), int(number[2])) < _LEAST_TMUX:
+        return Check("tmux", "note", f"{version} at {found}: too old for `--on tmux`", "Install tmux 3.2 or newer.")
+    return Check("tmux", "ok", f"{version} at {found}")
+
+
+def _version_of(path: str, option: str = "--version") -> str:
+    done = subprocess.run([path, option], capture_output=True, text=True, timeout=30, check=True)
     return done.stdout.strip()
 
 

@@ -39,7 +39,11 @@ _FOR_CONTAINERS = (
     "restart",
     "credentials",
     "docker_socket",
+    "tmux",
 )
+
+#: Options that mean nothing without a pane of this machine's.
+_FOR_PANES = ("tmux_socket", "pane")
 
 #: Docker refuses less.
 _LEAST_MEMORY = 6 * 1024**2
@@ -50,6 +54,7 @@ class On(enum.StrEnum):
 
     docker = "docker"
     local = "local"
+    tmux = "tmux"
 
 
 def complete_name(incomplete: str) -> list[str]:
@@ -86,6 +91,14 @@ Restart = Annotated[str, typer.Option("--restart", metavar="POLICY", help="Docke
 Credentials = Annotated[bool, typer.Option("--credentials", help="Docker: give it this user's login, read-only.")]
 DockerSocket = Annotated[
     bool, typer.Option("--docker-socket", help="Docker: give it the engine itself, and so root on this machine.")
+]
+Tmux = Annotated[bool, typer.Option("--tmux", help="Docker: in a pane in the container, which `attach` shows.")]
+TmuxSocket = Annotated[
+    str, typer.Option("--tmux-socket", metavar="PATH", help="tmux: in this server, and not in one of its own.")
+]
+Pane = Annotated[str, typer.Option("--pane", metavar="ID", help="tmux: take over the Claude Code in this pane.")]
+Relay = Annotated[
+    bool, typer.Option("--relay/--no-relay", help="In a pane: tokens as they come, by a relay to the API on loopback.")
 ]
 Workspace = Annotated[Path, typer.Option("--workspace", "-w", metavar="DIR", help="The directory it works in.")]
 WorktreeOption = Annotated[
@@ -131,6 +144,10 @@ class Options:
     restart: Restart = "no"
     credentials: Credentials = False
     docker_socket: DockerSocket = False
+    tmux: Tmux = False
+    tmux_socket: TmuxSocket = ""
+    pane: Pane = ""
+    relay: Relay = True
     env: Env = None
     mount: Mount = None
     model: Model = ""
@@ -153,10 +170,22 @@ class Options:
         if self.fork and not self.resume:
             raise InvalidInput("--fork needs --resume: what is to be copied?")
         if self.docker and self.on is not On.docker:
-            raise InvalidInput("--docker and --on local: which of the two?")
-        if self.on is On.local and (given := self._for_containers()):
-            raise InvalidInput(f"{', '.join(given)}: for containers only, and --on local is none")
+            raise InvalidInput(f"--docker and --on {self.on.value}: which of the two?")
+        if self.on is not On.docker and (given := self._given_of(_FOR_CONTAINERS)):
+            raise InvalidInput(f"{', '.join(given)}: for containers only, and --on {self.on.value} is none")
+        if self.on is not On.tmux and (given := self._given_of(_FOR_PANES)):
+            raise InvalidInput(f"{', '.join(given)}: only with --on tmux")
         workspace, branch = self.workspace.absolute(), {}
+        resume = await resumed(self.resume, display)
+        if self.pane:
+            from ..instances.tmux_instance import default_tmux_socket, find_session
+
+            socket = self.tmux_socket or default_tmux_socket()
+            workspace, resume = await anyio.to_thread.run_sync(find_session, socket, self.pane)
+            display.note(
+                f"the Claude Code in {self.pane} is started anew, so that it tells what happens; it goes on with"
+            )
+            display.note(f"its conversation {resume} in {workspace}")
         if self.worktree:
             from ..instances.worktrees import add_worktree
             from ..state import state_root
@@ -177,6 +206,7 @@ class Options:
             "restart": self.restart,
             "credentials": self.credentials,
             "docker_socket": self.docker_socket,
+            "tmux": self.tmux,
         }
         return ClaudeInstance.of(
             name=name,
@@ -185,7 +215,10 @@ class Options:
             **branch,
             env=parse_env(self.env or ()),
             ephemeral=ephemeral,
-            resume=await resumed(self.resume, display),
+            resume=resume,
+            tmux_socket=self.tmux_socket,
+            pane=self.pane,
+            relay=self.relay,
             fork=self.fork,
             claude=ClaudeOptions(
                 model=self.model,
@@ -197,10 +230,10 @@ class Options:
             **(docker if self.on is On.docker else {}),
         )
 
-    def _for_containers(self) -> list[str]:
-        """Options that were given and mean nothing without a container."""
+    def _given_of(self, words: Sequence[str]) -> list[str]:
+        """Which of these options were given."""
         defaults = Options()
-        given = [word for word in _FOR_CONTAINERS if getattr(self, word) != getattr(defaults, word)]
+        given = [word for word in words if getattr(self, word) != getattr(defaults, word)]
         return [f"--{word.replace('_', '-')}" for word in given]
 
 
@@ -283,6 +316,10 @@ def instance_of(record: ClaudeInstance, display: Display, **options: Any) -> Bri
         from ..instances.local_process import LocalProcess
 
         return LocalProcess(record, **options)
+    if record.kind == "tmux":
+        from ..instances.tmux_instance import TmuxInstance
+
+        return TmuxInstance(record, **options)
     raise InvalidInput(f"this version has no instances of kind {record.kind!r}", instance=record.name)
 
 

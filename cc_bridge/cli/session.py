@@ -59,7 +59,13 @@ def _readable(_logger: object, method: str, record: MutableMapping[str, Any]) ->
     return f"cc-bridge: {name + ': ' if name else ''}{event}" + (f" ({facts})" if facts else "")
 
 
-def run_async(main: Callable[[], Awaitable[int]], *, own_interrupts: bool = False, ends_at_once: bool = False) -> None:
+def run_async(
+    main: Callable[[], Awaitable[int]],
+    *,
+    own_interrupts: bool = False,
+    ends_at_once: bool = False,
+    then: Callable[[], None] | None = None,
+) -> None:
     """Run a verb to its exit code.
 
     The first Ctrl-C, SIGTERM or SIGHUP cancels it, so that turns are interrupted and containers removed; the second
@@ -68,6 +74,7 @@ def run_async(main: Callable[[], Awaitable[int]], *, own_interrupts: bool = Fals
     Args:
         own_interrupts: the verb deals with Ctrl-C itself.
         ends_at_once: a thread may still be reading stdin, and is not waited for.
+        then: called when all is over and nothing has gone wrong; it may become another program.
     """
     received: list[int] = []
 
@@ -104,6 +111,8 @@ def run_async(main: Callable[[], Awaitable[int]], *, own_interrupts: bool = Fals
     if received:
         code = 128 + received[0]
         _leave(code)
+    if then is not None:
+        then()
     if ends_at_once:
         _leave(code)
     raise typer.Exit(code)

@@ -1,4 +1,4 @@
-# For everyday work: git, curl, vim, jq and ripgrep.
+# For everyday work: git, curl, vim, jq, ripgrep and tmux.
 #
 #   cc-bridge up NAME            builds and uses it where it stands in the workspace as Dockerfile
 #   docker build --build-arg BASE_IMAGE=... .
@@ -18,7 +18,7 @@ RUN python3 -m pip download --no-cache-dir --no-deps --dest /tmp/wheel "claude-a
 
 FROM ${BASE_IMAGE}
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates curl git jq ripgrep vim \
+    && apt-get install -y --no-install-recommends ca-certificates curl git jq ripgrep tmux vim \
     && rm -rf /var/lib/apt/lists/*
 RUN id -u claude >/dev/null 2>&1 || useradd --uid 1000 --create-home --shell /bin/bash claude
 COPY --from=claude /usr/local/bin/claude /usr/local/bin/claude

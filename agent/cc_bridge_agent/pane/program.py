@@ -131,9 +131,7 @@ class _Pane:
             server = asyncio.ensure_future(self._tmux.server.wait())
             server.add_done_callback(lambda _: self._end(_HUNG_UP, "the tmux server has ended"))
         options = self._options
-        await self._tmux.open(
-            self._files.at("start"), name=options.name, size=options.size, cwd=cwd, pane=options.pane
-        )
+        await self._tmux.open(self._files.at("start"), name=options.name, size=options.size, cwd=cwd, pane=options.pane)
 
     def _asked_to_end(self) -> None:
         asyncio.ensure_future(self._end_orderly())
@@ -158,11 +156,10 @@ class _Pane:
 
     def _claude(self) -> List[int]:
         """Descriptors of what the pane's program has started: Claude Code."""
-        found = []
+        found: List[int] = []
         try:
             with open("/proc/%d/task/%d/children" % (self._process, self._process)) as file:
-                for pid in file.read().split():
-                    found.append(os.pidfd_open(int(pid)))
+                found += [os.pidfd_open(int(pid)) for pid in file.read().split()]
         except OSError:
             pass  # it has ended
         return found
@@ -170,10 +167,10 @@ class _Pane:
     async def _outlive(self, claude: List[int]) -> None:
         """Wait until Claude Code has ended, so that it writes nothing after us; kill one that does not."""
         for fd in claude:
-            ended = self._loop.create_future()
-            self._loop.add_reader(fd, lambda ended=ended: ended.done() or ended.set_result(None))
+            ended = asyncio.Event()
+            self._loop.add_reader(fd, ended.set)
             try:
-                await asyncio.wait_for(ended, _END_LIMIT)
+                await asyncio.wait_for(ended.wait(), _END_LIMIT)
             except asyncio.TimeoutError:
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
             self._loop.remove_reader(fd)
