@@ -28,7 +28,7 @@ def attach(name: o.Name) -> None:
                     raise InvalidInput(
                         "its Claude Code runs without a terminal",
                         instance=name,
-                        hint="`cc-bridge chat` talks to it; `--on tmux`, or --tmux for a container, makes one with a pane.",
+                        hint="`cc-bridge chat` talks to it; `--on tmux`, or --tmux for a container, makes one.",
                     )
                 if not await instance.is_running():
                     raise AgentUnavailable(
@@ -46,6 +46,6 @@ def attach(name: o.Name) -> None:
         server = os.environ.pop("TMUX", "").split(",")[0]
         if server == argv[argv.index("-S") + 1]:  # from inside the same server: one client, another session
             argv = ["switch-client" if word == "attach-session" else word for word in argv]
-        os.execvp(argv[0], argv)
+        os.execvp(argv[0], argv)  # noqa: S606  that is the point
 
     run_async(main, ends_at_once=True, then=lambda: become_tmux(pane) if pane else None)

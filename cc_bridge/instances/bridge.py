@@ -72,11 +72,16 @@ _ENOENT = 2
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start Claude Code at this place. ``env`` may have secrets."""
+    """How to start Claude Code at this place. ``env`` may have secrets.
+
+    Attributes:
+        announces: it says something before its first turn, as soon as it can be used.
+    """
 
     argv: list[str]
     env: Mapping[str, str]
     cwd: str
+    announces: bool = False
 
 
 @dataclass(frozen=True)
@@ -579,7 +584,7 @@ class Bridge:
         self._handle(connection.early)
 
     async def _start_claude(self) -> None:
-        """Start Claude Code and wait until it has started or was refused."""
+        """Start Claude Code and wait until it can be used, or was refused."""
         launch = await self._place.launch(self._conversation.session_id)
         if self._connection is None:
             raise ConnectionLost("the connection to the agent broke", instance=self._place.name)
@@ -587,8 +592,14 @@ class Bridge:
         await self._write()
         try:
             with anyio.fail_after(_START_LIMIT):
-                while not any(isinstance(event, Started) for event in await self._receive()):
-                    pass
+                link_events: list[LinkEvent] = []
+                while not any(isinstance(event, Started) for event in link_events):
+                    link_events = await self._receive()
+                while launch.announces and not any(isinstance(event, Output) for event in link_events):
+                    if any(isinstance(event, Exited) for event in link_events):
+                        what = self._conversation.stderr or "it said nothing"
+                        raise ClaudeStartError(f"Claude Code ended at once: {what}", instance=self._place.name)
+                    link_events = await self._receive()
         except TimeoutError:
             raise ConnectionLost("the agent does not react", instance=self._place.name) from None
 

@@ -275,11 +275,12 @@ class BridgedInstance(InstanceInterface):
         options, resume, fork = self.record.claude, session_id, False
         if self._first_launch and not session_id:
             resume, fork = self.conversation_to_go_on_with(), self.record.fork
-        elif resume and not can_be_resumed(await self.read_transcript(resume)):
+        elif resume and not self.record.in_pane and not can_be_resumed(await self.read_transcript(resume)):
             self._log.warning("session_gone", session=resume)
             resume = ""
         self._first_launch = False
-        return Launch(self._argv(options, resume, fork), self._claude_env(), self._claude_cwd())
+        argv = self._argv(options, resume, fork)
+        return Launch(argv, self._claude_env(), self._claude_cwd(), announces=self.record.in_pane)
 
     def _argv(self, options: ClaudeOptions, resume: str, fork: bool) -> list[str]:
         """The words that start Claude Code, speaking stream-json."""

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -100,7 +101,7 @@ class LocalProcess(BridgedInstance):
         if self._first_launch and not session_id:
             await anyio.to_thread.run_sync(self._restore_session)
         launch = await super().launch(session_id)
-        return Launch(self._with_program(launch.argv, program), launch.env, launch.cwd)
+        return replace(launch, argv=self._with_program(launch.argv, program))
 
     def _with_program(self, argv: list[str], program: str) -> list[str]:
         """The same words, with Claude Code where it was found on this machine."""

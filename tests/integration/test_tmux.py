@@ -32,6 +32,7 @@ from cc_bridge import (
     Verdict,
 )
 from cc_bridge.testing import ScriptedModel
+from cc_bridge.testing.scripted_model import seed_claude_home
 from tests.command import COMMAND, Terminal, cc
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("tmux")]
@@ -59,8 +60,9 @@ class Person:
     def press(self, *keys: str) -> None:
         self.tmux("send-keys", "-t", self.instance.name, *keys)
 
-    def say(self, text: str) -> None:
+    async def say(self, text: str) -> None:
         self.type(text)
+        await self.sees(re.escape(text[-6:]))  # Enter is not heard before
         self.press("Enter")
 
     def screen(self) -> str:
@@ -107,7 +109,7 @@ Pane = tuple[TmuxInstance, Person]
 
 
 def _random_text(random: random.Random, number: int) -> str:
-    alphabet = "abc XYZ 0189 .,;:!?'\"`$\\&|<>(){}[]#@*~^%=+-_/\n\n\t\u00e9\u00df\u6f22\u5b57\U0001f642\u20ac\u05d0"
+    alphabet = "abc XYZ 0189 .,;:!?'\"`$\\&|<>(){}[]#@*~^%=+-_/\n\n\t\u00e9\u00df\u6f22\u5b57\U0001f642\u20ac"
     size = random.choice([1, 5, 50, 500, 5_000, 100_000 if number % 20 == 0 else 20_000])
     return f"{number}:" + "".join(random.choices(alphabet, k=size))
 
@@ -150,7 +152,7 @@ async def test_what_would_be_a_key_is_refused(make: Make, scripted_model: Script
 
 async def test_a_command_waits_for_a_persons_turn(pane: Pane, scripted_model: ScriptedModel) -> None:
     instance, person = pane
-    person.say("[[say theirs]] [[delay 1.5]] [[say done]]")
+    await person.say("[[say theirs]] [[delay 1.5]] [[say done]]")
     await person.sees("esc to interrupt")
     async with aclosing(instance.stream("[[say mine]]")) as stream:
         events = [event async for event in stream]
@@ -168,10 +170,12 @@ async def test_what_a_person_queues_has_a_turn_of_its_own(pane: Pane, scripted_m
         answers[name] = await instance.send_command_and_wait(text, _LIMIT)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(ask, "first", "[[say a]] [[delay 1.5]] [[say b]]")
-        await person.sees("esc to interrupt")
+        group.start_soon(ask, "first", "[[say a]] [[delay 2.5]] [[say b]]")
+        with anyio.fail_after(_LIMIT):
+            while len(scripted_model.requests) < 2:
+                await anyio.sleep(0.02)
         group.start_soon(ask, "second", "[[say c]]")
-        person.say("[[say theirs]] [[delay 0.3]]")
+        await person.say("[[say theirs]] [[delay 0.3]]")
     assert answers == {"first": (True, "ab"), "second": (True, "c")}
     assert [request.prompt[:8] for request in scripted_model.requests[1:]] == ["[[say a]", "[[say th", "[[say c]"]
 
@@ -199,7 +203,7 @@ async def test_a_person_interrupts_the_programs_turn(pane: Pane) -> None:
 
 async def test_a_person_interrupts_their_own_turn_before_its_first_token(pane: Pane) -> None:
     instance, person = pane
-    person.say("[[delay 60]]")
+    await person.say("[[delay 60]]")
     await person.sees("esc to interrupt")
     async with await instance.submit("[[say mine]]") as turn:
         async for event in turn:
@@ -276,7 +280,7 @@ async def test_a_persons_own_permissions_are_theirs(make: Make) -> None:
     instance = await make(on_permission=decide)
     person = Person(instance)
     await instance.send_command_and_wait("[[say ready]]", _LIMIT)
-    person.say(f"[[tool Bash {_TOUCH}]] [[say theirs]]")
+    await person.say(f"[[tool Bash {_TOUCH}]] [[say theirs]]")
     await person.sees("Do you want to proceed")
     await anyio.sleep(_DIALOG_GUARD)
     person.press("1")
@@ -338,7 +342,7 @@ async def test_hooks_alone(make: Make, scripted_model: ScriptedModel) -> None:
         assert "one." in first
         assert "two" not in first
         assert "two" in "".join([piece async for piece in answer])
-    assert await instance.send_command_and_wait("[[say a]] [[hang]]", 3.0) == (False, "a")
+    assert await instance.send_command_and_wait("[[say a]] [[hang]]", 3.0) == (False, "")
     assert await instance.send_command_and_wait("[[delay 60]]", 1.5) == (False, "")
     assert await instance.send_command_and_wait("[[error 529 x1]] [[say b]]", _LIMIT) == (True, "b")
 
@@ -349,8 +353,8 @@ async def test_hooks_alone(make: Make, scripted_model: ScriptedModel) -> None:
 async def test_claude_code_is_left_by_a_person_and_comes_back(pane: Pane, scripted_model: ScriptedModel) -> None:
     instance, person = pane
     await instance.send_command_and_wait("remember me", _LIMIT)
-    pid = _pid_of_claude(instance)
-    person.say("/exit")
+    pid = _child_of(instance._process.pid)
+    await person.say("/exit")
     await _until_gone(pid)
     assert await instance.send_command_and_wait("[[say back]]", _LIMIT) == (True, "back")
     assert "remember me" in json.dumps(scripted_model.requests[-1].body["messages"])
@@ -419,7 +423,7 @@ async def test_a_killed_agent_leaves_a_pane_that_the_next_one_clears(make: Make,
     await instance.send_command_and_wait("[[say hello]]", _LIMIT)
     os.kill(instance._process.pid, signal.SIGKILL)
     assert await instance.send_command_and_wait("[[say back]]", _LIMIT) == (True, "back")
-    assert users_server("list-sessions", "-F", "#{session_name}").split() == [instance.name, "mine"]
+    assert users_server("list-sessions", "-F", "#{session_name}").split() == ["mine", instance.name]
 
 
 async def test_taking_over_a_pane(
@@ -427,6 +431,7 @@ async def test_taking_over_a_pane(
 ) -> None:
     """A person has begun in a terminal of theirs; a program goes on there."""
     home = Path(claude_env["HOME"])
+    seed_claude_home(home)
     config = json.loads((home / ".claude.json").read_text())
     config["projects"] = {str(workspace): {"hasTrustDialogAccepted": True}}
     (home / ".claude.json").write_text(json.dumps(config))
@@ -553,6 +558,7 @@ async def test_an_idle_pane_wakes_nobody(pane: Pane) -> None:
     """covers: B3"""
     instance, _ = pane
     pid = _child_of(instance._process.pid)
+    await anyio.sleep(2)  # Claude Code's record of the turn is written
     before = _switches(pid)
     await anyio.sleep(3)
     assert _switches(pid) == before

@@ -14,16 +14,22 @@ A hook that wrote to a pipe would wait where nobody reads, and tear what is long
 into place does neither. So Claude Code never waits for us, but for the answer to a permission.
 """
 
+import fcntl
+import glob
 import json
 import os
 import shlex
 import shutil
+import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from .http import decoded
 
 #: Seconds for which Claude Code waits for a permission to be decided; a person at the pane may take an hour.
 _PERMISSION_LIMIT = 24 * 3600
+
+#: Twentieths of a second for the last program in the same directory to end.
+_LOCK_TRIES = 200
 
 #: Answers whose FIFOs are kept open: long enough for the slowest hook to have read.
 _KEPT_ANSWERS = 16
@@ -91,6 +97,8 @@ class Files:
     def __init__(self, path: str, *, lines: bool) -> None:
         self.path = path
         self.inbox = os.path.join(path, "in")
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        self._lock = _wait_for_lock(path + ".lock")
         shutil.rmtree(path, ignore_errors=True)
         os.makedirs(path, mode=0o700)
         os.chmod(path, 0o700)
@@ -158,6 +166,7 @@ class Files:
         for fd in self._answers.values():
             os.close(fd)
         shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
 
     def _settings(self, lines: bool) -> Dict[str, Any]:
         events = ["SessionStart", "UserPromptSubmit", "Stop", "StopFailure"]
@@ -181,6 +190,23 @@ def _command(command: str, timeout: int = 10) -> Dict[str, Any]:
     return {"hooks": [{"type": "command", "command": command, "timeout": timeout}]}
 
 
+def _wait_for_lock(path: str) -> int:
+    """The directory is ours alone: one before us, whose agent was killed, may be ending.
+
+    Raises:
+        BlockingIOError: it does not end.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    for _ in range(_LOCK_TRIES):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            time.sleep(0.05)  # back-off
+    os.close(fd)
+    raise BlockingIOError("another program uses %s" % path)
+
+
 def _unlink(path: str) -> None:
     try:
         os.unlink(path)
@@ -188,7 +214,21 @@ def _unlink(path: str) -> None:
         pass
 
 
-def seed(env: Dict[str, str], cwd: str) -> None:
+def can_be_resumed(session_id: str, env: Dict[str, str]) -> bool:
+    """There is a conversation to go on with.
+
+    A Claude Code that was killed at once leaves a file without one, and refuses ever after to resume it.
+    """
+    home = env.get("HOME") or os.path.expanduser("~")
+    projects = os.path.join(env.get("CLAUDE_CONFIG_DIR") or os.path.join(home, ".claude"), "projects")
+    for path in glob.glob(os.path.join(glob.escape(projects), "*", glob.escape(session_id) + ".jsonl")):
+        with open(path, "rb") as file:
+            if any(b'"type":"user"' in line or b'"type":"assistant"' in line for line in file):
+                return True
+    return False
+
+
+def seed(env: Dict[str, str], cwd: str, *, skips_permissions: bool) -> None:
     """Answer beforehand what Claude Code asks on its first start here: theme, trust in the directory, use of the key.
 
     Only what was never asked is added to its configuration.
@@ -203,6 +243,8 @@ def seed(env: Dict[str, str], cwd: str) -> None:
     before = json.dumps(config)
     config.setdefault("hasCompletedOnboarding", True)
     config.setdefault("theme", "dark")
+    if skips_permissions:
+        config.setdefault("bypassPermissionsModeAccepted", True)
     key = env.get("ANTHROPIC_API_KEY")
     if key:
         approved: List[str] = config.setdefault("customApiKeyResponses", {}).setdefault("approved", [])

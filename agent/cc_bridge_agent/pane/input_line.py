@@ -91,8 +91,10 @@ class InputLine:
 
     def enter(self, text: str, ours: List[str], now: float) -> None:
         """Put a text into the line and press Enter. ``ours``: what may stand there of earlier attempts."""
-        # A backslash before Enter makes a new line of it.
-        self._begin(text + " " if text.endswith("\\") else text, [*ours, text], now)
+        # A blank after it, which Claude Code takes off again: Enter would make a new line of a last backslash, and
+        # would take a suggestion for a last word with @ or /. One before it, where a slash begins no command.
+        begins_none = text.startswith("/") and not text[1:2].isalpha()
+        self._begin(f" {text} " if begins_none else f"{text} ", [*ours, text], now)
         self._ask(Ask(self._text, False), now)
 
     def look(self, ours: List[str], now: float) -> None:

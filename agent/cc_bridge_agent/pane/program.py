@@ -11,7 +11,7 @@ from .. import wire
 from ..server import log
 from . import input_line as line
 from . import translator as tr
-from .files import Files, Happening, seed
+from .files import Files, Happening, can_be_resumed, seed
 from .http import Head, decoded
 from .inotify import Watcher
 from .relay import Exchange, Relay
@@ -69,6 +69,7 @@ class _Pane:
         self._timer: Optional[asyncio.TimerHandle] = None
         self._doing: "asyncio.Queue[Any]" = asyncio.Queue()
         self._over: "asyncio.Future[int]" = self._loop.create_future()
+        self._idle = asyncio.Event()
         self._stdout: Optional[asyncio.StreamWriter] = None
 
     def _wants_relay(self) -> bool:
@@ -113,7 +114,7 @@ class _Pane:
 
     async def _start(self) -> None:
         env, cwd = self._env, os.getcwd()
-        seed(env, cwd)
+        seed(env, cwd, skips_permissions="--dangerously-skip-permissions" in self._argv)
         # In the background a subagent's turn would go on after its command's, and its dialogs belong to nobody.
         changed = {"CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1", **env}
         changed.update(EDITOR=self._files.at("editor"), VISUAL=self._files.at("editor"))
@@ -124,6 +125,12 @@ class _Pane:
         for name in (*_UNSET, "TERM"):
             changed.pop(name, None)
         words = [self._argv[0], "--settings", self._files.at("settings.json"), *self._argv[1:]]
+        if "--resume" in words:
+            at = words.index("--resume")
+            if not can_be_resumed(words[at + 1], env):
+                log("session_gone", session=words[at + 1])
+                del words[at : at + 2]
+                words = [word for word in words if word != "--fork-session"]
         self._files.launch(words, {name: text for name, text in changed.items() if _is_variable(name)}, _UNSET)
         if self._tmux.own:
             await self._tmux.start_server()
@@ -142,10 +149,10 @@ class _Pane:
         if turn is not None and turn.entry is not None:
             self._translator.interrupt(self._now())
             self._settle()
-            for _ in range(int(_INTERRUPT_LIMIT / 0.05)):
-                if self._translator.turn is not turn:
-                    break
-                await asyncio.sleep(0.05)  # back-off: bounded, and only at the end
+            try:
+                await asyncio.wait_for(self._idle.wait(), _INTERRUPT_LIMIT)
+            except asyncio.TimeoutError:
+                pass  # the transcript has what it has
         self._end(0, "")
 
     def _end(self, code: int, why: str) -> None:
@@ -300,6 +307,10 @@ class _Pane:
             for message in translator.output:
                 self._stdout.write(wire.encode(message))
             translator.output.clear()
+        if translator.turn is None:
+            self._idle.set()
+        else:
+            self._idle.clear()
         if self._timer is not None:
             self._timer.cancel()
         times = [when for when in (translator.next_timer, self._line.wake_at) if when is not None]

@@ -30,6 +30,7 @@ class Tmux:
         self.socket = socket
         self.own = own
         self.pane = ""
+        self._taken_over = False
         self.server: Optional[asyncio.subprocess.Process] = None
 
     async def start_server(self) -> None:
@@ -54,12 +55,22 @@ class Tmux:
         """Run the program in a new session, or in place of what runs in a pane that is there."""
         if pane:
             await self.run("respawn-pane", "-k", "-t", pane, "-c", cwd, program)
-            self.pane = pane
+            self.pane, self._taken_over = pane, True
         else:
+            await self._clear(name)
             width, _, height = size.partition("x")
             words = ["new-session", "-d", "-s", name, "-x", width, "-y", height, "-c", cwd]
             self.pane = (await self.run(*words, "-P", "-F", "#{pane_id}", program)).strip()
         await self.run("set-option", "-p", "-t", self.pane, "@cc-bridge", name)
+
+    async def _clear(self, name: str) -> None:
+        """End what a killed program has left of this name."""
+        try:
+            left = await self.run("list-panes", "-a", "-f", "#{==:#{@cc-bridge},%s}" % name, "-F", "#{pane_id}")
+        except TmuxError:
+            return  # no server yet
+        for pane in left.split():
+            await self.run("kill-pane", "-t", pane)
 
     async def press(self, key: str) -> None:
         await self.run("send-keys", "-t", self.pane, "-H", *_KEYS[key].split())
@@ -74,7 +85,10 @@ class Tmux:
     async def close(self) -> None:
         """End what runs in the pane, and the server if it is the pane's own."""
         try:
-            if self.pane and not self.own:
+            if self._taken_over:  # a person's: it gets a shell again
+                await self.run("set-option", "-p", "-u", "-t", self.pane, "@cc-bridge")
+                await self.run("respawn-pane", "-k", "-t", self.pane, os.environ.get("SHELL", "/bin/sh"))
+            elif self.pane and not self.own:
                 await self.run("kill-pane", "-t", self.pane)
         except TmuxError:
             pass  # it has ended

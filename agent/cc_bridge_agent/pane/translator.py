@@ -86,6 +86,7 @@ class Translator:
         self._ended: Deque[str] = deque(maxlen=200)  # prompt ids
         self._queue: List[str] = []  # what a person has queued in Claude Code
         self._prompt_id = ""  # to which the transcript's next lines belong
+        self._command = ""  # Claude Code's own, whose output the transcript's next lines have
         self._left: List[str] = []  # texts of ours that may still stand in the input line
         self._asked: Dict[str, Dict[str, Any]] = {}  # permission requests without a decision
         self._wake_at: Optional[float] = None  # to look after the entry or the queue
@@ -232,9 +233,11 @@ class Translator:
         self.advance(now)
 
     def _on_session_start(self, payload: Dict[str, Any], key: str, now: float) -> None:
-        self._ready = True
         self.session_id = str(payload.get("session_id") or self.session_id)
         self.model = str(payload.get("model") or self.model)
+        if not self._ready:
+            self._ready = True
+            self._tell({"type": "system", "subtype": "status", "status": "ready"})
         if payload.get("source") == "clear" and self._entry is not None and self._entry.is_local:
             self._end_entry(self._entry, now)
 
@@ -373,6 +376,7 @@ class Translator:
                 self._show_results(turn, results)
             return
         text = "\n".join(texts_of(content))
+        self._command = between(text, "command-name") or self._command
         if text.startswith("[Request interrupted by user"):
             if turn is not None and (prompt_id in turn.ids or not turn.ids):
                 self._end(turn, now, interrupted=True)
@@ -413,33 +417,35 @@ class Translator:
     def _on_system_line(self, line: Dict[str, Any], now: float) -> None:
         subtype, turn, entry = line.get("subtype"), self._turn, self._entry
         content = str(line.get("content", ""))
+        self._command = between(content, "command-name") or self._command
         if subtype in ("stop_hook_summary", "turn_duration") and turn is not None and self._prompt_id in turn.ids:
             if turn.stop is not None:
                 self._end(turn, now)
             else:
                 turn.wake(now + _BEHIND, "stop")
         elif entry is not None and entry.is_local and entry.state in ("entering", "entered"):
-            if subtype == "local_command" and "<local-command-stdout>" in content:
+            # Its own, and not the last one's, whose record may come late.
+            word = entry.text.split()[0]
+            if "<local-command-stdout>" in content and self._command == word:
                 self._end_entry(entry, now, text=plain(between(content, "local-command-stdout")).strip())
-            elif subtype == "informational":
+            elif subtype == "informational" and word in content:
                 self._end_entry(entry, now, text=plain(content))
 
     # From the relay
 
     def exchange_begun(self, body: Dict[str, Any], now: float) -> Optional[PaneTurn]:
-        """A request to the API; the turn that it is of, if it is a turn of ours."""
+        """A request to the API; the turn that it is of, as far as that can be told."""
         texts, results = last_user_message(body)
         turn, entry = self._turn, self._entry
+        keys = [essence(text) for text in texts]
         if turn is None or turn.entry is None:
-            if entry is None or entry.state not in ("entered", "queued"):
-                return None
-            if not any(essence(text) == entry.key for text in texts):
-                return None
+            if entry is None or entry.state not in ("entered", "queued") or entry.key not in keys:
+                return turn if turn is not None and turn.key in keys else None
             if turn is None:
                 turn = self._begin(set(), entry.text, entry, now)
             else:
                 self._own(turn, entry)
-        elif any(essence(text) == turn.key for text in texts):
+        elif turn.key in keys:
             pass  # beside results, where the turn before was interrupted at a tool
         elif any(block.get("tool_use_id") in turn.shown for block in results):
             self._show_results(turn, results)
@@ -452,7 +458,7 @@ class Translator:
 
     def exchange_event(self, turn: PaneTurn, event: Dict[str, Any], blocks: Dict[int, Any], now: float) -> None:
         """An event of the answer; ``blocks``: of this exchange, by their index, kept here."""
-        if turn is not self._turn:
+        if turn is not self._turn or turn.entry is None:
             return
         kind, index = event.get("type"), event.get("index", 0)
         if kind == "message_start":
@@ -480,7 +486,7 @@ class Translator:
 
     def exchange_failed(self, turn: PaneTurn, status: Optional[int], retry_after: float, error: str) -> None:
         """The API has answered with an error, or (no status) not to the end: Claude Code may ask again."""
-        if turn is not self._turn:
+        if turn is not self._turn or turn.entry is None:
             return
         turn.status = status
         if status is None or status in _RETRIED or status >= 500:
@@ -522,7 +528,7 @@ class Translator:
             self._tell({"type": "control_cancel_request", "request_id": request_id})
             self.actions.append(Answer(asked["key"], {}))
         self._asked.clear()
-        if interrupted:
+        if interrupted and turn.entry is not None:
             self._left.append(turn.prompt)  # it may be back in the input line
         if self._queue:
             self._wake_at = now + _BEHIND

@@ -27,7 +27,7 @@ class Entry:
     @property
     def is_local(self) -> bool:
         """It may be a command that Claude Code answers itself."""
-        return self.text.lstrip().startswith("/")
+        return self.text[:1] == "/" and self.text[1:2].isalpha()
 
 
 class PaneTurn:
