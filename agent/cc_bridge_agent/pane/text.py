@@ -3,13 +3,11 @@
 import re
 from typing import Any
 
-#: What Claude Code's input line drops or changes: blanks, characters that nobody sees, and of an emoji before a
-#: Hebrew letter it makes two replacement characters (2.1.329).
-_CHANGED = re.compile(
-    "[\\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufffd\ud800-\udfff\U00010000-\U0010ffff]+"
-)
-    "[\\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufffd\ud800-\udfff\U00010000-\U0010ffff]+"
-)
+#: What Claude Code's input line drops or breaks differently: blanks, and characters that nobody sees.
+_UNSEEN = re.compile("[\\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]+")
+
+#: What it may change: of an emoji before a Hebrew letter it makes two replacement characters (2.1.329).
+_CHANGED = re.compile("[\ufffd\ud800-\udfff\U00010000-\U0010ffff]+")
 
 #: ECMA-48's sequences: CSI, OSC, and those of two characters.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\].*?(?:\x07|\x1b\\)|[@-Z\\-_])")
@@ -19,7 +17,8 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 def essence(text: str) -> str:
     """What stays the same of a text that went through the input line."""
-    return _CHANGED.sub("", text) or text.strip()
+    seen = _UNSEEN.sub("", text)
+    return _CHANGED.sub("", seen) or seen
 
 
 def plain(text: str) -> str:

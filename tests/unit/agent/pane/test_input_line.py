@@ -1,0 +1,133 @@
+"""How a command gets into the input line, whatever stands there. A model of the line plays Claude Code."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cc_bridge_agent.pane.input_line import Ask, Blocked, Entered, InputLine, Looked, Press, Withdrawn
+
+
+class Line:
+    """Claude Code's: ``deaf``: so many keys are lost first."""
+
+    def __init__(self, line: InputLine, text: str = "", deaf: int = 0) -> None:
+        self.line, self.text, self.deaf = line, text, deaf
+        self.stash: list[str] = []
+        self.sent: list[str] = []
+        self.now = 0.0
+
+    def run(self) -> object:
+        """Until the job's outcome."""
+        for _ in range(100):
+            if not self.line.effects:
+                assert self.line.wake_at is not None
+                self.now = self.line.wake_at
+                self.line.handle_timer(self.now)
+                continue
+            effect = self.line.effects.pop(0)
+            if isinstance(effect, Ask):
+                self.edit(effect)
+            elif effect == Press("stash"):
+                self.stash.append(self.text)
+                self.text = ""
+            elif effect == Press("enter"):
+                self.sent.append(self.text)
+                self.text = self.stash.pop() if self.stash else ""
+            else:
+                return effect
+        raise AssertionError("no end")
+
+    def edit(self, asked: Ask) -> None:
+        if self.deaf:
+            self.deaf -= 1
+            return
+        draft, put = self.text, asked.text is not None and (asked.replace or not self.text)
+        if put:
+            self.text = asked.text or ""
+        self.line.editor_called(put, draft, "/tmp/prompt", self.now)
+        self.line.file_deleted("/tmp/prompt", self.now)
+
+
+@given(st.text("ab/\\\n", min_size=1), st.text("xy", max_size=3), st.integers(0, 3))
+def test_a_command_is_entered_and_a_draft_comes_back(text: str, draft: str, deaf: int) -> None:
+    model = Line(line := InputLine(), draft, deaf)
+    line.enter(text, [], 0.0)
+    assert model.run() == Entered()
+    assert [sent.strip() for sent in model.sent] == [text.strip()]
+    assert not model.sent[0].endswith("\\")
+    assert model.text == draft
+    assert not line.busy
+    assert line.wake_at is None
+
+
+def test_what_an_earlier_attempt_has_left_is_no_draft() -> None:
+    model = Line(line := InputLine(), "interrupted ")
+    line.enter("next", ["interrupted"], 0.0)
+    assert model.run() == Entered()
+    assert (model.sent, model.text) == (["next "], "")
+
+
+def test_a_command_of_claude_codes_is_none_where_no_name_follows() -> None:
+    for text, entered in (("/x", "/x "), ("/ x", " / x "), ("//", " // ")):
+        model = Line(line := InputLine())
+        line.enter(text, [], 0.0)
+        model.run()
+        assert model.sent == [entered]
+
+
+def test_nothing_is_entered_where_there_is_no_line() -> None:
+    model = Line(line := InputLine(), deaf=99)
+    line.enter("text", [], 0.0)
+    assert model.run() == Blocked()
+    assert (model.sent, line.busy) == ([], False)
+    line.look([], model.now)
+    assert model.run() == Blocked()
+
+
+@given(st.sampled_from(["", "ours", "theirs"]))
+def test_looking_clears_only_what_is_ours(text: str) -> None:
+    model = Line(line := InputLine(), text)
+    line.look(["ours"], 0.0)
+    assert model.run() == Looked(text)
+    assert model.text == ("" if text == "ours" else text)
+    assert model.sent == []
+
+
+@given(st.text("xy", max_size=3), st.integers(0, 3))
+def test_what_was_withdrawn_is_not_entered(draft: str, deaf: int) -> None:
+    model = Line(line := InputLine(), draft, deaf)
+    line.enter("text", [], 0.0)
+    assert line.withdraw()
+    outcome = model.run()
+    assert outcome in (Withdrawn(), Blocked())
+    assert model.sent == []
+    assert model.text == draft
+    assert not line.withdraw()
+
+
+def test_a_late_editor_is_not_taken_for_the_next() -> None:
+    line = InputLine()
+    line.editor_called(True, "", "/tmp/old", 0.0)
+    line.file_deleted("/tmp/old", 0.0)
+    assert line.effects == []
+    line.enter("text", [], 0.0)
+    line.effects.clear()
+    line.editor_called(True, "", "/tmp/new", 0.0)
+    line.file_deleted("/tmp/old", 0.0)
+    assert line.effects == []
+    line.file_deleted("/tmp/new", 0.0)
+    assert line.effects == [Press("enter"), Entered()]
+
+
+def test_the_end_of_the_editor_may_be_missed() -> None:
+    line = InputLine()
+    line.enter("text", [], random.random())
+    line.effects.clear()
+    line.editor_called(True, "", "/tmp/x", 1.0)
+    line.handle_timer(1.5)
+    assert line.effects == []
+    line.handle_timer(3.1)
+    assert line.effects == [Press("enter"), Entered()]
