@@ -85,6 +85,7 @@ class Translator:
         self._turn: Optional[PaneTurn] = None
         self._ended: Deque[str] = deque(maxlen=200)  # prompt ids
         self._queue: List[str] = []  # what a person has queued in Claude Code
+        self._taken = 0  # of these, the transcript has yet to tell that they left it
         self._prompt_id = ""  # to which the transcript's next lines belong
         self._command = ""  # Claude Code's own, whose output the transcript's next lines have
         self._left: List[str] = []  # texts of ours that may still stand in the input line
@@ -244,9 +245,19 @@ class Translator:
     def _on_prompt(self, payload: Dict[str, Any], key: str, now: float) -> None:
         prompt, prompt_id = str(payload.get("prompt", "")), str(payload.get("prompt_id", ""))
         entry, turn = self._entry, self._turn
+        if turn is not None and not turn.prompted and turn.key == essence(prompt) and turn.ids <= {prompt_id}:
+            turn.ids.add(prompt_id)  # the transcript or its request was quicker
+            turn.prompted = True
+            return
+        if turn is not None and (not turn.ids or (turn.recorded and not turn.last_text and turn.stop is None)):
+            turn.ids.add(prompt_id)  # it began out of the queue, perhaps with others, and this waits for it
         ours = entry is not None and entry.state in ("entering", "entered") and essence(prompt) == entry.key
         # A prompt that has to wait, be it only for the last turn's Stop hooks, comes with that turn's id.
         queued = prompt_id in self._ended or (turn is not None and prompt_id in turn.ids)
+        leaving = self._queue or self._queued_entry or now < self._hold_until
+        if not queued and leaving and (turn is None or turn.stop is not None):
+            self._take_queue({prompt_id}, now)  # that runs, and this waits for it
+            queued = True
         if queued:
             if entry is not None and ours:
                 entry.state, self._wake_at = "queued", None
@@ -254,12 +265,9 @@ class Translator:
                 self._queue.append(prompt)
                 self._wake_at = self._wake_at or now + _BEHIND
             return
-        if turn is not None and not turn.ids and turn.key == essence(prompt):
-            turn.ids.add(prompt_id)  # its request was quicker
-            return
-        if turn is not None:  # its end was told by nobody
-            self._end(turn, now, interrupted=True)
-        self._begin({prompt_id}, prompt, entry if ours else None, now)
+        if turn is not None:  # nobody has told its end, or the transcript has yet to
+            self._end(turn, now, interrupted=turn.stop is None)
+        self._begin({prompt_id}, prompt, entry if ours else None, now).prompted = True
 
     def _on_stop(self, payload: Dict[str, Any], key: str, now: float) -> None:
         self._stopped(payload, now, failed=False)
@@ -271,8 +279,11 @@ class Translator:
         prompt_id, turn = str(payload.get("prompt_id", "")), self._turn
         if prompt_id in self._ended:
             return
-        if turn is None:  # of what waited in the queue: the transcript will say what it was
-            turn = self._turn = PaneTurn({prompt_id}, "", None, now)
+        if turn is not None and turn.stop is not None and prompt_id not in turn.ids:
+            self._end(turn, now)  # two ends within the time that the transcript takes
+            turn = self._turn
+        if turn is None:
+            turn = self._take_queue({prompt_id}, now)
         turn.ids.add(prompt_id)
         turn.stop, turn.failed = payload, failed
         said = str(payload.get("last_assistant_message") or "").strip()
@@ -281,6 +292,20 @@ class Translator:
             self._end(turn, now)
         else:
             turn.wake(now + _BEHIND, "stop")
+
+    def _take_queue(self, ids: "set[str]", now: float) -> PaneTurn:
+        """What waited in Claude Code's queue runs, all of it together; the transcript has yet to tell."""
+        if self._turn is not None:
+            self._end(self._turn, now)
+        turn = self._turn = PaneTurn(ids, "", None, now)
+        turn.recorded = True
+        self._hold_until = 0.0
+        self._taken = len(self._queue)
+        self._queue.clear()
+        if self._queued_entry is not None:
+            self._taken += 1
+            self._own(turn, self._queued_entry)
+        return turn
 
     def _on_permission(self, payload: Dict[str, Any], key: str, now: float) -> None:
         turn = self._turn
@@ -350,9 +375,12 @@ class Translator:
         operation, entry = line.get("operation"), self._queued_entry
         key = essence(str(line.get("content", "")))
         if operation == "dequeue":
-            if self._queue:
+            if self._taken:
+                self._taken -= 1
+            elif self._queue:
                 self._queue.pop(0)
-            self._hold_until = self._wake_at = now + _DEQUEUE  # it begins now
+            if self._turn is None:
+                self._hold_until = self._wake_at = now + _DEQUEUE  # it begins now
         elif operation == "remove":
             if entry is not None and key == entry.key:
                 if line.get("reason") == "absorbed_mid_turn" and self._turn is not None:
@@ -384,11 +412,15 @@ class Translator:
         if line.get("isMeta") or line.get("isCompactSummary") or not line.get("promptId") or _is_local(text):
             return
         if prompt_id in self._ended:
+            if turn is not None and turn.recorded:  # taken together with one whose end was told before this
+                turn.ids.add(prompt_id)
+                turn.stop = turn.stop or {}
             return
         entry = self._queued_entry or (self._entry if self._entry and self._entry.state == "entered" else None)
         ours = entry is not None and entry.key == essence(text)
         if turn is None:
-            self._begin({prompt_id}, text, entry if ours else None, now)
+            direct = ours and entry is not None and entry.state == "entered"  # and the hook is late
+            self._begin({prompt_id}, text, entry if ours else None, now).recorded = not direct
         else:
             turn.ids.add(prompt_id)  # taken together with what runs
             if not turn.prompt:
@@ -441,6 +473,9 @@ class Translator:
         if turn is None or turn.entry is None:
             if entry is None or entry.state not in ("entered", "queued") or entry.key not in keys:
                 return turn if turn is not None and turn.key in keys else None
+            if turn is not None and turn.stop is not None:
+                self._end(turn, now)  # a person's, whose end the transcript has yet to tell
+                turn = None
             if turn is None:
                 turn = self._begin(set(), entry.text, entry, now)
             else:
@@ -504,6 +539,7 @@ class Translator:
 
     def _begin(self, ids: "set[str]", prompt: str, entry: Optional[Entry], now: float) -> PaneTurn:
         turn = self._turn = PaneTurn(ids, prompt, None, now)
+        self._hold_until = 0.0
         if entry is not None:
             self._own(turn, entry)
             if entry.interrupted:

@@ -35,6 +35,7 @@ class PaneTurn:
 
     Attributes:
         ids: Claude Code's, of the prompts that it answers: more than one where it has taken some together.
+        prompted: a hook has told of its prompt; ``recorded``: the transcript has told that it began.
         shown: the tool uses that the host was told of, by id; ``pending``: those without a result.
         messages: ids of the API's messages that were passed on as they streamed.
         last_text: of the model's last message, as far as the host has it.
@@ -49,6 +50,8 @@ class PaneTurn:
         self.key = essence(prompt)
         self.entry = entry
         self.began = now
+        self.prompted = False
+        self.recorded = False
         self.shown: Dict[str, Dict[str, Any]] = {}
         self.pending: Set[str] = set()
         self.results: Set[str] = set()
