@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cc_bridge import ClaudeOptions
-from cc_bridge.protocol.command_line import claude_argv
+from cc_bridge.protocol.command_line import claude_argv, interactive_argv, pane_argv
 
 
 def words(**options: object) -> str:
@@ -42,3 +42,19 @@ def test_resume_and_fork() -> None:
     argv = claude_argv(ClaudeOptions(), resume="id", fork=True)
     assert argv[argv.index("--resume") + 1 :][:2] == ["id", "--fork-session"]
     assert "--fork-session" not in claude_argv(ClaudeOptions(), fork=True)
+
+
+def test_the_interactive_one_asks_for_permission_unless_told_otherwise() -> None:
+    assert interactive_argv(ClaudeOptions()) == ["claude", "--permission-mode", "default"]
+    assert interactive_argv(ClaudeOptions(permission_mode="plan")) == ["claude", "--permission-mode", "plan"]
+    skipping = interactive_argv(ClaudeOptions(skip_permissions=True), resume="id")
+    assert skipping == ["claude", "--resume", "id", "--dangerously-skip-permissions"]
+
+
+def test_a_pane_runs_it_behind_the_same_stdin_and_stdout() -> None:
+    claude = ["claude", "--model", "m"]
+    argv = pane_argv(["python3", "agent.pyz"], "/run/pane", claude, name="demo")
+    assert argv == ["python3", "agent.pyz", "pane", "--dir", "/run/pane", "--name", "demo", "--", *claude]
+    options = {"relay": False, "tmux_socket": "/tmp/s", "pane": "%3"}
+    text = " ".join(pane_argv(["python3"], "/d", claude, name="demo", **options))
+    assert text == "python3 pane --dir /d --name demo --tmux-socket /tmp/s --pane %3 --no-relay -- claude --model m"

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cc_bridge import InvalidInput, TextDelta, TurnResult, Verdict
-from cc_bridge.events import Event, PermissionRequest, ThinkingDelta, ToolResult, TurnStarted, UnknownMessage
+from cc_bridge.events import (
+    Event,
+    PermissionRequest,
+    PersonTurn,
+    ThinkingDelta,
+    ToolResult,
+    TurnStarted,
+    UnknownMessage,
+)
 from cc_bridge.protocol.conversation import (
     Conversation,
     DeclareDone,
@@ -661,3 +669,43 @@ class TestReplay:
         assert "".join(said) == "1234567890abcdef"
         assert isinstance(events[-1], TurnResult)
         assert (events[-1].text, events[-1].truncated) == ("1234567890", True)
+
+
+class TestPane:
+    """What only a pane says."""
+
+    def test_a_turn_that_waits_for_a_person_can_be_interrupted(self, player: Player) -> None:
+        turn = player.submit()
+        player.took(turn)
+        player.say({"type": "command_lifecycle", "command_uuid": turn, "state": "held"})
+        player.conversation.interrupt(turn, player.now)
+        player.step()
+        assert [control["request"]["subtype"] for control in player.controls] == ["interrupt"]
+
+    def test_held_by_somebody_elses_turn(self, player: Player) -> None:
+        turn = player.submit()
+        player.took(turn)
+        player.say({"type": "command_lifecycle", "command_uuid": str(uuid.uuid4()), "state": "held"})
+        player.conversation.interrupt(turn, player.now)
+        player.step()
+        assert player.controls == []
+
+    def test_the_waiting_turn_learns_who_has_the_floor(self, player: Player) -> None:
+        turn = player.submit()
+        player.say({"type": "system", "subtype": "person_turn", "prompt": "theirs"})
+        assert player.conversation.take_events(turn) == [PersonTurn("theirs")]
+
+    def test_a_permission_that_somebody_else_decided(self, player: Player) -> None:
+        turn = player.submit()
+        player.took(turn)
+        player.init(turn)
+        request = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {}}
+        for name in ("first", "second"):
+            player.say({"type": "control_request", "request_id": name, "request": request})
+        assert player.conversation.is_open("first")
+        player.say({"type": "control_cancel_request", "request_id": "first"})
+        assert not player.conversation.is_open("first")
+        asked = [event for event in player.conversation.take_events(turn) if isinstance(event, PermissionRequest)]
+        assert [event.request_id for event in asked] == ["second"]
+        player.conversation.deny("second", "no")
+        assert not player.conversation.is_open("second")
