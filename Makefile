@@ -1,6 +1,6 @@
 # Everything that is done to this project by hand has a name here.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos fuzz check format engine engine-stop image bench clean
+.PHONY: help demo test chaos fuzz check format engine engine-stop image bench record clean
 
 PYTEST_ARGS ?=
 SEED ?= 1
@@ -49,9 +49,13 @@ image: ## Build the default image now instead of on first use.
 	@scripts/venv claude
 	@scripts/image
 
-bench: ## Measure, and print ratios. ONLY=round-trip, first-token or containers for one part.
+bench: ## Measure, and print ratios. ONLY=round-trip, first-token containers or pane for one part.
 	@scripts/venv claude
 	.venv/bin/python benchmarks/bench.py
+
+record: ## Record a session in a shared pane, for the docs.
+	@scripts/venv claude
+	.venv/bin/python scripts/record-pane
 
 clean: ## Remove what was made here: .venv and caches.
 	rm -rf .venv build dist *.egg-info agent/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
