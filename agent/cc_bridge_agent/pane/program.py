@@ -65,6 +65,7 @@ class _Pane:
         self._transcript: Optional[Transcript] = None
         self._lines = _InOrder()
         self._process = 0  # the pane's: a shell, whose child is Claude Code
+        self._claude: Dict[int, int] = {}  # descriptors by process ids
         self._editing = ""  # the editor's file whose deletion is waited for
         self._timer: Optional[asyncio.TimerHandle] = None
         self._doing: "asyncio.Queue[Any]" = asyncio.Queue()
@@ -106,9 +107,9 @@ class _Pane:
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._relay is not None:
                 await self._relay.close()
-            claude = self._claude()
+            self._find_claude()
             await self._tmux.close()
-            await self._outlive(claude)
+            await self._outlive_claude()
             self._watcher.close()
             self._files.remove()
 
@@ -161,19 +162,19 @@ class _Pane:
                 print(why, file=sys.stderr, flush=True)
             self._over.set_result(code)
 
-    def _claude(self) -> List[int]:
-        """Descriptors of what the pane's program has started: Claude Code."""
-        found: List[int] = []
+    def _find_claude(self) -> None:
+        """Hold what the pane's program has started, Claude Code, by a descriptor: it may outlive its parent."""
         try:
             with open("/proc/%d/task/%d/children" % (self._process, self._process)) as file:
-                found += [os.pidfd_open(int(pid)) for pid in file.read().split()]
+                for pid in map(int, file.read().split()):
+                    if pid not in self._claude:
+                        self._claude[pid] = os.pidfd_open(pid)
         except OSError:
             pass  # it has ended
-        return found
 
-    async def _outlive(self, claude: List[int]) -> None:
+    async def _outlive_claude(self) -> None:
         """Wait until Claude Code has ended, so that it writes nothing after us; kill one that does not."""
-        for fd in claude:
+        for fd in self._claude.values():
             ended = asyncio.Event()
             self._loop.add_reader(fd, ended.set)
             try:
@@ -252,6 +253,7 @@ class _Pane:
         else:
             payload = decoded(happening.content)
             if happening.kind == "SessionStart":
+                self._find_claude()
                 self._follow(payload)
             if happening.kind == "MessageDisplay":
                 for item in self._lines.add(payload):
@@ -290,7 +292,8 @@ class _Pane:
             self._loop.remove_reader(fd)
             os.close(fd)
             self._look_around()  # it may have said how
-            self._end(_HUNG_UP, "the pane was closed")
+            # Where the server was what ended, that is heard at the same time, and is the better word.
+            self._loop.call_later(0.2, lambda: self._end(_HUNG_UP, "the pane was closed"))
 
         self._loop.add_reader(fd, ended)
 
