@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from typing import Any
 
 import anyio
 
-from cc_bridge import ClaudeInstance, LocalProcess
+from cc_bridge import ClaudeInstance, LocalProcess, TmuxInstance
 from cc_bridge.channels.base import Channel
 from cc_bridge.channels.named_pipe import NamedPipeChannel, prepare_directory
 from cc_bridge.instances.local_process import find_claude
@@ -31,6 +32,7 @@ from cc_bridge.testing import ScriptedModel
 ROUNDS = 3000
 TURNS = 20
 MANY = 50
+PANE_TURNS = 10
 PAD = "x" * 150
 
 
@@ -262,7 +264,79 @@ async def containers() -> None:
             requests.Session.send = send  # type: ignore[method-assign]
 
 
-PARTS = {"round-trip": round_trip, "first-token": first_token, "containers": containers}
+async def pane() -> None:
+    """How soon the end of an answer in a pane is known: by us, by polling the transcript, and by a screen at rest.
+
+    All of the same turns, from the moment in which Claude Code runs its Stop hooks (one of the user's own notes it).
+    """
+    if shutil.which("tmux") is None:
+        print("pane: not measured: tmux is not installed")
+        return
+    with tempfile.TemporaryDirectory() as scratch, ScriptedModel() as model:
+        config, workspace, stops = Path(scratch, "config"), Path(scratch, "work"), Path(scratch, "stops")
+        config.mkdir()
+        workspace.mkdir()
+        hook = {"type": "command", "command": f"date +%s.%N >>{stops}"}
+        (config / "settings.json").write_text(json.dumps({"hooks": {"Stop": [{"hooks": [hook]}]}}))
+        env = {**model.claude_env(), "CLAUDE_CONFIG_DIR": str(config)}
+        record = ClaudeInstance.of(name="bench-pane", kind="tmux", workspace=workspace, env=env, ephemeral=True)
+        ours: list[float] = []
+        async with TmuxInstance(record) as instance:
+            socket = instance.attach_argv[3]
+            polled, rested = Witness(2.0, lambda: _size(config)), Witness(0.025, lambda: _screen(socket), rest=2.0)
+            for number in range(PANE_TURNS):
+                await instance.send_command_and_wait(f"[[say turn {number}]] [[delay 0.3]] [[say is over]]")
+                ours.append(time.time())
+                # Out of step with the pollers, and long enough for the slowest rule.
+                await anyio.sleep(4.5 + 0.37 * (number % 5))
+            polled.close()
+            rested.close()
+        moments = [float(line) for line in stops.read_text().split()]
+    print(f"pane: the end of an answer is known, after Claude Code's own Stop ({len(moments)} turns)")
+    known = Figure("cc-bridge", [when - stop for when, stop in zip(ours, moments, strict=True)])
+    known.show()
+    for name, witness in (("a transcript, polled every 2 s", polled), ("a screen at rest for 2 s", rested)):
+        later = [next(when for when in witness.noticed if when > stop) - stop for stop in moments]
+        Figure(name, later).show(known)
+
+
+class Witness:
+    """Looks at something every ``pause`` seconds, and notes when it has changed, or has been at rest since."""
+
+    def __init__(self, pause: float, look: Callable[[], Any], rest: float = 0.0) -> None:
+        self.noticed: list[float] = []
+        self._pause, self._look, self._rest = pause, look, rest
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        seen, changed = self._look(), 0.0
+        while not self._closing.wait(self._pause):
+            now = self._look()
+            if now != seen:
+                seen, changed = now, time.time()
+                if not self._rest:
+                    self.noticed.append(changed)
+            elif self._rest and changed and time.time() - changed >= self._rest:
+                changed = 0.0
+                self.noticed.append(time.time())
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+
+
+def _size(config: Path) -> int:
+    return sum(path.stat().st_size for path in config.glob("projects/*/*.jsonl"))
+
+
+def _screen(socket: str) -> str:
+    argv = ["tmux", "-S", socket, "capture-pane", "-p", "-t", "bench-pane"]
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+
+
+PARTS = {"round-trip": round_trip, "first-token": first_token, "containers": containers, "pane": pane}
 
 
 async def main() -> None:
