@@ -11,6 +11,7 @@ from .. import wire
 from ..server import log
 from . import input_line as line
 from . import translator as tr
+from .answer import StreamedAnswer
 from .files import Files, Happening, can_be_resumed, seed
 from .http import Head, decoded
 from .inotify import Watcher
@@ -18,7 +19,6 @@ from .relay import Exchange, Relay
 from .text import last_lines
 from .tmux import Tmux, TmuxError
 from .transcript import Transcript
-from .turn import PaneTurn
 
 #: Seconds for Claude Code to end its turn, and for it to end, when this program is told to.
 _INTERRUPT_LIMIT = 2.0
@@ -190,7 +190,8 @@ class _Pane:
             self._argv[0], "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
         )
         output, _ = await process.communicate()
-        self._translator.version = self._translator.version or output.decode("utf-8", "replace").split(" ")[0].strip()
+        said = output.decode("utf-8", "replace").split(" ")[0].strip()
+        self._translator.host.version = self._translator.host.version or said
 
     # stdin and stdout
 
@@ -307,9 +308,9 @@ class _Pane:
         translator = self._translator
         self._join()
         if self._stdout is not None:
-            for message in translator.output:
+            for message in translator.host.output:
                 self._stdout.write(wire.encode(message))
-            translator.output.clear()
+            translator.host.output.clear()
         if translator.turn is None:
             self._idle.set()
         else:
@@ -322,7 +323,9 @@ class _Pane:
     def _join(self) -> None:
         """Between translator, input line and pane, until all is said."""
         translator, now = self._translator, self._now()
-        while translator.actions or self._line.effects:
+        while translator.actions or translator.host.answers or self._line.effects:
+            while translator.host.answers:
+                self._files.answer(*translator.host.answers.pop(0))
             actions, translator.actions = translator.actions, []
             effects, self._line.effects = self._line.effects, []
             for action in actions:
@@ -333,8 +336,6 @@ class _Pane:
                         self._line.look(action.ours, now)
                 elif isinstance(action, tr.Withdraw):
                     self._line.withdraw()
-                elif isinstance(action, tr.Answer):
-                    self._files.answer(action.key, action.output)
                 else:
                     self._doing.put_nowait(line.Press("escape"))
             for effect in effects:
@@ -373,45 +374,41 @@ class _Pane:
 
 
 class _Reading(Exchange):
-    """An exchange with the API, told to the translator where it is of a turn of ours."""
+    """An exchange with the API, told where it is of a turn of ours."""
 
     def __init__(self, pane: _Pane) -> None:
         self._pane = pane
-        self._turn: Optional[PaneTurn] = None
-        self._blocks: Dict[int, Any] = {}
-        self._status = 0
+        self._answer: Optional[StreamedAnswer] = None
 
     def begun(self, head: Head, body: Dict[str, Any]) -> None:
         self._pane._look_around()  # the hook that told of the prompt was there before
-        self._turn = self._pane._translator.exchange_begun(body, self._pane._now())
+        turn = self._pane._translator.exchange_begun(body, self._pane._now())
+        if turn is not None:
+            self._answer = StreamedAnswer(self._pane._translator.host, turn)
         self._pane._settle()
 
     def answered(self, status: int, headers: Dict[str, str]) -> None:
-        self._status = status
-        if status >= 400 and self._turn is not None:
+        if status >= 400 and self._answer is not None:
             wait = headers.get("retry-after", "")
-            self._fail(status, float(wait) if wait.replace(".", "", 1).isdigit() else 0.0, "HTTP %d" % status)
+            seconds = float(wait) if wait.replace(".", "", 1).isdigit() else 0.0
+            self._answer.failed(status, seconds, "HTTP %d" % status)
+            self._pane._settle()
 
     def event(self, event: Dict[str, Any]) -> None:
-        if self._turn is not None:
+        if self._answer is not None:
             if event.get("type") == "error":
-                error = event.get("error", {})
-                self._fail(None, 0.0, str(error.get("message") or error.get("type")))
-            self._pane._translator.exchange_event(self._turn, event, self._blocks, self._pane._now())
+                error = event.get("error") or {}
+                self._answer.failed(None, 0.0, str(error.get("message") or error.get("type")))
+            self._answer.event(event)
             self._pane._settle()
 
     def over(self, *, complete: bool, by_client: bool) -> None:
-        if self._turn is None or complete:
+        if self._answer is None or complete:
             return
         if by_client:
-            self._pane._translator.exchange_aborted(self._turn, self._pane._now())
+            self._pane._translator.exchange_aborted(self._answer.turn, self._pane._now())
         else:
-            self._fail(None, 0.0, "the API closed the connection")
-        self._pane._settle()
-
-    def _fail(self, status: Optional[int], retry_after: float, error: str) -> None:
-        assert self._turn is not None
-        self._pane._translator.exchange_failed(self._turn, status, retry_after, error)
+            self._answer.failed(None, 0.0, "the API closed the connection")
         self._pane._settle()
 
 

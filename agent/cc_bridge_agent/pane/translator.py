@@ -6,10 +6,10 @@ said was passed on. Each message of the model's is told once: as it streams wher
 transcript has it, and the id that the API gave it tells which of the two.
 """
 
-import json
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
 
+from .telling import Telling
 from .text import between, essence, plain, texts_of
 from .turn import Entry, PaneTurn, last_user_message
 
@@ -33,9 +33,6 @@ _ATTEMPTS = 5
 #: How often Escape is pressed to close a dialog that a command has opened.
 _ESCAPES = 4
 
-#: Statuses of the API's after which Claude Code asks again.
-_RETRIED = (401, 408, 409, 429)
-
 
 class Enter(NamedTuple):
     """Put this text into the input line and press Enter; ``ours`` may be overwritten there."""
@@ -58,26 +55,17 @@ class Escape(NamedTuple):
     """Press Escape."""
 
 
-class Answer(NamedTuple):
-    """Answer a permission hook; empty: the dialog decides."""
-
-    key: str
-    output: Dict[str, Any]
-
-
 class Translator:
     """One pane.
 
     Attributes:
-        output: messages for the host, in order; the caller takes them out.
-        actions: what to do in the pane, likewise.
-        session_id, model, version: as far as known.
+        host: what the host is told.
+        actions: what to do in the pane, in order; the caller takes them out.
     """
 
     def __init__(self, now: float) -> None:
-        self.output: List[Dict[str, Any]] = []
+        self.host = Telling()
         self.actions: List[NamedTuple] = []
-        self.session_id = self.model = self.version = ""
         self._ready = False
         self._began = now
         self._waiting: Deque[Entry] = deque()
@@ -89,7 +77,6 @@ class Translator:
         self._prompt_id = ""  # to which the transcript's next lines belong
         self._command = ""  # Claude Code's own, whose output the transcript's next lines have
         self._left: List[str] = []  # texts of ours that may still stand in the input line
-        self._asked: Dict[str, Dict[str, Any]] = {}  # permission requests without a decision
         self._wake_at: Optional[float] = None  # to look after the entry or the queue
         self._hold_until = 0.0  # a turn is about to begin
 
@@ -125,30 +112,25 @@ class Translator:
         """A message of the host's."""
         kind = message.get("type")
         if kind == "user":
-            texts = texts_of(message.get("message", {}).get("content"))
+            texts = texts_of((message.get("message") or {}).get("content"))
             entry = Entry(str(message.get("uuid", "")), "\n".join(texts))
             self._waiting.append(entry)
             # From here on it can be interrupted, however long a person's turn makes it wait.
-            self._tell({"type": "command_lifecycle", "command_uuid": entry.id, "state": "held"})
+            self.host.tell({"type": "command_lifecycle", "command_uuid": entry.id, "state": "held"})
             if self._turn is not None and self._turn.entry is None:
-                self._tell_person(self._turn)
+                self.host.person(self._turn)
                 self._turn.wake(self._turn.wake_at or now + _QUIET, self._turn.why or "quiet")
             self.advance(now)
         elif kind == "control_request":
-            self._control(str(message.get("request_id")), message.get("request", {}).get("subtype"), now)
+            self._control(str(message.get("request_id")), (message.get("request") or {}).get("subtype"), now)
         elif kind == "control_response":
-            response = message.get("response", {})
-            asked = self._asked.pop(str(response.get("request_id")), None)
-            if asked is not None:
-                decision = response.get("response") or {"behavior": "deny", "message": str(response.get("error"))}
-                output = {"hookEventName": "PermissionRequest", "decision": decision}
-                self.actions.append(Answer(asked["key"], {"hookSpecificOutput": output}))
+            self.host.decide(message.get("response") or {})
 
     def _control(self, request_id: str, subtype: Any, now: float) -> None:
         answer: Dict[str, Any] = {"subtype": "success", "request_id": request_id}
         if subtype != "interrupt":
             answer = {"subtype": "error", "request_id": request_id, "error": "not in a pane: %r" % subtype}
-        self._tell({"type": "control_response", "response": answer})
+        self.host.tell({"type": "control_response", "response": answer})
         if subtype == "interrupt":
             self.interrupt(now)
 
@@ -234,11 +216,11 @@ class Translator:
         self.advance(now)
 
     def _on_session_start(self, payload: Dict[str, Any], key: str, now: float) -> None:
-        self.session_id = str(payload.get("session_id") or self.session_id)
-        self.model = str(payload.get("model") or self.model)
+        self.host.session_id = str(payload.get("session_id") or self.host.session_id)
+        self.host.model = str(payload.get("model") or self.host.model)
         if not self._ready:
             self._ready = True
-            self._tell({"type": "system", "subtype": "status", "status": "ready"})
+            self.host.tell({"type": "system", "subtype": "status", "status": "ready"})
         if payload.get("source") == "clear" and self._entry is not None and self._entry.is_local:
             self._end_entry(self._entry, now)
 
@@ -310,17 +292,9 @@ class Translator:
     def _on_permission(self, payload: Dict[str, Any], key: str, now: float) -> None:
         turn = self._turn
         if turn is None or turn.entry is None or turn.interrupting:
-            self.actions.append(Answer(key, {}))  # a person's own, or nobody's any more
-            return
-        request = {
-            "subtype": "can_use_tool",
-            "tool_name": payload.get("tool_name"),
-            "input": payload.get("tool_input"),
-            "permission_suggestions": payload.get("permission_suggestions") or [],
-        }
-        request_id = "pane-%s-%d" % (key, len(turn.shown))
-        self._asked[request_id] = {"key": key, "tool": payload.get("tool_name"), "input": payload.get("tool_input")}
-        self._tell({"type": "control_request", "request_id": request_id, "request": request})
+            self.host.leave_to_dialog(key)  # a person's own, or nobody's any more
+        else:
+            self.host.ask(key, payload, len(turn.shown))
 
     def _on_tool(self, payload: Dict[str, Any], key: str, now: float) -> None:
         if self._turn is not None:
@@ -336,9 +310,9 @@ class Translator:
             return  # the transcript has yet to tell what came before: it will tell this, too
         if message not in turn.behind:
             turn.behind.add(message)
-            self._stream({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
+            self.host.stream({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
         delta = {"type": "text_delta", "text": str(payload.get("delta", ""))}
-        self._stream({"type": "content_block_delta", "index": 0, "delta": delta})
+        self.host.stream({"type": "content_block_delta", "index": 0, "delta": delta})
 
     _HOOKS: Dict[str, Callable[..., None]] = {
         "SessionStart": _on_session_start,
@@ -355,7 +329,7 @@ class Translator:
     def transcript(self, line: Dict[str, Any], now: float) -> None:
         """An entry of the session's file."""
         kind = line.get("type")
-        self.version = str(line.get("version") or self.version)
+        self.host.version = str(line.get("version") or self.host.version)
         if line.get("isSidechain"):
             return
         if kind == "queue-operation":
@@ -395,13 +369,15 @@ class Translator:
                 self._end_entry(entry, now, interrupted=True, text="taken back in the pane")
 
     def _on_user_line(self, line: Dict[str, Any], now: float) -> None:
-        content = line.get("message", {}).get("content")
+        content = (line.get("message") or {}).get("content")
         self._prompt_id = prompt_id = str(line.get("promptId") or self._prompt_id)
         turn = self._turn
-        results = [block for block in content if block.get("type") == "tool_result"] if _is_blocks(content) else []
+        results = (
+            [block for block in content or () if block.get("type") == "tool_result"] if _is_blocks(content) else []
+        )
         if results:
             if turn is not None and prompt_id in turn.ids:
-                self._show_results(turn, results)
+                self.host.results(turn, results)
             return
         text = "\n".join(texts_of(content))
         self._command = between(text, "command-name") or self._command
@@ -429,7 +405,7 @@ class Translator:
                 self._own(turn, entry)
 
     def _on_assistant_line(self, line: Dict[str, Any]) -> None:
-        turn, message = self._turn, line.get("message", {})
+        turn, message = self._turn, (line.get("message") or {})
         if turn is None or self._prompt_id not in turn.ids:
             return
         text = "".join(texts_of(message.get("content")))
@@ -441,9 +417,9 @@ class Translator:
             return
         for block in message.get("content") or []:
             if isinstance(block, dict) and block.get("type") == "tool_use":
-                self._show_tool(turn, block)
+                self.host.tool(turn, block)
             else:
-                self._tell_blocks([block])
+                self.host.blocks([block])
         turn.last_text = text or turn.last_text
 
     def _on_system_line(self, line: Dict[str, Any], now: float) -> None:
@@ -483,52 +459,13 @@ class Translator:
         elif turn.key in keys:
             pass  # beside results, where the turn before was interrupted at a tool
         elif any(block.get("tool_use_id") in turn.shown for block in results):
-            self._show_results(turn, results)
+            self.host.results(turn, results)
         else:
             return None  # a subagent's, or one of Claude Code's own
         turn.exchanges += 1
         if turn.why == "aborted":
             turn.wake_at, turn.why = None, ""  # asked again
         return turn
-
-    def exchange_event(self, turn: PaneTurn, event: Dict[str, Any], blocks: Dict[int, Any], now: float) -> None:
-        """An event of the answer; ``blocks``: of this exchange, by their index, kept here."""
-        if turn is not self._turn or turn.entry is None:
-            return
-        kind, index = event.get("type"), event.get("index", 0)
-        if kind == "message_start":
-            message = event.get("message", {})
-            turn.messages.add(message.get("id"))
-            turn.last_text = ""
-            self._stream(event)
-        elif kind == "content_block_start":
-            blocks[index] = dict(event.get("content_block", {}), pieces=[])
-            self._stream(event)
-        elif kind == "content_block_delta":
-            delta = event.get("delta", {})
-            if delta.get("type") == "text_delta":
-                turn.last_text += delta.get("text", "")
-            elif delta.get("type") == "input_json_delta" and index in blocks:
-                blocks[index]["pieces"].append(delta.get("partial_json", ""))
-                return
-            self._stream(event)
-        elif kind == "content_block_stop":
-            block = blocks.pop(index, {})
-            if block.get("type") == "tool_use":
-                self._show_tool(turn, dict(block, input=_input_of(block)))
-        elif kind == "message_delta":
-            turn.usage = event.get("usage") or turn.usage
-
-    def exchange_failed(self, turn: PaneTurn, status: Optional[int], retry_after: float, error: str) -> None:
-        """The API has answered with an error, or (no status) not to the end: Claude Code may ask again."""
-        if turn is not self._turn or turn.entry is None:
-            return
-        turn.status = status
-        if status is None or status in _RETRIED or status >= 500:
-            turn.failures += 1
-            retry = {"attempt": turn.failures, "max_retries": 10, "error_status": status, "error": error}
-            delay = 1000 * (retry_after or min(32.0, 0.5 * 2 ** (turn.failures - 1)))
-            self._tell({"type": "system", "subtype": "api_retry", "retry_delay_ms": delay, **retry})
 
     def exchange_aborted(self, turn: PaneTurn, now: float) -> None:
         """Claude Code has closed the connection in mid-answer: interrupted, unless it asks again at once."""
@@ -545,7 +482,7 @@ class Translator:
             if entry.interrupted:
                 self.interrupt(now)
         elif self._waiting or self._entry:
-            self._tell_person(turn)
+            self.host.person(turn)
             turn.wake(now + _QUIET, "quiet")
         return turn
 
@@ -554,16 +491,12 @@ class Translator:
         turn.entry, entry.state, self._wake_at = entry, "running", None
         if turn.why == "quiet":
             turn.wake_at = None
-        init = {"model": self.model, "claude_code_version": self.version, "user_message_uuids": [entry.id]}
-        self._tell({"type": "system", "subtype": "init", **init})
+        self.host.begin(entry)
 
     def _end(self, turn: PaneTurn, now: float, *, interrupted: bool = False) -> None:
-        self._turn = None
+        self._turn, turn.over = None, True
         self._ended.extend(turn.ids)
-        for request_id, asked in self._asked.items():
-            self._tell({"type": "control_cancel_request", "request_id": request_id})
-            self.actions.append(Answer(asked["key"], {}))
-        self._asked.clear()
+        self.host.forget_permissions()
         if interrupted and turn.entry is not None:
             self._left.append(turn.prompt)  # it may be back in the input line
         if self._queue:
@@ -572,7 +505,7 @@ class Translator:
         if entry is not None:
             said = str(stop.get("last_assistant_message") or "")
             if said and not turn.failed and not turn.last_text.strip().endswith(said.strip()):
-                self._tell_blocks([{"type": "text", "text": said}])
+                self.host.blocks([{"type": "text", "text": said}])
             self._end_entry(
                 entry,
                 now,
@@ -598,17 +531,8 @@ class Translator:
             self._entry, self._wake_at = None, None
         if entry in self._waiting:
             self._waiting.remove(entry)
-        result: Dict[str, Any] = {
-            "subtype": "error_during_execution" if interrupted else "success",
-            "is_error": interrupted or failed,
-            "result": text,
-            "user_message_uuids": [entry.id],
-        }
-        if turn is not None:
-            result.update(usage=turn.usage, num_turns=max(1, turn.exchanges), duration_ms=1000 * (now - turn.began))
-            if failed:
-                result["api_error_status"] = turn.status or _status_in(text)
-        self._tell({"type": "result", **result})
+        seconds = now - turn.began if turn is not None else 0.0
+        self.host.result(entry, text, interrupted=interrupted, failed=failed, turn=turn, seconds=seconds)
 
     def _fail_entry(self, entry: Entry, why: str, now: float) -> None:
         self._left.append(entry.text)
@@ -653,44 +577,6 @@ class Translator:
             turn.wake(now + 5 * _INTERRUPT_LIMIT, "interrupt" if turn.interrupting else "aborted")
             self.actions.append(Look([turn.prompt] if turn.entry is not None else []))
 
-    # What the host is told
-
-    def _tell(self, message: Dict[str, Any]) -> None:
-        self.output.append({**message, "session_id": self.session_id})
-
-    def _tell_person(self, turn: PaneTurn) -> None:
-        self._tell({"type": "system", "subtype": "person_turn", "prompt": turn.prompt})
-
-    def _stream(self, event: Dict[str, Any]) -> None:
-        self._tell({"type": "stream_event", "event": event})
-
-    def _tell_blocks(self, blocks: List[Any]) -> None:
-        self._tell({"type": "assistant", "message": {"role": "assistant", "model": self.model, "content": blocks}})
-
-    def _show_tool(self, turn: PaneTurn, block: Dict[str, Any]) -> None:
-        name = str(block.get("id"))
-        if name not in turn.shown:
-            turn.shown[name] = block
-            kept = {key: block.get(key) for key in ("type", "id", "name", "input")}
-            self._tell_blocks([kept])
-
-    def _show_results(self, turn: PaneTurn, results: List[Dict[str, Any]]) -> None:
-        turn.behind -= {str(block.get("tool_use_id")) for block in results}
-        fresh = [block for block in results if block.get("tool_use_id") not in turn.results]
-        turn.results.update(str(block.get("tool_use_id")) for block in fresh)
-        for block in fresh:
-            self._resolve(turn.shown.get(str(block.get("tool_use_id")), {}))
-        if fresh and turn.entry is not None:
-            self._tell({"type": "user", "message": {"role": "user", "content": fresh}})
-
-    def _resolve(self, tool: Dict[str, Any]) -> None:
-        """A tool has run, or will not: whoever decided, nobody need any more."""
-        for request_id, asked in list(self._asked.items()):
-            if (asked["tool"], asked["input"]) == (tool.get("name"), tool.get("input")):
-                del self._asked[request_id]
-                self._tell({"type": "control_cancel_request", "request_id": request_id})
-                self.actions.append(Answer(asked["key"], {}))
-
 
 def _is_blocks(content: Any) -> bool:
     return isinstance(content, list) and all(isinstance(block, dict) for block in content)
@@ -698,15 +584,3 @@ def _is_blocks(content: Any) -> bool:
 
 def _is_local(text: str) -> bool:
     return text.startswith(("<local-command-", "<command-name>", "<bash-stdout>"))
-
-
-def _input_of(block: Dict[str, Any]) -> Any:
-    try:
-        return json.loads("".join(block["pieces"]) or "{}")
-    except ValueError:
-        return {}
-
-
-def _status_in(text: str) -> Optional[int]:
-    words = text.replace(":", " ").split()
-    return next((int(word) for word in words[:5] if word.isdigit() and len(word) == 3), None)

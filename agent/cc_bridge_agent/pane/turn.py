@@ -64,6 +64,7 @@ class PaneTurn:
         self.error = ""
         self.stop: Optional[Dict[str, Any]] = None
         self.failed = False
+        self.over = False
         self.interrupting = False
         self.behind: Set[str] = set()
         self.wake_at: Optional[float] = None

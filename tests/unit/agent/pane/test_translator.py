@@ -9,7 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cc_bridge_agent.pane.translator import Answer, Enter, Escape, Look, Translator, Withdraw
+from cc_bridge_agent.pane.answer import StreamedAnswer
+from cc_bridge_agent.pane.telling import Answer
+from cc_bridge_agent.pane.translator import Enter, Escape, Look, Translator, Withdraw
 
 Json = dict[str, Any]
 
@@ -104,7 +106,7 @@ class Model:
             elif isinstance(action, Escape):
                 self.escape()
             else:
-                assert isinstance(action, (Answer, Withdraw))
+                assert isinstance(action, Withdraw)
 
     # What Claude Code does
 
@@ -151,7 +153,7 @@ class Model:
                 {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
             ):
                 if turn is not None:
-                    self.translator.exchange_event(turn, event, {}, self.now)
+                    StreamedAnswer(self.translator.host, turn).event(event)
         self.ways["lines"].append(line_of_model(message_id, text_block(text)))
 
     def finish(self) -> None:
@@ -247,7 +249,7 @@ def test_every_command_is_answered_once_in_whatever_order_things_are_told(steps:
         else:
             model.deliver(step)
     model.settle()
-    output = model.translator.output
+    output = model.translator.host.output
     assert set(results(output)) == set(asked)
     for turn_id, text in asked.items():
         result = results(output)[turn_id]
@@ -272,10 +274,10 @@ def test_an_interrupted_command_ends_and_the_next_is_answered(steps: list[str], 
             model.deliver(step)
     second = model.host_says("second")
     model.settle()
-    found = results(model.translator.output)
+    found = results(model.translator.host.output)
     assert set(found) == {first, second}
     assert not found[second]["is_error"]
-    assert said(model.translator.output, second) == "re second"
+    assert said(model.translator.host.output, second) == "re second"
     assert not model.draft
 
 
@@ -291,8 +293,8 @@ def started(prompt: str = "hello") -> tuple[Model, str]:
 def test_it_says_at_once_what_it_has_taken() -> None:
     model = Model(relayed=True)
     turn_id = model.host_says("hello")
-    assert model.translator.output[0]["state"] == "held"
-    assert model.translator.output[0]["command_uuid"] == turn_id
+    assert model.translator.host.output[0]["state"] == "held"
+    assert model.translator.host.output[0]["command_uuid"] == turn_id
     assert model.translator.actions == []  # nothing is entered before Claude Code is ready
 
 
@@ -301,7 +303,7 @@ def test_a_claude_code_that_does_not_come_up() -> None:
     turn_id = model.host_says("hello")
     model.now = model.translator.next_timer or 0.0
     model.translator.handle_timer(model.now)
-    assert results(model.translator.output)[turn_id]["result"] == "Claude Code does not come up in the pane"
+    assert results(model.translator.host.output)[turn_id]["result"] == "Claude Code does not come up in the pane"
 
 
 def test_tools_and_their_results_are_told_once() -> None:
@@ -311,7 +313,7 @@ def test_tools_and_their_results_are_told_once() -> None:
     result = {"type": "tool_result", "tool_use_id": "t1", "content": "a b", "is_error": False}
     turn = translator.exchange_begun({"messages": [{"role": "user", "content": "hello"}]}, 0.0)
     assert turn is not None
-    blocks: dict[int, Any] = {}
+    answer = StreamedAnswer(translator.host, turn)
     for event in (
         {"type": "message_start", "message": {"id": "m1"}},
         {"type": "content_block_start", "index": 0, "content_block": {**tool, "input": {}}},
@@ -323,12 +325,12 @@ def test_tools_and_their_results_are_told_once() -> None:
         {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": ': "ls"}'}},
         {"type": "content_block_stop", "index": 0},
     ):
-        translator.exchange_event(turn, event, blocks, 0.0)
+        answer.event(event)
     translator.transcript(line_of_model("m1", tool), 0.0)
     translator.transcript(line_of_user("p1", [result]), 0.0)
     again = translator.exchange_begun({"messages": [{"role": "user", "content": [result]}]}, 0.0)
     assert again is turn
-    kinds = [block for message in translator.output if message["type"] in ("assistant", "user")
+    kinds = [block for message in translator.host.output if message["type"] in ("assistant", "user")
              for block in message["message"]["content"]]  # fmt: skip
     assert kinds == [tool, result]
 
@@ -345,17 +347,18 @@ def test_errors_of_the_api_are_told_and_counted() -> None:
     model, turn_id = started()
     turn = model.translator.turn
     assert turn is not None
-    model.translator.exchange_failed(turn, 529, 0.0, "overloaded")
-    model.translator.exchange_failed(turn, None, 3.0, "closed")
-    retries = [message for message in model.translator.output if message.get("subtype") == "api_retry"]
+    answer = StreamedAnswer(model.translator.host, turn)
+    answer.failed(529, 0.0, "overloaded")
+    answer.failed(None, 3.0, "closed")
+    retries = [message for message in model.translator.host.output if message.get("subtype") == "api_retry"]
     assert [(retry["attempt"], retry["error_status"], retry["retry_delay_ms"]) for retry in retries] == [
         (1, 529, 500),
         (2, None, 3000),
     ]
-    model.translator.exchange_failed(turn, 400, 0.0, "bad")
+    answer.failed(400, 0.0, "bad")
     failure = {"prompt_id": "p1", "last_assistant_message": "API Error: 400 bad"}
     model.translator.hook("StopFailure", failure, "1", 0.0)
-    result = results(model.translator.output)[turn_id]
+    result = results(model.translator.host.output)[turn_id]
     assert (result["is_error"], result["api_error_status"], result["result"]) == (True, 400, "API Error: 400 bad")
 
 
@@ -364,25 +367,24 @@ def test_permissions_are_asked_for_and_forgotten_with_the_turn() -> None:
     translator = model.translator
     wanted = {"tool_name": "Bash", "tool_input": {"command": "ls"}, "permission_suggestions": [1], "prompt_id": "p1"}
     translator.hook("PermissionRequest", wanted, "77", 0.0)
-    request = translator.output[-1]
+    request = translator.host.output[-1]
     assert request["request"]["input"] == {"command": "ls"}
     decision = {"behavior": "deny", "message": "No."}
     response = {"subtype": "success", "request_id": request["request_id"], "response": decision}
     translator.receive({"type": "control_response", "response": response}, 0.0)
-    (answer,) = translator.actions
+    (answer,) = translator.host.answers
     assert answer == Answer("77", {"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": decision}})
-    translator.actions.clear()
     translator.hook("PermissionRequest", wanted, "78", 0.0)
     translator.hook("Stop", {"prompt_id": "p1", "last_assistant_message": ""}, "1", 0.0)
     model.settle()
-    assert [m["request_id"] for m in translator.output if m["type"] == "control_cancel_request"] == ["pane-78-0"]
+    assert [m["request_id"] for m in translator.host.output if m["type"] == "control_cancel_request"] == ["pane-78-0"]
 
 
 def test_other_control_requests_are_refused() -> None:
     model, _ = started()
     request = {"type": "control_request", "request_id": "r", "request": {"subtype": "set_model"}}
     model.translator.receive(request, 0.0)
-    assert model.translator.output[-1]["response"]["subtype"] == "error"
+    assert model.translator.host.output[-1]["response"]["subtype"] == "error"
 
 
 def test_lines_are_passed_on_only_in_their_place() -> None:
@@ -406,7 +408,7 @@ def test_lines_are_passed_on_only_in_their_place() -> None:
     translator.transcript(line_of_model("m2", text_block("Done.")), 0.0)
     translator.hook("Stop", {"prompt_id": "p1", "last_assistant_message": "Done."}, "1", 0.0)
     translator.transcript({"type": "system", "subtype": "turn_duration"}, 0.0)
-    assert said(translator.output, turn_id) == "Looking.Done."
+    assert said(translator.host.output, turn_id) == "Looking.Done."
 
 
 def test_what_was_absorbed_by_a_persons_turn_is_answered_with_it() -> None:
@@ -421,7 +423,7 @@ def test_what_was_absorbed_by_a_persons_turn_is_answered_with_it() -> None:
     model.translator.transcript(line_of_model("m1", text_block("both")), 0.0)
     model.translator.hook("Stop", {"prompt_id": "p1", "last_assistant_message": "both"}, "1", 0.0)
     model.translator.transcript({"type": "system", "subtype": "turn_duration"}, 0.0)
-    assert said(model.translator.output, turn_id) == "both"
+    assert said(model.translator.host.output, turn_id) == "both"
 
 
 def test_what_a_person_takes_back_ends_as_interrupted() -> None:
@@ -431,4 +433,4 @@ def test_what_a_person_takes_back_ends_as_interrupted() -> None:
     for _ in range(2):
         model.deliver("hooks")
     model.translator.transcript({"type": "queue-operation", "operation": "popAll"}, 0.0)
-    assert results(model.translator.output)[turn_id]["subtype"] == "error_during_execution"
+    assert results(model.translator.host.output)[turn_id]["subtype"] == "error_during_execution"
