@@ -372,9 +372,8 @@ class Translator:
         content = (line.get("message") or {}).get("content")
         self._prompt_id = prompt_id = str(line.get("promptId") or self._prompt_id)
         turn = self._turn
-        results = (
-            [block for block in content or () if block.get("type") == "tool_result"] if _is_blocks(content) else []
-        )
+        blocks = [block for block in content if isinstance(block, dict)] if isinstance(content, list) else []
+        results = [block for block in blocks if block.get("type") == "tool_result"]
         if results:
             if turn is not None and prompt_id in turn.ids:
                 self.host.results(turn, results)
@@ -413,7 +412,7 @@ class Translator:
             turn.error = text
             return
         turn.behind = {item for item in turn.behind if not (text and item.startswith("lines "))}
-        if turn.entry is None or message.get("id") in turn.messages:
+        if turn.entry is None or str(message.get("id")) in turn.messages:
             return
         for block in message.get("content") or []:
             if isinstance(block, dict) and block.get("type") == "tool_use":
@@ -576,10 +575,6 @@ class Translator:
         else:  # interrupted, as it seems: a prompt that nothing was said to is back in the input line
             turn.wake(now + 5 * _INTERRUPT_LIMIT, "interrupt" if turn.interrupting else "aborted")
             self.actions.append(Look([turn.prompt] if turn.entry is not None else []))
-
-
-def _is_blocks(content: Any) -> bool:
-    return isinstance(content, list) and all(isinstance(block, dict) for block in content)
 
 
 def _is_local(text: str) -> bool:
