@@ -5,7 +5,7 @@ import asyncio
 import os
 import signal
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Coroutine, Dict, List, Optional
 
 from .. import wire
 from ..server import log
@@ -89,13 +89,13 @@ class _Pane:
     async def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._asked_to_end)
-        tasks = [asyncio.ensure_future(task) for task in (self._read_stdin(), self._do())]
+        tasks = [self._attend(task) for task in (self._read_stdin(), self._do())]
         try:
             await self._open_stdout()
             self._watcher.watch(self._files.inbox)
             self._loop.add_reader(self._watcher.fd, self._look_around)
             await self._start()
-            tasks.append(asyncio.ensure_future(self._find_version()))
+            tasks.append(self._attend(self._find_version()))
             code = await self._over
             self._look_around()  # what was still to be told
             await self._drained()
@@ -112,6 +112,17 @@ class _Pane:
             await self._outlive_claude()
             self._watcher.close()
             self._files.remove()
+
+    def _attend(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Do this beside; if it fails, all ends, and says why."""
+
+        def over(task: "asyncio.Task[None]") -> None:
+            if not task.cancelled() and task.exception() is not None:
+                self._end(1, "the pane's program failed: %r" % task.exception())
+
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(over)
+        return task
 
     async def _start(self) -> None:
         env, cwd = self._env, os.getcwd()
