@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import os
+import re
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +33,9 @@ LOGIN_VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAU
 
 #: Seconds for Claude Code to end its turn and itself when the instance is stopped.
 GRACE = 5.0
+
+#: In a line of a transcript: somebody has said something.
+_SAID = re.compile(r'"type": ?"(?:user|assistant)"')
 
 #: Seconds that an ephemeral instance outlives its host.
 LINGER = 20.0
@@ -345,7 +349,7 @@ def can_be_resumed(transcript: list[str] | None) -> bool:
 
     A Claude Code that was killed at once leaves a file without one, and refuses ever after to resume it.
     """
-    return any('"type":"user"' in line or '"type":"assistant"' in line for line in transcript or ())
+    return any(_SAID.search(line) for line in transcript or ())
 
 
 def check_typed(text: str) -> None:

@@ -18,6 +18,7 @@ import fcntl
 import glob
 import json
 import os
+import re
 import shlex
 import shutil
 import time
@@ -27,6 +28,9 @@ from .http import decoded
 
 #: Seconds for which Claude Code waits for a permission to be decided; a person at the pane may take an hour.
 _PERMISSION_LIMIT = 24 * 3600
+
+#: In a line of a transcript: somebody has said something.
+_SAID = re.compile(rb'"type": ?"(?:user|assistant)"')
 
 #: Twentieths of a second for the last program in the same directory to end.
 _LOCK_TRIES = 200
@@ -223,7 +227,7 @@ def can_be_resumed(session_id: str, env: Dict[str, str]) -> bool:
     projects = os.path.join(env.get("CLAUDE_CONFIG_DIR") or os.path.join(home, ".claude"), "projects")
     for path in glob.glob(os.path.join(glob.escape(projects), "*", glob.escape(session_id) + ".jsonl")):
         with open(path, "rb") as file:
-            if any(b'"type":"user"' in line or b'"type":"assistant"' in line for line in file):
+            if any(_SAID.search(line) for line in file):
                 return True
     return False
 
