@@ -3,6 +3,7 @@
 No I/O of its own but the journal's. The session tells it what happens and gives the frames on to the hosts.
 """
 
+import itertools
 import re
 from collections import OrderedDict
 from typing import Any, Dict, List, Optional, Set
@@ -52,8 +53,7 @@ class Ledger:
 
     def number_output(self, lines: List[bytes]) -> None:
         """The same for lines of Claude Code's stdout."""
-        for line in lines:
-            self.waiting.append(wire.encode_output(self.seq + 1, line))
+        self.waiting += map(wire.encode_output, itertools.count(self.seq + 1), lines)
 
     def keep(self) -> List[bytes]:
         """Journal what waits; the frames that are kept now, to be given to the hosts.

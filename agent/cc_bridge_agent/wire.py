@@ -26,6 +26,9 @@ ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 #: Inputs whose ids begin so are control messages: they begin no turn and are never "open".
 CONTROL = "c-"
 
+#: From this length in bytes on, looking for the next bracket takes less time than looking at every byte.
+_LONG = 1024
+
 #: The start of an escaped half of a surrogate pair: the only way in for text that cannot be written as UTF-8.
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -81,8 +84,7 @@ def decode(line: bytes) -> Frame:
         frame, end = _scan(text, 0)
         if end != len(text):  # blanks around it, which are rare, or more than one value
             frame = _DECODER.decode(text)
-        # As many brackets as a frame that is nested too deeply must have are looked for only where they could be.
-        if len(line) > MAX_DEPTH and line.count(b"{") + line.count(b"[") > MAX_DEPTH and _depth(frame) > MAX_DEPTH:
+        if _has_many_brackets(line) and _depth(frame) > MAX_DEPTH:
             raise ValueError("nested more than %d deep" % MAX_DEPTH)
     except (ValueError, RecursionError, StopIteration) as error:  # UnicodeDecodeError is a ValueError
         output = _OUT.match(line)
@@ -91,7 +93,7 @@ def decode(line: bytes) -> Frame:
         raise FrameError("not JSON (%s): %.80r" % (error, line[:80])) from None
     if not isinstance(frame, dict):
         raise FrameError("not a JSON object: %.80r" % line[:80])
-    if b"\\u" in line and _SURROGATE.search(line):
+    if b"\\" in line and _SURROGATE.search(line):
         text = json.dumps(frame, ensure_ascii=False)
         return dict(json.loads(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")))
     return frame
@@ -105,6 +107,19 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 #: The decoder's inner step, which looks for no blanks: StopIteration where no value begins.
 _scan = _DECODER.scan_once  # type: ignore[attr-defined]
+
+
+def _has_many_brackets(line: bytes) -> bool:
+    """Whether a line has as many as one that is nested too deeply must have. A long line of text is skipped over."""
+    if len(line) < _LONG:
+        return len(line) > MAX_DEPTH and line.count(b"{") + line.count(b"[") > MAX_DEPTH
+    found = 0
+    for bracket in (b"{", b"["):
+        at = line.find(bracket)
+        while at != -1 and found <= MAX_DEPTH:
+            found += 1
+            at = line.find(bracket, at + 1)
+    return found > MAX_DEPTH
 
 
 def _depth(value: Any) -> int:

@@ -190,6 +190,34 @@ async def test_a_draft_is_neither_lost_nor_sent(pane: Pane, scripted_model: Scri
     assert [request.prompt for request in scripted_model.requests[1:]] == ["[[say one]]", "[[say two]]"]
 
 
+async def test_keys_that_are_heard_late_open_no_editor(make: Make, tmp_path: Path) -> None:
+    """A Claude Code that hears nothing for seconds, and then all that was pressed meanwhile at once."""
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\necho "from my editor" >"$1"\n')
+    editor.chmod(0o700)
+    instance = await make(env={"VISUAL": str(editor)})
+    await instance.send_command_and_wait("[[say ready]]", _LIMIT)
+    person, claude = Person(instance), _pid_of_claude(instance)
+    given_up = Path(instance._socket).parent / "late"
+
+    async def go_on() -> None:
+        try:
+            with anyio.fail_after(20):
+                while len(list(given_up.iterdir())) < 3:
+                    await anyio.sleep(0.05)
+        finally:
+            os.kill(claude, signal.SIGCONT)
+
+    os.kill(claude, signal.SIGSTOP)
+    async with anyio.create_task_group() as group:
+        group.start_soon(go_on)
+        assert await instance.send_command_and_wait("[[say one]]", _LIMIT) == (True, "one")
+    assert await instance.send_command_and_wait("[[say two]]", _LIMIT) == (True, "two")
+    assert "from my editor" not in person.screen()
+    person.press("C-g")  # a person's own key is theirs again
+    await person.sees("from my editor")
+
+
 async def test_a_person_interrupts_the_programs_turn(pane: Pane) -> None:
     instance, person = pane
     async with await instance.submit("[[say so far]] [[hang]]") as turn:

@@ -8,6 +8,7 @@
     ├── hook, permission, editor, start   programs of a few lines of sh(1)
     ├── settings.json    has Claude Code run them
     ├── asked, next      what the editor is to do when it is called
+    ├── late/            a file for each key that was given up, and may still have the editor called
     └── tmux             the socket of the pane's own server
 
 A hook that wrote to a pipe would wait where nobody reads, and tear what is longer than PIPE_BUF; a file that is moved
@@ -68,7 +69,9 @@ if mv {dir}/asked {dir}/asked.$$ 2>/dev/null; then
     exit 0
 fi
 # A key that was given up and came late: the person did not ask for an editor.
-rm {dir}/late 2>/dev/null && exit 0
+for key in {dir}/late/*; do
+    rm "$key" 2>/dev/null && exit 0
+done
 exec {editor} "$@"
 """
 
@@ -106,7 +109,7 @@ class Files:
         shutil.rmtree(path, ignore_errors=True)
         os.makedirs(path, mode=0o700)
         os.chmod(path, 0o700)
-        for name in ("in", "answers"):
+        for name in ("in", "answers", "late"):
             os.mkdir(os.path.join(path, name), 0o700)
         quoted = shlex.quote(path)
         editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
@@ -115,6 +118,7 @@ class Files:
         self._program("editor", _EDITOR.format(dir=quoted, editor=editor))
         self._program("start", _START.format(dir=quoted))
         self._write("settings.json", json.dumps(self._settings(lines)))
+        self._late = 0
         self._answers: Dict[str, int] = {}  # descriptors of FIFOs that have their answer
 
     def at(self, name: str) -> str:
@@ -136,15 +140,25 @@ class Files:
 
     def ask_editor(self, text: Optional[str], *, replace: bool) -> None:
         """What the editor is to do when it is called next."""
-        if os.path.exists(self.at("asked")):
-            self._write("late", "")  # a key for it is still under way
+        self.give_up_key()
         self._write("next", text or "")
         self._write("asked", "look\n" if text is None else "replace\n" if replace else "put\n")
 
+    def give_up_key(self) -> None:
+        """The key that was pressed last is not waited for; where it is still under way, it is to do nothing."""
+        self._late += 1
+        try:
+            os.rename(self.at("asked"), os.path.join(self.at("late"), str(self._late)))
+        except FileNotFoundError:
+            pass  # it was heard
+
     def forget_late_keys(self) -> None:
-        """What was pressed has been heard or lost by now."""
-        for name in ("late", "asked"):
-            _unlink(self.at(name))
+        """Whatever was given up has been heard or lost by now."""
+        for name in os.listdir(self.at("late")):
+            try:
+                os.unlink(os.path.join(self.at("late"), name))
+            except FileNotFoundError:
+                pass  # heard at this moment
 
     def answer(self, key: str, output: Dict[str, Any]) -> None:
         """Answer a permission hook; an empty answer leaves the decision to the dialog."""
@@ -209,13 +223,6 @@ def _wait_for_lock(path: str) -> int:
             time.sleep(0.05)  # back-off
     os.close(fd)
     raise BlockingIOError("another program uses %s" % path)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def can_be_resumed(session_id: str, env: Dict[str, str]) -> bool:

@@ -24,6 +24,9 @@ from .transcript import Transcript
 _INTERRUPT_LIMIT = 2.0
 _END_LIMIT = 3.0
 
+#: Seconds after our last Ctrl-G for all of them to be heard or lost: after that, it is a person's.
+_KEY_LIFE = 30.0
+
 #: The exit code of a Claude Code whose end nobody saw: as if by SIGHUP, which is what a lost terminal sends.
 _HUNG_UP = 128 + signal.SIGHUP
 
@@ -271,6 +274,8 @@ class _Pane:
                 for item in self._lines.add(payload):
                     self._translator.hook(happening.kind, item, happening.key, now)
             else:
+                if happening.kind == "UserPromptSubmit":
+                    self._files.forget_late_keys()  # Enter came after them
                 self._translator.hook(happening.kind, payload, happening.key, now)
 
     def _editor_called(self, content: bytes, now: float) -> None:
@@ -354,24 +359,27 @@ class _Pane:
                     translator.looked(effect.draft, now)
                 elif isinstance(effect, line.Withdrawn):
                     translator.withdrawn(now)
-                else:
-                    self._doing.put_nowait(effect)
+                self._doing.put_nowait(effect)
 
     async def _do(self) -> None:
         """Press keys, one after the other."""
+        forgetting: Optional[asyncio.TimerHandle] = None
         while True:
             item = await self._doing.get()
+            if not isinstance(item, (line.Ask, line.Press)):
+                self._files.give_up_key()  # the job is over
             try:
                 if isinstance(item, line.Ask):
                     self._files.ask_editor(item.text, replace=item.replace)
+                    if forgetting is not None:
+                        forgetting.cancel()
+                    forgetting = self._loop.call_later(_KEY_LIFE, self._files.forget_late_keys)
                     await self._tmux.press("editor")
                 elif isinstance(item, line.Press):
                     await self._tmux.press(item.key)
                 elif isinstance(item, line.Entered):
-                    self._files.forget_late_keys()
                     self._translator.entered(self._now())
                 elif isinstance(item, line.Blocked):
-                    self._files.forget_late_keys()
                     self._translator.blocked(last_lines(await self._tmux.screen()), self._now())
             except TmuxError as error:  # the pane is gone: its end is on the way
                 log("key_not_pressed", reason=str(error))

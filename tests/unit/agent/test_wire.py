@@ -111,3 +111,24 @@ def test_an_error_quotes_little() -> None:
     with pytest.raises(wire.FrameError) as caught:
         wire.decode(b"x" * 10_000)
     assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("padding", [0, 5000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('{"a":[', "]}")])
+def test_the_deepest_frame_and_one_deeper(opening: str, closing: str, padding: int) -> None:
+    """With text in it that has as many brackets as it likes, and however long it is."""
+    levels = opening.count("[") + opening.count("{")
+    text = "[{" * 200 + "x" * padding
+    inner = wire.MAX_DEPTH - 2  # in the frame and the message
+    for depth, is_frame in ((inner // levels, True), (inner // levels + 1, False)):
+        line = f'{{"text":"{text}","deep":{opening * depth}1{closing * depth}}}'
+        kind = dict if is_frame else str
+        assert type(wire.decode(wire.encode_output(1, line.encode())[:-1])["out"]) is kind
+
+
+@pytest.mark.parametrize("padding", [0, 5000])
+def test_half_a_surrogate_pair_becomes_a_replacement_character(padding: int) -> None:
+    """For it could be written nowhere; one that is only quoted, with its backslash, stays as it is."""
+    text = "x" * padding
+    line = b'{"half":"\\ud83d%b","whole":"\\ud83d\\ude00\\n","quoted":"\\\\ud83d"}' % text.encode()
+    assert wire.decode(line) == {"half": "\ufffd" * 3 + text, "whole": "😀\n", "quoted": "\\ud83d"}
