@@ -5,7 +5,9 @@ CRC-32 of a frame in hexadecimal, a space after each, and the frame. By them a r
 found, and cut. Written without fsync: it survives the end of any process and of the container, not a loss of power.
 """
 
+import bisect
 import os
+import sys
 import time
 import zlib
 from typing import Callable, Iterator, List, Optional, Tuple
@@ -17,7 +19,31 @@ SEGMENT = 4 * 1024 * 1024
 HISTORY = 16 * 1024 * 1024
 HISTORY_AGE = 7 * 24 * 3600.0
 
+#: Bytes between two records of a segment whose places are remembered: so much is read in vain where reading begins.
+_MARK = 64 * 1024
+
 _HEADER = 18  # "xxxxxxxx xxxxxxxx "
+
+
+class _Segment:
+    """A file of the journal: the number of its first frame, its size, and where some of its records begin."""
+
+    __slots__ = ("first", "marks", "size")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.size = 0
+        self.marks = [(first, 0)]  # number and offset, ascending
+
+    def grow(self, number: int, size: int) -> None:
+        """From this number on, records of so many bytes were added."""
+        if self.size - self.marks[-1][1] >= _MARK:
+            self.marks.append((number, self.size))
+        self.size += size
+
+    def mark(self, number: int) -> Tuple[int, int]:
+        """Number and offset of a record that is this one, or not far before it."""
+        return self.marks[max(0, bisect.bisect_right(self.marks, (number, sys.maxsize)) - 1)]
 
 
 class Journal:
@@ -37,7 +63,7 @@ class Journal:
     def __init__(self, directory: str, limit: int, on_record: Callable[[int, bytes], None]) -> None:
         self._directory = directory
         self._limit = limit
-        self._segments: List[Tuple[int, int]] = []  # first number and size of each, oldest first
+        self._segments: List[_Segment] = []  # oldest first
         self._fd: Optional[int] = None
         self.first, self.last, self.size = 1, 0, 0
         self.id = os.urandom(8).hex()
@@ -59,54 +85,53 @@ class Journal:
         Raises:
             OSError: ENOSPC among others; none of them is kept then.
         """
-        if self._fd is None or self._segments[-1][1] >= SEGMENT:
+        if self._fd is None or self._segments[-1].size >= SEGMENT:
             self._begin_segment()
         assert self._fd is not None
         record = b"".join([b"%08x %08x %b" % (len(frame), zlib.crc32(frame), frame) for frame in frames])
-        first, size = self._segments[-1]
+        segment = self._segments[-1]
         try:
             written = os.write(self._fd, record)
             while written < len(record):  # the disk is almost full, or a signal came
                 written += os.write(self._fd, record[written:])
         except OSError:
-            os.ftruncate(self._fd, size)
+            os.ftruncate(self._fd, segment.size)
             raise
-        self._segments[-1] = (first, size + len(record))
+        segment.grow(self.last + 1, len(record))
         self.size += len(record)
         self.last += len(frames)
 
     def restart(self, last: int) -> None:
         """Give up all that is kept, and go on after this number: there was no room for what came before it."""
         self.close()
-        for first, _ in self._segments:
-            os.unlink(self._path(first))
+        self._remove([segment.first for segment in self._segments])
         self._segments = []
         self.first, self.last, self.size = last + 1, last, 0
 
     def read(self, after: int) -> Iterator[Tuple[int, bytes]]:
         """Number and frame of each record after this number, in order, up to the newest at that time."""
-        for index, (first, _) in enumerate(list(self._segments)):
-            beyond = self._segments[index + 1][0] if index + 1 < len(self._segments) else self.last + 1
+        for index, segment in enumerate(list(self._segments)):
+            beyond = self._segments[index + 1].first if index + 1 < len(self._segments) else self.last + 1
             if beyond > after + 1:
-                for number, frame, _ in _records(self._path(first), first):
+                for number, frame, _ in _records(self._path(segment.first), *segment.mark(after + 1)):
                     if number > after:
                         yield number, frame
 
     def forget(self, up_to: int) -> None:
         """Give up what is not needed, as far as it fills whole segments; the newest one stays."""
-        while len(self._segments) > 1 and self._segments[1][0] <= up_to + 1:
-            first, size = self._segments.pop(0)
-            self.size -= size
-            self.first = self._segments[0][0]
-            os.unlink(self._path(first))
+        while len(self._segments) > 1 and self._segments[1].first <= up_to + 1:
+            forgotten = self._segments.pop(0)
+            self.size -= forgotten.size
+            self.first = self._segments[0].first
+            os.unlink(self._path(forgotten.first))
 
     def trim(self, up_to: int) -> None:
         """The same, but of what is young only so much as is beyond ``HISTORY``."""
         old = time.time() - HISTORY_AGE
-        while len(self._segments) > 1 and self._segments[1][0] <= up_to + 1:
-            if self.size <= HISTORY and os.stat(self._path(self._segments[0][0])).st_mtime > old:
+        while len(self._segments) > 1 and self._segments[1].first <= up_to + 1:
+            if self.size <= HISTORY and os.stat(self._path(self._segments[0].first)).st_mtime > old:
                 break
-            self.forget(self._segments[1][0] - 1)
+            self.forget(self._segments[1].first - 1)
 
     def _begin_segment(self) -> None:
         self.close()
@@ -116,7 +141,7 @@ class Journal:
                 file.write(self.id)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self._path(self.last + 1), flags, 0o600)
-        self._segments.append((self.last + 1, 0))
+        self._segments.append(_Segment(self.last + 1))
 
     def _recover(self, on_record: Callable[[int, bytes], None]) -> None:
         """Take up what is there; what is torn is cut, and what comes after it or after a hole is removed."""
@@ -125,17 +150,18 @@ class Journal:
             if self._segments and first != self.last + 1:
                 self._remove(firsts[index:])
                 break
-            whole, self.last = 0, first - 1
+            segment, self.last = _Segment(first), first - 1
             for number, frame, end in _records(self._path(first), first):
                 on_record(number, frame)
-                self.last, whole = number, end
-            self._segments.append((first, whole))
-            self.size += whole
-            if whole < os.path.getsize(self._path(first)):
-                os.truncate(self._path(first), whole)
+                segment.grow(number, end - segment.size)
+                self.last = number
+            self._segments.append(segment)
+            self.size += segment.size
+            if segment.size < os.path.getsize(self._path(first)):
+                os.truncate(self._path(first), segment.size)
         if self._segments:
             self.first = firsts[0]
-            path = self._path(self._segments[-1][0])
+            path = self._path(self._segments[-1].first)
             self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
             with open(self._path_of_id()) as file:
                 self.id = file.read()
@@ -151,10 +177,10 @@ class Journal:
         return os.path.join(self._directory, "id")
 
 
-def _records(path: str, first: int) -> Iterator[Tuple[int, bytes, int]]:
-    """Number, frame and end of each whole record of a segment; ends at the first that is torn."""
-    number, end = first, 0
+def _records(path: str, number: int, end: int = 0) -> Iterator[Tuple[int, bytes, int]]:
+    """Number, frame and end of each whole record of a segment, from one on; ends at the first that is torn."""
     with open(path, "rb") as file:
+        file.seek(end)
         while True:
             header = file.read(_HEADER)
             try:

@@ -39,13 +39,15 @@ def numbers(journal: Journal, after: int = 0) -> list[int]:
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SEGMENT", 300)
+    monkeypatch.setattr(module, "_MARK", 100)
 
 
 def test_read_from_any_number(tmp_path: Path) -> None:
     journal = filled(tmp_path, 20)
-    for after in range(22):
-        assert numbers(journal, after) == list(range(after + 1, 21))
-    assert dict(journal.read(0)) == {number: frame(number) for number in range(1, 21)}
+    journal.append([frame(number) for number in range(21, 26)])
+    for found in (journal, Journal(str(tmp_path), LIMIT, ignore)):
+        for after in range(27):
+            assert dict(found.read(after)) == {number: frame(number) for number in range(after + 1, 26)}
 
 
 def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
