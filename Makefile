@@ -49,9 +49,9 @@ image: ## Build the default image now instead of on first use.
 	@scripts/venv claude
 	@scripts/image
 
-bench: ## Measure, and print ratios. ONLY=round-trip, first-token containers or pane for one part.
+bench: ## Measure, beside what one would take instead; ONLY=pane for one part. A whole run makes docs/performance.md.
 	@scripts/venv claude
-	.venv/bin/python benchmarks/bench.py
+	.venv/bin/python -m benchmarks
 
 record: ## Record a session in a shared pane, for the docs.
 	@scripts/venv claude

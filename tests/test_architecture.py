@@ -169,7 +169,7 @@ def test_the_agent_needs_the_standard_library_only() -> None:
 def test_the_agent_stays_small() -> None:
     sizes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("*.py")}
     assert max(sizes.values()) <= 250, sizes
-    assert sum(sizes.values()) <= 1750, sizes
+    assert sum(sizes.values()) <= 1800, sizes
     panes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("pane/*.py")}
     assert max(panes.values()) <= 600, panes
 

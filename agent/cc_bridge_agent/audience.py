@@ -4,7 +4,7 @@ Every frame is kept in the ledger before anybody gets it. A client that has all 
 once; any other is fed from the journal as it reads, so that it costs neither memory nor the others' time.
 """
 
-from typing import Callable, List
+from typing import Callable, List, Tuple
 
 from .client import Client
 from .ledger import Ledger
@@ -84,6 +84,10 @@ class Audience:
 
     def tell(self) -> None:
         """Keep what has been numbered, and give it to the clients."""
+        self.give(*self.keep())
+
+    def keep(self) -> Tuple[int, List[bytes]]:
+        """Keep what has been numbered; the last number before it, and what is to be given to the clients now."""
         before = self._ledger.journal.last
         try:
             frames = self._ledger.keep()
@@ -91,14 +95,17 @@ class Audience:
             if not self.clients or any(client.given < before or client.clogged for client in self.clients):
                 # Until they have read: what everybody has need not be kept.
                 self._log("journal_waits", reason=str(error))
-                self._on_room()
-                return
+                return before, []
             self._log("journal_given_up", reason=str(error))
             frames = self._ledger.give_up_keeping()
+        return before, frames
+
+    def give(self, before: int, frames: List[bytes]) -> None:
+        """Give frames that are kept, and follow this number, to the clients that have all before them."""
         data = b"".join(frames)
         for client in list(self.clients):
             if client.given == before and not client.clogged:
-                client.given = self._ledger.seq
+                client.given += len(frames)
                 client.send(data)
         self._on_room()
 

@@ -62,14 +62,18 @@ class Loop:
         """Until :meth:`stop`."""
         self._running = True
         while self._running:
+            first = True
             for key, ready in self._selector.select(self._until_next_timer()):
                 readable, writable = key.data
                 # A callback may have forgotten a descriptor that this very round found ready.
-                if ready & selectors.EVENT_READ and readable and self._still(key):
+                if ready & selectors.EVENT_READ and readable and (first or self._still(key)):
+                    first = False
                     readable()
-                if ready & selectors.EVENT_WRITE and writable and self._still(key):
+                if ready & selectors.EVENT_WRITE and writable and (first or self._still(key)):
+                    first = False
                     writable()
-            self._run_timers()
+            if self._timers:
+                self._run_timers()
 
     def _still(self, key: selectors.SelectorKey) -> bool:
         current = self._selector.get_map().get(key.fd)

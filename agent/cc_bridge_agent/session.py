@@ -38,6 +38,7 @@ class Session:
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._exit_code: Optional[int] = None
         self._stdin = Outbox()
+        self._stdin_watched = False  # for room to write
         self._splitters: Dict[str, wire.LineSplitter] = {}
         self._output_stopped = False
         self._oom_kills = 0
@@ -83,9 +84,10 @@ class Session:
             return {"error": "not_running", "message": "Claude Code is not running", "id": input_id}
         if not self.ledger.take(input_id):
             return {"took": input_id, "again": True}
-        self.audience.tell()
+        kept = self.audience.keep()  # first, for nobody else knows that it must not be passed on again
         self._stdin.add(line + b"\n")
         self._write_stdin()
+        self.audience.give(*kept)
         return None
 
     def done(self, input_id: str) -> Optional[wire.Frame]:
@@ -115,9 +117,11 @@ class Session:
         except OSError as error:  # EPIPE: it is ending; its exit tells the clients
             self._log("stdin_closed", session=self.name, reason=str(error))
             self._stdin.clear()
-        self._loop.watch(self._process.stdin.fileno(), None, self._write_stdin if self._stdin.size else None)
-        for client in self.audience.clients:
-            client.pause_reading(self._stdin.size > _STDIN_HIGH_WATER)
+        if self._stdin.size or self._stdin_watched:
+            self._stdin_watched = bool(self._stdin.size)
+            self._loop.watch(self._process.stdin.fileno(), None, self._write_stdin if self._stdin.size else None)
+            for client in self.audience.clients:
+                client.pause_reading(self._stdin.size > _STDIN_HIGH_WATER)
 
     # Output
 
@@ -201,6 +205,7 @@ class Session:
         self._process = None
         self._exit_code = process.returncode
         self._stdin.clear()
+        self._stdin_watched = False
         self.ledger.open_ids.clear()
         for client in self.audience.clients:
             client.pause_reading(False)

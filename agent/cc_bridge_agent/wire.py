@@ -37,6 +37,8 @@ _IN = re.compile(rb'\{"id":"([A-Za-z0-9_-]{1,64})","in":')
 
 Frame = Dict[str, Any]
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # json.dumps() would make one for each frame
+
 
 class FrameError(ValueError):
     """The peer sent something that is not a frame. The text says what, and quotes at most 80 bytes."""
@@ -44,7 +46,7 @@ class FrameError(ValueError):
 
 def encode(frame: Frame) -> bytes:
     """A frame as one line."""
-    return json.dumps(frame, separators=(",", ":")).encode("ascii") + b"\n"
+    return _ENCODER.encode(frame).encode("ascii") + b"\n"
 
 
 def encode_output(seq: int, line: bytes) -> bytes:
