@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import subprocess
 import tempfile
 import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +24,18 @@ from .figures import Figure, Sheet
 from .stage import default_image, milli, scripted_model
 
 TITLE = "a warm turn of one token: until the first token, and until the end is known"
-TURNS = 60
-BLOCKS = 6
+ROUNDS, BLOCK = 12, 10
 NEW_ONES = 6
 PROMPT = "[[say one]]"
 
+FLOOR = "claude fed by hand (the floor)"
+LOCAL = "LocalProcess, over pipes"
+DOCKER = "DockerContainer, over pipes"
+PANE = "TmuxInstance, the interactive one"
+
+#: Until the first token, and until the end, of each turn; and a turn.
 Times = tuple[list[float], list[float]]
+Act = Callable[[], Awaitable[tuple[float, float]]]
 
 
 class ByHand:
@@ -41,7 +52,7 @@ class ByHand:
         assert self._process.stdin
         assert self._process.stdout
         # With an id, as everybody sends who wants to know whose answer it is.
-        message = {"type": "user", "message": {"role": "user", "content": PROMPT}, "uuid": _uuid()}
+        message = {"type": "user", "message": {"role": "user", "content": PROMPT}, "uuid": str(uuid.uuid4())}
         began = time.perf_counter()
         self._process.stdin.write(json.dumps(message).encode() + b"\n")
         self._process.stdin.flush()
@@ -57,12 +68,6 @@ class ByHand:
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait()
-
-
-def _uuid() -> str:
-    import uuid
-
-    return str(uuid.uuid4())
 
 
 async def _turn(instance: InstanceInterface) -> tuple[float, float]:
@@ -82,33 +87,32 @@ async def run(sheet: Sheet) -> None:
         workspace.mkdir()
         Path(scratch).chmod(0o755)
         workspace.chmod(0o777)
-        records: dict[str, Any] = {
-            "LocalProcess, over pipes": (LocalProcess, {"kind": "local", "env": {**env, "HOME": str(home)}}),
-            "TmuxInstance, the interactive one": (TmuxInstance, {"kind": "tmux", "env": env}),
-        }
-        async with default_image() as image:
+        numbers = iter(range(10))
+
+        def record(kind: str, **fields: Any) -> ClaudeInstance:
+            name = f"bench-{os.getpid()}-{next(numbers)}"
+            return ClaudeInstance.of(name=name, kind=kind, workspace=workspace, ephemeral=True, **fields)
+
+        async with default_image() as image, AsyncExitStack() as stack:
+            instances: dict[str, InstanceInterface] = {}
+            local = record("local", env={**env, "HOME": str(home)})
+            instances[LOCAL] = await stack.enter_async_context(LocalProcess(local))
             if image:
-                docker = {"kind": "docker", "image": image, "network": "host", "env": env}
-                records["DockerContainer, over pipes"] = (DockerContainer, docker)
-                records["DockerContainer, by attached exec"] = (_ByExec, docker)
+                for name, kind in ((DOCKER, DockerContainer), ("DockerContainer, by attached exec", _ByExec)):
+                    there = record("docker", image=image, network="host", env=env)
+                    instances[name] = await stack.enter_async_context(kind(there))
             else:
                 sheet.note("no engine answers here: no containers")
-            instances: dict[str, InstanceInterface] = {}
-            hand = ByHand(env, home)
-            try:
-                for number, (name, (kind, fields)) in enumerate(records.items()):
-                    record = ClaudeInstance.of(
-                        name=f"bench-{os.getpid()}-{number}", workspace=workspace, ephemeral=True, **fields
-                    )
-                    instances[name] = kind(record)
-                    await instances[name].start()
-                times = await _alternating(hand, instances)
-                sdk = await _agent_sdk(env, home)
-            finally:
-                hand.close()
-                for instance in instances.values():
-                    await instance.cleanup()
-            _tell(sheet, times, sdk, _new_ones(env, home, image))
+            turns: dict[str, Act] = {name: partial(_turn, instance) for name, instance in instances.items()}
+            turns[FLOOR] = _by_hand(stack.enter_context(closing(ByHand(env, home))))
+            turns["the Agent SDK's client"] = await stack.enter_async_context(_agent_sdk(env, home))
+            times, added = await _in_blocks(turns)
+            await stack.aclose()
+            # Its Claude Code draws, also after the turn, so it is measured when the others have gone.
+            async with TmuxInstance(record("tmux", env=env)) as pane:
+                times[PANE] = (await _in_blocks({PANE: partial(_turn, pane)}))[0][PANE]
+            times["a new exec, or process, per command"] = _new_ones(env, home, image)
+        _tell(sheet, times, added)
 
 
 class _ByExec(DockerContainer):
@@ -119,37 +123,43 @@ class _ByExec(DockerContainer):
         return False
 
 
-async def _alternating(hand: ByHand, instances: dict[str, InstanceInterface]) -> dict[str, Times]:
-    """All of them in turn, a few turns each time: what the machine does meanwhile hits them alike."""
-    times: dict[str, Times] = {name: ([], []) for name in ("floor", *instances)}
+def _by_hand(hand: ByHand) -> Act:
+    async def turn() -> tuple[float, float]:
+        return hand.turn()
 
-    def note(name: str, found: tuple[float, float]) -> None:
-        for samples, value in zip(times[name], found, strict=True):
-            samples.append(value)
-
-    for _ in range(3):
-        hand.turn()
-        for instance in instances.values():
-            await _turn(instance)
-    for _ in range(TURNS // BLOCKS):
-        for _ in range(BLOCKS):
-            note("floor", hand.turn())
-        for name, instance in instances.items():
-            for _ in range(BLOCKS):
-                note(name, await _turn(instance))
-    return times
+    return turn
 
 
-async def _agent_sdk(env: dict[str, str], home: Path) -> Times:
+async def _in_blocks(turns: dict[str, Act]) -> tuple[dict[str, Times], dict[str, list[float]]]:
+    """Some turns of each in every round, and what each has added to the floor's first tokens in that round.
+
+    Several in a row, without the first two, because a Claude Code that has rested is slower; in an order that changes.
+    """
+    times: dict[str, Times] = {name: ([], []) for name in turns}
+    added: dict[str, list[float]] = {name: [] for name in turns}
+    for number in range(ROUNDS):
+        medians = {}
+        for name in [*turns][number % len(turns) :] + [*turns][: number % len(turns)]:
+            block = [await turns[name]() for _ in range(BLOCK)][2:]
+            for samples, values in zip(times[name], zip(*block, strict=True), strict=True):
+                samples += values
+            medians[name] = statistics.median(first for first, _ in block)
+        for name, median in medians.items():
+            added[name].append(median - medians.get(FLOOR, 0.0))
+    return times, added
+
+
+@asynccontextmanager
+async def _agent_sdk(env: dict[str, str], home: Path) -> AsyncIterator[Act]:
     """The Agent SDK's own client, kept open."""
     from claude_agent_sdk import ClaudeAgentOptions, ClaudeSDKClient, ResultMessage, StreamEvent
 
     options = ClaudeAgentOptions(
         cli_path=find_claude(), cwd=str(home), env={**env, "HOME": str(home)}, include_partial_messages=True
     )
-    firsts, wholes = [], []
     async with ClaudeSDKClient(options) as client:
-        for _ in range(TURNS // 2):
+
+        async def turn() -> tuple[float, float]:
             began, first = time.perf_counter(), 0.0
             await client.query(PROMPT)
             async for message in client.receive_response():
@@ -157,9 +167,9 @@ async def _agent_sdk(env: dict[str, str], home: Path) -> Times:
                     first = time.perf_counter() - began
                 if isinstance(message, ResultMessage):
                     break
-            firsts.append(first)
-            wholes.append(time.perf_counter() - began)
-    return firsts[3:], wholes[3:]
+            return first, time.perf_counter() - began
+
+        yield turn
 
 
 def _new_ones(env: dict[str, str], home: Path, image: str) -> Times:
@@ -168,21 +178,8 @@ def _new_ones(env: dict[str, str], home: Path, image: str) -> Times:
     words = [find_claude(), "-p", "--output-format", "stream-json", "--verbose", "--include-partial-messages", PROMPT]
     settings = {**env, "HOME": str(home)}
     if image:
-        run = [
-            "docker",
-            "run",
-            "-d",
-            "--rm",
-            "--name",
-            name,
-            "--network",
-            "host",
-            "--entrypoint",
-            "sleep",
-            image,
-            "600",
-        ]
-        subprocess.run(run, check=True, stdout=subprocess.DEVNULL)
+        run = ["docker", "run", "-d", "--rm", "--name", name, "--network", "host", "--entrypoint", "sleep"]
+        subprocess.run([*run, image, "600"], check=True, stdout=subprocess.DEVNULL)
         exported = [word for key, value in env.items() for word in ("-e", f"{key}={value}")]
         words = ["docker", "exec", *exported, name, "claude", *words[1:]]
         settings = {}
@@ -204,25 +201,19 @@ def _new_ones(env: dict[str, str], home: Path, image: str) -> Times:
     return firsts[1:], wholes[1:]
 
 
-def _tell(sheet: Sheet, times: dict[str, Times], sdk: Times, new: Times) -> None:
-    what = ("first token", "whole answer")
-    named = {"a new exec, or process, per command": new, "the Agent SDK's client": sdk, **times}
+def _tell(sheet: Sheet, times: dict[str, Times], added: dict[str, list[float]]) -> None:
     bases: list[Figure] = []
-    for index, moment in enumerate(what):
-        floor = sheet.add(f"{moment}: claude fed by hand (the floor)", milli(times["floor"][index]), "ms")
+    for index, moment in enumerate(("first token", "whole answer")):
+        floor = sheet.add(f"{moment}: {FLOOR}", milli(times[FLOOR][index]), "ms")
         bases.append(floor)
-        for name, found in named.items():
-            if name != "floor":
-                _ = sheet.add(f"{moment}: {name}", milli(found[index]), "ms", floor, **_aim(index, name))
-    pipes = "DockerContainer, over pipes" if "DockerContainer, over pipes" in times else "LocalProcess, over pipes"
-    for name in dict.fromkeys((pipes, "LocalProcess, over pipes")):
-        added = [value - bases[0].value for value in milli(times[name][0])]
-        sheet.add(f"first token: added by {name}", added, "ms", most=1.0)
+        for name, found in times.items():
+            if name != FLOOR:
+                aim = {"most": 1.1} if index == 0 and name in (LOCAL, DOCKER) else {}
+                _ = sheet.add(f"{moment}: {name}", milli(found[index]), "ms", floor, **aim)
+    pipes = DOCKER if DOCKER in times else LOCAL
+    for name in dict.fromkeys((pipes, LOCAL)):
+        sheet.add(f"first token: added by {name}", milli(added[name]), "ms", most=1.0)
     slow = next(figure for figure in sheet.figures if figure.name.startswith("first token: a new exec"))
     quick = next(figure for figure in sheet.figures if figure.name == f"first token: {pipes}")
     sheet.add("first token: how much sooner than a new exec", slow.value / quick.value, "times", least=30)
     sheet.add("first token: the same of the floor itself", slow.value / bases[0].value, "times")
-
-
-def _aim(index: int, name: str) -> dict[str, float]:
-    return {"most": 1.1} if index == 0 and name.endswith("over pipes") else {}

@@ -9,17 +9,18 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 
 import anyio
 
-from cc_bridge import ClaudeInstance, DockerContainer
+from cc_bridge import ClaudeInstance, DockerContainer, LocalProcess
 from cc_bridge.channels.fifo import Descriptor, open_fifo
 from cc_bridge.events import TextDelta
 from cc_bridge.protocol.link import Link, Output
 
 from .figures import Figure, Sheet
-from .stage import default_image, milli, resident, scripted_model
+from .stage import default_image, milli, scripted_model
 
 TITLE = "instances that stream at once to one event loop, at 2,000 events a second in all"
 COUNTS = (1, 10, 100, 500)
@@ -53,7 +54,7 @@ async def run(sheet: Sheet) -> None:
     ten: Figure | None = None
     each: Figure | None = None
     for count in COUNTS:
-        delays, cpu, memory, fds = await _streamed(count)
+        delays, cpu, fds = await _streamed(count)
         ordered = sorted(delays)
         sheet.add(f"{count}: delay of an event, median", statistics.median(ordered) * 1e3, "ms")
         p99 = ordered[int(len(ordered) * 0.99)] * 1e3
@@ -64,16 +65,30 @@ async def run(sheet: Sheet) -> None:
         sheet.add(f"{count}: descriptors of the host", fds, "each")
         if count >= 100:
             aim = {"base": each, "most": 1.2} if each else {}
-            figure = sheet.add(f"{count}: memory of the host for each instance", memory * 1024, "KiB", **aim)  # type: ignore[arg-type]
+            figure = sheet.add(f"{count}: memory of the host for each instance", _memory(count), "KiB", **aim)  # type: ignore[arg-type]
             each = each or figure
     await _containers(sheet)
 
 
-async def _streamed(count: int) -> tuple[list[float], float, float, float]:
+def _memory(count: int) -> float:
+    """KiB of Python's for what an instance needs on the host: the object, its conversation, its link."""
+    _ = LocalProcess(ClaudeInstance.of(name="first", kind="local", workspace=Path("/")))  # what is shared by all
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        records = [ClaudeInstance.of(name=f"bench-{n}", kind="local", workspace=Path("/")) for n in range(count)]
+        made = [(LocalProcess(record), Link()) for record in records]
+        after, _ = tracemalloc.get_traced_memory()
+        return (after - before) / len(made) / 1024
+    finally:
+        tracemalloc.stop()
+
+
+async def _streamed(count: int) -> tuple[list[float], float, float]:
     delays: list[float] = []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
-    before, open_before = resident(os.getpid()), len(os.listdir("/proc/self/fd"))
+    open_before = len(os.listdir("/proc/self/fd"))
     with tempfile.TemporaryDirectory() as directory:
         ends = []
         for number in range(count):
@@ -98,7 +113,6 @@ async def _streamed(count: int) -> tuple[list[float], float, float, float]:
                 for link, end in zip(links, ends, strict=True):
                     group.start_soon(follow, link, end)
                 await anyio.sleep(0.5)
-                memory = (resident(os.getpid()) - before) / count
                 fds = (len(os.listdir("/proc/self/fd")) - open_before) / count
                 used = time.process_time()
                 stubs.stdin.write(b"go\n")
@@ -106,7 +120,7 @@ async def _streamed(count: int) -> tuple[list[float], float, float, float]:
             cpu = time.process_time() - used
         for end in ends:
             end.close()
-    return delays, cpu, memory, fds
+    return delays, cpu, fds
 
 
 async def _containers(sheet: Sheet) -> None:

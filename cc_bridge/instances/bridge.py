@@ -163,8 +163,9 @@ class Bridge:
         self._permission_limit = permission_limit
         self._conversation = Conversation(silence=silence, interrupt_limit=interrupt_limit)
         self._conversation.session_id = session_id
-        self._turnstile = anyio.Lock()
-        self._writing = anyio.Lock()
+        # Taking one that is free must not cost a turn of the loop for each event; reading lets the others run.
+        self._turnstile = anyio.Lock(fast_acquire=True)
+        self._writing = anyio.Lock(fast_acquire=True)
         self._connection: Connection | None = None
         self._agent_version: str | None = None
         self._claude_runs = False
