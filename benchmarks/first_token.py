@@ -24,7 +24,7 @@ from .figures import Figure, Sheet
 from .stage import default_image, milli, scripted_model
 
 TITLE = "a warm turn of one token: until the first token, and until the end is known"
-ROUNDS, BLOCK = 12, 10
+ROUNDS, BLOCK = 20, 8
 NEW_ONES = 6
 PROMPT = "[[say one]]"
 
@@ -82,9 +82,12 @@ async def _turn(instance: InstanceInterface) -> tuple[float, float]:
 
 async def run(sheet: Sheet) -> None:
     with tempfile.TemporaryDirectory() as scratch, scripted_model() as env:
-        home, workspace = Path(scratch, "home"), Path(scratch, "work")
-        home.mkdir()
+        workspace = Path(scratch, "work")
         workspace.mkdir()
+        # A home for each: Claude Code watches its configuration, which another one would write.
+        homes = [Path(scratch, f"home-{number}") for number in range(4)]
+        for home in homes:
+            home.mkdir()
         Path(scratch).chmod(0o755)
         workspace.chmod(0o777)
         numbers = iter(range(10))
@@ -95,7 +98,7 @@ async def run(sheet: Sheet) -> None:
 
         async with default_image() as image, AsyncExitStack() as stack:
             instances: dict[str, InstanceInterface] = {}
-            local = record("local", env={**env, "HOME": str(home)})
+            local = record("local", env={**env, "HOME": str(homes[0])})
             instances[LOCAL] = await stack.enter_async_context(LocalProcess(local))
             if image:
                 for name, kind in ((DOCKER, DockerContainer), ("DockerContainer, by attached exec", _ByExec)):
@@ -104,14 +107,14 @@ async def run(sheet: Sheet) -> None:
             else:
                 sheet.note("no engine answers here: no containers")
             turns: dict[str, Act] = {name: partial(_turn, instance) for name, instance in instances.items()}
-            turns[FLOOR] = _by_hand(stack.enter_context(closing(ByHand(env, home))))
-            turns["the Agent SDK's client"] = await stack.enter_async_context(_agent_sdk(env, home))
+            turns[FLOOR] = _by_hand(stack.enter_context(closing(ByHand(env, homes[1]))))
+            turns["the Agent SDK's client"] = await stack.enter_async_context(_agent_sdk(env, homes[2]))
             times, added = await _in_blocks(turns)
             await stack.aclose()
             # Its Claude Code draws, also after the turn, so it is measured when the others have gone.
             async with TmuxInstance(record("tmux", env=env)) as pane:
                 times[PANE] = (await _in_blocks({PANE: partial(_turn, pane)}))[0][PANE]
-            times["a new exec, or process, per command"] = _new_ones(env, home, image)
+            times["a new exec, or process, per command"] = _new_ones(env, homes[3], image)
         _tell(sheet, times, added)
 
 

@@ -64,7 +64,7 @@ def versions() -> dict[str, str]:
     except BridgeError:
         pass
     for name, argv in (("tmux", ("tmux", "-V")), ("Docker", ("docker", "version", "-f", "{{.Server.Version}}"))):
-        found[name] = _said(*argv)
+        found[name] = _said(*argv).removeprefix("tmux ")
     for name in ("anyio", "claude-agent-sdk", "docker"):
         try:
             found[f"the package {name}"] = importlib.metadata.version(name)
@@ -88,13 +88,17 @@ def _machine() -> str:
 
 
 def _aims(figures: Sequence[Figure]) -> str:
-    rows = ["| aimed at | measured | |", "| --- | --- | --- |"]
+    rows = ["| | compared with | aimed at | measured | |", "| --- | --- | --- | --- | --- |"]
     for figure in figures:
         if figure.met is not None:
             tried = f"{number(figure.ratio)} ×" if figure.ratio is not None else f"{number(figure.value)} {figure.unit}"
-            against = f" of {figure.compared_with}" if figure.compared_with else ""
             state = "met" if figure.met else "**missed**"
-            rows.append(f"| {figure.part}: {figure.name}: {figure.target}{against} | {tried} | {state} |")
+            name = (
+                figure.name
+                if figure.name.startswith(figure.part.replace("-", " "))
+                else f"{figure.part}: {figure.name}"
+            )
+            rows.append(f"| {name} | {figure.compared_with} | {figure.target} | {tried} | {state} |")
     return "## What was aimed at\n\n" + "\n".join(rows) + "\n"
 
 
@@ -122,7 +126,9 @@ def _bars(title: str, unit: str, figures: Sequence[Figure], prefix: str) -> str:
     for index, figure in enumerate(figures):
         y = 40 + row * index
         name = html.escape(figure.name.removeprefix(prefix))
-        ours = any(word in figure.name for word in ("NamedPipe", "over pipes", "cc-bridge", "Tmux", "agent and pipes"))
+        ours = any(
+            word in figure.name for word in ("NamedPipe", "Local", "Container", "cc-bridge", "Tmux", "agent and pipes")
+        )
         end = left + figure.value * scale
         out += [
             f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{name}</text>',
