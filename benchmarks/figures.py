@@ -61,7 +61,6 @@ class Sheet:
         most: float | None = None,
         least: float | None = None,
         below: Figure | None = None,
-        target: str = "",
     ) -> Figure:
         """A figure from its samples.
 
@@ -89,7 +88,7 @@ class Sheet:
             met = value < below.value and met is not False
             words.append(f"below {below.name}")
         figure = Figure(
-            self.part, name, value, unit, low, high, base.name if base else "", ratio, target or ", ".join(words), met
+            self.part, name, value, unit, low, high, base.name if base else "", ratio, ", ".join(words), met
         )
         self.figures.append(figure)
         print("  " + line(figure), flush=True)

@@ -14,7 +14,7 @@ from cc_bridge.protocol.link import Link, Output, Position
 
 from .figures import Sheet
 from .stage import agent, connect, milli, scripted_model
-from .throughput import line_of
+from .throughput import line_of, streamed
 
 TITLE = "the journal, a connection that breaks in mid-answer, and reading again"
 LINES = 15_000
@@ -49,7 +49,7 @@ async def run(sheet: Sheet) -> None:
         found: dict[str, list[float]] = {"off": [], "on": []}
         for number in range(REPEATS):
             for name, python in (("off", forgetful), ("on", ())):
-                seconds = await _streamed(file, Path(scratch, f"{name}-{number}"), python)
+                seconds = await streamed(file, LINES, Path(scratch, f"{name}-{number}"), python)
                 found[name].append(amount / seconds)
         off = sheet.add("4 kB lines, journal off", found["off"], "MB/s")
         sheet.add("4 kB lines, journal on", found["on"], "MB/s", off)
@@ -58,20 +58,6 @@ async def run(sheet: Sheet) -> None:
         big.write_bytes(line * count)
         sheet.add(f"replay of {MEGABYTES} MB", await _replayed(big, count, Path(scratch, "replay")), "MB/s", off)
     sheet.add("a drop in mid-answer: until the next event", milli(await _drops()), "ms")
-
-
-async def _streamed(file: Path, directory: Path, python: tuple[str, ...]) -> float:
-    with agent(directory, python=python):
-        link, channel = await connect(directory)
-        async with channel:
-            link.start_claude(["cat", str(file)], {}, "/")
-            await channel.send(link.data_to_send())
-            got, began = 0, 0.0
-            while got < LINES:
-                events = link.receive_data(await channel.receive())
-                began = began or time.perf_counter()
-                got += sum(isinstance(event, Output) for event in events)
-            return time.perf_counter() - began
 
 
 async def _replayed(file: Path, count: int, directory: Path) -> float:

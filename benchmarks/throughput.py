@@ -54,7 +54,7 @@ async def run(sheet: Sheet) -> None:
             loads = sheet.add(f"{name}: json.loads alone", parsed, "lines/s")
             decoded = [count / _decoded(line, count) for _ in range(REPEATS)]
             sheet.add(f"{name}: decoded by the link", decoded, "lines/s", loads, least=0.6 if size == 250 else None)
-            seconds = [await _streamed(file, count, Path(scratch, f"agent-{size}-{n}")) for n in range(REPEATS)]
+            seconds = [await streamed(file, count, Path(scratch, f"agent-{size}-{n}")) for n in range(REPEATS)]
             aim = 0.5 if size == 4096 else None
             sheet.add(f"{name}: through agent and pipes", [amount / s for s in seconds], "MB/s", base, least=aim)
             sheet.add(f"{name}: the same, as events", [count / s for s in seconds], "events/s", loads)
@@ -125,8 +125,9 @@ def _understood(line: bytes, count: int) -> float:
     return time.perf_counter() - began
 
 
-async def _streamed(file: Path, count: int, directory: Path) -> float:
-    with agent(directory):
+async def streamed(file: Path, count: int, directory: Path, python: tuple[str, ...] = ()) -> float:
+    """Seconds for the lines of a file, once they come, through an agent that is started so."""
+    with agent(directory, python=python):
         link, channel = await connect(directory)
         async with channel:
             link.start_claude(["cat", str(file)], {}, "/")
