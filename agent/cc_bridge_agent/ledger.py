@@ -129,7 +129,9 @@ class Ledger:
     def _note(self, input_id: str, seq: int) -> None:
         self._taken[input_id] = seq
         if len(self._taken) > _REMEMBERED_IDS:
-            self._unread.discard(self._taken.popitem(last=False)[0])
+            oldest, _ = self._taken.popitem(last=False)
+            self._unread.discard(oldest)
+            self.open_ids.pop(oldest, None)
         if not input_id.startswith(wire.CONTROL):
             self.open_ids[input_id] = None
             self._unread.add(input_id)

@@ -11,7 +11,7 @@ from .audience import Audience
 from .ledger import Ledger
 from .loop import Loop
 from .outbox import Outbox
-from .spawn import oom_kills, spawn
+from .spawn import oom_kills, spawn, waiting_bytes
 
 _CHUNK = 65536
 
@@ -143,22 +143,22 @@ class Session:
     def _read_stderr(self) -> None:
         self._read("err")
 
-    def _read(self, kind: str) -> bool:
-        """Pass on one chunk; False when there is none now or none will come."""
+    def _read(self, kind: str, most: int = _CHUNK) -> int:
+        """Pass on one chunk; how many bytes it had. 0: there is none now, or none will come."""
         pipe = self._process and (self._process.stdout if kind == "out" else self._process.stderr)
         if not pipe or pipe.closed:
-            return False
+            return 0
         try:
-            data = os.read(pipe.fileno(), _CHUNK)
+            data = os.read(pipe.fileno(), min(most, _CHUNK))
         except BlockingIOError:
-            return False
+            return 0
         if not data:
             self._loop.watch(pipe.fileno())
             pipe.close()
-            return False
+            return 0
         self._number(kind, data)
         self.audience.tell()
-        return True
+        return len(data)
 
     def _number(self, kind: str, data: bytes) -> None:
         lines: List[bytes] = []
@@ -181,16 +181,22 @@ class Session:
     # The end
 
     def reap(self) -> None:
-        """After SIGCHLD: pass on what the ended process has left, then its exit code.
+        """After SIGCHLD: end what the process has started, pass on what it has left in its pipes, then its exit code.
 
-        Only what is there now is read: something that it started may hold its pipes open for ever.
+        In this order, and no more than what is there at that moment: something that it started may go on writing for
+        ever, and may have left its group.
         """
         process = self._process
         if not process or process.poll() is None:
             return
-        for kind in ("out", "err"):
-            while self._read(kind):
-                pass
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # nothing of its group is left
+        for kind, pipe in (("out", process.stdout), ("err", process.stderr)):
+            left = waiting_bytes(pipe.fileno()) if pipe and not pipe.closed else 0
+            while left > 0 and (got := self._read(kind, left)):
+                left -= got
             rest = self._splitters[kind].flush()
             if rest:
                 self._number(kind, rest + b"\n")
@@ -198,10 +204,6 @@ class Session:
             if pipe and not pipe.closed:
                 self._loop.watch(pipe.fileno())
                 pipe.close()
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # nothing of its group is left
         self._process = None
         self._exit_code = process.returncode
         self._stdin.clear()

@@ -1,10 +1,12 @@
 """How Claude Code is started: a session of its own, pipes that do not block, and an end with the agent."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 from typing import Dict, List, Optional
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -54,6 +56,13 @@ def oom_kills() -> int:
         except (OSError, KeyError, ValueError):
             continue
     return 0
+
+
+def waiting_bytes(fd: int) -> int:
+    """How many bytes are in a pipe just now (FIONREAD, ioctl_tty(2))."""
+    count = bytearray(4)
+    fcntl.ioctl(fd, termios.FIONREAD, count)
+    return int.from_bytes(count, sys.byteorder)
 
 
 def die_with_parent() -> None:

@@ -20,6 +20,11 @@ MAX_FRAME = 64 * 1024 * 1024
 #: Deepest nesting of a frame. Beyond it, whoever walks or writes a message again could run out of stack.
 MAX_DEPTH = 100
 
+#: Most values in a frame. An empty object is 3 bytes of JSON and 72 of memory: 64 MiB of them would become
+#: gigabytes. A frame of up to _SHORT bytes may have as many as it can hold.
+MAX_VALUES = 500_000
+_SHORT = 1024 * 1024
+
 #: Ids name turns and, as file names, connections: so no dots, slashes or spaces.
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
@@ -75,13 +80,14 @@ def encode_input(input_id: str, line: bytes) -> bytes:
 def decode(line: bytes) -> Frame:
     """The frame in a line given without its newline. Its text is good UTF-8, its nesting no deeper than MAX_DEPTH.
 
-    Output that only looked like JSON, or is nested too deeply, arrives as a string: garbage from Claude Code is not
-    a protocol error of the agent's.
+    Output that only looked like JSON, is nested too deeply or has too many values arrives as a string: garbage from
+    Claude Code is not a protocol error of the agent's.
 
     Raises:
         FrameError: the line is not a JSON object.
     """
     try:
+        _check_values(line)
         text = line.decode("utf-8")
         frame, end = _scan(text, 0)
         if end != len(text):  # blanks around it, which are rare, or more than one value
@@ -109,6 +115,25 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 #: The decoder's inner step, which looks for no blanks: StopIteration where no value begins.
 _scan = _DECODER.scan_once  # type: ignore[attr-defined]
+
+
+def _check_values(line: bytes) -> None:
+    """Refuse a line that would take much more memory than its length, before anything is made of it.
+
+    Raises:
+        ValueError: it has more than MAX_VALUES values.
+    """
+    if len(line) <= _SHORT or _count_structure(line) <= MAX_VALUES:
+        return
+    # What stands inside of strings does not count. They are found by their quotes, once escaped ones are gone.
+    bare = line.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if bare.count(b'"') > 4 * MAX_VALUES or sum(map(_count_structure, bare.split(b'"')[::2])) > MAX_VALUES:
+        raise ValueError("more than %d values" % MAX_VALUES)
+
+
+def _count_structure(text: bytes) -> int:
+    """An upper limit of how many values begin in a text: one at each bracket and each comma."""
+    return text.count(b",") + text.count(b"{") + text.count(b"[")
 
 
 def _has_many_brackets(line: bytes) -> bool:
@@ -151,7 +176,8 @@ def split_input(line: bytes) -> Union[Tuple[str, bytes], None]:
 
 def _check_object(line: bytes) -> None:
     try:
-        value = json.loads(line)
+        _check_values(line)
+        value = _DECODER.decode(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise FrameError("input is not JSON (%s): %.80r" % (error, line[:80])) from None
     if not isinstance(value, dict):
@@ -161,7 +187,7 @@ def _check_object(line: bytes) -> None:
 
 
 class LineSplitter:
-    """Cuts a byte stream into lines. Memory is bounded by ``limit`` plus one chunk.
+    """Cuts a byte stream into lines. Memory is bounded by ``limit`` plus one chunk, however small the chunks.
 
     Args:
         limit: longest line in bytes, without its newline.
@@ -169,8 +195,7 @@ class LineSplitter:
 
     def __init__(self, limit: int = MAX_FRAME) -> None:
         self.limit = limit
-        self._parts: List[bytes] = []
-        self._size = 0
+        self._rest = bytearray()  # of a line that has not ended
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The lines that ``data`` completes, without their newlines; empty ones are left out.
@@ -183,21 +208,21 @@ class LineSplitter:
         """
         start = 0
         while (end := data.find(b"\n", start)) != -1:
+            self._check(len(self._rest) + end - start)
             line = data[start:end]
             start = end + 1
-            if self._parts:
+            if self._rest:
                 line = self._join(line)
-            self._check(len(line))
             if line:
                 yield line
         if start < len(data):
-            self._parts.append(data[start:] if start else data)
-            self._size += len(data) - start
-            self._check(self._size)
+            self._check(len(self._rest) + len(data) - start)
+            self._rest += data[start:] if start else data
 
     def _join(self, end: bytes) -> bytes:
-        line = b"".join(self._parts) + end
-        self._parts, self._size = [], 0
+        self._rest += end
+        line = bytes(self._rest)
+        self._rest = bytearray()  # its memory goes with it
         return line
 
     def _check(self, size: int) -> None:

@@ -185,6 +185,28 @@ def test_what_claude_started_ends_with_it(agent: Agent) -> None:
     assert ends(child)
 
 
+def test_what_outlives_claude_and_writes_for_ever_does_not_keep_the_agent_busy(make_agent: MakeAgent) -> None:
+    """Three writers in groups of their own: they survive what the agent can kill, and hold its pipes."""
+    agent = make_agent("--journal-limit", str(1024 * 1024))
+    host = agent.connect()
+    os.mkfifo(agent.directory / "go")
+    go = os.open(agent.directory / "go", os.O_RDWR)
+    writer = f"setsid sh -c 'echo $$ >&2; read x <{agent.directory}/go; exec yes' &"
+    host.start("sh", "-c", f"{writer * 3} read x")
+    pids = [int(host.until("err")["err"]) for _ in range(3)]
+    writers = [os.pidfd_open(pid) for pid in pids]
+    try:
+        os.write(go, b"\n" * 3)
+        host.send({"signal": "TERM"})
+        assert host.until("exit")["exit"] == -signal.SIGTERM
+        host.start("cat")
+        assert sum(path.stat().st_size for path in agent.directory.glob("**/*.log")) < 8 * 1024 * 1024
+    finally:
+        os.close(go)
+        for writer in writers:
+            assert ends(writer), "its output is read by nobody, so it ends"
+
+
 def test_sessions_are_apart(agent: Agent) -> None:
     one, two = agent.connect("one"), agent.connect("two")
     one.start("sh", "-c", "echo 1; read x")
