@@ -27,6 +27,7 @@ fuzz: ## Coverage-guided fuzzing of what comes out of a container, for FUZZ_SECO
 	@scripts/venv claude test fuzz
 	.venv/bin/python -m tests.fuzz.fuzz frames $(FUZZ_SECONDS)
 	.venv/bin/python -m tests.fuzz.fuzz conversation $(FUZZ_SECONDS)
+	.venv/bin/python -m tests.fuzz.fuzz cost $(FUZZ_SECONDS)
 
 check: ## Lint, format and types.
 	@scripts/venv claude test check

@@ -9,7 +9,7 @@ not parse it, so that a format which changes with every release of Claude Code c
 
 import json
 import re
-from typing import Any, Dict, Iterator, List, Tuple, Union
+from typing import Any, Dict, Iterator, Tuple, Union
 
 VERSION = 1
 

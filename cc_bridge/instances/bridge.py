@@ -64,9 +64,6 @@ _LONGEST_PAUSE = 2.0
 #: How often one command may lose its connection before it was taken.
 _RETRIES = 3
 
-#: Events of a turn that its reader has not fetched, beyond which the other waiters stop reading for it.
-_BACKLOG = 1000
-
 _ENOENT = 2
 
 
@@ -377,7 +374,7 @@ class Bridge:
         if self._turnstile.locked():
             await self._flush()  # whoever has it may be waiting for just what we want to be said
         while not satisfied():
-            if patient and self._conversation.largest_backlog() > _BACKLOG:
+            if patient and self._conversation.crowded:
                 if self._drained.is_set():
                     self._drained = anyio.Event()
                 await self._drained.wait()
@@ -438,8 +435,8 @@ class Bridge:
     def _handle_one(self, event: LinkEvent) -> BridgeError | None:
         now, conversation = anyio.current_time(), self._conversation
         match event:
-            case Output(message):
-                conversation.receive_message(message, now)
+            case Output(message, size):
+                conversation.receive_message(message, now, size)
             case ErrorOutput(text):
                 self._log.debug("claude_stderr", text=text[:500])
                 conversation.receive_stderr(text)

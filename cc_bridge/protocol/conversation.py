@@ -50,6 +50,19 @@ TEXT_LIMIT = 16 * 1024 * 1024
 #: Lines of stderr kept to explain why the process ended.
 _STDERR_LINES = 20
 
+#: What Claude Code or the agent may name without end, and is remembered: ids (as many as the agent remembers,
+#: ``ledger.py``), and kinds of messages that are not understood.
+_MOST_IDS = 4096
+_MOST_KINDS = 100
+
+#: Pieces of a text before they are joined.
+_MOST_PIECES = 4096
+
+#: Events that a turn's reader has not fetched, and bytes of the messages they were made of, beyond which a turn is
+#: crowded.
+_MOST_EVENTS = 1000
+_MOST_BYTES = 4 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class SendInput:
@@ -125,19 +138,56 @@ TRANSITIONS: dict[TurnState, dict[_Step, TurnState]] = {
 }
 
 
+class _Text:
+    """A text that grows by pieces, of which no more than the first TEXT_LIMIT characters are kept.
+
+    Attributes:
+        length: of the whole text.
+    """
+
+    __slots__ = ("_blocks", "_end", "_pieces", "length")
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._blocks: list[str] = []
+        self._end = ""
+        self.length = 0
+
+    def add(self, piece: str) -> None:
+        room = TEXT_LIMIT - self.length
+        if room > 0:
+            self._pieces.append(piece[:room])
+            if len(self._pieces) >= _MOST_PIECES:  # each costs 60 bytes, however small it is
+                self._blocks.append("".join(self._pieces))
+                self._pieces.clear()
+        self.length += len(piece)
+        self._end = (self._end + piece[-2:])[-2:]
+
+    @property
+    def kept(self) -> str:
+        return "".join(self._blocks) + "".join(self._pieces)
+
+    @property
+    def ends_paragraph(self) -> bool:
+        return self._end == "\n\n"
+
+    def rest_of(self, whole: str) -> str | None:
+        """What a whole text has beyond this one; None: it does not begin with it."""
+        return whole[self.length :] if whole.startswith(self.kept) else None
+
+
 @dataclass(slots=True)
 class _Turn:
     id: str
     text: str
     state: TurnState = TurnState.QUEUED
     events: deque[Event] = field(default_factory=deque)
+    weight: int = 0  # bytes of the messages that the events were made of
     followed: bool = False  # sent by another host
-    said: list[str] = field(default_factory=list)  # the answer so far, up to TEXT_LIMIT
-    length: int = 0  # of the whole answer so far
-    tail: str = ""  # its last piece
-    block: list[str] = field(default_factory=list)  # the text block that streams now
+    answer: _Text = field(default_factory=_Text)
+    block: _Text = field(default_factory=_Text)  # the text block that streams now
     thought: bool = False  # the thinking block has streamed
-    synthetic: list[str] = field(default_factory=list)  # held until the result says what it was
+    synthetic: _Text = field(default_factory=_Text)  # held until the result says what it was
     announced: bool = False
     interrupt: str = ""  # "", "wanted", "sent"
     quiet_since: float = 0.0
@@ -199,8 +249,8 @@ class Conversation:
         self._interrupt_limit = interrupt_limit
         self._turns: dict[str, _Turn] = {}
         self._queue: deque[str] = deque()
-        self._order: deque[str] = deque()  # ids as the agent took them, ours and others', until their result
-        self._claimed: list[str] = []  # ids that the output since the last result is known to answer
+        self._order: dict[str, None] = {}  # ids as the agent took them, ours and others', until their result
+        self._claimed: dict[str, None] = {}  # ids of the turns that the output since the last result belongs to
         self._current = ""
         self._commands: list[Command] = []
         self._untaken: dict[str, SendInput] = {}  # given out, and not yet answered by the agent
@@ -209,7 +259,7 @@ class Conversation:
         self._ready = False
         self._controls = 0
         self._replaying = False
-        self._open_requests: set[str] = set()  # permission requests that wait for a decision
+        self._open_requests: dict[str, str] = {}  # permission requests that wait, by the id in a control input's name
 
     # What callers want
 
@@ -264,16 +314,16 @@ class Conversation:
 
     def is_open(self, request_id: str) -> bool:
         """The permission request waits for a decision."""
-        return request_id in self._open_requests
+        return _safe(request_id) in self._open_requests
 
     def allow(self, request_id: str, tool_input: sj.Raw, updates: tuple[Any, ...] = ()) -> None:
         """Grant a permission request, possibly with a changed input."""
-        self._open_requests.discard(request_id)
+        self._open_requests.pop(_safe(request_id), None)
         self._control(sj.allow(request_id, tool_input, updates))
 
     def deny(self, request_id: str, reason: str) -> None:
         """Refuse a permission request; the model reads the reason."""
-        self._open_requests.discard(request_id)
+        self._open_requests.pop(_safe(request_id), None)
         self._control(sj.deny(request_id, reason))
 
     # What callers get
@@ -286,6 +336,8 @@ class Conversation:
         taken = list(turn.events)[: self._takeable(turn)]
         for _ in taken:
             turn.events.popleft()
+        if not turn.events:
+            turn.weight = 0
         if turn.state is TurnState.DONE:
             del self._turns[turn_id]
         return taken
@@ -300,9 +352,13 @@ class Conversation:
         turn = self._turns.get(turn_id)
         return self._takeable(turn) if turn is not None else 0
 
-    def largest_backlog(self) -> int:
-        """The same, of the turn that has most."""
-        return max((len(turn.events) for turn in self._turns.values()), default=0)
+    @property
+    def crowded(self) -> bool:
+        """A turn's reader is far behind: no more should be received before it has fetched what there is."""
+        return any(
+            self._takeable(turn) > _MOST_EVENTS or (turn.weight > _MOST_BYTES and self._takeable(turn))
+            for turn in self._turns.values()
+        )
 
     def is_sent(self, turn_id: str) -> bool:
         """The turn was sent by this conversation, and the agent has not answered yet."""
@@ -357,7 +413,9 @@ class Conversation:
         self._ready = True
         self._declare_again()
         self._order.clear()
-        self._order.extend(turn_id for turn_id in open_ids if turn_id not in self._turns)
+        for turn_id in open_ids:
+            if turn_id not in self._turns:
+                _remember(self._order, turn_id)
         self._send_next(now)
 
     def process_started(self) -> None:
@@ -375,22 +433,22 @@ class Conversation:
             turn.step(_Step.TAKE)
             turn.quiet_since = now
         if not input_id.startswith(wire.CONTROL):
-            if input_id not in self._order:
-                self._order.append(input_id)
+            _remember(self._order, input_id)
         elif self._replaying:
             self._drop_decided(input_id)
 
-    def receive_message(self, message: sj.Raw | str, now: float) -> None:
-        """A line of Claude Code's output."""
+    def receive_message(self, message: sj.Raw | str, now: float, size: int = 0) -> None:
+        """A line of Claude Code's output, of so many bytes."""
         if isinstance(message, str):
-            self.unknown["no JSON"] += 1
+            self._count_unknown("no JSON")
             return
         parsed = sj.parse(message)
         if isinstance(parsed, sj.Unknown):
-            self.unknown[parsed.kind] += 1
+            self._count_unknown(parsed.kind)
         self._HANDLERS[type(parsed)](self, parsed, now)
         turn = self._turns.get(self._current)
         if turn is not None:
+            turn.weight += size
             turn.quiet_since = now
             if not turn.interrupt:
                 turn.wake_at = now + self._silence
@@ -504,10 +562,14 @@ class Conversation:
 
     def _claim(self, turn_id: str, now: float) -> None:
         """This turn is certainly answered by the output since the last result."""
-        if turn_id not in self._claimed:
-            self._claimed.append(turn_id)
+        _remember(self._claimed, turn_id)
         if not (self._own(self._current) and self._current in self._claimed):
             self._begin(turn_id, now)
+
+    def _count_unknown(self, kind: str) -> None:
+        if len(self.unknown) >= _MOST_KINDS and kind not in self.unknown:
+            kind = "other kinds"
+        self.unknown[kind] += 1
 
     def _answered(self, result: sj.Result) -> list[str]:
         """The ids of the turns that a result ends."""
@@ -529,7 +591,7 @@ class Conversation:
         if message.turn_ids:
             owner = next((i for i in message.turn_ids if self._own(i)), message.turn_ids[0])
         else:
-            owner = self._order[0] if self._order else ""
+            owner = next(iter(self._order), "")
         self._begin(owner, now)
         turn = self._own(owner)
         if turn is not None and not turn.announced:
@@ -542,8 +604,7 @@ class Conversation:
         elif message.state == "started" and message.turn_id:
             # Not begun yet: an interrupt before system/init would be ignored by older releases.
             self._current = message.turn_id
-            if message.turn_id not in self._claimed:
-                self._claimed.append(message.turn_id)
+            _remember(self._claimed, message.turn_id)
 
     def _on_echo(self, message: sj.Echo, now: float) -> None:
         if message.turn_id:
@@ -552,7 +613,7 @@ class Conversation:
     def _on_block_start(self, message: sj.BlockStart, now: float) -> None:
         turn = self._own(self._current)
         if turn is not None:
-            turn.block.clear()
+            turn.block = _Text()
             turn.thought = False
             if message.kind == "text":
                 self._part_paragraphs(turn)
@@ -562,7 +623,7 @@ class Conversation:
         if turn is None:
             return  # another client's, or left over
         if message.kind == "text":
-            turn.block.append(message.text)
+            turn.block.add(message.text)
             self._say(turn, message.text)
         else:
             turn.thought = True
@@ -582,23 +643,24 @@ class Conversation:
             elif kind == "tool_use":
                 turn.events.append(_tool_use(block))
             else:
-                self.unknown[f"block {str(kind)[:60]}"] += 1
+                self._count_unknown(f"block {str(kind)[:60]}")
                 turn.events.append(events.UnknownMessage(block))
 
     def _on_whole_text(self, turn: _Turn, text: str, synthetic: bool) -> None:
         """A text block as a whole: say what its pieces have not said."""
         if synthetic:
-            turn.synthetic.append(text)
+            if turn.synthetic.length:
+                turn.synthetic.add("\n\n")
+            turn.synthetic.add(text)
             return
-        streamed = "".join(turn.block)
-        turn.block.clear()
-        if not streamed:
+        streamed, turn.block = turn.block, _Text()
+        rest = streamed.rest_of(text)
+        if not streamed.length:
             self._part_paragraphs(turn)
-            self._say(turn, text)
-        elif text.startswith(streamed):
-            self._say(turn, text[len(streamed) :])
+        if rest is None:
+            self._count_unknown("text unlike its pieces")
         else:
-            self.unknown["text unlike its pieces"] += 1
+            self._say(turn, rest)
 
     def _on_tools(self, message: sj.Tools, now: float) -> None:
         turn = self._own(self._current)
@@ -623,14 +685,13 @@ class Conversation:
         if turn.interrupt:
             self.deny(message.request_id, "The turn is being interrupted.")
         else:
-            self._open_requests.add(message.request_id)
+            self._open_requests[_safe(message.request_id)] = message.request_id
             turn.events.append(
                 events.PermissionRequest(message.request_id, message.tool_name, message.input, message.suggestions)
             )
 
     def _on_cancelled(self, message: sj.Cancelled, now: float) -> None:
-        self._open_requests.discard(message.request_id)
-        self._drop_request(message.request_id)
+        self._drop_request(_safe(message.request_id))
 
     def _on_person(self, message: sj.PersonTyped, now: float) -> None:
         for turn in self._turns.values():
@@ -638,7 +699,7 @@ class Conversation:
                 turn.events.append(events.PersonTurn(message.prompt))
 
     def _on_unsupported(self, message: sj.UnsupportedRequest, now: float) -> None:
-        self.unknown[f"control_request/{message.subtype[:60]}"] += 1
+        self._count_unknown(f"control_request/{message.subtype[:60]}")
         self._control(sj.unsupported(message.request_id, message.subtype))
 
     def _on_unknown(self, message: sj.Unknown, now: float) -> None:
@@ -654,16 +715,16 @@ class Conversation:
         answered = self._answered(message)
         own = [turn for turn_id in answered if (turn := self._own(turn_id))]
         if not answered:
-            self.unknown["result of no turn"] += 1
+            self._count_unknown("result of no turn")
             return
         for turn in own:
             self._end_by_result(turn, message, now)
         for turn_id in answered:
-            if turn_id in self._order:
-                self._order.remove(turn_id)
-            if turn_id not in self._turns:
+            self._claimed.pop(turn_id, None)
+            known = turn_id in self._order
+            self._order.pop(turn_id, None)
+            if known and turn_id not in self._turns:
                 self._commands.append(DeclareDone(turn_id))
-        self._claimed = [turn_id for turn_id in self._claimed if turn_id not in answered]
         if self._current in answered:
             self._current = ""
         self._send_next(now)
@@ -693,24 +754,25 @@ class Conversation:
         if result.is_error:
             interrupted = result.subtype == "error_during_execution" and not result.api_status
             verdict = Verdict.INTERRUPTED if interrupted else Verdict.FAILED
-            error = result.text or "".join(turn.synthetic) or ("interrupted" if interrupted else result.subtype)
+            error = result.text or turn.synthetic.kept or ("interrupted" if interrupted else result.subtype)
         else:
             verdict, error = Verdict.COMPLETED, ""
-            for text in turn.synthetic:
+            if turn.synthetic.length:
                 self._part_paragraphs(turn)
-                self._say(turn, text)
-            if not turn.length:  # a local command may answer in its result only
+                self._say(turn, turn.synthetic.kept)
+            if not turn.answer.length:  # a local command may answer in its result only
                 self._say(turn, result.text)
         self._finish(turn, verdict, now, error=error, result=result)
 
     def _recover(self, turn: _Turn, texts: tuple[str, ...], now: float) -> None:
         """The transcript has the end that the output lacks."""
-        whole, said = "\n\n".join(texts), "".join(turn.said)
-        if said == whole:
+        whole = "\n\n".join(texts)
+        rest = turn.answer.rest_of(whole)
+        if rest == "":
             verdict = Verdict.COMPLETED_AFTER_HANG
         else:
             verdict = Verdict.RECOVERED
-            self._say(turn, whole[len(said) :] if whole.startswith(said) else f"\n\n{whole}")
+            self._say(turn, f"\n\n{whole}" if rest is None else rest)
         if not turn.exited:
             self._ready = False
             self._commands.append(EndProcess("its turn had ended and it did not say so"))
@@ -738,8 +800,7 @@ class Conversation:
         if turn.state is not TurnState.QUEUED:
             self._commands.append(DeclareDone(turn.id))
         turn.step(_Step.FINISH)
-        if turn.id in self._order:
-            self._order.remove(turn.id)
+        self._order.pop(turn.id, None)
         if self._current == turn.id:
             self._current = ""
         self._open_requests.clear()  # one turn runs at a time
@@ -755,12 +816,12 @@ class Conversation:
         turn.events.append(
             TurnResult(
                 verdict,
-                "".join(turn.said),
+                turn.answer.kept,
                 self.session_id,
                 error,
                 exit_code=turn.exit_code,
                 out_of_memory=turn.out_of_memory,
-                truncated=turn.length > TEXT_LIMIT,
+                truncated=turn.answer.length > TEXT_LIMIT,
                 **facts,
             )
         )
@@ -769,15 +830,11 @@ class Conversation:
 
     def _say(self, turn: _Turn, text: str) -> None:
         if text:
-            room = TEXT_LIMIT - turn.length
-            if room > 0:
-                turn.said.append(text[:room])
-            turn.length += len(text)
-            turn.tail = text
+            turn.answer.add(text)
             turn.events.append(events.TextDelta(text))
 
     def _part_paragraphs(self, turn: _Turn) -> None:
-        if turn.length and not turn.tail.endswith("\n\n"):
+        if turn.answer.length and not turn.answer.ends_paragraph:
             self._say(turn, "\n\n")
 
     def _takeable(self, turn: _Turn) -> int:
@@ -792,11 +849,16 @@ class Conversation:
         """Somebody has answered, before we listened."""
         self._drop_request(control_id.split("-", 2)[-1])
 
-    def _drop_request(self, request_id: str) -> None:
+    def _drop_request(self, name: str) -> None:
+        """A permission request is moot; its event goes, unless it was taken already."""
+        request_id = self._open_requests.pop(name, None)
+        if request_id is None:
+            return
         for turn in self._turns.values():
-            for event in list(turn.events):
-                if isinstance(event, events.PermissionRequest) and _safe(event.request_id) == _safe(request_id):
+            for event in turn.events:
+                if isinstance(event, events.PermissionRequest) and event.request_id == request_id:
                     turn.events.remove(event)
+                    break
 
     def _declare_again(self) -> None:
         self._commands += [DeclareDone(turn_id) for turn_id in self._undeclared]
@@ -832,4 +894,13 @@ def _tool_use(block: sj.Raw) -> events.ToolUse:
 
 
 def _safe(name: str) -> str:
-    return "".join(c for c in name if c.isascii() and (c.isalnum() or c in "-_"))
+    """The part of a request's id that a control input's name has."""
+    return "".join(c for c in name[:48] if c.isascii() and (c.isalnum() or c in "-_"))
+
+
+def _remember(ids: dict[str, None], new: str) -> None:
+    """Add an id at the end, unless it is there; the oldest one goes where there are too many."""
+    if new not in ids:
+        ids[new] = None
+        if len(ids) > _MOST_IDS:
+            del ids[next(iter(ids))]

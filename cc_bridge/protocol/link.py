@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cc_bridge_agent import wire
@@ -63,9 +63,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A line of Claude Code's: a message, or text where it was no JSON object."""
+    """A line of Claude Code's: a message, or text where it was no JSON object. ``size``: bytes of its frame."""
 
     message: Mapping[str, Any] | str
+    size: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +314,7 @@ class Link:
             seq, message = frame["seq"], frame["out"]
             if type(seq) is int and seq == self.last_seq + 1 and type(message) in (dict, str):
                 self.last_seq = seq
-                return Output(message)
+                return Output(message, len(line))
         step = _Step.WELCOME if "hello" in frame else _Step.REFUSED if "error" in frame else _Step.RECEIVE
         if step not in TRANSITIONS[self.state]:
             raise wire.FrameError(f"a {self.state.value} link cannot {step.value}: {line[:80]!r}")

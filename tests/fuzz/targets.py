@@ -5,12 +5,18 @@ Used by hypothesis and the corpus in ``test_fuzz.py``, and by the coverage-guide
 
 from __future__ import annotations
 
+import itertools
 import json
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
 
 from cc_bridge.events import TurnResult, as_dict
 from cc_bridge.protocol.conversation import Conversation, DeclareDone, EndProcess, ReadTranscript, SendInput
-from cc_bridge.protocol.link import ErrorOutput, Exited, Hello, Link, Output, Position, Started, Violated
+from cc_bridge.protocol.link import ErrorOutput, Exited, Hello, Link, Output, Position, Started, Took, Violated
 from cc_bridge_agent import wire
+from cc_bridge_agent.ledger import Ledger
 
 TURN = "70239f12-b8a6-4331-8634-823542f95e3f"
 HELLO = {"hello": 1, "agent": "0.1.0", "epoch": "e", "session": "main", "journal": "j", "state": "running", "seq": 0}
@@ -89,4 +95,120 @@ def conversation(data: bytes) -> None:
     made.connection_lost("the end", 1e9)
 
 
-TARGETS = {"frames": frames, "conversation": conversation}
+#: Bytes at a time, as a pipe gives them; and how many lines are compared with how many, of so many bytes at most.
+CHUNK = 65536
+SMALL, LARGE = 2_500, 20_000
+MOST_BYTES = 400
+
+#: Bytes of memory for a byte of input: an empty object is 3 bytes of JSON and 72 of memory, and its text comes thrice.
+MOST_MEMORY = 60
+
+#: Bytes of what is remembered however little was said: ids, a chunk's events.
+REMEMBERED = 4 * 1024 * 1024
+
+#: How much longer the large input may take than the small one, which has an eighth of it: a list that is searched for
+#: each line takes 64 times as long.
+MOST_TIME = 30
+
+
+def cost(data: bytes) -> None:
+    """Time and memory a byte: what Claude Code and the agent may say again and again costs the same each time.
+
+    The lines of ``data`` are said in turn until there is enough; ``@`` in them is a number that is new each time.
+    """
+    for read in (host_reads, agent_reads):
+        small, large = (said_again(data, lines) for lines in (SMALL, LARGE))
+        if not large:
+            return
+        before, after = timed(read, small), timed(read, large)
+        assert after < max(MOST_TIME * before, 0.5), f"{data[:200]!r}: {before:.3f} s became {after:.3f} s"
+        tracemalloc.start()
+        try:
+            read(large)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < MOST_MEMORY * len(large) + REMEMBERED, (
+            f"{data[:200]!r}: {peak // len(large)} bytes of memory a byte"
+        )
+
+
+def said_again(data: bytes, most: int) -> bytes:
+    """So many lines, or fewer where they are long."""
+    lines, said, room = [line for line in data.split(b"\n") if line], [], most * MOST_BYTES
+    for number in range(most if lines else 0):
+        said.append(lines[number % len(lines)].replace(b"@", b"%d" % number) + b"\n")
+        room -= len(said[-1])
+        if room <= 0:
+            break
+    return b"".join(said)
+
+
+def timed(read: Callable[[bytes], None], data: bytes) -> float:
+    """Seconds of processor time, the best of two."""
+
+    def once() -> float:
+        began = time.process_time()
+        read(data)
+        return time.process_time() - began
+
+    return min(once(), once())
+
+
+def host_reads(data: bytes) -> None:
+    """As frames where the lines are some, else as lines of Claude Code's; fetched only where that is waited for."""
+    link, conversation = Link(), Conversation()
+    link.greet()
+    link.receive_data(wire.encode(HELLO))
+    conversation.process_ready((), 0.0)
+    conversation.submit(TURN, "hello", 0.0)
+    conversation.took(TURN, 0.0)
+    numbers = itertools.count(1)
+    for chunk in chunks(b"".join(framed(line, numbers) for line in data.splitlines(keepends=True))):
+        for event in link.receive_data(chunk):
+            match event:
+                case Output(message, size):
+                    conversation.receive_message(message, 0.0, size)
+                case Took(name):
+                    conversation.took(name, 0.0)
+                case ErrorOutput(text):
+                    conversation.receive_stderr(text)
+        conversation.commands()
+        if conversation.crowded:
+            conversation.take_events(TURN)
+        if conversation.is_done(TURN):
+            conversation.take_events(TURN)
+            conversation.follow(TURN, 0.0)
+            conversation.replayed()
+
+
+def framed(line: bytes, numbers: Iterator[int]) -> bytes:
+    if line.startswith((b'{"took":', b'{"err":', b'{"done":')):
+        return b'{"seq":%d,' % next(numbers) + line[1:]
+    return wire.encode_output(next(numbers), line.rstrip(b"\n"))
+
+
+def agent_reads(data: bytes) -> None:
+    """What the agent does with Claude Code's output, and with the hosts' inputs."""
+    splitter = wire.LineSplitter()
+    with tempfile.TemporaryDirectory() as directory:
+        ledger = Ledger(directory, 1 << 30)
+        for number, chunk in enumerate(chunks(data)):
+            lines = list(splitter.feed(chunk))
+            ledger.number_output(lines)
+            for line in lines:
+                ledger.take(f"{number}-{abs(hash(line))}")
+                try:
+                    wire.split_input(b'{"id":"a","in":%b}' % line)
+                except wire.FrameError:
+                    pass
+            ledger.keep()
+        ledger.journal.close()
+
+
+def chunks(data: bytes) -> Iterator[bytes]:
+    for start in range(0, len(data), CHUNK):
+        yield data[start : start + CHUNK]
+
+
+TARGETS = {"frames": frames, "conversation": conversation, "cost": cost}

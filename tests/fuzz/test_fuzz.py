@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cc_bridge.protocol.conversation import Conversation
 from cc_bridge.protocol.link import Link, Output, Violated
 from cc_bridge_agent import wire
 
-from .targets import HELLO, TARGETS, conversation, frames
+from .targets import HELLO, TARGETS, TURN, conversation, cost, frames
 
 CORPUS = Path(__file__).with_name("corpus")
 
@@ -134,3 +135,111 @@ def test_half_a_character_becomes_one_that_can_be_printed() -> None:
     text = json.dumps(output.message, ensure_ascii=False)
     assert "🙂" in text
     text.encode("utf-8")
+
+
+def said(kind: str, **fields: object) -> str:
+    return json.dumps({"type": kind, **fields})
+
+
+def streamed(event: dict[str, object]) -> str:
+    return said("stream_event", event=event)
+
+
+TEXT = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "ab"}}
+ASKS = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {}}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [said("command_lifecycle", state="started", command_uuid="id-@")],
+        [said("kind-@")],
+        [said("system", subtype="kind-@")],
+        [said("assistant", message={"content": [{"type": "block-@"}]})],
+        [said("control_request", request_id="r-@", request=ASKS)],
+        [said("control_request", request_id="r-@", request=ASKS), said("control_cancel_request", request_id="r-@")],
+        [said("control_request", request_id="r-@", request={"subtype": "kind-@"})],
+        [said("user", isReplay=True, uuid="id-@")],
+        [said("system", subtype="init", user_message_uuids=[TURN]), streamed(TEXT)],
+        [said("system", subtype="init", user_message_uuids=["id-@"])],
+        [said("result", user_message_uuids=[f"id-@-{n}" for n in range(50)])],
+        [said("user", message={"content": [{"type": "tool_result", "tool_use_id": "t-@", "content": "x"}]})],
+        ['{"took":"id-@"}'],
+        ['{"took":"c-@-r"}'],
+        ['{"done":"id-@"}'],
+        ['{"err":"line @"}'],
+        [said("unknown", list=[[]] * 2000)],
+        ["x"],
+        ["{"],
+    ],
+    ids=range(19),
+)
+def test_what_is_said_again_and_again_costs_the_same_each_time(lines: list[str]) -> None:
+    """covers: T4"""
+    began = said("system", subtype="init", user_message_uuids=[TURN])
+    cost("\n".join([*lines * 50, began]).encode())
+
+
+@pytest.mark.parametrize("unit", [b"{},", b"[],", b'"",', b"1,", b'{"a":1},', b'"\\"",'])
+def test_a_long_line_takes_no_more_than_a_few_times_its_length(unit: bytes) -> None:
+    """covers: T4"""
+    line = b'{"seq":1,"out":{"a":[' + unit * (8_000_000 // len(unit)) + b"0]}}"
+    tracemalloc.start()
+    try:
+        wire.decode(line)
+        assert tracemalloc.get_traced_memory()[1] < 200_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_line_of_text_is_no_matter_what_it_has() -> None:
+    """Only what would become values counts: a file's text may be full of brackets, commas and quotes."""
+    text = '{"a": [1, 2]}, \\" \\\\ ' * 200_000
+    frame = {"seq": 1, "out": {"text": text}}
+    assert wire.decode(json.dumps(frame).encode()) == frame
+
+
+def test_bytes_that_come_one_by_one_take_no_more_memory_than_together() -> None:
+    """covers: T4"""
+    splitter = wire.LineSplitter()
+    tracemalloc.start()
+    try:
+        for number in range(500_000):
+            assert not list(splitter.feed(b"%02d" % (number % 100)))
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+        assert len(next(splitter.feed(b"\n"))) == 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_turn_that_nobody_reads_is_crowded_by_size_too() -> None:
+    """covers: T4"""
+    made = Conversation()
+    made.process_ready((), 0.0)
+    made.submit(TURN, "hello", 0.0)
+    made.receive_message({"type": "system", "subtype": "init", "user_message_uuids": [TURN]}, 0.0, 100)
+    made.receive_message({"type": "novelty"}, 0.0, 100)
+    assert not made.crowded
+    made.receive_message({"type": "novelty"}, 0.0, 8 * 1024 * 1024)
+    assert made.crowded
+    made.take_events(TURN)
+    assert not made.crowded
+
+
+def test_pieces_of_an_answer_are_not_kept_one_by_one() -> None:
+    """covers: T4"""
+    made = Conversation()
+    made.process_ready((), 0.0)
+    made.submit(TURN, "hello", 0.0)
+    made.receive_message({"type": "system", "subtype": "init", "user_message_uuids": [TURN]}, 0.0)
+    tracemalloc.start()
+    try:
+        for number in range(100_000):
+            delta = {"type": "text_delta", "text": f"{number % 100:02}"}
+            made.receive_message(
+                {"type": "stream_event", "event": {"type": "content_block_delta", "delta": delta}}, 0.0
+            )
+            made.take_events(TURN)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
