@@ -148,7 +148,7 @@ def test_every_public_name_says_what_it_is() -> None:
     assert not silent
 
 
-@pytest.mark.parametrize("module", ["translator", "telling", "answer", "input_line", "turn", "text", "http"])
+@pytest.mark.parametrize("module", ["translator", "host_output", "answer", "input_line", "turn", "text", "http"])
 def test_the_panes_cores_do_no_io(module: str) -> None:
     io = {"asyncio", "socket", "subprocess", "threading", "time", "selectors", "ctypes"}
     package = loaded_by("import cc_bridge_agent")

@@ -9,7 +9,7 @@ import anyio
 
 from ..engine.execs import Execs
 from ..errors import ContainerNotFound, ContainerNotRunning, EngineError
-from ..protocol.stand_in import Launch, Signal, StandIn, Write
+from ..protocol.stand_in import Signal, StandIn, StartProcess, Write
 from .base import Channel
 from .docker_exec import DockerExecChannel
 
@@ -48,7 +48,7 @@ class DirectChannel(Channel):
         self._stand_in.receive_frames(data)
         for action in self._stand_in.actions():
             match action:
-                case Launch():
+                case StartProcess():
                     await self._launch(action)
                 case Write() if self._process is not None:
                     await self._process.send(action.data)
@@ -83,7 +83,7 @@ class DirectChannel(Channel):
         if self._process is not None:
             await self._process.aclose()
 
-    async def _launch(self, launch: Launch) -> None:
+    async def _launch(self, launch: StartProcess) -> None:
         argv = ["sh", "-c", _LAUNCHER, "sh", *launch.argv]
         try:
             process = await DockerExecChannel.open(

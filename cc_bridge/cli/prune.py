@@ -92,7 +92,7 @@ async def _leftovers(
     def image(name: str) -> Callable[[], Awaitable[object]]:
         return lambda: manager.images.remove_unused(name)
 
-    ours = manager.labels
+    labels = manager.labels
     found = [
         _Leftover(
             "container", item.name, f"nobody will come back for it ({item.about or item.status})", container(item.id)
@@ -101,13 +101,13 @@ async def _leftovers(
     ]
     found += [
         _Leftover("network", item.name, "no container is in it", network(item.id))
-        for item in await manager.networks.labelled(ours)
+        for item in await manager.networks.labelled(labels)
         if not item.containers
     ]
     if volumes:
         found += [
             _Leftover("volume", item.name, "no container has it", volume(item.name))
-            for item in await manager.volumes.labelled(ours, unused=True)
+            for item in await manager.volumes.labelled(labels, unused=True)
             if item.labels.get("cc-bridge.instance") not in instances  # or a conversation is in it
         ]
     if images:

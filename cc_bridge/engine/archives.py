@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 from ..errors import ContainerNotFound, EngineError, InvalidInput
 from .client import Engine
 
-__all__ = ["Archives", "Entry", "tar_of", "tar_of_bytes", "tar_of_directory", "tar_of_tree", "unpack"]
+__all__ = ["Archives", "PathInfo", "tar_of", "tar_of_bytes", "tar_of_directory", "tar_of_tree", "unpack"]
 
 #: Go's bit for a directory in a file's mode (package io/fs).
 _GO_DIRECTORY = 1 << 31
@@ -27,7 +27,7 @@ _LIMIT = 3600.0
 
 
 @dataclass(frozen=True)
-class Entry:
+class PathInfo:
     """What stands at a path in a container."""
 
     name: str
@@ -197,7 +197,7 @@ class Archives:
         shown = ("cp", f"{container}:{path}", str(destination))
         return await self._engine.call(fetch, limit=_LIMIT, shown=shown)
 
-    async def stat(self, container: str, path: str) -> Entry | None:
+    async def stat(self, container: str, path: str) -> PathInfo | None:
         """What stands at a path; None: nothing."""
         client = await self._engine.client()
 
@@ -212,7 +212,7 @@ class Archives:
             raw = await self._engine.call(ask, repeat=True)
         except ContainerNotFound:
             return None
-        return Entry(
+        return PathInfo(
             str(raw.get("name", "")), int(raw.get("size") or 0), bool(int(raw.get("mode") or 0) & _GO_DIRECTORY)
         )
 

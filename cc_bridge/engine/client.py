@@ -140,7 +140,7 @@ class Engine:
             EngineError: the kind that fits; nothing of Docker's or requests' own gets past.
         """
         if shown:
-            self.show(*shown)
+            self.log_command(*shown)
         for pause in PAUSES if repeat else ():
             try:
                 return await self._call_once(function, args, options, limit)
@@ -149,7 +149,7 @@ class Engine:
             await anyio.sleep(pause)  # back-off
         return await self._call_once(function, args, options, limit)
 
-    def show(self, *words: str) -> None:
+    def log_command(self, *words: str) -> None:
         """Log a command of Docker's that does what is about to be done."""
         self._log.debug("engine_call", command=shlex.join(["docker", *words]))
 
@@ -189,7 +189,7 @@ class Engine:
         call, end = _Call(), object()
         items = function()
         if shown:
-            self.show(*shown)
+            self.log_command(*shown)
         try:
             while True:
                 # No limit: what has nothing to say now may have something to say tomorrow.

@@ -234,7 +234,7 @@ class Containers:
         nonce = uuid.uuid4().hex
         options = spec.options()
         options["labels"][NONCE] = nonce
-        self._engine.show(*docker_words(spec))
+        self._engine.log_command(*docker_words(spec))
         with anyio.CancelScope(shield=True):
             for pause in (*PAUSES, None):
                 try:
@@ -339,7 +339,7 @@ class Containers:
     async def stop(self, name: str, grace: float) -> None:
         """SIGTERM, ``grace`` seconds, SIGKILL. Nothing happens to one that has stopped or gone."""
         seconds = int(grace)
-        await self._tolerant(
+        await self._call_unless_gone(
             lambda client: client.api.stop(name, timeout=seconds),
             limit=grace + 30,
             shown=("stop", "--time", str(seconds), name),
@@ -374,7 +374,7 @@ class Containers:
 
     async def remove(self, name: str, *, force: bool = True) -> None:
         """Kill (with ``force``) and remove, with its anonymous volumes. Nothing happens to one that has gone."""
-        await self._tolerant(
+        await self._call_unless_gone(
             lambda client: client.api.remove_container(name, force=force, v=True),
             shown=["rm", *(["--force"] if force else []), "--volumes", name],
         )
@@ -437,7 +437,7 @@ class Containers:
                 for chunk in demultiplexer.feed(data):
                     yield chunk
 
-    async def _tolerant(
+    async def _call_unless_gone(
         self, act: Callable[[Any], object], limit: float = OPERATION_LIMIT, shown: Sequence[str] = ()
     ) -> None:
         client = await self._engine.client()

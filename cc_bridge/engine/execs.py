@@ -144,7 +144,7 @@ class Execs:
         words += ["-w", workdir] if workdir else []
         # Names only: values may be secrets, and Docker's command takes them from its own environment.
         words += [word for name in names for word in ("-e", name)]
-        self._engine.show(*words, container, *argv)
+        self._engine.log_command(*words, container, *argv)
 
 
 def _attach(api: Any, container: str, argv: list[str], options: Mapping[str, Any]) -> Attached:

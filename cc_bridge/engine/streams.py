@@ -41,7 +41,7 @@ class Demultiplexer:
         self._tty = tty
         self._buffer = bytearray()
         self._stream = 0
-        self._left = 0
+        self._remaining = 0
 
     def feed(self, data: bytes) -> Iterator[Chunk]:
         """What has come.
@@ -55,18 +55,18 @@ class Demultiplexer:
             return
         self._buffer += data
         while self._buffer:
-            if not self._left:
+            if not self._remaining:
                 if len(self._buffer) < 8:
                     return
                 self._stream = self._buffer[0]
                 if self._stream > 2 or any(self._buffer[1:4]):
                     raise EngineError(f"the engine's exec stream is garbled: {bytes(self._buffer[:8])!r}")
-                self._left = int.from_bytes(self._buffer[4:8], "big")
+                self._remaining = int.from_bytes(self._buffer[4:8], "big")
                 del self._buffer[:8]
                 continue
-            piece = bytes(self._buffer[: self._left])
+            piece = bytes(self._buffer[: self._remaining])
             del self._buffer[: len(piece)]
-            self._left -= len(piece)
+            self._remaining -= len(piece)
             yield Chunk(self._stream, piece)
 
 

@@ -48,7 +48,7 @@ class Volumes:
         )
         return True
 
-    async def give(self, name: str, image: str, uid: int, gid: int, labels: Mapping[str, str]) -> None:
+    async def set_owner(self, name: str, image: str, uid: int, gid: int, labels: Mapping[str, str]) -> None:
         """Give an empty volume to a user: the engine makes it root's.
 
         By way of a container that is never started: an archive that is unpacked over the volume has the owner in it.

@@ -101,7 +101,7 @@ class Place(Protocol):
     def exists(self) -> bool:
         """The instance has not been removed."""
 
-    def take_ending(self) -> Ending:
+    def pop_ending(self) -> Ending:
         """How the agent of the connection that was lost has ended, as far as :meth:`connect` has seen."""
 
     async def connect(self, greeting: bytes) -> Channel:
@@ -463,7 +463,7 @@ class Bridge:
         self._log.info("claude_exited", code=exited.code, out_of_memory=exited.out_of_memory)
         ending = Ending("", exited.code, exited.out_of_memory)
         if exited.code is None:  # nobody saw it; the place may know why
-            ending = self._place.take_ending()
+            ending = self._place.pop_ending()
         self._conversation.process_exited(
             ending.exit_code, anyio.current_time(), out_of_memory=ending.out_of_memory, cause=ending.what
         )
@@ -498,7 +498,7 @@ class Bridge:
         async with self._writing:
             while commands := self._conversation.commands():
                 for command in commands:
-                    self._say(command)
+                    self._issue(command)
                 await self._write()
                 # Last, because it may take time and be cancelled, which must cost none of the others.
                 for command in commands:
@@ -507,7 +507,7 @@ class Bridge:
                         self._conversation.receive_transcript(command.turn_id, lines, anyio.current_time())
             await self._write()
 
-    def _say(self, command: Command) -> None:
+    def _issue(self, command: Command) -> None:
         if self._connection is None or self._connection.link.closed:
             return  # what a lost connection leaves to say, nobody is there to hear
         link = self._connection.link

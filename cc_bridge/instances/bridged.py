@@ -23,7 +23,7 @@ from ..turn import Turn, TurnInfo
 from .bridge import Bridge, Ending, Launch, is_uuid
 from .connection import Connection
 from .registry import Registry
-from .sessions import Kept, export_session
+from .sessions import SavedConversation, export_session
 from .worktrees import Worktree
 
 __all__ = ["BridgedInstance"]
@@ -183,7 +183,7 @@ class BridgedInstance(InstanceInterface):
         try:
             await self.keep_conversation()
             if not self.record.ephemeral:
-                kept = Kept(session_id, self.record.kind, self._claude_cwd())
+                kept = SavedConversation(session_id, self.record.kind, self._claude_cwd())
                 self._registry.sessions.remember(self.name, kept)
         except InvalidInput as error:
             self._log.info("no_conversation", reason=error.what)
@@ -268,7 +268,7 @@ class BridgedInstance(InstanceInterface):
     def exists(self) -> bool:
         return self._home.exists()
 
-    def take_ending(self) -> Ending:
+    def pop_ending(self) -> Ending:
         ending, self._ending = self._ending, Ending("")
         return ending
 

@@ -209,7 +209,7 @@ class DockerContainer(BridgedInstance):
                 await anyio.sleep(0.2)  # back-off
                 continue
             try:
-                return await self._climb(greeting)
+                return await self._descend_ladder(greeting)
             except (ContainerNotRunning, ContainerNotFound) as error:
                 # It was ending while we looked; the engine says so only when it has ended.
                 self._log.warning("container_ended", reason=error.what)
@@ -222,7 +222,7 @@ class DockerContainer(BridgedInstance):
         await self._engine.client()
         return not self._adopted and not self._engine.is_local
 
-    async def _climb(self, greeting: bytes) -> Channel:
+    async def _descend_ladder(self, greeting: bytes) -> Channel:
         """Down the ladder of channels/ladder.py, in a container that runs."""
         facts = Facts(await self._engine.shares_kernel() and self._has_pipes, python_missing=self._python_missing)
         problem = "it is on another kernel" if self._has_pipes else "no pipes are mounted in it"
@@ -389,7 +389,7 @@ class DockerContainer(BridgedInstance):
         if remote:
             for volume in self._volume_names():
                 if await self._volumes.ensure(volume, self._labels()):
-                    await self._volumes.give(volume, image, *self._owner(), self._labels())
+                    await self._volumes.set_owner(volume, image, *self._owner(), self._labels())
         try:
             await self._containers.create(self._spec(image, remote=remote))
         except EngineError as error:

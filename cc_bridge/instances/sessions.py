@@ -23,7 +23,7 @@ from typing import IO, Any
 from ..errors import InvalidInput
 from .bridge import is_uuid
 
-__all__ = ["LARGEST", "Kept", "Sessions", "export_session", "open_session", "session_path"]
+__all__ = ["LARGEST", "SavedConversation", "Sessions", "export_session", "open_session", "session_path"]
 
 #: Largest session kept, in bytes; and for how long, in seconds.
 LARGEST = 256 * 1024 * 1024
@@ -36,7 +36,7 @@ _ABOUT = "conversation.json"
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedConversation:
     """The conversation of an instance that was removed: its session, and where it took place."""
 
     session_id: str
@@ -89,16 +89,16 @@ class Sessions:
                 hint="Sessions of removed instances are kept for 30 days; a local one needs `--on local`.",
             ) from None
 
-    def remember(self, name: str, kept: Kept) -> None:
+    def remember(self, name: str, kept: SavedConversation) -> None:
         """Note which conversation an instance had."""
         path = self._name(name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(kept)))
 
-    def recall(self, name: str) -> Kept | None:
+    def recall(self, name: str) -> SavedConversation | None:
         """The conversation that the last instance of this name had."""
         try:
-            return Kept(**json.loads(self._name(name).read_text()))
+            return SavedConversation(**json.loads(self._name(name).read_text()))
         except (OSError, ValueError, TypeError):
             return None
 

@@ -527,7 +527,7 @@ class ContainerManager:
         uid, gid = _numbers(options.user) or user_for(options.workspace)
         for name in dependency_volumes(options):
             if await self.volumes.ensure(name, labels):
-                await self.volumes.give(name, image, uid, gid, {**labels, f"{LABEL}.type": "command"})
+                await self.volumes.set_owner(name, image, uid, gid, {**labels, f"{LABEL}.type": "command"})
 
     async def _check_limit(self, project_type: str) -> None:
         most = self._most_running.get(project_type)

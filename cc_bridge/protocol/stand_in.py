@@ -15,11 +15,11 @@ from cc_bridge_agent import wire
 
 from ..errors import ProtocolError
 
-__all__ = ["Action", "Launch", "Signal", "StandIn", "Write"]
+__all__ = ["Action", "Signal", "StandIn", "StartProcess", "Write"]
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class StartProcess:
     """Start Claude Code, then call :meth:`StandIn.launched` or :meth:`StandIn.not_launched`."""
 
     argv: tuple[str, ...]
@@ -41,7 +41,7 @@ class Signal:
     name: str
 
 
-Action = Launch | Write | Signal
+Action = StartProcess | Write | Signal
 
 #: Every turn begins with such a line.
 _INIT = b'"subtype":"init"'
@@ -135,7 +135,7 @@ class StandIn:
             )
         elif "start" in frame and not self._running:
             start = frame["start"]
-            self._actions.append(Launch(tuple(start["argv"]), dict(start["env"]), start["cwd"]))
+            self._actions.append(StartProcess(tuple(start["argv"]), dict(start["env"]), start["cwd"]))
         elif "done" in frame:
             self._number({"done": frame["done"]})
         elif "signal" in frame:

@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 
 from ..channels.base import Channel
-from ..protocol.stand_in import Launch, Signal, StandIn, Write
+from ..protocol.stand_in import Signal, StandIn, StartProcess, Write
 
 __all__ = ["MemoryChannel"]
 
@@ -74,7 +74,7 @@ class MemoryChannel(Channel):
         self._stand_in.receive_frames(data)
         for action in self._stand_in.actions():
             match action:
-                case Launch():
+                case StartProcess():
                     self._stand_in.launched(1)
                 case Write(line):
                     self._stand_in.receive_output(line)

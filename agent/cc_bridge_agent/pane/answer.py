@@ -3,7 +3,7 @@
 import json
 from typing import Any, Dict, Optional
 
-from .telling import Telling
+from .host_output import HostOutput
 from .turn import PaneTurn
 
 #: Statuses of the API's after which Claude Code asks again, beside those of 500 and above.
@@ -13,7 +13,7 @@ _RETRIED = (401, 408, 409, 429)
 class StreamedAnswer:
     """One request's. Of a person's turn, or one that is over, nothing is told."""
 
-    def __init__(self, host: Telling, turn: PaneTurn) -> None:
+    def __init__(self, host: HostOutput, turn: PaneTurn) -> None:
         self.turn = turn
         self._host = host
         self._blocks: Dict[int, Dict[str, Any]] = {}  # that stream now, by their index

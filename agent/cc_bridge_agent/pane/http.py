@@ -69,7 +69,7 @@ class Messages:
         self._answers = answers
         self._buffer = b""
         self._state = self._head
-        self._left = 0
+        self._remaining = 0
 
     def feed(self, data: bytes) -> Iterator[Piece]:
         """The pieces that the bytes complete. Use the iterator up.
@@ -113,15 +113,15 @@ class Messages:
         if "chunked" in head.headers.get("transfer-encoding", "").lower():
             return self._chunk
         if length >= 0:
-            self._left = length
+            self._remaining = length
             return self._counted
         return self._rest if self._answers else self._end
 
     def _counted(self) -> Any:
-        if not self._left:
+        if not self._remaining:
             return self._end()
-        data = self._take(self._left)
-        self._left -= len(data)
+        data = self._take(self._remaining)
+        self._remaining -= len(data)
         return [Piece("body", data, data)] if data else None
 
     def _chunk(self) -> Any:
@@ -129,16 +129,16 @@ class Messages:
         if line is None:
             return None
         try:
-            self._left = int(line.split(b";")[0], 16)
+            self._remaining = int(line.split(b";")[0], 16)
         except ValueError:
             raise HttpError("no chunk: %.80r" % line) from None
-        self._state = self._chunk_data if self._left else self._trailer
+        self._state = self._chunk_data if self._remaining else self._trailer
         return [Piece("body", line)]
 
     def _chunk_data(self) -> Any:
-        if self._left:
-            data = self._take(self._left)
-            self._left -= len(data)
+        if self._remaining:
+            data = self._take(self._remaining)
+            self._remaining -= len(data)
             return [Piece("body", data, data)] if data else None
         line = self._line()
         if line is None:

@@ -77,7 +77,7 @@ class InputLine:
         self.wake_at: Optional[float] = None
         self._state = _State.IDLE
         self._text: Optional[str] = None  # to be entered; None: only to be looked at
-        self._ours: List[str] = []  # texts that may be overwritten: they were put there by us
+        self._replaceable: List[str] = []  # texts that may be overwritten: they were put there by us
         self._asked = Ask(None, False)
         self._found = ""
         self._path = ""
@@ -89,17 +89,17 @@ class InputLine:
     def busy(self) -> bool:
         return self._state is not _State.IDLE
 
-    def enter(self, text: str, ours: List[str], now: float) -> None:
-        """Put a text into the line and press Enter. ``ours``: what may stand there of earlier attempts."""
+    def enter(self, text: str, replaceable: List[str], now: float) -> None:
+        """Put a text into the line and press Enter. ``replaceable``: what may stand there of earlier attempts."""
         # A blank after it, which Claude Code takes off again: Enter would make a new line of a last backslash, and
         # would take a suggestion for a last word with @ or /. One before it, where a slash begins no command.
         begins_none = text.startswith("/") and not text[1:2].isalpha()
-        self._begin(f" {text} " if begins_none else f"{text} ", [*ours, text], now)
+        self._begin(f" {text} " if begins_none else f"{text} ", [*replaceable, text], now)
         self._ask(Ask(self._text, False), now)
 
-    def look(self, ours: List[str], now: float) -> None:
+    def look(self, replaceable: List[str], now: float) -> None:
         """Find out what stands in the line, and clear it where that is one of these."""
-        self._begin(None, ours, now)
+        self._begin(None, replaceable, now)
         self._ask(Ask(None, False), now)
 
     def withdraw(self) -> bool:
@@ -133,8 +133,8 @@ class InputLine:
             else:
                 self._finish(Blocked())
 
-    def _begin(self, text: Optional[str], ours: List[str], now: float) -> None:
-        self._text, self._ours = text, [essence(item) for item in ours if essence(item)]
+    def _begin(self, text: Optional[str], replaceable: List[str], now: float) -> None:
+        self._text, self._replaceable = text, [essence(item) for item in replaceable if essence(item)]
         self._tries, self._withdrawn, self._found = 0, False, ""
 
     def _ask(self, asked: Ask, now: float) -> None:
@@ -145,17 +145,17 @@ class InputLine:
         draft = self._found
         if self._text is None or self._withdrawn:
             if self._put and not self._withdrawn:
-                self._finish(Looked(self._ours[0] if self._ours else ""))
+                self._finish(Looked(self._replaceable[0] if self._replaceable else ""))
             elif self._put and self._asked.text:
                 self._ask(Ask("", True), now)  # out again
-            elif essence(draft) in self._ours and not self._put:
+            elif essence(draft) in self._replaceable and not self._put:
                 self._ask(Ask("", True), now)
             else:
                 self._finish(Withdrawn() if self._withdrawn else Looked(draft))
         elif self._put:
             self.effects.append(Press("enter"))
             self._finish(Entered())
-        elif essence(draft) in self._ours:
+        elif essence(draft) in self._replaceable:
             self._ask(Ask(self._text, True), now)
         else:
             self._tries += 1

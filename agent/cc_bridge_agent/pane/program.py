@@ -346,10 +346,10 @@ class _Pane:
             effects, self._line.effects = self._line.effects, []
             for action in actions:
                 if isinstance(action, tr.Enter):
-                    self._line.enter(action.text, action.ours, now)
+                    self._line.enter(action.text, action.replaceable, now)
                 elif isinstance(action, tr.Look):
                     if not self._line.busy:
-                        self._line.look(action.ours, now)
+                        self._line.look(action.replaceable, now)
                 elif isinstance(action, tr.Withdraw):
                     self._line.withdraw()
                 else:

@@ -9,7 +9,7 @@ transcript has it, and the id that the API gave it tells which of the two.
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
 
-from .telling import Telling
+from .host_output import HostOutput
 from .text import between, essence, plain, texts_of
 from .turn import Entry, PaneTurn, last_user_message
 
@@ -35,16 +35,16 @@ _ESCAPES = 4
 
 
 class Enter(NamedTuple):
-    """Put this text into the input line and press Enter; ``ours`` may be overwritten there."""
+    """Put this text into the input line and press Enter; ``replaceable`` may be overwritten there."""
 
     text: str
-    ours: List[str]
+    replaceable: List[str]
 
 
 class Look(NamedTuple):
     """Find out what stands in the input line; clear it where that is one of these."""
 
-    ours: List[str]
+    replaceable: List[str]
 
 
 class Withdraw(NamedTuple):
@@ -64,7 +64,7 @@ class Translator:
     """
 
     def __init__(self, now: float) -> None:
-        self.host = Telling()
+        self.host = HostOutput()
         self.actions: List[NamedTuple] = []
         self._ready = False
         self._began = now
@@ -76,7 +76,7 @@ class Translator:
         self._taken = 0  # of these, the transcript has yet to tell that they left it
         self._prompt_id = ""  # to which the transcript's next lines belong
         self._command = ""  # Claude Code's own, whose output the transcript's next lines have
-        self._left: List[str] = []  # texts of ours that may still stand in the input line
+        self._leftovers: List[str] = []  # texts of ours that may still stand in the input line
         self._wake_at: Optional[float] = None  # to look after the entry or the queue
         self._hold_until = 0.0  # a turn is about to begin
 
@@ -165,7 +165,7 @@ class Translator:
     def looked(self, draft: str, now: float) -> None:
         """What stood in the input line."""
         key, entry, turn = essence(draft), self._entry, self._turn
-        self._left = [text for text in self._left if essence(text) != key]
+        self._leftovers = [text for text in self._leftovers if essence(text) != key]
         if turn is not None:
             if key and key == turn.key:  # put back: it was interrupted before its first token
                 self._end(turn, now, interrupted=True)
@@ -176,7 +176,7 @@ class Translator:
             if entry.dialogs:
                 self._fail_entry(entry, "it opened a dialog. The pane showed:\n" + entry.dialogs[0], now)
             elif entry.interrupted:
-                self._left.append(entry.text)
+                self._leftovers.append(entry.text)
                 self._end_entry(entry, now, interrupted=True, text="interrupted before it was taken")
             elif key == entry.key:
                 self._enter(entry, now)
@@ -233,7 +233,7 @@ class Translator:
             return
         if turn is not None and (not turn.ids or (turn.recorded and not turn.last_text and turn.stop is None)):
             turn.ids.add(prompt_id)  # it began out of the queue, perhaps with others, and this waits for it
-        ours = entry is not None and entry.state in ("entering", "entered") and essence(prompt) == entry.key
+        is_own = entry is not None and entry.state in ("entering", "entered") and essence(prompt) == entry.key
         # A prompt that has to wait, be it only for the last turn's Stop hooks, comes with that turn's id.
         queued = prompt_id in self._ended or (turn is not None and prompt_id in turn.ids)
         leaving = self._queue or self._queued_entry or now < self._hold_until
@@ -241,7 +241,7 @@ class Translator:
             self._take_queue({prompt_id}, now)  # that runs, and this waits for it
             queued = True
         if queued:
-            if entry is not None and ours:
+            if entry is not None and is_own:
                 entry.state, self._wake_at = "queued", None
             else:
                 self._queue.append(prompt)
@@ -249,7 +249,7 @@ class Translator:
             return
         if turn is not None:  # nobody has told its end, or the transcript has yet to
             self._end(turn, now, interrupted=turn.stop is None)
-        self._begin({prompt_id}, prompt, entry if ours else None, now).prompted = True
+        self._begin({prompt_id}, prompt, entry if is_own else None, now).prompted = True
 
     def _on_stop(self, payload: Dict[str, Any], key: str, now: float) -> None:
         self._stopped(payload, now, failed=False)
@@ -392,15 +392,15 @@ class Translator:
                 turn.stop = turn.stop or {}
             return
         entry = self._queued_entry or (self._entry if self._entry and self._entry.state == "entered" else None)
-        ours = entry is not None and entry.key == essence(text)
+        is_own = entry is not None and entry.key == essence(text)
         if turn is None:
-            direct = ours and entry is not None and entry.state == "entered"  # and the hook is late
-            self._begin({prompt_id}, text, entry if ours else None, now).recorded = not direct
+            direct = is_own and entry is not None and entry.state == "entered"  # and the hook is late
+            self._begin({prompt_id}, text, entry if is_own else None, now).recorded = not direct
         else:
             turn.ids.add(prompt_id)  # taken together with what runs
             if not turn.prompt:
                 turn.prompt, turn.key = text, essence(text)
-            if ours and entry is not None and turn.entry is None:
+            if is_own and entry is not None and turn.entry is None:
                 self._own(turn, entry)
 
     def _on_assistant_line(self, line: Dict[str, Any]) -> None:
@@ -497,7 +497,7 @@ class Translator:
         self._ended.extend(turn.ids)
         self.host.forget_permissions()
         if interrupted and turn.entry is not None:
-            self._left.append(turn.prompt)  # it may be back in the input line
+            self._leftovers.append(turn.prompt)  # it may be back in the input line
         if self._queue:
             self._wake_at = now + _BEHIND
         entry, stop = turn.entry, turn.stop or {}
@@ -534,7 +534,7 @@ class Translator:
         self.host.result(entry, text, interrupted=interrupted, failed=failed, turn=turn, seconds=seconds)
 
     def _fail_entry(self, entry: Entry, why: str, now: float) -> None:
-        self._left.append(entry.text)
+        self._leftovers.append(entry.text)
         self._end_entry(entry, now, text=why, failed=True)
 
     def advance(self, now: float) -> None:
@@ -548,7 +548,7 @@ class Translator:
         entry.state = "entering"
         entry.attempts += 1
         if entry.attempts <= _ATTEMPTS:
-            self.actions.append(Enter(entry.text, list(self._left)))
+            self.actions.append(Enter(entry.text, list(self._leftovers)))
         elif screen:
             self._fail_entry(entry, "the pane takes no input. It shows:\n" + screen, now)
         else:

@@ -15,7 +15,7 @@ import pytest
 from cc_bridge import InvalidInput
 from cc_bridge.engine.archives import tar_of
 from cc_bridge.instances import sessions as module
-from cc_bridge.instances.sessions import Kept, Sessions, export_session, open_session, session_path
+from cc_bridge.instances.sessions import SavedConversation, Sessions, export_session, open_session, session_path
 
 SESSION = "70239f12-b8a6-4331-8634-823542f95e3f"
 
@@ -91,7 +91,7 @@ def test_a_pipe_does_not_block(tmp_path: Path) -> None:
 
 
 def test_names(sessions: Sessions) -> None:
-    kept = Kept(SESSION, "local", "/workspace")
+    kept = SavedConversation(SESSION, "local", "/workspace")
     sessions.keep(SESSION, io.BytesIO(b"{}\n"))
     sessions.remember("demo", kept)
     assert sessions.recall("demo") == kept
@@ -111,8 +111,8 @@ def test_a_name_that_cannot_be_read_is_none(sessions: Sessions, text: str) -> No
 
 def test_old_ones_are_swept(sessions: Sessions) -> None:
     sessions.keep(SESSION, io.BytesIO(b"{}\n"))
-    sessions.remember("old", Kept(SESSION, "local", "/"))
-    sessions.remember("new", Kept(SESSION, "local", "/"))
+    sessions.remember("old", SavedConversation(SESSION, "local", "/"))
+    sessions.remember("new", SavedConversation(SESSION, "local", "/"))
     for path in (sessions.directory / f"{SESSION}.jsonl", sessions.directory / "names" / "old.json"):
         os.utime(path, (0, 0))
     sessions.sweep()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cc_bridge_agent.pane.answer import StreamedAnswer
-from cc_bridge_agent.pane.telling import Answer
+from cc_bridge_agent.pane.host_output import Answer
 from cc_bridge_agent.pane.translator import Enter, Escape, Look, Translator, Withdraw
 
 Json = dict[str, Any]
@@ -96,12 +96,12 @@ class Model:
         while self.translator.actions:
             action = self.translator.actions.pop(0)
             if isinstance(action, Enter):
-                assert not self.draft or self.draft in action.ours
+                assert not self.draft or self.draft in action.replaceable
                 self.draft = ""
                 self.submit(action.text)
                 self.translator.entered(self.now)
             elif isinstance(action, Look):
-                draft, self.draft = self.draft, "" if self.draft in action.ours else self.draft
+                draft, self.draft = self.draft, "" if self.draft in action.replaceable else self.draft
                 self.translator.looked(draft, self.now)
             elif isinstance(action, Escape):
                 self.escape()

@@ -12,7 +12,7 @@ class Answer(NamedTuple):
     output: Dict[str, Any]
 
 
-class Telling:
+class HostOutput:
     """The host's end of a pane.
 
     Attributes:
