@@ -10,7 +10,7 @@
     │   ├── EnginePermissionDenied   it answers, but not to this user
     │   ├── EngineTimeout            no answer in time; what was asked may still happen
     │   ├── NoSpaceLeft              its disk is full
-    │   ├── LimitReached             as many containers run as may
+    │   ├── LimitReached             as many containers run as may, or as much was written as is kept
     │   ├── NameConflict             a container of that name is there already, and is another
     │   ├── NetworkConflict          a network is there already and differs, or overlaps
     │   ├── ImageNotFound
@@ -133,7 +133,7 @@ class NoSpaceLeft(EngineError):
 
 
 class LimitReached(EngineError):
-    """As many containers run as may."""
+    """As many containers run as may, or a command has written as much as can be kept."""
 
 
 class NameConflict(EngineError):

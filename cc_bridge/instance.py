@@ -22,12 +22,11 @@ from .events import Event, PermissionRequest, TextDelta, TurnResult
 from .protocol.command_line import ClaudeOptions
 from .turn import Turn, TurnInfo
 
-__all__ = ["Allow", "ClaudeInstance", "Decision", "Deny", "InstanceInterface", "Kind", "OnPermission", "is_secret"]
+__all__ = ["Allow", "ClaudeInstance", "Decision", "Deny", "InstanceInterface", "Kind", "OnPermission"]
 
 Kind = Literal["docker", "local", "tmux"]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -55,11 +54,6 @@ Decision = Allow | Deny
 
 #: Decides on a permission request. It has a limited time (``permission_limit`` of the instance).
 OnPermission = Callable[[PermissionRequest], Awaitable[Decision]]
-
-
-def is_secret(name: str) -> bool:
-    """Whether an environment variable's value must stay out of logs, labels and listings."""
-    return bool(_SECRET.search(name))
 
 
 class ClaudeInstance(BaseModel):
@@ -91,6 +85,7 @@ class ClaudeInstance(BaseModel):
     mounts: tuple[str, ...] = ()
     """More mounts, ``host:container[:ro|rw]``."""
     env: dict[str, str] = Field(default_factory=dict, repr=False)
+    """Variables of Claude Code's. All of them are secrets: they enter with its start, and are listed by name only."""
     network: str = "bridge"
     memory: int = 2 * 1024**3
     """Bytes, swap included."""
@@ -228,19 +223,6 @@ def parse_mount(text: str) -> tuple[str, str, bool]:
     if not path.exists():
         raise InvalidInput(f"the mount {text!r}: {path} does not exist on this machine")
     return str(path), inside, mode == "ro"
-
-
-def login_file() -> Path:
-    """Claude Code's login of this user.
-
-    Raises:
-        InvalidInput: there is none.
-    """
-    config = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
-    login = config / ".credentials.json"
-    if not login.is_file():
-        raise InvalidInput(f"there is no login of Claude Code in {config}", hint="`claude` and /login make one.")
-    return login.resolve()
 
 
 def docker_socket() -> tuple[str, int]:

@@ -6,7 +6,6 @@ so does not know where they run: on this machine, or, inside a :class:`Container
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import anyio
+
+from cc_bridge_agent import wire
 
 from .engine.execs import ExecResult, Exit
 from .engine.streams import Chunk
@@ -42,9 +43,8 @@ Message = dict[str, Any]
 #: Runs words with this on stdin: output as it comes, and at last how it ended.
 Run = Callable[[Sequence[str], bytes], AsyncGenerator[Chunk | Exit, None]]
 
-#: Bytes of stderr that are kept to explain a failure, and of a line that is no message.
+#: Bytes of stderr that are kept to explain a failure.
 _KEPT = 4096
-_LONGEST_LINE = 64 * 1024**2
 
 
 async def run_here(argv: Sequence[str], stdin: bytes) -> AsyncGenerator[Chunk | Exit, None]:
@@ -95,7 +95,10 @@ class Execution:
 
 
 class Runtime(Protocol):
-    """Whatever turns a prompt into messages."""
+    """Whatever turns a prompt into messages.
+
+    One that needs Claude Code's login in its container says so by an attribute ``needs_login``, which is true.
+    """
 
     def execute(self, options: Execution) -> AsyncIterator[Message]:
         """The messages, as they come."""
@@ -105,10 +108,12 @@ class Runtime(Protocol):
 class OneShotClaude:
     """Claude Code's command line, a new process for each prompt: no conversation is kept open."""
 
+    needs_login = True
+
     async def execute(self, options: Execution) -> AsyncGenerator[Message, None]:
         """Claude Code's messages; an ``error`` message where it fails."""
         argv = one_shot_argv(options.claude, resume=options.resume, fork=options.fork)
-        pending, said, exit_code = bytearray(), bytearray(), 0
+        lines, said, exit_code = wire.LineSplitter(), bytearray(), 0
         async with aclosing(options.run(argv, options.prompt.encode())) as output:
             async for item in output:
                 if isinstance(item, Exit):
@@ -116,11 +121,8 @@ class OneShotClaude:
                 elif item.stream == 2:
                     said = (said + item.data)[-_KEPT:]
                 else:
-                    pending += item.data
-                    *lines, rest = pending.split(b"\n")
-                    pending = bytearray(rest[:_LONGEST_LINE])
-                    for line in lines:
-                        message = _message(bytes(line))
+                    for line in lines.feed(item.data):
+                        message = _message(line)
                         if message is not None:
                             yield message
         if exit_code:
@@ -162,6 +164,8 @@ class ContainerRunner:
 
         def run(argv: Sequence[str], stdin: bytes) -> AsyncGenerator[Chunk | Exit, None]:
             container = options.container or self._container
+            if getattr(self._runtime, "needs_login", False):
+                container = replace(container, login=True)
             return manager.run_command_streaming(container, argv, stdin=stdin, keep_container=self._keep_container)
 
         messages = self._runtime.execute(replace(options, run=run))
@@ -205,7 +209,6 @@ async def run_command_streaming(
 
 def _message(line: bytes) -> Message | None:
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
+        return wire.decode(line)
+    except wire.FrameError:
         return None  # what it prints besides its messages
-    return found if isinstance(found, dict) else None

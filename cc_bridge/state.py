@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import secrets
+import stat
 import tempfile
 import zipapp
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InvalidInput
 
-__all__ = ["agent_archive", "installation", "make_private", "state_root", "unusable"]
+__all__ = ["Installation", "agent_archive", "make_private", "runtime_directory", "state_root", "unusable"]
+
+#: Longest path of a directory in which sockets lie: a socket's path may have 107 bytes (unix(7)), and names in it have
+#: up to 27.
+_LONGEST_RUNTIME = 80
 
 
 def state_root() -> Path:
@@ -20,12 +28,94 @@ def state_root() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "cc-bridge"
 
 
-def installation(root: Path | None = None) -> str:
-    """What tells the containers of one state directory from those of another.
+@dataclass(frozen=True)
+class Installation:
+    """What tells the containers of one state directory from those of another on the same engine.
 
-    Two installations may use one engine, and the same names: neither may touch the other's containers.
+    Version 0.1.0 took a hash of the directory's path, which two machines with the same home share. What it made goes on
+    under the id that it has: the verbs find it by the instance or project that is kept here, and nothing that cleans up
+    by itself touches it.
+
+    Attributes:
+        id: random, made with the directory.
+        earlier: the hash of the path, where 0.1.0 has used the directory; else empty.
+        projects: those that 0.1.0 had.
     """
-    return hashlib.sha256(str(root or state_root()).encode()).hexdigest()[:8]
+
+    root: Path
+    id: str
+    earlier: str = ""
+    projects: frozenset[str] = frozenset()
+
+    @classmethod
+    def at(cls, root: Path | None = None) -> Installation:
+        """The installation whose state is kept here; made on first use.
+
+        Raises:
+            InvalidInput: the directory cannot be used.
+        """
+        root = root or state_root()
+        path = root / "installation.json"
+        try:
+            if not path.exists():
+                make_private(root)
+                _establish(root, path)
+            kept = json.loads(path.read_text())
+            return cls(root, str(kept["id"]), str(kept["earlier"]), frozenset(map(str, kept["projects"])))
+        except OSError as error:
+            raise unusable(root, error) from error
+        except (ValueError, KeyError, TypeError):
+            hint = "Restore it: without it, this installation's containers cannot be told from others."
+            raise InvalidInput(f"{path} is damaged", hint=hint) from None
+
+    def id_for(self, instance: str) -> str:
+        """The id that this instance's container has."""
+        return self.earlier if self.earlier and _marker(self.root, instance).exists() else self.id
+
+    def owns(self, install: str, *, instance: str = "", project: str = "") -> bool:
+        """Whether a container, network or volume with these labels was made by this installation."""
+        if install == self.id:
+            return True
+        if not self.earlier or install != self.earlier:
+            return False
+        return _marker(self.root, instance).exists() if instance else project in self.projects
+
+
+def _establish(root: Path, path: Path) -> None:
+    """Make the installation's id; of two programs that do so at once, both get the one that was first."""
+    instances = [record.parent.name for record in (root / "instances").glob("*/record.json")]
+    projects = [directory.name for directory in (root / "projects").glob("*")]
+    earlier = hashlib.sha256(str(root).encode()).hexdigest()[:8] if instances or projects else ""
+    for instance in instances:
+        _marker(root, instance).touch()
+    content = json.dumps({"id": secrets.token_hex(4), "earlier": earlier, "projects": sorted(projects)})
+    fd, scratch = tempfile.mkstemp(dir=root, prefix="installation.")  # 0600
+    try:
+        with os.fdopen(fd, "w") as file:
+            file.write(content)
+        os.link(scratch, path)
+    except FileExistsError:
+        pass  # somebody was first
+    finally:
+        os.unlink(scratch)
+
+
+def _marker(root: Path, instance: str) -> Path:
+    """A file in the directory of an instance whose container 0.1.0 has made; goes with the directory."""
+    return root / "instances" / instance / "made-by-0.1.0"
+
+
+def runtime_directory(root: Path) -> Path:
+    """The directory for the sockets of what runs: this user's alone, and the same for every program of this user's.
+
+    In the state directory, unless its path is too long for a socket's. Not made; see :func:`make_private`.
+    """
+    if len(os.fsencode(root / "run")) <= _LONGEST_RUNTIME:
+        return root / "run"
+    of_user = Path(f"/run/user/{os.geteuid()}")
+    if of_user.is_dir() and of_user.stat().st_uid == os.geteuid():
+        return of_user / "cc-bridge"
+    return Path(f"/tmp/cc-bridge-{os.geteuid()}")  # make_private refuses it where somebody else was first
 
 
 def agent_archive(root: Path | None = None) -> Path:
@@ -56,14 +146,24 @@ def agent_archive(root: Path | None = None) -> Path:
 
 
 def make_private(path: Path) -> None:
-    """Have a directory that is this user's alone.
+    """Create a directory if it is missing, and make sure that it is this user's alone: owner, and mode 0700.
 
     Raises:
-        InvalidInput: it cannot be made.
+        InvalidInput: it cannot be made, or somebody else was first.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.chmod(0o700)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            owner = os.fstat(fd).st_uid
+            if owner != os.geteuid():
+                what = f"{path} belongs to user {owner}, not to this one"
+                raise InvalidInput(what, hint="Remove it, or set CC_BRIDGE_HOME to a directory of yours.")
+            if path.is_symlink() and os.lstat(path.parent).st_mode & stat.S_IWOTH:
+                raise InvalidInput(f"{path} is a link that somebody else may have made", hint="Remove it.")
+            os.fchmod(fd, 0o700)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise unusable(path, error) from error
 

@@ -85,9 +85,9 @@ def _is_ours(thread: threading.Thread) -> bool:
 
 
 def _containers(root: Path) -> list[str]:
-    from cc_bridge.state import installation
+    from cc_bridge.state import Installation
 
-    argv = ["docker", "ps", "-aq", "--filter", f"label=cc-bridge.install={installation(root)}"]
+    argv = ["docker", "ps", "-aq", "--filter", f"label=cc-bridge.install={Installation.at(root).id}"]
     try:
         return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.split()
     except FileNotFoundError:

@@ -24,6 +24,7 @@ RUNGS = {
         "runner",
         "manager",
         "state",
+        "login",
         "blocking",
         "instances",
         "engine",
@@ -38,6 +39,7 @@ RUNGS = {
     "blocking": {"instances", "instance", "turn", "events", "errors"},
     "testing": {"channels", "protocol", "instance", "turn", "events", "errors"},
     "instances": {
+        "beneath",
         "engine",
         "channels",
         "protocol",
@@ -47,14 +49,17 @@ RUNGS = {
         "errors",
         "logs",
         "state",
+        "login",
         "agent",
         "__init__",
     },
     "channels": {"engine", "protocol", "errors", "agent"},
-    "runner": {"manager", "engine", "protocol", "errors"},
-    "manager": {"engine", "instance", "state", "errors", "logs", "__init__"},
-    "engine": {"errors", "logs"},
+    "runner": {"manager", "engine", "protocol", "errors", "agent"},
+    "manager": {"beneath", "engine", "instance", "state", "login", "errors", "logs", "__init__"},
+    "engine": {"beneath", "errors", "logs"},
     "state": {"errors", "agent"},
+    "login": {"errors"},
+    "beneath": set(),
     "instance": {"turn", "protocol", "events", "errors"},
     "turn": {"events", "errors"},
     "protocol": {"events", "errors", "agent"},
@@ -169,7 +174,7 @@ def test_the_agent_needs_the_standard_library_only() -> None:
 def test_the_agent_stays_small() -> None:
     sizes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("*.py")}
     assert max(sizes.values()) <= 250, sizes
-    assert sum(sizes.values()) <= 1800, sizes
+    assert sum(sizes.values()) <= 1900, sizes
     panes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("pane/*.py")}
     assert max(panes.values()) <= 600, panes
 

@@ -1,7 +1,9 @@
 """``attach``: copy between this process's stdin/stdout and the agent, for ``docker exec -i``. ``health``: ask it."""
 
+import errno
 import os
 import socket
+import struct
 import sys
 import threading
 
@@ -16,16 +18,25 @@ def connect(path: str, timeout: float) -> socket.socket:
     """A connection to the agent that serves at ``path``.
 
     Raises:
-        OSError: nobody serves there.
+        OSError: nobody serves there, or another user does: what is sent may have secrets.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(timeout)
     try:
         connection.connect(path)
+        user = peer(connection)
+        if user != os.getuid():
+            raise PermissionError(errno.EPERM, "user %d serves there" % user, path)
     except OSError:
         connection.close()
         raise
     return connection
+
+
+def peer(connection: socket.socket) -> int:
+    """The user at the other end of a Unix socket (SO_PEERCRED, unix(7))."""
+    size = struct.calcsize("3i")
+    return int(struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1])
 
 
 def attach(path: str) -> int:

@@ -14,6 +14,7 @@ import stat
 from typing import Callable, Optional
 
 from . import wire
+from .attach import peer
 from .loop import Loop
 
 LISTEN = "listen"
@@ -93,8 +94,9 @@ class SocketListener:
         self._path = path
         directory = os.path.dirname(path)
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        if os.stat(directory).st_uid != os.getuid():
-            raise PermissionError(errno.EPERM, "belongs to another user", directory)
+        found = os.lstat(directory)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+            raise PermissionError(errno.EPERM, "is not this user's alone", directory)
         # The lock, not the socket file, says who serves: a file outlives a killed agent.
         self._lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
@@ -121,6 +123,9 @@ class SocketListener:
         try:
             connection, _ = self._socket.accept()
         except BlockingIOError:
+            return
+        if peer(connection) not in (os.getuid(), 0):
+            connection.close()
             return
         connection.setblocking(False)
         self._connections += 1

@@ -133,11 +133,15 @@ def open_fifo(directory: str, name: str, flags: int) -> Descriptor:
 
     Raises:
         OSError: ENXIO, opened for writing and nobody reads (fifo(7)); ELOOP, a link; EINVAL, another
-            kind of file. The directory is shared with a container, so what lies there is not believed.
+            kind of file; EPERM, another user's. The directory is shared with a container, so what lies there is not
+            believed.
     """
     path = os.path.join(directory, name)
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
-        os.close(fd)
+    found = os.fstat(fd)
+    if stat.S_ISFIFO(found.st_mode) and found.st_uid == os.geteuid():
+        return Descriptor(fd)
+    os.close(fd)
+    if not stat.S_ISFIFO(found.st_mode):
         raise OSError(errno.EINVAL, "not a FIFO", path)
-    return Descriptor(fd)
+    raise OSError(errno.EPERM, f"belongs to user {found.st_uid}", path)

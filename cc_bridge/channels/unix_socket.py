@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 
 import anyio
 
@@ -31,7 +33,7 @@ class UnixSocketChannel(Channel):
 
         Raises:
             NobodyListens: known at once, nothing has been waited for.
-            AgentUnavailable: it cannot be used.
+            AgentUnavailable: it cannot be used, or another user listens there. Nothing was sent.
         """
         with socket.socket(socket.AF_UNIX) as made:
             made.setblocking(False)
@@ -41,6 +43,7 @@ class UnixSocketChannel(Channel):
                 raise NobodyListens("no agent listens on its socket") from None
             except OSError as error:  # EAGAIN: too many ask at once
                 raise AgentUnavailable(f"the agent's socket cannot be used: {error.strerror} ({path})") from error
+            _check_peer(made, path)
             channel = cls(Descriptor(made.detach()))
         try:
             await channel.send(greeting)
@@ -62,3 +65,11 @@ class UnixSocketChannel(Channel):
 
     async def aclose(self) -> None:
         self._descriptor.close()
+
+
+def _check_peer(connection: socket.socket, path: str) -> None:
+    """Make sure that this user's own process listens, before a secret is sent (SO_PEERCRED, unix(7))."""
+    size = struct.calcsize("3i")
+    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    if user != os.geteuid():
+        raise AgentUnavailable(f"user {user} listens on the agent's socket, not this one ({path})")

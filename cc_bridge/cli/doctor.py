@@ -230,11 +230,10 @@ def _version_of(path: str, option: str = "--version") -> str:
 
 
 async def _login() -> Check:
-    from ..instances.bridged import LOGIN_VARIABLES
+    from ..login import host_login
 
-    for variable in LOGIN_VARIABLES:
-        if os.environ.get(variable):
-            return Check("login", "ok", f"{variable} is set")
+    if login := host_login():
+        return Check("login", "ok", f"{', '.join(login)}: set, and given to instances together")
     config = Path(os.environ.get("CLAUDE_CONFIG_DIR", Path.home() / ".claude"))
     if (config / ".credentials.json").exists():
         return Check("login", "ok", f"the login of {config}, for `--on local`")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 import os
 import shutil
+import stat
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
+from ..beneath import link_target, open_beneath, opened
 from ..errors import ContainerNotFound, EngineError, InvalidInput
 from .client import Engine
 
@@ -24,6 +28,12 @@ _GO_DIRECTORY = 1 << 31
 
 #: Seconds for a transfer.
 _LIMIT = 3600.0
+
+#: Directories within each other that are put into an archive.
+_DEEPEST = 100
+
+#: What an archive is unpacked as, before it gets its place.
+_TOP = "content"
 
 
 @dataclass(frozen=True)
@@ -81,23 +91,88 @@ def tar_of_directory(name: str, uid: int, gid: int) -> IO[bytes]:
 def tar_of_tree(source: Path, name: str, uid: int, gid: int) -> IO[bytes]:
     """An archive of a file or a directory under a name, owned by this user; close it after use.
 
+    Links stay links, and are not followed, also where they take a file's place meanwhile.
+
     Raises:
-        InvalidInput: it cannot be read.
+        InvalidInput: it cannot be read, or is nested too deeply.
     """
-
-    def owned(header: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        header.uid, header.gid, header.uname, header.gname = uid, gid, "", ""
-        return header if header.isreg() or header.isdir() or header.issym() else None
-
     archive = tempfile.TemporaryFile()
     try:
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            tar.add(source, arcname=name, filter=owned)
+        with tarfile.open(fileobj=archive, mode="w") as tar, _parent_of(source) as (parent, base):
+            for parts in _walk(parent, (base,)):
+                arcname = "/".join((name, *parts[1:]))
+                add_beneath(tar, parent, parts, arcname, uid, gid)
     except OSError as error:
         archive.close()
-        raise InvalidInput(f"{error.filename or source} cannot be read: {error.strerror}") from error
+        raise InvalidInput(f"{error.filename or source} cannot be read: {error.strerror or error}") from error
     archive.seek(0)
     return archive
+
+
+@contextmanager
+def _parent_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Descriptor and name by which a path is reached; the way to it is the user's own."""
+    whole = path.absolute()
+    fd = os.open(whole.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd, whole.name or "."
+    finally:
+        os.close(fd)
+
+
+def _walk(root: int, parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """What is at a path, and all below it, a directory before what is in it."""
+    yield parts
+    if len(parts) > _DEEPEST:
+        raise OSError(errno.ELOOP, "directories are nested too deeply", "/".join(parts))
+    try:
+        fd = open_beneath(root, parts, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            return
+        raise
+    try:
+        names = sorted(os.listdir(fd))
+    finally:
+        os.close(fd)
+    for name in names:
+        yield from _walk(root, (*parts, name))
+
+
+def add_beneath(tar: tarfile.TarFile, root: int, parts: Sequence[str], arcname: str, uid: int, gid: int) -> None:
+    """Add a file, directory or link to an archive; anything else is left out.
+
+    Args:
+        root: a directory's descriptor.
+        parts: the path from there, of which only the last part may be a link, and is not followed.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    header = tarfile.TarInfo(arcname)
+    header.uid, header.gid = uid, gid
+    try:
+        fd = open_beneath(root, parts)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return  # a socket
+        if error.errno != errno.ELOOP:
+            raise
+        header.type, header.linkname = tarfile.SYMTYPE, link_target(root, parts)
+        tar.addfile(header)
+        return
+    try:
+        found = os.fstat(fd)
+        header.mode, header.mtime = stat.S_IMODE(found.st_mode), int(found.st_mtime)
+        if stat.S_ISREG(found.st_mode):
+            header.size = found.st_size
+            with os.fdopen(os.dup(fd), "rb") as content:
+                tar.addfile(header, content)
+        elif stat.S_ISDIR(found.st_mode):
+            header.type = tarfile.DIRTYPE
+            tar.addfile(header)
+    finally:
+        os.close(fd)
 
 
 def unpack(chunks: Iterable[bytes], destination: Path) -> list[str]:
@@ -115,31 +190,47 @@ def unpack(chunks: Iterable[bytes], destination: Path) -> list[str]:
     """
     left_out = []
     try:
-        # Into a new directory, in which there are no links to be followed, and then into its place.
-        with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name[:50]}.") as scratch:
-            top = Path(scratch, "content")
-            with tarfile.open(fileobj=cast("IO[bytes]", _Reader(iter(chunks))), mode="r|") as tar:
-                for member in tar:
-                    parts = PurePosixPath(member.name).parts
-                    target = top.joinpath(*parts[1:])
-                    if not parts or ".." in parts or parts[0] == "/":
-                        left_out.append(member.name)
-                    elif member.isdir():
-                        target.mkdir(parents=True, exist_ok=True)
-                    elif member.isreg() and (content := tar.extractfile(member)) is not None:
-                        target.parent.mkdir(parents=True, exist_ok=True)
-                        with target.open("xb") as file:
-                            shutil.copyfileobj(content, file, 1 << 20)
-                        target.chmod(member.mode & 0o755 | 0o600)
-                    else:
-                        left_out.append(member.name)
-            if top.exists():
-                os.rename(top, destination)
+        # Into a new directory, and then into its place. It may lie where a container can write, and plant links: every
+        # step in it is by descriptor.
+        with (
+            tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name[:50]}.") as scratch,
+            opened(scratch) as root,
+            tarfile.open(fileobj=cast("IO[bytes]", _Reader(iter(chunks))), mode="r|") as tar,
+        ):
+            for member in tar:
+                parts = PurePosixPath(member.name).parts
+                if not parts or ".." in parts or parts[0] == "/" or not _unpack_one(tar, member, root, parts[1:]):
+                    left_out.append(member.name)
+            if os.path.lexists(os.path.join(scratch, _TOP)):
+                os.rename(_TOP, destination, src_dir_fd=root)
     except (tarfile.TarError, FileExistsError) as error:
         raise EngineError(f"what came out of the container is no proper archive: {error}") from error
     except OSError as error:
         raise InvalidInput(f"{error.filename or destination} cannot be written: {error.strerror}") from error
     return left_out
+
+
+def _unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, root: int, parts: Sequence[str]) -> bool:
+    """Make a file or a directory; whether it was one of these.
+
+    Raises:
+        OSError: it cannot be made, or something else is in its place.
+    """
+    if not member.isdir() and not member.isreg():
+        return False
+    *directories, name = (_TOP, *parts)
+    with ExitStack() as open_ones:
+        for directory in directories if member.isreg() else (*directories, name):
+            with suppress(FileExistsError):
+                os.mkdir(directory, 0o755, dir_fd=root)
+            root = open_ones.enter_context(opened(directory, root))
+        if member.isreg():
+            content = tar.extractfile(member)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with os.fdopen(open_beneath(root, [name], flags), "wb") as file:
+                shutil.copyfileobj(cast("IO[bytes]", content), file, 1 << 20)
+                os.fchmod(file.fileno(), member.mode & 0o755 | 0o600)
+    return True
 
 
 class _Reader:

@@ -10,11 +10,14 @@ from typing import Any
 
 import anyio
 
-from ..errors import EngineTimeout
+from ..errors import EngineTimeout, LimitReached
 from .client import Engine
 from .streams import Chunk, Demultiplexer, raw_socket, read_chunks
 
-__all__ = ["Attached", "ExecResult", "Execs", "Exit"]
+__all__ = ["LARGEST", "Attached", "ExecResult", "Execs", "Exit"]
+
+#: Bytes of output that are collected in memory.
+LARGEST = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,20 @@ class Execs:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def run(self, container: str, argv: Sequence[str], *, user: str = "", limit: float = 30.0) -> ExecResult:
+    async def run(
+        self, container: str, argv: Sequence[str], *, user: str = "", limit: float = 30.0, largest: int = LARGEST
+    ) -> ExecResult:
         """Run to the end.
 
         Args:
             limit: seconds.
+            largest: bytes of output; what comes out of a container is not trusted.
 
         Raises:
             EngineTimeout: it has not ended by then, and goes on.
+            LimitReached: it has written more.
         """
-        said, code = {1: bytearray(), 2: bytearray()}, -1
+        said, code, room = {1: bytearray(), 2: bytearray()}, -1, largest
         try:
             with anyio.fail_after(limit):
                 async with aclosing(self.stream(container, argv, user=user)) as output:
@@ -70,6 +77,10 @@ class Execs:
                         if isinstance(item, Exit):
                             code = item.exit_code
                         else:
+                            room -= len(item.data)
+                            if room < 0:
+                                what = f"a command in {container} has written more than {largest} bytes"
+                                raise LimitReached(what, hint="Stream its output instead of collecting it.")
                             said[item.stream] += item.data
         except TimeoutError:
             raise EngineTimeout(f"a command in {container} did not end within {limit:g} s") from None

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
 import re
 import stat
+import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 
+from ..beneath import link_target, open_beneath, opened
 from ..errors import EngineError, ImageBuildError, ImageNotFound, InvalidInput, NoSpaceLeft
-from .archives import tar_of_bytes
+from .archives import add_beneath, tar_of_bytes
 from .client import Engine
 from .progress import Progress, ProgressReader, Step
 
@@ -117,21 +121,25 @@ class BuildContext:
         digest = hashlib.sha256(repr((self.text, sorted(arguments.items()))).encode())
         for name, data in sorted(self.files.items()):
             digest.update(repr((name, hashlib.sha256(data).hexdigest())).encode())
-        for path in self.paths:
-            assert self.root is not None
-            digest.update(_fingerprint(self.root, path).encode())
+        if self.root is not None:
+            with opened(self.root.resolve()) as root:
+                for path in self.paths:
+                    digest.update(_fingerprint(root, path).encode())
         return digest.hexdigest()[:12]
 
     def archive(self) -> IO[bytes]:
         """A tar of it, to be closed after use; with the Dockerfile under a name that nothing of it has."""
         if self.root is None:
             return tar_of_bytes({"Dockerfile": self.text.encode(), **self.files})
-        from docker.utils.build import create_archive
-
-        extra = [(self.file, self.text)]
-        made: IO[bytes] = create_archive(
-            str(self.root), files=list(self.paths), fileobj=tempfile.TemporaryFile(), extra_files=extra
-        )
+        made = tempfile.TemporaryFile()
+        with tarfile.open(fileobj=made, mode="w") as tar, opened(self.root.resolve()) as root:
+            for path in self.paths:
+                add_beneath(tar, root, PurePath(path).parts, path, 0, 0)
+            text = self.text.encode()
+            header = tarfile.TarInfo(self.file)
+            header.size, header.mode = len(text), 0o644
+            tar.addfile(header, io.BytesIO(text))
+        made.seek(0)
         return made
 
     @property
@@ -142,16 +150,22 @@ class BuildContext:
         )
 
 
-def _fingerprint(root: Path, path: str) -> str:
-    full = root / path
-    found = full.lstat()
-    if stat.S_ISLNK(found.st_mode):
-        content = os.readlink(full)
-    elif stat.S_ISREG(found.st_mode):
-        with full.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-    else:
-        content = ""
+def _fingerprint(root: int, path: str) -> str:
+    """Name, kind, mode and content of what is at a path; of a link, what it says."""
+    parts = PurePath(path).parts
+    try:
+        fd = open_beneath(root, parts)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return repr((path, "link", link_target(root, parts)))
+        return repr((path, "nothing that goes into an archive"))
+    try:
+        found, content = os.fstat(fd), ""
+        if stat.S_ISREG(found.st_mode):
+            with os.fdopen(os.dup(fd), "rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+    finally:
+        os.close(fd)
     return repr((path, stat.S_IFMT(found.st_mode), found.st_mode & 0o777, content))
 
 

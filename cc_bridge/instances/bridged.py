@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import os
 import re
 from pathlib import Path
 from typing import IO, Any
@@ -14,7 +13,8 @@ import anyio.to_thread
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel
 from ..errors import ChannelError, ConnectionLost, EngineError, InvalidInput
-from ..instance import ClaudeInstance, InstanceInterface, OnPermission, is_secret
+from ..instance import ClaudeInstance, InstanceInterface, OnPermission
+from ..login import with_login
 from ..logs import logger_for
 from ..protocol.command_line import ClaudeOptions, claude_argv
 from ..protocol.conversation import check_prompt
@@ -27,9 +27,6 @@ from .sessions import SavedConversation, export_session
 from .worktrees import Worktree
 
 __all__ = ["BridgedInstance"]
-
-#: Variables that let Claude Code in; one is enough, and with two the wrong one may win.
-LOGIN_VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 
 #: Seconds for Claude Code to end its turn and itself when the instance is stopped.
 GRACE = 5.0
@@ -217,7 +214,7 @@ class BridgedInstance(InstanceInterface):
             "created": record.created.isoformat(),
             "project": record.project,
             "labels": dict(record.labels),
-            "env": {name: "***" if is_secret(name) else value for name, value in record.env.items()},
+            "env": dict.fromkeys(record.env, "***"),
             "channel": self._bridge.channel_kind,
             "agent": self._bridge.agent_version,
             "claude": self._bridge.claude_version,
@@ -295,13 +292,8 @@ class BridgedInstance(InstanceInterface):
             self._home.remember_session(session_id)
 
     def _claude_env(self) -> dict[str, str]:
-        """The record's variables, and one login of the host's where the record has none."""
-        env = {"DISABLE_AUTOUPDATER": "1", **self.record.env}
-        if not any(name in env for name in LOGIN_VARIABLES):
-            login = next((name for name in LOGIN_VARIABLES if os.environ.get(name)), None)
-            if login:
-                env[login] = os.environ[login]
-        return env
+        """The record's variables, and the host's login where the record has none."""
+        return {"DISABLE_AUTOUPDATER": "1", **with_login(self.record.env)}
 
     @abc.abstractmethod
     def _claude_cwd(self) -> str:

@@ -7,12 +7,13 @@ import platform
 import stat
 import time
 from contextlib import suppress
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 import anyio
 
 from .. import __version__
+from ..beneath import create_file, make_directory, opened
 from ..channels.base import Channel
 from ..channels.direct import DirectChannel
 from ..channels.docker_exec import DockerExecChannel
@@ -36,10 +37,11 @@ from ..errors import (
     InvalidInput,
     NameConflict,
 )
-from ..instance import ClaudeInstance, docker_socket, is_secret, login_file, parse_mount
+from ..instance import ClaudeInstance, docker_socket, parse_mount
+from ..login import check_reachable, login_file
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from ..protocol.link import Link
-from ..state import installation
+from ..state import Installation
 from .bridge import Ending, is_uuid
 from .bridged import GRACE, LINGER, BridgedInstance
 from .connection import Connection
@@ -58,7 +60,6 @@ _STATE = "/var/lib/cc-bridge"
 _HOME = "/home/cc-bridge"
 _AGENT = "/opt/cc-bridge/agent.pyz"
 _PANE = f"{_HOME}/.cc-bridge/pane"
-_ADOPTED_PANE = "/tmp/cc-bridge-pane"
 
 #: What the main process logs when it has come up, with the agent or without.
 _LISTENING = '"event": "listening"'
@@ -87,12 +88,23 @@ _NO_AGENT, _NO_PYTHON_CODES, _NO_ARCHIVE = 3, (126, 127), 2
 
 #: Start the agent beside what runs there; says "ready" on stdout. Exit codes: 4 one serves already, 127 no Python.
 _SERVE = f"""{_HAS_PYTHON} || exit 127
-log=/tmp/cc-bridge-agent.log; (: >>"$log") 2>/dev/null || log=/dev/null
+log=$1; shift; (: >>"$log") 2>/dev/null || log=/dev/null
 exec 3>&1 2>>"$log"; exec python3 -IS "$@" --ready-fd 3"""
 _ALREADY_SERVING = 4
 
+#: What the engine says in the place of a command's output where it could make no process.
+_NO_PROCESS = b"OCI runtime"
+
 #: Exit codes above are 128 and the number of a signal.
 _KILLED = 128
+
+#: In an adopted container other users may be: what is in a directory that is not this user's alone is not run.
+_IF_PRIVATE = """[ -O "${1%/*}" ] && [ ! -L "${1%/*}" ] || exit 2
+"""
+_MAKE_PRIVATE = """mkdir -m 700 "${1%/*}" 2>/dev/null
+[ -O "${1%/*}" ] && [ ! -L "${1%/*}" ] || { echo "${1%/*} belongs to somebody else" >&2; exit 1; }
+"""
+_ATTACH_ADOPTED_PANE = 'exec tmux -u -S "/tmp/cc-bridge-$(id -u)/pane/tmux" attach-session'
 
 #: Put the archive, which comes on stdin, where it was missing.
 _INJECT = 'cat >"$1.$$" && chmod 644 "$1.$$" && mv "$1.$$" "$1"'
@@ -133,10 +145,11 @@ class DockerContainer(BridgedInstance):
         self._on_progress = on_progress
         self._adopted = bool(instance.container)
         self._agent = agent_archive(self._registry.root)
-        self._agent_inside = f"/tmp/{self._agent.name}" if self._adopted else _AGENT
+        self._agent_inside = _AGENT  # in an adopted container another, which is found on the way there
+        self._knows_place_inside = False
         self._volumes = Volumes(self._engine)
         self._python_missing = False
-        self._install = installation(self._registry.root)
+        self._install = Installation.at(self._registry.root).id_for(self.name)
 
     @property
     def container(self) -> str:
@@ -151,11 +164,14 @@ class DockerContainer(BridgedInstance):
     @property
     def attach_argv(self) -> list[str]:
         """The command, in the container, by which a person comes to its pane; Ctrl-B D leaves it."""
-        return ["tmux", "-u", "-S", f"{self._pane_directory}/tmux", "attach-session"]
+        if self._adopted:
+            return ["sh", "-c", _ATTACH_ADOPTED_PANE]
+        return ["tmux", "-u", "-S", f"{_PANE}/tmux", "attach-session"]
 
     @property
-    def _pane_directory(self) -> str:
-        return _ADOPTED_PANE if self._adopted else _PANE
+    def _private_inside(self) -> str:
+        """In an adopted container: the directory of its user's alone, in which we keep what we need."""
+        return str(PurePosixPath(self._agent_inside).parent)
 
     def _argv(self, options: ClaudeOptions, resume: str, fork: bool) -> list[str]:
         if not self.record.tmux:
@@ -166,7 +182,7 @@ class DockerContainer(BridgedInstance):
             )
         return pane_argv(
             ["python3", "-IS", self._agent_inside],
-            self._pane_directory,
+            f"{self._private_inside}/pane" if self._adopted else _PANE,
             interactive_argv(options, resume=resume, fork=fork),
             name=self.name,
             relay=self.record.relay,
@@ -178,6 +194,7 @@ class DockerContainer(BridgedInstance):
         Raises:
             ContainerNotFound, ContainerNotRunning, EngineError: as they say.
         """
+        await self._own_container()
         return await self._execs.run(self.container, argv, user=user, limit=limit)
 
     async def is_running(self) -> bool:
@@ -189,8 +206,9 @@ class DockerContainer(BridgedInstance):
             return False
         if self._python_missing or await self._hello() is not None:
             return True
+        await self._find_place_inside()
         health = await self._execs.run(
-            self.container, ["sh", "-c", _ATTACH, "sh", self._agent_inside, "health"], limit=15
+            self.container, ["sh", "-c", self._attach_script, "sh", self._agent_inside, "health"], limit=15
         )
         # Without Python there is no agent to ask: the bridge itself stands in for it.
         return health.exit_code in (0, *_NO_PYTHON_CODES)
@@ -272,7 +290,8 @@ class DockerContainer(BridgedInstance):
 
     async def _attach(self, greeting: bytes, facts: Facts) -> Channel | None:
         """An attached exec that an agent has answered; None: the facts say why not."""
-        argv = ["sh", "-c", _ATTACH, "sh", self._agent_inside, "attach"]
+        await self._find_place_inside()
+        argv = ["sh", "-c", self._attach_script, "sh", self._agent_inside, "attach"]
         channel = await DockerExecChannel.open(self._execs, self.container, argv)
         try:
             answer = await channel.exchange(greeting)
@@ -297,7 +316,8 @@ class DockerContainer(BridgedInstance):
         self._log.warning("agent_not_running", container=self.container)
         if self._adopted or not self._engine.is_local:
             await self._inject()
-        argv = ["sh", "-c", _SERVE, "sh", self._agent_inside, "serve", "--grace", str(GRACE)]
+        log = f"{self._private_inside}/agent.log" if self._adopted else "/tmp/cc-bridge-agent.log"
+        argv = ["sh", "-c", _SERVE, "sh", log, self._agent_inside, "serve", "--grace", str(GRACE)]
         pipes = ["--pipes", _PIPES] if self._engine.is_local else []
         channel = await DockerExecChannel.open(
             self._execs, self.container, argv if self._adopted else [*argv, "--state", _STATE, *pipes]
@@ -312,16 +332,16 @@ class DockerContainer(BridgedInstance):
             raise AgentUnavailable(
                 f"the agent could not be started in {self.container} (exit code {channel.exit_code})",
                 instance=self.name,
-                hint=f"`docker exec {self.container} cat /tmp/cc-bridge-agent.log` may say why.",
+                hint=f"`docker exec {self.container} cat {log}` may say why.",
             )
         facts.agent_started = True
         facts.pipes_failed = facts.attach_failed = False
         self._log.info("agent_started", by="exec")
 
     async def _inject(self) -> None:
-        channel = await DockerExecChannel.open(
-            self._execs, self.container, ["sh", "-c", _INJECT, "sh", self._agent_inside]
-        )
+        script = _MAKE_PRIVATE + _INJECT if self._adopted else _INJECT
+        argv = ["sh", "-c", script, "sh", self._agent_inside]
+        channel = await DockerExecChannel.open(self._execs, self.container, argv)
         async with channel:
             await channel.send(self._agent.read_bytes())
             await channel.send_eof()
@@ -330,12 +350,32 @@ class DockerContainer(BridgedInstance):
             said = channel.stderr.decode("utf-8", "replace").strip()[-300:]
             raise AgentUnavailable(f"the agent cannot be put into {self.container}: {said}", instance=self.name)
 
+    @property
+    def _attach_script(self) -> str:
+        return _IF_PRIVATE + _ATTACH if self._adopted else _ATTACH
+
+    async def _find_place_inside(self) -> None:
+        """Learn which user an adopted container's commands have: what we need there is in a directory of its own.
+
+        Raises:
+            AgentUnavailable: it does not say.
+        """
+        if not self._adopted or self._knows_place_inside:
+            return
+        said = (await self._execs.run(self.container, ["id", "-u"])).stdout.strip()
+        if said.startswith(_NO_PROCESS):
+            raise ContainerNotRunning(said.decode("utf-8", "replace")[:500])
+        if not said.isdigit():
+            raise AgentUnavailable(f"{self.container} does not say which user its commands have", instance=self.name)
+        self._agent_inside = f"/tmp/cc-bridge-{int(said)}/{self._agent.name}"
+        self._knows_place_inside = True
+
     # The container
 
     async def _ensure_running(self) -> None:
         """Create, start or unpause the container as needed; log what was done."""
         try:
-            info = await self._containers.inspect(self.container)
+            info = await self._own_container()
         except ContainerNotFound as error:
             if self._adopted:
                 raise ContainerNotFound(error.what, instance=self.name, hint="Is its name right?") from None
@@ -344,12 +384,6 @@ class DockerContainer(BridgedInstance):
             await self._create()
             await self._start_container()
             return
-        if not self._adopted and info.labels.get(f"{LABEL}.install") != self._install:
-            raise EngineError(
-                f"a container named {self.container} exists and is not of this installation",
-                instance=self.name,
-                hint="Choose another name for the instance, or remove that container.",
-            )
         if info.status == "paused":
             self._log.warning("container_paused", container=self.container)
             await self._containers.unpause(self.container)
@@ -372,6 +406,21 @@ class DockerContainer(BridgedInstance):
                 oom_killed=info.oom_killed,
             )
             await self._start_container()
+
+    async def _own_container(self) -> ContainerInfo:
+        """The container.
+
+        Raises:
+            EngineError: there is one of its name that this installation has not made.
+        """
+        info = await self._containers.inspect(self.container)
+        if not self._adopted and info.labels.get(f"{LABEL}.install") != self._install:
+            raise EngineError(
+                f"a container named {self.container} exists and is not of this installation",
+                instance=self.name,
+                hint="Choose another name for the instance, or remove that container.",
+            )
+        return info
 
     async def _create(self) -> None:
         record = self.record
@@ -460,9 +509,9 @@ class DockerContainer(BridgedInstance):
             home_volume, state_volume = self._volume_names()
             return [Mount(home_volume, _HOME), Mount(state_volume, _STATE)]
         home, journal = self._home.claude_home, self._home.journal
-        for directory in (home, journal):
-            directory.mkdir(exist_ok=True)
-            directory.chmod(0o777)  # the container's user may have any number; the parent directory is private
+        with opened(self._home.path) as own:
+            for directory in (home, journal):
+                make_directory(own, directory.name, 0o777)  # the container's user may have any number; `own` is private
         return [
             Mount(str(self._home.pipes), _PIPES, read_only=True),
             Mount(str(journal), _STATE),
@@ -509,12 +558,11 @@ class DockerContainer(BridgedInstance):
             command=[*command, "--linger", str(LINGER)] if record.ephemeral else command,
             user=user,
             labels={**record.labels, **self._labels()},
-            # Secrets stay out of here: `docker inspect` shows it. They go in with the start of Claude Code.
+            # The user's variables stay out of here: `docker inspect` shows it. They go in with Claude Code's start.
             environment={
                 "HOME": _HOME,
                 "TERM": "xterm-256color",
                 **({"PROJECT_ID": record.project} if record.project else {}),
-                **{name: value for name, value in record.env.items() if not is_secret(name)},
             },
             mounts=mounts,
             workdir=record.mount_at if record.workspace is not None else _HOME,
@@ -531,13 +579,16 @@ class DockerContainer(BridgedInstance):
 
     def _login_mount(self) -> Mount:
         """This user's login, read-only, where Claude Code looks for it in the container."""
-        source, target = login_file(), PurePosixPath(".claude/.credentials.json")
-        place = self._home.claude_home / target
-        # Made by ourselves: the engine would make the directory root's.
-        place.parent.mkdir(exist_ok=True)
-        place.parent.chmod(0o777)
-        place.touch()
-        return Mount(str(source), f"{_HOME}/{target}", read_only=True)
+        source = login_file()
+        try:
+            # Made by ourselves: the engine would make the directory root's.
+            with opened(self._home.claude_home) as home:
+                make_directory(home, ".claude", 0o777)
+                with opened(".claude", home) as directory, suppress(FileExistsError):
+                    create_file(directory, ".credentials.json", b"")
+        except OSError as error:
+            raise planted(self._home.claude_home / ".claude", error, self.name) from error
+        return Mount(str(source), f"{_HOME}/.claude/.credentials.json", read_only=True)
 
     def _user(self) -> tuple[str, int | None]:
         """The user in the container, as the engine wants it, and its number if known."""
@@ -561,18 +612,29 @@ class DockerContainer(BridgedInstance):
         if self._adopted:
             await self._end_agent()
         else:
-            await self._containers.stop(self.container, GRACE + 5)
+            with suppress(ContainerNotFound):
+                await self._own_container()
+                await self._containers.stop(self.container, GRACE + 5)
 
     async def _remove_place(self) -> None:
         if self._adopted:
             await self._end_agent()
         else:
-            await self._containers.remove(self.container)
+            with suppress(ContainerNotFound):
+                await self._own_container()
+                await self._containers.remove(self.container)
             if not self._engine.is_local:
                 for volume in self._volume_names():
                     await self._volumes.remove_unused(volume)
 
+    def _claude_env(self) -> dict[str, str]:
+        env = super()._claude_env()
+        if not self._adopted and self.record.network != "host" and not self.record.network.startswith("container:"):
+            check_reachable(env, self.name)
+        return env
+
     async def _check_needs(self) -> None:
+        self._claude_env()
         if not await self._is_remote():
             self.record.check_workspace()
         if self.record.credentials:
@@ -650,6 +712,12 @@ class DockerContainer(BridgedInstance):
             "exit_code": None if info.running else info.exit_code,
             "oom_killed": info.oom_killed,
         }
+
+
+def planted(path: Path, error: OSError, instance: str = "") -> InvalidInput:
+    """The error for something in a directory of a container's that stands where a directory should be."""
+    what = f"{path} cannot be used: {error.strerror}"
+    return InvalidInput(what, instance=instance, hint="Something in the container may have put it there; remove it.")
 
 
 def _ending(info: ContainerInfo) -> Ending:

@@ -19,9 +19,10 @@ from ..channels.fifo import Descriptor
 from ..channels.named_pipe import NobodyListens
 from ..channels.unix_socket import UnixSocketChannel
 from ..errors import AgentUnavailable, ChannelError, ClaudeNotFound
+from ..login import PARTS
 from ..protocol.link import Link
 from .bridge import Ending, Launch, is_uuid
-from .bridged import GRACE, LINGER, LOGIN_VARIABLES, BridgedInstance
+from .bridged import GRACE, LINGER, BridgedInstance
 from .connection import Connection
 from .registry import agent_archive
 from .sessions import open_session, session_path
@@ -159,8 +160,8 @@ class LocalProcess(BridgedInstance):
                     pass_fds=[ready_write],
                     start_new_session=True,
                     cwd="/",
-                    # Logins go in with the start of Claude Code, and one only.
-                    env={name: value for name, value in os.environ.items() if name not in LOGIN_VARIABLES},
+                    # A login goes in with the start of Claude Code, one only and whole.
+                    env={name: value for name, value in os.environ.items() if name not in PARTS},
                 )
         finally:
             os.close(ready_write)

@@ -5,6 +5,8 @@
     $CC_BRIDGE_HOME, or $XDG_STATE_HOME/cc-bridge, or ~/.local/state/cc-bridge
     ├── agent-<hash>.pyz          the agent, as it is put into containers
     ├── sessions/                 conversations of instances that have gone
+    ├── installation.json         the id that tells this installation's containers from others'
+    ├── run/                      0700: sockets of agents and panes
     └── instances/<name>/         0700
         ├── record.json           0600: the record; it may have secrets in `env`
         ├── session               Claude Code's session id, to go on with
@@ -33,7 +35,7 @@ from ..channels.fifo import open_fifo
 from ..channels.named_pipe import LISTEN, prepare_directory
 from ..errors import BridgeError, InstanceNotFound, InvalidInput
 from ..instance import ClaudeInstance
-from ..state import agent_archive, make_private, state_root, unusable
+from ..state import agent_archive, make_private, runtime_directory, state_root, unusable
 from .sessions import Sessions
 
 __all__ = ["Home", "Registry", "agent_archive", "state_root"]
@@ -66,9 +68,13 @@ class Home:
 
     @property
     def socket(self) -> str:
-        """The agent's own socket. Elsewhere, because a socket's path may have 107 bytes only (unix(7))."""
+        """The agent's own socket; elsewhere, because its path has to be short."""
         name = hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
-        return os.path.join(tempfile.gettempdir(), f"cc-bridge-{os.getuid()}", f"{name}.sock")
+        return str(self._runtime / f"{name}.sock")
+
+    @property
+    def _runtime(self) -> Path:
+        return runtime_directory(self.path.parent.parent)
 
     @property
     def pane(self) -> str:
@@ -93,6 +99,7 @@ class Home:
         """
         try:
             make_private(self.path)
+            make_private(self._runtime)
             prepare_directory(str(self.pipes))
         except OSError as error:
             raise unusable(self.path, error) from error

@@ -6,7 +6,9 @@ exported file by anybody: nothing there is believed, no link is followed, and si
 
 from __future__ import annotations
 
+import errno
 import io
+import itertools
 import json
 import os
 import re
@@ -15,11 +17,12 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from ..beneath import open_beneath, opened
 from ..errors import InvalidInput
 from .bridge import is_uuid
 
@@ -30,6 +33,10 @@ LARGEST = 256 * 1024 * 1024
 _KEPT = 30 * 24 * 3600.0
 
 _CHUNK = 1024 * 1024
+
+#: Directories of projects that are looked through for a session; and what says that it is in another.
+_MOST_PROJECTS = 10_000
+_IS_NOT_HERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENXIO)
 
 _FORMAT = 1
 _ABOUT = "conversation.json"
@@ -190,16 +197,17 @@ def open_session(config: Path, session_id: str) -> Iterator[IO[bytes]]:
         FileNotFoundError: there is none.
         OSError: it cannot be read, or is no file.
     """
-    with ExitStack() as opened:
-        parent = _open(str(config.parent), os.O_DIRECTORY, None, opened)
-        for name in (config.name, "projects"):
-            parent = _open(name, os.O_DIRECTORY, parent, opened)
-        for name in os.listdir(parent)[:1000]:
-            with suppress(OSError):
-                project = _open(name, os.O_DIRECTORY, parent, opened)
-                found = _open(f"{session_id}.jsonl", os.O_NONBLOCK, project, opened)
+    with opened(config) as parent, opened("projects", parent) as projects, os.scandir(projects) as entries:
+        for entry in itertools.islice(entries, _MOST_PROJECTS):
+            try:
+                found = open_beneath(projects, [entry.name, f"{session_id}.jsonl"])
+            except OSError as error:
+                if error.errno not in _IS_NOT_HERE:
+                    raise  # out of descriptors, say: that does not mean that there is no session
+                continue
+            with os.fdopen(found, "rb") as content:
                 if stat.S_ISREG(os.fstat(found).st_mode):
-                    yield opened.enter_context(os.fdopen(os.dup(found), "rb"))
+                    yield content
                     return
         raise FileNotFoundError(session_id)
 
@@ -246,9 +254,3 @@ def _copy(content: IO[bytes], copy: IO[bytes]) -> None:
         if (newline := data.rfind(b"\n")) != -1:
             whole = size - len(data) + newline + 1
     copy.truncate(whole)
-
-
-def _open(name: str, flags: int, parent: int | None, opened: ExitStack) -> int:
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=parent)
-    opened.callback(os.close, fd)
-    return fd

@@ -16,9 +16,9 @@ from libtmux.exc import LibTmuxException
 
 from ..errors import InvalidInput
 from ..instance import ClaudeInstance
+from ..login import KEYS, with_login
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from .bridge import Launch
-from .bridged import LOGIN_VARIABLES
 from .local_process import LocalProcess
 from .registry import agent_archive
 
@@ -101,7 +101,7 @@ class TmuxInstance(LocalProcess):
         for name in _COPIED:
             if (users / name).is_file() and not (own / name).exists():
                 shutil.copyfile(users / name, own / name)
-        if any(os.environ.get(name) or self.record.env.get(name) for name in LOGIN_VARIABLES):
+        if any(with_login(self.record.env).get(name) for name in KEYS):
             return
         login = users / ".credentials.json"
         if login.is_file() and not (own / login.name).exists():

@@ -16,21 +16,22 @@ import anyio
 import anyio.to_thread
 
 from .. import __version__
+from ..beneath import make_directory, opened
 from ..engine.archives import Archives, tar_of_tree
 from ..engine.client import Engine
-from ..engine.containers import LABEL, ContainerInfo, Containers, ContainerSpec, ContainerSummary, user_for
+from ..engine.containers import LABEL, ContainerInfo, Containers, ContainerSpec, ContainerSummary, Mount, user_for
 from ..engine.events import ContainerEvent, Events
-from ..engine.execs import ExecResult, Execs, Exit
+from ..engine.execs import LARGEST, ExecResult, Execs, Exit
 from ..engine.images import Images
 from ..engine.networks import Networks, NetworkSpec
 from ..engine.progress import Progress
 from ..engine.streams import Chunk, Demultiplexer, read_chunks
 from ..engine.usage import Usage
 from ..engine.volumes import Volumes
-from ..errors import ContainerNotFound, ContainerStartError, EngineError, LimitReached, NameConflict
+from ..errors import ContainerNotFound, ContainerStartError, EngineError, InvalidInput, LimitReached, NameConflict
 from ..instance import docker_socket
 from ..logs import logger_for
-from ..state import agent_archive, installation, state_root
+from ..state import Installation, agent_archive, make_private, state_root
 from .options import (
     HOME,
     ContainerOptions,
@@ -57,8 +58,14 @@ _TRIES = 5
 #: How often a name that somebody else has is changed before that is an error.
 _NAMES = 5
 
-#: Takes variables from so many bytes of stdin, and becomes the command: so secrets are in no listing.
-_WITH_SECRETS = 'eval "$(head -c "$1")"; shift; exec "$@"'
+#: Takes variables from so many bytes of stdin, and becomes the command: so they are in no listing. Byte by byte: what
+#: follows them is the command's, and ``head -c`` may take a buffer full (BusyBox does).
+_WITH_SECRETS = 'eval "$(dd bs=1 count="$1" 2>/dev/null)"; shift; exec "$@"'
+
+#: A container that stays has its variables in a file, which is mounted: it is started again without us.
+_VARIABLES = "/run/cc-bridge-variables"
+_WITH_FILE = f'. {_VARIABLES}; exec "$@"'
+_FILE = f"{LABEL}.variables"
 
 #: What stays until it is told to end.
 _IDLE = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"]
@@ -90,7 +97,8 @@ class ContainerManager:
     ) -> None:
         self._engine = Engine(client)
         self._root = root or state_root()
-        self._install = installation(self._root)
+        self._installation = Installation.at(self._root)
+        self._install = self._installation.id
         self._keep = keep
         self._most_running = dict(most_running or {})
         self._on_progress = on_progress
@@ -146,22 +154,48 @@ class ContainerManager:
         network = await self._network(options)
         image = await self._image(options)
         await self._volumes(options, image)
+        secret = build_container_env(options).secret
         for attempt in range(_NAMES):
             name = container_name(options.project) + (f"-{secrets.token_hex(2)}" if attempt else "")
-            spec = self._spec(name, image, options, command or _IDLE, network, kind)
+            spec = self._with_variables(self._spec(name, image, options, command or _IDLE, network, kind), secret)
             try:
                 await self.containers.create(spec)
-            except NameConflict:
-                if attempt == _NAMES - 1:
-                    raise
-                continue
-            break
-        try:
-            return await self.containers.inspect(name)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.containers.remove(name)
-            raise
+            except BaseException as error:
+                self._forget_variables(spec.labels)
+                if isinstance(error, NameConflict) and attempt < _NAMES - 1:
+                    continue
+                raise
+            try:
+                return await self.containers.inspect(name)
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await self.containers.remove(name)
+                self._forget_variables(spec.labels)
+                raise
+        raise AssertionError("every way out of the loop is above")
+
+    def _with_variables(self, spec: ContainerSpec, variables: Mapping[str, str]) -> ContainerSpec:
+        """The same with these variables for its main process, from a file of ours that is mounted."""
+        if not variables:
+            return spec
+        directory, token = self._root / "variables", secrets.token_hex(8)
+        make_private(directory)
+        (directory / token).write_bytes(_exports(variables))
+        (directory / token).chmod(0o644)  # the container's user may have any number; the directory is private
+        return replace(
+            spec,
+            command=["sh", "-c", _WITH_FILE, "sh", *(spec.command or ())],
+            mounts=[*spec.mounts, Mount(str(directory / token), _VARIABLES, read_only=True)],
+            labels={**spec.labels, _FILE: token},
+        )
+
+    def _forget_variables(self, labels: Mapping[str, str]) -> None:
+        if token := labels.get(_FILE):
+            (self._root / "variables" / token).unlink(missing_ok=True)
+
+    async def _remove(self, item: ContainerInfo | ContainerSummary, *, force: bool = True) -> None:
+        await self.containers.remove(item.id, force=force)
+        self._forget_variables(item.labels)
 
     async def get_or_create(
         self, options: ContainerOptions, command: Sequence[str] | None = None, *, kind: str = "service"
@@ -186,7 +220,7 @@ class ContainerManager:
             except ContainerNotFound:
                 continue  # its maker has taken it back for an elder one
             if made is not None and (used is None or used.id != made.id):
-                await self.containers.remove(made.id)
+                await self._remove(made)
             if used is not None and used.id == found.id:
                 return await self.containers.inspect(used.id)
         raise NameConflict(f"containers of the project {options.project} come and go; another program makes them, too")
@@ -201,18 +235,18 @@ class ContainerManager:
                 await self.containers.start(info.id)
         except ContainerStartError:
             if info.status == "created":  # it has never run: nothing is lost
-                await self.containers.remove(info.id)
+                await self._remove(info)
             raise
         self._log.info("container_started", container=info.name)
 
     async def stop(self, name: str, grace: float = _GRACE) -> None:
         """SIGTERM, ``grace`` seconds, SIGKILL; tolerant of one that has ended or gone."""
-        if await self._is_there(name):
+        if await self._find(name):
             await self.containers.stop(name, grace)
 
     async def restart(self, name: str, grace: float = _GRACE) -> None:
         """Stop and start."""
-        await self._is_there(name)
+        await self._own(name)
         await self.containers.restart(name, grace)
 
     async def remove(self, name: str, *, volumes: bool = False) -> None:
@@ -221,36 +255,40 @@ class ContainerManager:
         Args:
             volumes: its named volumes too, where no other container has them and they are of this installation.
         """
-        if not await self._is_there(name):
+        info = await self._find(name)
+        if info is None:
             return
-        named: list[str] = []
-        if volumes:
-            with suppress(ContainerNotFound):
-                info = await self.containers.inspect(name)
-                named = [volume.partition(":")[0] for volume in info.volumes if not volume.startswith("/")]
-        await self.containers.remove(name)
-        for volume in named:
-            found = await self.volumes.find(volume)
-            if found is not None and found.labels.get(f"{LABEL}.install") == self._install:
-                await self.volumes.remove_unused(volume)
+        await self._remove(info)
+        for volume in info.volumes if volumes else ():
+            found = None if volume.startswith("/") else await self.volumes.find(volume.partition(":")[0])
+            if found is not None and self._owns(found.labels):
+                await self.volumes.remove_unused(found.name)
 
     async def list(self, project: str = "") -> Sequence[ContainerSummary]:
         """Containers of this installation, or of one of its projects: running or not, newest first."""
-        labels = {f"{LABEL}.install": self._install, **({f"{LABEL}.project": project} if project else {})}
-        return await self.containers.labelled(labels)
+        return await self._labelled({f"{LABEL}.project": project} if project else {})
 
     async def stats(self, name: str) -> Usage:
         """What it uses, measured over a second or so."""
+        await self._own(name)
         return await self.containers.usage(name)
 
-    def logs(self, name: str, **options: Any) -> AsyncGenerator[Chunk, None]:
+    async def logs(self, name: str, **options: Any) -> AsyncGenerator[Chunk, None]:
         """Its output; see :meth:`~cc_bridge.engine.containers.Containers.logs`."""
-        return self.containers.logs(name, **options)
+        await self._own(name)
+        async with aclosing(self.containers.logs(name, **options)) as output:
+            async for chunk in output:
+                yield chunk
 
     async def exec(self, name: str, argv: Sequence[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
-        """Run a command in a running container; its output is buffered."""
-        await self._is_there(name)
-        return await self.execs.run(name, argv, user=user, limit=limit)
+        """Run a command in a running container, with the container's variables; its output is buffered.
+
+        Raises:
+            LimitReached: it wrote more than can be kept.
+        """
+        info = await self._own(name)
+        words = ["sh", "-c", _WITH_FILE, "sh", *argv] if _FILE in info.labels else argv
+        return await self.execs.run(name, words, user=user, limit=limit)
 
     async def cleanup_old_containers(self, project: str, keep: int | None = None) -> Sequence[str]:
         """Remove the project's oldest stopped containers until ``keep`` are left; never one that runs.
@@ -265,7 +303,7 @@ class ContainerManager:
         for item in stopped[: max(too_many, 0)]:
             try:
                 # Without force: somebody may have started it meanwhile.
-                await self.containers.remove(item.id, force=False)
+                await self._remove(item, force=False)
             except EngineError as error:
                 self._log.info("not_removed", container=item.name, reason=error.what)
             else:
@@ -286,6 +324,7 @@ class ContainerManager:
 
         Raises: as :meth:`create_secure_container`, and
             ContainerStartError: the command cannot be started.
+            LimitReached: it has written more than 64 MiB.
         """
         said: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
         code = -1
@@ -294,6 +333,9 @@ class ContainerManager:
             async for item in stream:
                 if isinstance(item, Exit):
                     code = item.exit_code
+                elif sum(map(len, said.values())) + len(item.data) > LARGEST:
+                    what = f"the command has written more than {LARGEST} bytes"
+                    raise LimitReached(what, hint="`run_command_streaming` has no limit.")
                 else:
                     said[item.stream] += item.data
         finally:
@@ -315,7 +357,7 @@ class ContainerManager:
         iterator is closed or its consumer cancelled.
 
         Args:
-            stdin: what it reads; secrets of the environment go the same way, before (the image needs ``sh`` for that).
+            stdin: what it reads; variables go the same way, before (the image needs ``sh`` and ``dd`` for that).
             tty: give it a terminal; then all of its output is stdout.
             keep_container: leave the container, for a look at it.
 
@@ -324,8 +366,7 @@ class ContainerManager:
         environment = build_container_env(options)
         command, feed = list(argv), stdin
         if environment.secret:
-            lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.secret.items())
-            secret = lines.encode("utf-8", "surrogateescape")
+            secret = _exports(environment.secret)
             command = ["sh", "-c", _WITH_SECRETS, "sh", str(len(secret)), *command]
             feed = secret + (stdin or b"")
         network = await self._network(options)
@@ -364,6 +405,7 @@ class ContainerManager:
             InvalidInput: the source cannot be read.
             EngineError: the target's directory is not there, or is read-only.
         """
+        await self._own(name)
         directory, _, base = target.rstrip("/").rpartition("/")
         archive = await anyio.to_thread.run_sync(tar_of_tree, source, base, uid, gid)
         with archive:
@@ -371,6 +413,7 @@ class ContainerManager:
 
     async def get_files(self, name: str, path: str, destination: Path) -> Sequence[str]:
         """Copy a file or directory out of a container; see :func:`~cc_bridge.engine.archives.unpack`."""
+        await self._own(name)
         return await self.archives.get_files(name, path, destination)
 
     async def pull_image(self, name: str) -> None:
@@ -419,7 +462,7 @@ class ContainerManager:
         program has gone.
         """
         found = []
-        for item in await self.list():
+        for item in await self.containers.labelled(self.labels):  # what 0.1.0 has made may be another machine's
             kind, instance = item.labels.get(f"{LABEL}.type", ""), item.labels.get(f"{LABEL}.instance", "")
             if (instance and instance not in instances) or (kind == "command" and not _owner_lives(item.labels)):
                 found.append(item)
@@ -427,20 +470,36 @@ class ContainerManager:
 
     # Parts
 
-    async def _is_there(self, name: str) -> bool:
-        """Whether there is such a container.
+    async def _own(self, name: str) -> ContainerInfo:
+        """A container of this installation's.
 
         Raises:
-            EngineError: there is, and it is somebody else's.
+            ContainerNotFound: there is none of this name.
+            EngineError: it is somebody else's.
         """
-        try:
-            info = await self.containers.inspect(name)
-        except ContainerNotFound:
-            return False
-        if info.labels.get(f"{LABEL}.install") != self._install:
+        info = await self.containers.inspect(name)
+        if not self._owns(info.labels):
             hint = "Only what cc-bridge has made here is touched; Docker's own command has no such scruples."
             raise EngineError(f"the container {name} is not of this installation", hint=hint)
-        return True
+        return info
+
+    async def _find(self, name: str) -> ContainerInfo | None:
+        """The same; None: there is none of this name."""
+        try:
+            return await self._own(name)
+        except ContainerNotFound:
+            return None
+
+    def _owns(self, labels: Mapping[str, str]) -> bool:
+        install, instance, project = (labels.get(f"{LABEL}.{key}", "") for key in ("install", "instance", "project"))
+        return self._installation.owns(install, instance=instance, project=project)
+
+    async def _labelled(self, labels: Mapping[str, str]) -> Sequence[ContainerSummary]:
+        """This installation's containers with these labels, newest first."""
+        found: list[ContainerSummary] = []
+        for install in filter(None, (self._install, self._installation.earlier)):
+            found += await self.containers.labelled({f"{LABEL}.install": install, **labels})
+        return [item for item in found if self._owns(item.labels)]
 
     def _spec(
         self,
@@ -495,13 +554,18 @@ class ContainerManager:
 
     def _home(self, project: str) -> Path:
         """The home of a project's containers: Claude Code's sessions outlive them there."""
-        home = self._root / "projects" / project
-        (home / ".claude").mkdir(parents=True, exist_ok=True)
-        self._root.chmod(0o700)
-        for directory in (home, home / ".claude"):
-            with suppress(PermissionError):  # made by the container's user, who may be another
-                directory.chmod(0o777)
-        return home
+        projects = self._root / "projects"
+        make_private(self._root)
+        make_private(projects)
+        try:
+            with opened(projects) as parent:
+                make_directory(parent, project, 0o777)  # the container's user may have any number
+                with opened(project, parent) as home:
+                    make_directory(home, ".claude", 0o777)
+        except OSError as error:
+            what = f"{projects / project / '.claude'} cannot be used: {error.strerror}"
+            raise InvalidInput(what, hint="Something in a container may have put it there; remove it.") from error
+        return projects / project
 
     async def _network(self, options: ContainerOptions) -> str:
         if not isinstance(options.network, NetworkSpec):
@@ -547,9 +611,8 @@ class ContainerManager:
 
     async def _eldest(self, project: str, kind: str) -> ContainerInfo | None:
         """The container that everybody uses for this purpose."""
-        labels = {f"{LABEL}.install": self._install, f"{LABEL}.project": project, f"{LABEL}.type": kind}
         found = []
-        for item in await self.containers.labelled(labels):
+        for item in await self._labelled({f"{LABEL}.project": project, f"{LABEL}.type": kind}):
             with suppress(ContainerNotFound):
                 found.append(await self.containers.inspect(item.id))
         usable = [info for info in found if info.status not in ("removing", "dead")]
@@ -561,6 +624,12 @@ class ContainerManager:
             info = await self.containers.inspect(event.id)
             return replace(event, oom_killed=event.oom_killed or info.oom_killed)
         return event
+
+
+def _exports(variables: Mapping[str, str]) -> bytes:
+    """Lines for ``sh`` that set these variables."""
+    lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    return lines.encode("utf-8", "surrogateescape")
 
 
 def _numbers(user: str) -> tuple[int, int] | None:

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 from ..engine.containers import Mount
 from ..engine.networks import NetworkSpec
 from ..errors import InvalidInput
-from ..instance import docker_socket, is_secret, login_file, parse_mount
+from ..instance import docker_socket, parse_mount
+from ..login import login_file, with_login
 
 __all__ = [
     "DEPENDENCIES",
@@ -34,9 +35,6 @@ DEPENDENCIES: Mapping[str, tuple[str, ...]] = {
     "ruby": ("vendor/bundle",),
 }
 
-#: Variables of the host's that let Claude Code in.
-_LOGIN = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
-
 #: Where Claude Code finds its login and keeps its sessions, in the container.
 HOME = "/home/cc-bridge"
 
@@ -54,6 +52,8 @@ class ContainerOptions:
         workspace: mounted at ``mount_at``.
         mounts: more, ``host:container[:ro|rw]``.
         credentials: Claude Code's login of this user, read-only.
+        login: give it this machine's login of Claude Code, whole (:mod:`cc_bridge.login`); for commands only.
+        env: variables, all of them secrets: they come in a way that no listing shows.
         network: a mode (``bridge``, ``host``, ``none``), a network's name, or one to be made if it is missing.
         ports: port in the container to port on this machine (loopback only), 0 for any.
         user: ``uid[:gid]`` or a name; by default this machine's user, never root.
@@ -74,6 +74,7 @@ class ContainerOptions:
     read_only_workspace: bool = False
     mounts: Sequence[str] = ()
     credentials: bool = False
+    login: bool = False
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     network: str | NetworkSpec = "bridge"
     ports: Mapping[int, int] = field(default_factory=dict)
@@ -106,16 +107,11 @@ class ContainerEnv:
 
 
 def build_container_env(options: ContainerOptions, environ: Mapping[str, str] = os.environ) -> ContainerEnv:
-    """The variables of the options', ``TERM``, ``HOME``, ``PORT``, ``PROJECT_ID``, and one login of this machine's."""
-    env = {"TERM": "xterm-256color", "HOME": HOME, "PROJECT_ID": options.project}
+    """``TERM``, ``HOME``, ``PORT`` and ``PROJECT_ID``; and, secret, the options' variables and a login if asked for."""
+    plain = {"TERM": "xterm-256color", "HOME": HOME, "PROJECT_ID": options.project}
     if options.ports:
-        env["PORT"] = str(next(iter(options.ports)))
-    env |= options.env
-    if not any(name in env for name in _LOGIN):
-        # One: with two, the wrong one may win.
-        env |= {name: environ[name] for name in [name for name in _LOGIN if environ.get(name)][:1]}
-    secret = {name: value for name, value in env.items() if is_secret(name)}
-    return ContainerEnv({name: value for name, value in env.items() if name not in secret}, secret)
+        plain["PORT"] = str(next(iter(options.ports)))
+    return ContainerEnv(plain, with_login(options.env, environ) if options.login else dict(options.env))
 
 
 def build_container_mounts(options: ContainerOptions, home: Path | None = None) -> tuple[Mount, ...]:

@@ -21,8 +21,8 @@ from cc_bridge.channels.unix_socket import UnixSocketChannel
 from cc_bridge.engine.client import Engine
 from cc_bridge.engine.containers import Containers, ContainerSpec, Mount
 from cc_bridge.engine.execs import Execs
-from cc_bridge.instances.docker_container import installation
-from cc_bridge.instances.registry import agent_archive, state_root
+from cc_bridge.instances.registry import agent_archive
+from cc_bridge.state import Installation
 from cc_bridge.testing.channel_contract import ChannelContract
 from cc_bridge.testing.memory_channel import MemoryChannel
 
@@ -106,7 +106,7 @@ async def container(images: Any, request: pytest.FixtureRequest) -> AsyncIterato
         image=images.claude,
         command=["python3", "-IS", agent, "serve"],
         user="1000:1000",
-        labels={"cc-bridge.install": installation(state_root())},
+        labels={"cc-bridge.install": Installation.at().id},
         environment={},
         mounts=[Mount(str(agent_archive()), agent, read_only=True)],
         workdir="/",

@@ -27,7 +27,7 @@ from cc_bridge.errors import (
     InvalidInput,
 )
 from cc_bridge.instances.registry import Registry
-from cc_bridge.state import installation
+from cc_bridge.state import Installation
 from cc_bridge.testing import ScriptedModel
 from tests.conftest import STUB
 
@@ -539,7 +539,7 @@ async def test_what_a_killed_program_has_made_and_not_started_is_swept(
     make_docker: MakeDocker, images: Any, logged: _Names, monkeypatch: pytest.MonkeyPatch, state_root: Path
 ) -> None:
     """covers: M12: by the next container that is made; but not what another program is making just now."""
-    labels = {"install": installation(state_root), "type": "ephemeral", "instance": "gone"}
+    labels = {"install": Installation.at(state_root).id, "type": "ephemeral", "instance": "gone"}
     words = [word for key, value in labels.items() for word in ("--label", f"cc-bridge.{key}={value}")]
     orphan = docker("create", *words, images.bare, "true").strip()
     await answer(await make_docker())

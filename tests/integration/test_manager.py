@@ -40,6 +40,7 @@ from cc_bridge.errors import (
 )
 from cc_bridge.manager.manager import ContainerManager
 from cc_bridge.manager.options import ContainerOptions, PathMap, build_container_mounts
+from cc_bridge.state import state_root
 from tests.conftest import lacking
 from tests.registry import registry
 
@@ -173,20 +174,50 @@ async def test_kept_when_asked(manager: ContainerManager, options: Any, project:
 async def test_secrets_reach_the_command_and_no_listing(
     manager: ContainerManager, options: Any, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """covers: M4"""
+    """covers: M4, T3: whatever their names."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-from-the-host")
     env = {"MY_TOKEN": "sesame-4711", "COLOUR": "blue", "MY_KEY": "line 'one'\n$(line) two\n"}
     script = 'printf %s "$MY_KEY"; echo $ANTHROPIC_API_KEY $MY_TOKEN $COLOUR $PROJECT_ID $PORT $TERM $HOME; cat'
     done = await manager.run_command(
-        options(env=env, ports={8000: 0}), ["sh", "-c", script], stdin=b"and stdin", keep_container=True
+        options(env=env, ports={8000: 0}, login=True), ["sh", "-c", script], stdin=b"and stdin", keep_container=True
     )
     expected = f"sk-from-the-host sesame-4711 blue {project} 8000 xterm-256color /home/cc-bridge\nand stdin"
     assert done.stdout.decode() == f"{env['MY_KEY']}{expected}"
     (kept,) = await manager.list(project)
     shown = json.dumps(inspect(kept.name)) + docker("ps", "-a", "--no-trunc", "--filter", f"id={kept.id}")
-    assert "blue" in shown
-    assert "sesame-4711" not in shown
-    assert "sk-from-the-host" not in shown
+    for secret in ("blue", "sesame-4711", "sk-from-the-host"):
+        assert secret not in shown
+
+
+async def test_a_command_gets_the_login_only_when_it_is_asked_for(
+    manager: ContainerManager, options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """covers: T6"""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-from-the-host")
+    done = await manager.run_command(options(), ["sh", "-c", "echo ${ANTHROPIC_API_KEY-none}"])
+    assert done.stdout == b"none\n"
+
+
+async def test_a_container_that_stays_has_its_variables_and_no_listing_has_them(
+    manager: ContainerManager, options: Any, project: str
+) -> None:
+    """covers: T3: its main process and what is run in it have them, after a restart too; they go with it."""
+    script = 'echo "$COLOUR"; trap "exit 0" TERM; while :; do sleep 3600 & wait $!; done'
+    made = await manager.get_or_create(options(env={"COLOUR": "it's\nblue"}), ["sh", "-c", script])
+    await manager.restart(made.name, 1)
+    said = (await manager.exec(made.name, ["sh", "-c", 'echo "$COLOUR"'])).stdout
+    assert said == b"it's\nblue\n"
+    chunks = [chunk.data async for chunk in manager.logs(made.name)]
+    assert b"".join(chunks) == b"it's\nblue\n" * 2
+    assert "blue" not in json.dumps(inspect(made.name))
+    await manager.remove(made.name)
+    assert not list((state_root() / "variables").iterdir())
+
+
+async def test_output_without_end_is_not_collected_without_end(manager: ContainerManager, options: Any) -> None:
+    """covers: T4"""
+    with pytest.raises(LimitReached, match="67108864 bytes"):
+        await manager.run_command(options(), ["sh", "-c", "yes"])
 
 
 async def test_what_a_killed_program_has_left(manager: ContainerManager, project: str, images: Any) -> None:

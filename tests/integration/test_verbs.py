@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from cc_bridge.instances.registry import Registry
-from cc_bridge.state import installation
+from cc_bridge.state import Installation
 from cc_bridge.testing import ScriptedModel
 from tests.command import COMMAND, Terminal, cc
 
@@ -55,7 +55,7 @@ def docker(*argv: str) -> str:
 
 
 def container(name: str) -> str:
-    return f"cc-bridge-{name}-{installation()}"
+    return f"cc-bridge-{name}-{Installation.at().id}"
 
 
 def test_exec(up: Up) -> None:
@@ -328,7 +328,7 @@ def test_a_worktree(
 def test_volumes_and_networks_are_pruned_when_asked(up: Up) -> None:
     """covers: M8, M9, M12: not those in which an instance has its conversation."""
     name, project = up(), f"test-{uuid.uuid4().hex[:8]}"
-    ours = ["--label", f"cc-bridge.install={installation()}", "--label", f"cc-bridge.project={project}"]
+    ours = ["--label", f"cc-bridge.install={Installation.at().id}", "--label", f"cc-bridge.project={project}"]
     docker("volume", "create", *ours, f"{project}-free")
     docker("volume", "create", *ours, "--label", f"cc-bridge.instance={name}", f"{project}-home")
     docker("network", "create", *ours, "--subnet", "172.29.99.0/24", project)

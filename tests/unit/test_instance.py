@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, InvalidInput
-from cc_bridge.instance import is_secret, parse_mount
+from cc_bridge.instance import parse_mount
 
 GOOD: dict[str, Any] = {"name": "demo", "kind": "docker", "image": "i", "workspace": Path("/")}
 
@@ -68,9 +68,3 @@ def test_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_mount(f"{tmp_path}:/x:ro") == (str(tmp_path), "/x", True)
     monkeypatch.chdir(tmp_path)
     assert parse_mount(".:/x:rw") == (str(tmp_path), "/x", False)
-
-
-@pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "db_password", "AWS_SECRET"])
-def test_what_is_secret(name: str) -> None:
-    assert is_secret(name)
-    assert not is_secret("PATH")
