@@ -540,8 +540,8 @@ class DockerContainer(BridgedInstance):
             mounts.append(Mount(str(record.workspace.resolve()), record.mount_at, record.read_only_workspace))
             if not remote:
                 self._warn_of_unwritable(uid)
-        if record.repository is not None:
-            mounts.append(Mount(str(record.repository), str(record.repository)))
+        tree = self.worktree()
+        mounts += [Mount(str(path), str(path), read_only) for path, read_only in (tree.mounts() if tree else ())]
         groups = []
         if record.docker_socket:
             path, group = docker_socket()
@@ -631,6 +631,9 @@ class DockerContainer(BridgedInstance):
         env = super()._claude_env()
         if not self._adopted and self.record.network != "host" and not self.record.network.startswith("container:"):
             check_reachable(env, self.name)
+        if self.record.worktree and "GIT_CONFIG_COUNT" not in env:
+            # It would rewrite what of the repository can only be read (`Worktree.mounts`).
+            env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "gc.auto", "GIT_CONFIG_VALUE_0": "0"}
         return env
 
     async def _check_needs(self) -> None:

@@ -1,19 +1,40 @@
-"""Git worktrees: a branch in a directory of its own, for an instance to work in, by the git command."""
+"""Git worktrees: a branch in a directory of its own, for an instance to work in.
+
+A container may have written what lies in a repository and in its worktrees: configuration, hooks, attributes, links.
+The host runs nothing of it. Git gets a *view*: a scratch directory with a configuration of ours, in which objects and
+refs are the repository's. Git's own commands for worktrees would read the repository's configuration, so a worktree is
+made and removed here, in the layout of gitrepository-layout(5).
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
+import stat
 import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..beneath import create_file, make_directory, opened, read_file
 from ..errors import InvalidInput
 
 __all__ = ["Worktree", "add_worktree"]
 
 #: Seconds for a git command; a large tree takes its time to be written.
 _LIMIT = 300.0
+
+#: Bytes of an index, of what is hidden of the history, and of the names that are not to be listed.
+_LARGEST = 256 * 1024 * 1024
+
+_BRANCH = "ref: refs/heads/"
+_OBJECT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?\Z")
+
+#: What ``extensions.*`` a view has of the repository: how its files are to be read.
+_FORMATS: Mapping[str, tuple[str, ...]] = {"objectformat": ("sha1", "sha256"), "refstorage": ("files", "reftable")}
 
 
 @dataclass(frozen=True)
@@ -29,15 +50,18 @@ class Worktree:
     repository: Path
 
     def is_merged(self) -> bool:
-        """All of its branch is in the repository's own branch, and nothing lies about that was not committed."""
-        if not self.path.is_dir() or _git(self.path, "status", "--porcelain").strip():
+        """Whether the branch is merged into the repository's HEAD and the tree is clean.
+
+        Submodules, and filters such as LFS's, are not looked at: what they would change counts as a change.
+        """
+        if not self.path.is_dir():
             return False
-        top = self.repository.parent if self.repository.name == ".git" else self.repository
         try:
-            _git(top, "merge-base", "--is-ancestor", f"refs/heads/{self.branch}", "HEAD")
-        except InvalidInput:
+            with _view(self.repository) as view:
+                view.run("merge-base", "--is-ancestor", f"refs/heads/{self.branch}", "HEAD")
+            return not self._changes()
+        except (InvalidInput, OSError, ValueError):
             return False
-        return True
 
     def remove(self, *, force: bool = False) -> None:
         """Remove the directory; the branch stays.
@@ -46,11 +70,56 @@ class Worktree:
             force: also where something was not committed.
 
         Raises:
-            InvalidInput: git refuses; says why.
+            InvalidInput: something was not committed, or it cannot be removed.
         """
-        if self.path.exists():
-            _git(self.repository, "worktree", "remove", *(["--force"] if force else []), str(self.path))
-        _git(self.repository, "worktree", "prune")
+        try:
+            if self.path.exists():
+                if not force and (changes := self._changes()):
+                    what = f"{self.path} has something that was not committed: {', '.join(changes[:3])}"
+                    raise InvalidInput(what, hint="Commit it, or remove the worktree with --worktree --force.")
+                shutil.rmtree(self.path)
+            if name := self._name():
+                with opened(self.repository) as common, opened("worktrees", common) as worktrees:
+                    shutil.rmtree(name, dir_fd=worktrees)
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"the worktree {self.path} cannot be removed: {error}") from error
+
+    def mounts(self) -> list[tuple[Path, bool]]:
+        """What of the repository a container needs, and whether it may only read it.
+
+        To write: objects, refs and their logs, and what git keeps for this worktree. Configuration, hooks, attributes
+        and the other worktrees can be read.
+
+        Raises:
+            InvalidInput: one of them is a link or missing, so that it is not known what a container would get.
+        """
+        name = self._name()
+        if not name:
+            raise InvalidInput(f"{self.repository} knows no worktree at {self.path}", hint="`cc-bridge rm` removes it.")
+        with opened(self.repository) as common, suppress(FileExistsError):
+            os.mkdir("logs", dir_fd=common)
+        writable = ["objects", "refs", "logs", f"worktrees/{name}"]
+        writable += ["reftable"] if (self.repository / "reftable").exists() else []
+        for part in ("worktrees", *writable):
+            _check_directory(self.repository / part)
+        return [(self.repository, True), *((self.repository / part, False) for part in writable)]
+
+    def _name(self) -> str:
+        """What the repository calls it; empty: it does not know it."""
+        return next((name for name, gitdir, _ in _worktrees(self.repository) if gitdir == self.path / ".git"), "")
+
+    def _changes(self) -> list[str]:
+        """Paths with something that was not committed.
+
+        Raises:
+            InvalidInput: it cannot be told.
+        """
+        name = self._name()
+        if not name:
+            raise InvalidInput(f"{self.repository} knows no worktree at {self.path}")
+        with _view(self.repository, name) as view:
+            said = view.run("status", "--porcelain", "--ignore-submodules=all", tree=self.path)
+        return [line[3:] for line in said.splitlines()]
 
 
 def add_worktree(workspace: Path, branch: str, root: Path) -> Worktree:
@@ -63,37 +132,263 @@ def add_worktree(workspace: Path, branch: str, root: Path) -> Worktree:
     Raises:
         InvalidInput: there is no repository, the branch cannot be, or it is checked out elsewhere.
     """
-    common = Path(_git(workspace, "rev-parse", "--path-format=absolute", "--git-common-dir").strip())
-    _git(workspace, "check-ref-format", "--branch", branch)
+    common = _find_repository(workspace)
     top = common.parent if common.name == ".git" else common
     path = root / re.sub(r"[^A-Za-z0-9._-]", "-", f"{top.name}-{branch}")
     made = Worktree(path, branch, common)
-    if path.exists():
-        there = _git(path, "rev-parse", "--abbrev-ref", "HEAD").strip()
-        if there != branch:
-            raise InvalidInput(f"{path} is there already, with the branch {there}", hint=f"git worktree remove {path}")
-        return made
-    root.mkdir(parents=True, exist_ok=True)
-    known = _git(workspace, "branch", "--list", "--format=%(refname:short)", branch).strip() == branch
-    _git(workspace, "worktree", "add", *([str(path), branch] if known else ["-b", branch, str(path)]))
+    try:
+        with _view(common) as view:
+            if branch.startswith("-") or not view.succeeds("check-ref-format", f"refs/heads/{branch}"):
+                raise InvalidInput(f"{branch!r} is not a name for a branch")
+            _check_free(made)
+            if path.exists():
+                return made
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make(made, view)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"a worktree of {common} cannot be made: {error}") from error
     return made
 
 
-def _git(directory: Path, *words: str) -> str:
+def _check_free(wanted: Worktree) -> None:
+    """Raises InvalidInput where the place is taken, or the branch is checked out at another."""
+    there = None
+    for _, gitdir, head in _worktrees(wanted.repository):
+        if gitdir == wanted.path / ".git":
+            there = head
+        elif head == f"{_BRANCH}{wanted.branch}" and gitdir.exists():
+            raise InvalidInput(f"the branch {wanted.branch} is checked out at {gitdir.parent} already")
+    if wanted.path.exists() and there != f"{_BRANCH}{wanted.branch}":
+        what = "the branch " + there.removeprefix(_BRANCH) if there else "something else"
+        raise InvalidInput(f"{wanted.path} is there already, with {what}", hint=f"Remove {wanted.path}.")
+    if wanted.repository.name == ".git" and _line(wanted.repository, "HEAD") == f"{_BRANCH}{wanted.branch}":
+        raise InvalidInput(f"the branch {wanted.branch} is checked out at {wanted.repository.parent} already")
+
+
+def _make(wanted: Worktree, view: _View) -> None:
+    known = view.succeeds("rev-parse", "--verify", "--quiet", f"refs/heads/{wanted.branch}^{{commit}}")
+    tip = view.run("rev-parse", "--verify", f"refs/heads/{wanted.branch}^{{commit}}" if known else "HEAD^{commit}")
+    tip = tip.strip()
+    wanted.path.mkdir()
+    name = ""
     try:
-        done = subprocess.run(
-            ["git", "-C", str(directory), *words],
-            capture_output=True,
-            text=True,
-            timeout=_LIMIT,
-            check=False,
-            env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
-        )
-    except FileNotFoundError:
-        raise InvalidInput("a worktree needs git, and there is none here", hint="Install git.") from None
-    except subprocess.TimeoutExpired:
-        raise InvalidInput(f"git {words[0]} did not end within {_LIMIT:g} s") from None
-    if done.returncode:
-        said = done.stderr.strip().removeprefix("fatal: ").removeprefix("error: ")
-        raise InvalidInput(f"git {words[0]} in {directory}: {said or f'exit code {done.returncode}'}")
-    return done.stdout
+        view.run("read-tree", "--reset", "-u", tip, tree=wanted.path)
+        if not known:
+            view.make_branch(wanted.branch, tip)
+        with opened(wanted.repository) as common:
+            make_directory(common, "worktrees", 0o755)
+            with opened("worktrees", common) as worktrees:
+                name = _new_name(worktrees, wanted.path.name)
+                with opened(name, worktrees) as own:
+                    create_file(own, "HEAD", f"{_BRANCH}{wanted.branch}\n".encode(), 0o644)
+                    create_file(own, "commondir", b"../..\n", 0o644)
+                    create_file(own, "gitdir", f"{wanted.path}/.git\n".encode(), 0o644)
+                    create_file(own, "index", (view.directory / "index").read_bytes(), 0o644)
+        (wanted.path / ".git").write_text(f"gitdir: {wanted.repository}/worktrees/{name}\n")
+    except BaseException:
+        shutil.rmtree(wanted.path, ignore_errors=True)
+        if name:
+            shutil.rmtree(wanted.repository / "worktrees" / name, ignore_errors=True)
+        raise
+
+
+def _new_name(worktrees: int, wanted: str) -> str:
+    for number in range(1000):
+        name = f"{wanted}{number or ''}"
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o755, dir_fd=worktrees)
+            return name
+    raise OSError("too many worktrees of one name")
+
+
+# The repository, read without believing it
+
+
+def _find_repository(workspace: Path) -> Path:
+    """The directory in which git keeps the objects of the repository that a directory is in.
+
+    Raises:
+        InvalidInput: there is none, or what stands there could lead to another one.
+    """
+    place = workspace.resolve()
+    for directory in (place, *place.parents):
+        found = directory / ".git"
+        try:
+            kind = found.lstat().st_mode
+        except OSError:
+            if (directory / "HEAD").is_file() and (directory / "objects").is_dir():
+                return _checked(directory)  # a bare one
+            continue
+        if stat.S_ISDIR(kind):
+            return _checked(found)
+        if stat.S_ISREG(kind):
+            return _checked(_repository_of(found))
+        raise InvalidInput(f"{found} is a link: it could lead to any repository", hint="Name the repository itself.")
+    raise InvalidInput(f"{workspace} is not in a git repository", hint="--worktree needs one.")
+
+
+def _repository_of(file: Path) -> Path:
+    """The repository of a worktree, which has to know it: else the file could name any repository."""
+    gitdir = file.parent / _line(file.parent, file.name).removeprefix("gitdir:").strip()
+    try:
+        if _line(gitdir, "gitdir") == str(file):
+            return (gitdir / _line(gitdir, "commondir")).resolve()
+    except OSError:
+        pass  # a submodule, which has no such file, or nothing at all
+    raise InvalidInput(
+        f"{file} names {gitdir}, which knows no worktree there", hint="Worktrees are made of repositories only."
+    )
+
+
+def _checked(common: Path) -> Path:
+    for part in ("", "objects", "refs"):
+        _check_directory(common / part)
+    return common
+
+
+def _check_directory(path: Path) -> None:
+    try:
+        with opened(path):
+            pass
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be used: {error.strerror}", hint="It has to be a directory.") from None
+
+
+def _worktrees(common: Path) -> Iterator[tuple[str, Path, str]]:
+    """Name, path of its ``.git`` and HEAD of each worktree that a repository knows."""
+    with suppress(FileNotFoundError), opened(common) as root, opened("worktrees", root) as worktrees:
+        for name in sorted(os.listdir(worktrees)):
+            with suppress(OSError, ValueError):
+                gitdir, head = (_decoded(read_file(worktrees, [name, part])) for part in ("gitdir", "HEAD"))
+                yield name, Path(gitdir), head
+
+
+def _line(directory: Path, name: str) -> str:
+    with opened(directory) as parent:
+        return _decoded(read_file(parent, [name], 4096))
+
+
+def _decoded(content: bytes) -> str:
+    return os.fsdecode(content).strip("\n")
+
+
+class _View:
+    """A repository as git is shown it."""
+
+    def __init__(self, directory: Path, common: Path) -> None:
+        self.directory = directory
+        self._common = common
+
+    def run(self, *words: str, tree: Path | None = None) -> str:
+        """What git says.
+
+        Args:
+            tree: the worktree; its index is the view's own.
+
+        Raises:
+            InvalidInput: it fails; says why.
+        """
+        done = self._run(words, tree)
+        if done.returncode:
+            said = done.stderr.strip().removeprefix("fatal: ").removeprefix("error: ")
+            raise InvalidInput(f"git {words[0]} in {self._common}: {said or f'exit code {done.returncode}'}")
+        return done.stdout
+
+    def succeeds(self, *words: str) -> bool:
+        """Whether git's exit code is 0."""
+        return self._run(words, None).returncode == 0
+
+    def make_branch(self, branch: str, tip: str) -> None:
+        """Create a branch.
+
+        Raises:
+            InvalidInput, OSError: it cannot be made.
+        """
+        if (self._common / "reftable").exists():
+            self.run("update-ref", f"refs/heads/{branch}", tip, "")
+            return
+        if self.run("for-each-ref", "--count=1", f"refs/heads/{branch}/").strip():
+            raise InvalidInput(f"there are branches below {branch}/, so that {branch} cannot be one")
+        parts = ["refs", "heads", *branch.split("/")]
+        with ExitStack() as open_ones, opened(self._common) as parent:  # by hand: git would follow a link on the way
+            for directory in parts[:-1]:
+                with suppress(FileExistsError):
+                    os.mkdir(directory, 0o755, dir_fd=parent)
+                parent = open_ones.enter_context(opened(directory, parent))
+            create_file(parent, parts[-1], f"{tip}\n".encode(), 0o644)
+
+    def _run(self, words: tuple[str, ...], tree: Path | None) -> subprocess.CompletedProcess[str]:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        env |= {
+            "LC_ALL": "C",
+            "GIT_DIR": str(self.directory),
+            "GIT_CONFIG_SYSTEM": os.devnull,
+            "GIT_CONFIG_GLOBAL": os.devnull,  # filters and the like of the user's own, on a container's files
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_ATTR_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_NO_LAZY_FETCH": "1",
+            "GIT_ALLOW_PROTOCOL": "none",
+        }
+        if tree is not None:
+            env |= {"GIT_WORK_TREE": str(tree), "GIT_INDEX_FILE": str(self.directory / "index")}
+        try:
+            return subprocess.run(
+                ["git", *words],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="surrogateescape",
+                timeout=_LIMIT,
+                check=False,
+                cwd=self.directory if tree is None else tree,
+                env=env,
+            )
+        except FileNotFoundError:
+            raise InvalidInput("a worktree needs git, and there is none here", hint="Install git.") from None
+        except subprocess.TimeoutExpired:
+            raise InvalidInput(f"git {words[0]} did not end within {_LIMIT:g} s") from None
+
+
+@contextmanager
+def _view(common: Path, worktree: str = "") -> Iterator[_View]:
+    """A repository's objects and refs, with a configuration of ours.
+
+    Args:
+        worktree: show its HEAD and its index, instead of the repository's HEAD.
+    """
+    with tempfile.TemporaryDirectory(prefix="cc-bridge-git-") as scratch, opened(common) as root:  # 0700
+        directory = Path(scratch)
+        own = ("worktrees", worktree) if worktree else ()
+        head = _decoded(read_file(root, (*own, "HEAD"), 4096))
+        if not head.startswith("ref: refs/") and not _OBJECT.match(head):
+            raise InvalidInput(f"{common}: its HEAD is neither a branch nor a commit")
+        (directory / "HEAD").write_text(head + "\n")
+        for name in ("objects", "refs", "reftable", "packed-refs"):
+            if (common / name).exists():
+                (directory / name).symlink_to(common / name)
+        (directory / "info").mkdir()
+        copied = [(("info", "exclude"), "info/exclude"), (("shallow",), "shallow")]
+        copied += [((*own, "index"), "index")] if worktree else []
+        for parts, name in copied:
+            with suppress(FileNotFoundError):
+                (directory / name).write_bytes(read_file(root, parts, _LARGEST))
+        view = _View(directory, common)
+        _configure(view, root)
+        yield view
+
+
+def _configure(view: _View, root: int) -> None:
+    """Our own configuration, with what of the repository's says how its files are to be read."""
+    theirs = view.directory / "theirs"
+    with suppress(FileNotFoundError):
+        theirs.write_bytes(read_file(root, ["config"]))
+    lines = ["[core]", "repositoryformatversion = 1", "bare = false", "[extensions]"]
+    (view.directory / "config").write_text("[core]\nrepositoryformatversion = 0\n")
+    for name, known in _FORMATS.items():
+        # Names and values only: nothing of it is in force, and nothing that it includes is read.
+        words = ("config", "--file", str(theirs), "--no-includes", "--get", f"extensions.{name}")
+        value = view.run(*words).strip() if theirs.exists() and view.succeeds(*words) else ""
+        lines += [f"{name} = {value}"] if value in known else []
+    (view.directory / "config").write_text("\n".join(lines) + "\n")
