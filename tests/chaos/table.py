@@ -1,4 +1,4 @@
-"""The table at the end of a run of chaos."""
+"""The table at the end of a run of chaos, from the reports of all its processes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from typing import Any
 
 from .rig import VERDICTS
 
-#: For each fault: how many rounds, and how often each verdict.
-table: dict[str, Counter[str]] = defaultdict(Counter)
+#: Under which a round's fault and verdicts are in its report.
+PROPERTY = "chaos"
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
+def write(terminalreporter: Any) -> None:
+    """For each fault: how many rounds, and how often each verdict."""
+    table: dict[str, Counter[str]] = defaultdict(Counter)
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == PROPERTY and report.when == "call":
+                fault, *verdicts = value
+                table[fault].update(["rounds", *verdicts])
     if table:
         columns = ("rounds", *VERDICTS)
         terminalreporter.write_sep("=", "chaos")

@@ -87,6 +87,7 @@ def test_run_resumes(model_options: list[str], scripted_model: ScriptedModel) ->
     assert "remember this" in json.dumps(scripted_model.requests[-1].body["messages"])
 
 
+@pytest.mark.long
 def test_a_conversation_goes_from_instance_to_instance(
     model_options: list[str], scripted_model: ScriptedModel, tmp_path: Path
 ) -> None:
@@ -224,6 +225,7 @@ def test_an_engine_without_permission(tmp_path: Path) -> None:
     assert "group that owns the socket" in done.stdout
 
 
+@pytest.mark.long
 def test_an_instance_that_stays(model_options: list[str]) -> None:
     """covers: G5"""
     name = f"test-cli-{os.getpid()}"
