@@ -129,9 +129,13 @@ def test_run_passes_model_and_system_prompt(model_options: list[str], scripted_m
 
 
 def test_run_out_of_time(model_options: list[str]) -> None:
-    done = cc("run", "[[say so far]] [[hang]]", "--timeout=3", *model_options)
-    assert (done.returncode, done.stdout) == (124, "so far\n")
-    assert "interrupted after 3 s" in done.stderr
+    for limit in (3, 10, 40):  # as long as the machine needs to begin the answer
+        done = cc("run", "[[say so far]] [[hang]]", f"--timeout={limit}", *model_options)
+        assert done.returncode == 124
+        assert f"interrupted after {limit} s" in done.stderr
+        if done.stdout == "so far\n":
+            break
+    assert done.stdout == "so far\n"
 
 
 @pytest.mark.parametrize(

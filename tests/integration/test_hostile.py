@@ -111,7 +111,7 @@ async def test_what_it_says_is_an_error_with_a_name(
 
         group.start_soon(ask_the_other)
         try:
-            ok, text = await victim.send_command_and_wait("hello", 3)
+            ok, text = await victim.send_command_and_wait("hello", 30 if complaint else 3)
         except BridgeError as error:
             ok, text = False, str(error)
         assert not ok

@@ -334,24 +334,25 @@ async def test_the_engine_comes_back(tcp: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def podman(images: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def podman(images: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Podman's socket, with storage of this test's own and the default image in it."""
     program, runtime = shutil.which("podman"), shutil.which("runc", path=f"{os.environ['PATH']}:/usr/sbin")
     if os.getuid() or not program or not runtime:
         lacking("podman", "podman, runc or root is missing")
+    place = Path(tempfile.mkdtemp(prefix="podman-"))  # it takes no path that is longer than 50 characters
     config = f'[containers]\ndefault_ulimits = []\n[engine]\nruntime = "{runtime}"\nevents_logger = "file"\n'
-    (tmp_path / "containers.conf").write_text(f'{config}cgroup_manager = "cgroupfs"\n[engine.runtimes]\n')
-    monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "containers.conf"))
+    (place / "containers.conf").write_text(f'{config}cgroup_manager = "cgroupfs"\n[engine.runtimes]\n')
+    monkeypatch.setenv("CONTAINERS_CONF", str(place / "containers.conf"))
     base = [str(program), "--runtime", str(runtime), "--cgroup-manager", "cgroupfs", "--storage-driver", "overlay"]
-    base += ["--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--tmpdir", str(tmp_path / "tmp")]
+    base += ["--root", str(place / "root"), "--runroot", str(place / "run"), "--tmpdir", str(place / "tmp")]
     with subprocess.Popen(["docker", "save", images.claude], stdout=subprocess.PIPE) as saved:
-        subprocess.run([*base, "load", "-q"], stdin=saved.stdout, check=True, capture_output=True)
+        subprocess.run([*base, "load", "-q"], stdin=saved.stdout, stdout=subprocess.DEVNULL, check=True)
     subprocess.run([*base, "tag", f"localhost/{images.claude}", f"docker.io/library/{images.claude}"], check=True)
-    path = tmp_path / "podman.sock"
-    with (tmp_path / "service.log").open("w") as log:
+    path = place / "podman.sock"
+    with (place / "service.log").open("w") as log:
         service = subprocess.Popen([*base, "system", "service", "--time=0", f"unix://{path}"], stderr=log)
     while not path.exists():
-        assert service.poll() is None, (tmp_path / "service.log").read_text()
+        assert service.poll() is None, (place / "service.log").read_text()
         time.sleep(0.05)
     yield str(path)
     service.terminate()
@@ -359,11 +360,12 @@ def podman(images: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     for process in Path("/proc").glob("[0-9]*"):  # which outlive their commands by minutes
         with contextlib.suppress(OSError):
             command = (process / "cmdline").read_bytes().split(b"\0")
-            if command[0].endswith(b"conmon") and any(str(tmp_path).encode() in word for word in command):
+            if command[0].endswith(b"conmon") and any(str(place).encode() in word for word in command):
                 os.kill(int(process.name), signal.SIGKILL)
     for mounted in [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()][::-1]:
-        if mounted.startswith(str(tmp_path)):
+        if mounted.startswith(str(place)):
             subprocess.run(["umount", "-l", mounted], check=True)
+    shutil.rmtree(place)
 
 
 @pytest.mark.long
