@@ -16,7 +16,7 @@ demo: ## A real conversation: in a container where Docker runs, else in a local 
 
 test: ## All tests. CC_BRIDGE_REQUIRE=docker,claude makes lacking parts failures.
 	@scripts/venv claude test
-	.venv/bin/pytest $(PYTEST_ARGS)
+	.venv/bin/pytest -n auto --dist load --maxschedchunk 1 $(PYTEST_ARGS)
 
 chaos: ## Faults at random moments: SEED=7 ROUNDS=300 plays more than `make test` does.
 	@scripts/venv claude test

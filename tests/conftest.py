@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from hypothesis import settings
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, EngineError, InstanceInterface, LocalProcess
 from cc_bridge.engine.client import Engine
@@ -22,6 +26,8 @@ from cc_bridge.engine.images import DEFAULT_IMAGE, BuildContext, Images
 from cc_bridge.errors import ClaudeNotFound
 from cc_bridge.instances.local_process import find_claude
 from cc_bridge.instances.registry import agent_archive
+from tests.chaos import table as chaos
+from tests.turns import using
 
 HERE = Path(__file__).parent
 STUB = HERE / "stubs" / "claude.py"
@@ -40,6 +46,13 @@ _HOW = {
 }
 _missing: dict[str, str] = {}
 
+# Nothing is timed: how long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+#: Of test processes: enough that the processors are busy while most tests wait.
+WORKERS_PER_PROCESSOR = 5
+
 
 def lacking(part: str, what: str) -> None:
     """A real part is not there: fail where it is required, else skip, and say so at the end."""
@@ -49,14 +62,71 @@ def lacking(part: str, what: str) -> None:
     pytest.skip(what)
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
+# A run: `make test` has several processes to each processor, because tests wait; `pytest FILE` has one
+
+
+def pytest_configure() -> None:
+    """A shell's background job has SIGINT ignored, and `nohup` SIGHUP. What is started from here has them back.
+
+    A handler that does nothing: this process goes on ignoring them, and no program inherits a handler.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """For `-n auto`."""
+    return WORKERS_PER_PROCESSOR * len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Among several processes: first who wants the engine alone, while nobody has it yet; then the longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> tuple[bool, bool, bool]:
+    alone, docker = item.get_closest_marker("alone"), item.get_closest_marker("docker")
+    return (alone is None, item.get_closest_marker("long") is None, docker is not None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test has its turn at what it shares with others, fixtures included; waiting for it is not the test's time."""
+    alone = {str(name) for mark in item.iter_markers("alone") for name in mark.args}
+    together = {"engine"} if item.get_closest_marker("docker") else set[str]()
+    with ExitStack() as stack:
+        for name in sorted(alone | together):  # in one order, or two could wait for each other
+            stack.enter_context(using(name, alone=name in alone))
+        return (yield)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["missing"] = _missing
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _missing.update(getattr(node, "workeroutput", {}).get("missing", {}))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any) -> Iterator[None]:
+    """The last lines before pytest's own: what was not tested."""
+    yield
+    chaos.write(terminalreporter)
     for part, what in sorted(_missing.items()):
         terminalreporter.write_line(f"NOT TESTED for lack of {part}: {what} ({_HOW[part]})", yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def state_root() -> Iterator[Path]:
-    """A state directory of this run's own, whose instances are all gone at the end of the run."""
+    """A state directory of this process's own, whose instances are all gone at the end of the run."""
     root = Path(tempfile.mkdtemp(prefix="cc-bridge-tests-"))
     os.environ["CC_BRIDGE_HOME"] = str(root)
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"):
@@ -140,8 +210,27 @@ def engine() -> None:
 
 
 @pytest.fixture(scope="session")
-def images(engine: None) -> ImageNames:
-    """The images, made where they are missing: seconds where they are cached, a minute or two where not."""
+def images(engine: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ImageNames:
+    """The images, made where they are missing: at once where they are cached, a minute or two where not.
+
+    One process of a run sees to it, and the others read what it has found.
+    """
+    with using("images", alone=True):
+        several = hasattr(request.config, "workerinput")
+        base = tmp_path_factory.getbasetemp()
+        found = (base.parent if several else base) / "images.json"
+        if not found.exists():
+            found.write_text(json.dumps({"names": asdict(_make_images()), "env": _image_env()}))
+        known = json.loads(found.read_text())
+    os.environ.update(known["env"])
+    return ImageNames(**known["names"])
+
+
+def _image_env() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("CC_BRIDGE_BUILD_NETWORK", "CC_BRIDGE_BASE_IMAGE")}
+
+
+def _make_images() -> ImageNames:
     script = HERE.parent / "scripts" / "base-image"
     os.environ.setdefault("CC_BRIDGE_BUILD_NETWORK", "host")
     if "CC_BRIDGE_BASE_IMAGE" not in os.environ:
@@ -153,11 +242,12 @@ def images(engine: None) -> ImageNames:
         images = Images(engine)
         claude = await images.ensure(DEFAULT_IMAGE, agent_archive())
         arguments = {"CLAUDE_IMAGE": claude, "BARE_IMAGE": bare_base}
-        await images.build(
-            BuildContext((HERE / "images" / "bare.Dockerfile").read_text()), "cc-bridge-test:bare", arguments
-        )
+        context = BuildContext((HERE / "images" / "bare.Dockerfile").read_text())
+        bare = f"cc-bridge-test:bare-{context.digest(arguments)}"
+        if not await images.exists(bare):
+            await images.build(context, bare, arguments)
         await engine.aclose()
-        return ImageNames(claude, "cc-bridge-test:bare")
+        return ImageNames(claude, bare)
 
     return anyio.run(build)
 

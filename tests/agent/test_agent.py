@@ -49,6 +49,19 @@ def test_lines_are_numbered_and_come_as_they_are(agent: Agent) -> None:
     assert [frame["seq"] for frame in frames] == [2, 3, 4, 5]
 
 
+def test_claude_code_can_be_interrupted_whoever_started_the_agent(make_agent: MakeAgent) -> None:
+    """A shell's background job has SIGINT ignored, and hands that down."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        agent = make_agent()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    host = agent.connect()
+    host.start("sleep", "60")
+    host.send({"signal": "INT"})
+    assert host.until("exit")["exit"] == -signal.SIGINT
+
+
 def test_output_without_a_last_newline_is_not_lost(agent: Agent) -> None:
     host = agent.connect()
     host.start("sh", "-c", "printf 'the end'; exit 0")
@@ -437,6 +450,7 @@ def test_rendezvous_with_files_and_links(agent: Agent) -> None:
     assert (pipes / "plain.out").read_text() == ""
 
 
+@pytest.mark.long
 def test_a_million_requests_to_connect(agent: Agent) -> None:
     """Anybody in the container may write to ``listen``."""
     host = agent.connect()

@@ -164,6 +164,7 @@ class Fault:
         survivable: the turn must be completed all the same.
         read_after: who reads begins when it has struck.
         small_disk: the journal lies on a file system of its own, of 1 MB.
+        alone: what nobody else may use meanwhile.
     """
 
     name: str
@@ -172,6 +173,7 @@ class Fault:
     survivable: bool = False
     read_after: bool = False
     small_disk: bool = False
+    alone: str = ""
 
 
 BOTH = ("local", "docker")
@@ -189,7 +191,7 @@ FAULTS = (
     Fault("container killed", kill_container, ("docker",)),
     Fault("container restarted", restart_container, ("docker",)),
     Fault("container removed", remove_container, ("docker",)),
-    Fault("engine restarted", restart_engine, ("docker",)),
+    Fault("engine restarted", restart_engine, ("docker",), alone="engine"),
     Fault("disk full", fill_disk, ("local",), small_disk=True),
 )
 

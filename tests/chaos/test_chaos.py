@@ -20,9 +20,9 @@ from cc_bridge import DockerContainer, LocalProcess
 from cc_bridge.testing import ScriptedModel
 from tests.conftest import lacking
 
-from .conftest import table
 from .faults import FAULTS, Fault, left_behind
 from .rig import Trial, play
+from .table import PROPERTY
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -30,10 +30,11 @@ SEED = os.environ.get("CC_BRIDGE_CHAOS_SEED", "1")
 ROUNDS = int(os.environ.get("CC_BRIDGE_CHAOS_ROUNDS", len(FAULTS) * 2))
 
 
-def plan() -> list[tuple[int, Fault, str]]:
+def plan() -> list[Any]:
     """Number, fault and kind of instance of each round; every fault and kind in turn."""
     places = [(fault, kind) for kind in ("local", "docker") for fault in FAULTS if kind in fault.kinds]
-    return [(number, *places[number % len(places)]) for number in range(ROUNDS)]
+    rounds = [(number, *places[number % len(places)]) for number in range(ROUNDS)]
+    return [pytest.param(*each, marks=[pytest.mark.alone(each[1].alone)] if each[1].alone else []) for each in rounds]
 
 
 @pytest.fixture
@@ -85,7 +86,9 @@ def mount(place: Path) -> None:
 
 @pytest.mark.timeout(max(600, ROUNDS * 30))
 @pytest.mark.parametrize(("number", "fault", "kind"), plan(), ids=lambda value: getattr(value, "name", str(value)))
-async def test_round(place: Any, scripted_model: ScriptedModel, number: int, fault: Fault, kind: str) -> None:
+async def test_round(
+    place: Any, scripted_model: ScriptedModel, number: int, fault: Fault, kind: str, record_property: Any
+) -> None:
     rng = random.Random(f"{SEED} {number}")
     left: list[str] = []
     async with place(kind, fault.small_disk, left) as instance:
@@ -93,7 +96,7 @@ async def test_round(place: Any, scripted_model: ScriptedModel, number: int, fau
         verdicts = await play(trial, fault.strike, fault.read_after)
         after = await instance.send_command_and_wait("[[say goes on]]", 60)
     verdicts += ["left behind"] if left else []
-    table[fault.name].update(["rounds", *verdicts])
+    record_property(PROPERTY, [fault.name, *verdicts])
     assert verdicts[1:] == [], (trial.error, trial.said, left)
     assert not (fault.survivable and trial.error), trial.error
     assert after == (True, "goes on"), "the conversation does not go on"

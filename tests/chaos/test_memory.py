@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600), pytest.mark.long]
 
 MEGABYTES = int(os.environ.get("CC_BRIDGE_CHAOS_MEGABYTES", "30"))
 READER = Path(__file__).with_name("reader.py")

@@ -26,7 +26,7 @@ json_values = st.recursive(
 )
 
 #: The strategies draw much, and the machine may be busy.
-thorough = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 
 #: Frames of the right shape with anything in their places, in any order and number.
 keys = st.sampled_from(["seq", "out", "err", "took", "exit", "started", "hello", "error", "message", "status", "from"])
@@ -67,6 +67,7 @@ def test_any_frames(how: bytes, lines: list[str]) -> None:
     frames(how + "\n".join([*lines, ""]).encode())
 
 
+@pytest.mark.long
 @given(st.lists(messages, max_size=20))
 @thorough
 def test_any_messages(lines: list[str]) -> None:

@@ -87,6 +87,7 @@ def test_run_resumes(model_options: list[str], scripted_model: ScriptedModel) ->
     assert "remember this" in json.dumps(scripted_model.requests[-1].body["messages"])
 
 
+@pytest.mark.long
 def test_a_conversation_goes_from_instance_to_instance(
     model_options: list[str], scripted_model: ScriptedModel, tmp_path: Path
 ) -> None:
@@ -128,9 +129,13 @@ def test_run_passes_model_and_system_prompt(model_options: list[str], scripted_m
 
 
 def test_run_out_of_time(model_options: list[str]) -> None:
-    done = cc("run", "[[say so far]] [[hang]]", "--timeout=3", *model_options)
-    assert (done.returncode, done.stdout) == (124, "so far\n")
-    assert "interrupted after 3 s" in done.stderr
+    for limit in (3, 10, 40):  # as long as the machine needs to begin the answer
+        done = cc("run", "[[say so far]] [[hang]]", f"--timeout={limit}", *model_options)
+        assert done.returncode == 124
+        assert f"interrupted after {limit} s" in done.stderr
+        if done.stdout == "so far\n":
+            break
+    assert done.stdout == "so far\n"
 
 
 @pytest.mark.parametrize(
@@ -224,6 +229,7 @@ def test_an_engine_without_permission(tmp_path: Path) -> None:
     assert "group that owns the socket" in done.stdout
 
 
+@pytest.mark.long
 def test_an_instance_that_stays(model_options: list[str]) -> None:
     """covers: G5"""
     name = f"test-cli-{os.getpid()}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,24 @@ pytestmark = pytest.mark.anyio
 #: Seconds of idleness that are looked at.
 WATCHED = 10.0
 
+#: A host that waits for an event of a turn which says nothing more; nothing else happens in its process.
+HOST = """
+import sys, anyio
+from cc_bridge import LocalProcess, TextDelta
+from cc_bridge.instances.registry import Registry
 
-def switches(pid: int | str) -> int:
+async def main():
+    instance = LocalProcess(Registry().load(sys.argv[1]), silence=1000)
+    async with await instance.submit("no-result") as turn:
+        async for event in turn:
+            if isinstance(event, TextDelta) and event.text == "All of it.":
+                print("said", end="", flush=True)
+
+anyio.run(main)
+"""
+
+
+def switches(pid: int) -> int:
     """Voluntary context switches of a process, all its threads together: how often it has slept and was woken."""
     total = 0
     for status in Path(f"/proc/{pid}/task").glob("*/status"):
@@ -22,35 +40,30 @@ def switches(pid: int | str) -> int:
     return total
 
 
-def agent_of(instance: Any) -> int:
-    return int(instance._process.pid)
+async def settled(pid: int) -> int:
+    """Its switches, when what it had to do has been done."""
+    with anyio.fail_after(30):
+        now, before = switches(pid), -1
+        while now != before:
+            await anyio.sleep(1)
+            now, before = switches(pid), now
+    return now
 
 
-def own_task_switches() -> int:
-    return switches("self")
-
-
+@pytest.mark.long
 async def test_nothing_wakes_an_idle_bridge(make_stubbed: Any) -> None:
     """The host waits for an event of a turn that says nothing; the agent for the same."""
-    instance = await make_stubbed(silence=1000, interrupt_limit=0.2)
-    async with await instance.submit("no-result") as turn:
-        async for event in turn:
-            if getattr(event, "text", "") == "All of it.":
-                break
-        woken: list[int] = []
-        agent: list[int] = []
-
-        async def measure() -> None:
-            await anyio.sleep(0.5)
-            before, before_agent = own_task_switches(), switches(agent_of(instance))
+    instance = await make_stubbed(interrupt_limit=0.2)
+    await instance.start()
+    argv = [sys.executable, "-c", HOST, instance.name]
+    async with await anyio.open_process(argv, stderr=None, stdin=subprocess.DEVNULL) as host:
+        try:
+            assert host.stdout
+            assert await host.stdout.receive() == b"said"
+            pids = {"host": host.pid, "agent": instance._process.pid}
+            before = {name: await settled(pid) for name, pid in pids.items()}
             await anyio.sleep(WATCHED)
-            woken.append(own_task_switches() - before)
-            agent.append(switches(agent_of(instance)) - before_agent)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(measure)
-            with anyio.move_on_after(WATCHED + 1):
-                async for _ in turn:
-                    pass
-    assert agent == [0], "the agent was woken"
-    assert woken[0] <= 2, "the host was woken by more than the measurement's own timer"
+            woken = {name: switches(pid) - before[name] for name, pid in pids.items()}
+        finally:
+            host.kill()
+    assert woken == {"host": 0, "agent": 0}

@@ -54,6 +54,7 @@ def ends(pidfd: int, seconds: float = 30) -> bool:
         os.close(pidfd)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 async def test_a_host_that_dies_leaves_no_process(workspace: Path, number: signal.Signals) -> None:
     """Killed: the agent ends by itself, once nobody has been there for its time (LINGER)."""

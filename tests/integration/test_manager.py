@@ -384,6 +384,7 @@ async def test_a_limit_by_type_of_project(options: Any, manager: ContainerManage
         assert (await limited.get_or_create(options(project_type=project), kind="b")).running
 
 
+@pytest.mark.alone("subnets")
 async def test_two_programs_make_one(manager: ContainerManager, options: Any, project: str) -> None:
     """covers: M1, M5, M8: races on names, networks and clean-up."""
     network = NetworkSpec(f"cc-bridge-{project}", "172.29.77.0/24")
@@ -460,6 +461,7 @@ async def test_dependency_volumes(manager: ContainerManager, options: Any, proje
     assert await manager.volumes.find(name) is None
 
 
+@pytest.mark.alone("subnets")
 async def test_networks(manager: ContainerManager, options: Any, project: str) -> None:
     """covers: M8, M14"""
     name = f"cc-bridge-{project}"
@@ -536,7 +538,7 @@ async def test_the_engines_socket_only_when_asked(manager: ContainerManager, opt
 # What happens to them
 
 
-async def exits(manager: ContainerManager, act: Any) -> ContainerEvent:
+async def exits(manager: ContainerManager, image: str, act: Any) -> ContainerEvent:
     """The exit that is reported within a second of an act."""
     reported: list[ContainerEvent] = []
     seen = anyio.Event()
@@ -547,7 +549,7 @@ async def exits(manager: ContainerManager, act: Any) -> ContainerEvent:
 
     async with anyio.create_task_group() as group:
         group.start_soon(manager.report_exits, on_exit)
-        await manager.run_command(ContainerOptions(image="cc-bridge-test:bare", project="test-ready"), ["true"])
+        await manager.run_command(ContainerOptions(image=image, project="test-ready"), ["true"])
         await act()
         with anyio.fail_after(5):
             await seen.wait()
@@ -555,7 +557,7 @@ async def exits(manager: ContainerManager, act: Any) -> ContainerEvent:
     return reported[0]
 
 
-async def test_a_kill_is_reported(manager: ContainerManager, options: Any) -> None:
+async def test_a_kill_is_reported(manager: ContainerManager, options: Any, images: Any) -> None:
     """covers: M11"""
     made = await manager.get_or_create(options(restart="no"))
     pid = inspect(made.name)["State"]["Pid"]
@@ -563,11 +565,11 @@ async def test_a_kill_is_reported(manager: ContainerManager, options: Any) -> No
     async def act() -> None:
         os.kill(pid, signal.SIGKILL)
 
-    event = await exits(manager, act)
+    event = await exits(manager, images.bare, act)
     assert (event.name, event.exit_code, event.oom_killed) == (made.name, 137, False)
 
 
-async def test_running_out_of_memory_is_reported(manager: ContainerManager, options: Any) -> None:
+async def test_running_out_of_memory_is_reported(manager: ContainerManager, options: Any, images: Any) -> None:
     """covers: M11, M2"""
     made = await manager.create_secure_container(
         options(memory=64 * 1024**2), ["sh", "-c", "sleep 1; exec tail /dev/zero"], kind="eater"
@@ -576,7 +578,7 @@ async def test_running_out_of_memory_is_reported(manager: ContainerManager, opti
     async def act() -> None:
         await manager.containers.start(made.name)
 
-    event = await exits(manager, act)
+    event = await exits(manager, images.bare, act)
     assert (event.name, event.exit_code, event.oom_killed) == (made.name, 137, True)
 
 
@@ -666,14 +668,16 @@ async def test_a_pull(engine: None, tmp_path: Path) -> None:
 
 async def test_a_cancelled_build_ends_in_the_engine(manager: ContainerManager, tmp_path: Path, images: Any) -> None:
     """covers: M13, G1: nothing of it goes on behind our back."""
-    (tmp_path / "Dockerfile").write_text(f"FROM {images.bare}\nRUN sleep 77.5\n")
+    sleep = f"sleep 77.{uuid.uuid4().int}"
+    (tmp_path / "Dockerfile").write_text(f"FROM {images.bare}\nRUN {sleep}\n")
     with anyio.move_on_after(3):
         await manager.build_image(tmp_path / "Dockerfile", tmp_path)
     with anyio.fail_after(10):
-        while subprocess.run(["pgrep", "-f", "^sleep 77.5"], capture_output=True, check=False).stdout:
+        while subprocess.run(["pgrep", "-f", f"^{sleep}"], capture_output=True, check=False).stdout:
             await anyio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_out_of_disk_space(tmp_path: Path, engine: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """covers: M14: an engine of the test's own, whose data root is a small file system."""
     root, address = tmp_path / "data", f"unix://{tmp_path}/small.sock"

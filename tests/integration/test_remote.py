@@ -52,9 +52,10 @@ async def make_remote(
         await instance.cleanup()
 
 
-def volumes() -> set[str]:
+def volumes(instance: DockerContainer) -> set[str]:
+    """Those of this instance's, also under its name in another installation."""
     done = subprocess.run(["docker", "volume", "ls", "-q"], capture_output=True, text=True, check=True, env=local_env())
-    return {name for name in done.stdout.split() if name.startswith("cc-bridge-test-")}
+    return {name for name in done.stdout.split() if instance.name in name}
 
 
 def local_env() -> dict[str, str]:
@@ -96,6 +97,22 @@ def tcp(engine: None) -> Iterator[str]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
+def start_sshd(words: list[str]) -> tuple[subprocess.Popen[str], int]:
+    """On a port that is free; it cannot choose one by itself, and another program may be quicker."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        server = subprocess.Popen([*words, "-o", f"Port={port}"], stderr=subprocess.PIPE, text=True)
+        assert server.stderr is not None
+        said = ""
+        for line in server.stderr:
+            said += line
+            if "listening" in line:
+                return server, port
+        server.wait()
+        assert "in use" in said, said
+
+
 @pytest.fixture
 def ssh(engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The engine's address over a server of openssh's on the loopback, with keys of this test's own."""
@@ -105,25 +122,19 @@ def ssh(engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     for key in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / key)], check=True)
     shutil.copy(tmp_path / "user.pub", tmp_path / "authorized")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     Path("/run/sshd").mkdir(exist_ok=True)
-    options = ["ListenAddress=127.0.0.1", f"Port={port}", f"HostKey={tmp_path}/host", "UsePAM=no", "StrictModes=no"]
+    options = ["ListenAddress=127.0.0.1", f"HostKey={tmp_path}/host", "UsePAM=no", "StrictModes=no"]
     options += [f"AuthorizedKeysFile={tmp_path}/authorized", f"PidFile={tmp_path}/pid", "PermitRootLogin=yes"]
     words = [word for option in options for word in ("-o", option)]
-    known = f"[127.0.0.1]:{port} {(tmp_path / 'host.pub').read_text()}"
-    (tmp_path / "known").write_text(known)
+    (tmp_path / "known").write_text(f"[127.0.0.1]:* {(tmp_path / 'host.pub').read_text()}")
     (tmp_path / "config").write_text(f"IdentityFile {tmp_path}/user\nUserKnownHostsFile {tmp_path}/known\n")
     (tmp_path / "bin").mkdir()
     wrapper = tmp_path / "bin" / "ssh"
     wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {tmp_path}/config "$@"\n')
     wrapper.chmod(0o755)
     monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
-    server = subprocess.Popen([sshd, "-D", "-e", "-f", "/dev/null", *words], stderr=subprocess.PIPE, text=True)
+    server, port = start_sshd([sshd, "-D", "-e", "-f", "/dev/null", *words])
     assert server.stderr is not None
-    for line in server.stderr:
-        if "listening" in line:
-            break
     threading.Thread(target=server.stderr.read, daemon=True).start()
     yield f"ssh://root@127.0.0.1:{port}"
     server.terminate()
@@ -152,15 +163,14 @@ def tls(engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         make("req", *key, "-keyout", out, "-out", f"{name}.csr", "-subj", f"/CN={name}")
         signed = ("-CA", "ca.pem", "-CAkey", "ca-key.pem", "-CAcreateserial", "-days", "2", "-extfile", "extra")
         make("x509", "-req", "-in", f"{name}.csr", "-out", cert, *signed)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    listen = f"OPENSSL-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,cert={certificates}/server-cert.pem"
+    listen = f"OPENSSL-LISTEN:0,bind=127.0.0.1,fork,cert={certificates}/server-cert.pem"
     listen += f",key={certificates}/server-key.pem,cafile={certificates}/ca.pem,verify=1"
     words = [str(socat), "-d", "-d", "-t", "60", listen, "UNIX-CONNECT:/var/run/docker.sock"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as server:
         assert server.stderr is not None
         for line in server.stderr:
             if "listening on" in line:
+                port = int(line.rpartition(":")[2])
                 break
         threading.Thread(target=server.stderr.read, daemon=True).start()
         monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
@@ -176,6 +186,7 @@ def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     return address
 
 
+@pytest.mark.long
 async def test_a_conversation_with_an_engine_elsewhere(
     elsewhere: str, make_remote: Callable[..., DockerContainer], scripted_model: ScriptedModel
 ) -> None:
@@ -184,14 +195,14 @@ async def test_a_conversation_with_an_engine_elsewhere(
     assert await instance.send_command_and_wait("[[say from afar]] the first words", 60) == (True, "from afar")
     info = await instance.get_info()
     assert info["channel"] == "exec"
-    assert {volume.partition(":")[0] for volume in info["volumes"]} >= volumes() != set()
+    assert {volume.partition(":")[0] for volume in info["volumes"]} >= volumes(instance) != set()
     assert not any("/run/cc-bridge" in volume for volume in info["volumes"])
     assert await instance.is_running()
     await instance.stop()
     assert await instance.send_command_and_wait("[[say again]]", 60) == (True, "again")
     name = instance.name
     await instance.remove()
-    assert not volumes()
+    assert not volumes(instance)
     again = DockerContainer(instance.record)
     try:
         assert await again.send_command_and_wait("[[say back]]", 60) == (True, "back")
@@ -200,7 +211,7 @@ async def test_a_conversation_with_an_engine_elsewhere(
         await again.remove(conversation=True)
         await again.cleanup()
     assert name == again.name
-    assert not volumes()
+    assert not volumes(instance)
 
 
 async def test_a_workspace_that_is_not_there(
@@ -223,11 +234,11 @@ async def test_a_stranger_over_tls(tls: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_ssh_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    monkeypatch.setenv("DOCKER_HOST", f"ssh://nobody@127.0.0.1:{port}")
-    with pytest.raises(EngineUnavailable, match="Connection refused"):
-        await Engine().client()
+    with socket.socket() as deaf:  # bound, so that nobody else has the port, and not listening
+        deaf.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("DOCKER_HOST", f"ssh://nobody@127.0.0.1:{deaf.getsockname()[1]}")
+        with pytest.raises(EngineUnavailable, match="Connection refused"):
+            await Engine().client()
 
 
 PROGRAM = """
@@ -295,9 +306,9 @@ def test_addresses_that_could_be_options() -> None:
 
 async def test_the_engine_comes_back(tcp: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """covers: M13: what is safe to repeat is tried again after 1, 2 and 4 s."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{port}")
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))  # and not listening yet
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{listener.getsockname()[1]}")
     engine = Engine()
     versions: list[str] = []
 
@@ -314,7 +325,7 @@ async def test_the_engine_comes_back(tcp: str, monkeypatch: pytest.MonkeyPatch) 
         group.start_soon(ask)
         await anyio.sleep(1.5)
         assert not versions
-        listener = socket.create_server(("127.0.0.1", port))
+        listener.listen()
         threading.Thread(target=serve, args=[listener], daemon=True).start()
     assert versions
     await engine.aclose()
@@ -323,24 +334,25 @@ async def test_the_engine_comes_back(tcp: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def podman(images: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def podman(images: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Podman's socket, with storage of this test's own and the default image in it."""
     program, runtime = shutil.which("podman"), shutil.which("runc", path=f"{os.environ['PATH']}:/usr/sbin")
     if os.getuid() or not program or not runtime:
         lacking("podman", "podman, runc or root is missing")
+    place = Path(tempfile.mkdtemp(prefix="podman-"))  # it takes no path that is longer than 50 characters
     config = f'[containers]\ndefault_ulimits = []\n[engine]\nruntime = "{runtime}"\nevents_logger = "file"\n'
-    (tmp_path / "containers.conf").write_text(f'{config}cgroup_manager = "cgroupfs"\n[engine.runtimes]\n')
-    monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "containers.conf"))
+    (place / "containers.conf").write_text(f'{config}cgroup_manager = "cgroupfs"\n[engine.runtimes]\n')
+    monkeypatch.setenv("CONTAINERS_CONF", str(place / "containers.conf"))
     base = [str(program), "--runtime", str(runtime), "--cgroup-manager", "cgroupfs", "--storage-driver", "overlay"]
-    base += ["--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--tmpdir", str(tmp_path / "tmp")]
+    base += ["--root", str(place / "root"), "--runroot", str(place / "run"), "--tmpdir", str(place / "tmp")]
     with subprocess.Popen(["docker", "save", images.claude], stdout=subprocess.PIPE) as saved:
-        subprocess.run([*base, "load", "-q"], stdin=saved.stdout, check=True, capture_output=True)
+        subprocess.run([*base, "load", "-q"], stdin=saved.stdout, stdout=subprocess.DEVNULL, check=True)
     subprocess.run([*base, "tag", f"localhost/{images.claude}", f"docker.io/library/{images.claude}"], check=True)
-    path = tmp_path / "podman.sock"
-    with (tmp_path / "service.log").open("w") as log:
+    path = place / "podman.sock"
+    with (place / "service.log").open("w") as log:
         service = subprocess.Popen([*base, "system", "service", "--time=0", f"unix://{path}"], stderr=log)
     while not path.exists():
-        assert service.poll() is None, (tmp_path / "service.log").read_text()
+        assert service.poll() is None, (place / "service.log").read_text()
         time.sleep(0.05)
     yield str(path)
     service.terminate()
@@ -348,13 +360,15 @@ def podman(images: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     for process in Path("/proc").glob("[0-9]*"):  # which outlive their commands by minutes
         with contextlib.suppress(OSError):
             command = (process / "cmdline").read_bytes().split(b"\0")
-            if command[0].endswith(b"conmon") and any(str(tmp_path).encode() in word for word in command):
+            if command[0].endswith(b"conmon") and any(str(place).encode() in word for word in command):
                 os.kill(int(process.name), signal.SIGKILL)
     for mounted in [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()][::-1]:
-        if mounted.startswith(str(tmp_path)):
+        if mounted.startswith(str(place)):
             subprocess.run(["umount", "-l", mounted], check=True)
+    shutil.rmtree(place)
 
 
+@pytest.mark.long
 async def test_podman(
     podman: str, make_remote: Callable[..., DockerContainer], monkeypatch: pytest.MonkeyPatch, images: Any
 ) -> None:

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cc_bridge.instances.registry import Registry
 from cc_bridge.testing import ScriptedModel
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "resume.py"
 
 
+@pytest.mark.long
 def test_killed_in_a_long_answer_and_started_again(
     scripted_model: ScriptedModel, claude: str, workspace: Path, state_root: Path
 ) -> None:

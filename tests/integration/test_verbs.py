@@ -23,7 +23,7 @@ from cc_bridge.state import Installation
 from cc_bridge.testing import ScriptedModel
 from tests.command import COMMAND, Terminal, cc
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.long]
 
 Up = Callable[..., str]
 
@@ -325,6 +325,7 @@ def test_a_worktree(
     cc("rm", "--conversation", names[0])
 
 
+@pytest.mark.alone("subnets")
 def test_volumes_and_networks_are_pruned_when_asked(up: Up) -> None:
     """covers: M8, M9, M12: not those in which an instance has its conversation."""
     name, project = up(), f"test-{uuid.uuid4().hex[:8]}"
@@ -366,12 +367,12 @@ def test_this_users_login_read_only(
     assert cc("exec", without, "sh", "-c", f"cat {path}").returncode == 1
 
 
-def test_prune_says_first(up: Up, options: list[str]) -> None:
+def test_prune_says_first(up: Up, images: Any) -> None:
     """covers: M12: containers whose instance is gone, those that were never started; nothing of others'."""
     kept, lost = up(), up()
     Registry().home(lost).remove()
     name = f"stranger-{uuid.uuid4().hex[:8]}"
-    docker("create", "--name", name, "--label", "cc-bridge.install=another", "cc-bridge-test:bare", "true")
+    docker("create", "--name", name, "--label", "cc-bridge.install=another", images.bare, "true")
     try:
         said = cc("prune", "--dry-run")
         assert container(lost) in said.stdout

@@ -282,6 +282,7 @@ class System:
             assert self.result is not None, "nothing more can happen, and the host still waits"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("drops", "agent_crashes", "host_crashes", "least"),
     [(0, 0, 0, 30), (2, 0, 0, 800), (0, 1, 0, 450), (0, 0, 1, 130), (1, 1, 0, 2000), (2, 1, 1, 10_000)],

@@ -37,6 +37,12 @@ class Watcher:
         watch = self._checked(self._libc.inotify_add_watch(self.fd, os.fsencode(directory), mask))
         self._directories[watch] = directory
 
+    def forget(self, directory: str) -> None:
+        """Report nothing more of it."""
+        for watch in [watch for watch, known in self._directories.items() if known == directory]:
+            del self._directories[watch]
+            self._libc.inotify_rm_watch(self.fd, watch)
+
     def read(self) -> Iterator[Tuple[str, str, bool]]:
         """What has happened: directory, name, and whether the name is there now."""
         while True:

@@ -246,7 +246,7 @@ class _Pane:
             elif self._transcript is not None and os.path.join(directory, name) == self._transcript.path:
                 grown = True
             if not there and os.path.join(directory, name) == self._editing:
-                self._line.file_deleted(self._editing, self._now())
+                self._edited()
         if grown:
             self._read_transcript()
         self._settle()
@@ -288,7 +288,15 @@ class _Pane:
             log("not_watched", path=os.path.dirname(path), reason=str(error))
         self._line.editor_called(verdict == "put", draft.decode("utf-8", "replace"), path, now)
         if not os.path.exists(path):
-            self._line.file_deleted(path, now)
+            self._edited()
+
+    def _edited(self) -> None:
+        """The editor's file is gone; what else is done in its directory, which is everybody's, is to wake nobody."""
+        path, self._editing = self._editing, ""
+        needed = {self._files.inbox, os.path.dirname(self._transcript.path) if self._transcript is not None else ""}
+        if os.path.dirname(path) not in needed:
+            self._watcher.forget(os.path.dirname(path))
+        self._line.file_deleted(path, self._now())
 
     def _follow(self, payload: Dict[str, Any]) -> None:
         """Read this session's transcript from here on."""

@@ -141,9 +141,7 @@ class Audiences(RuleBasedStateMachine):
 
 
 TestAudiences = Audiences.TestCase
-TestAudiences.settings = settings(
-    max_examples=300, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestAudiences.settings = settings(max_examples=300, stateful_step_count=40, suppress_health_check=list(HealthCheck))
 
 
 def test_who_has_caught_up_is_not_fed_again_what_it_got_at_once() -> None:

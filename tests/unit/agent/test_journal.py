@@ -64,7 +64,7 @@ def test_an_empty_one(tmp_path: Path) -> None:
 
 
 @given(cut=st.integers(0, 10_000), count=st.integers(1, 20))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_torn_end_is_cut_and_nothing_else(tmp_path_factory: pytest.TempPathFactory, cut: int, count: int) -> None:
     directory = tmp_path_factory.mktemp("journal")
     filled(directory, count).close()
@@ -81,7 +81,7 @@ def test_a_torn_end_is_cut_and_nothing_else(tmp_path_factory: pytest.TempPathFac
 
 
 @given(position=st.integers(0, 10_000), byte=st.integers(0, 255))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_changed_byte_is_noticed(tmp_path_factory: pytest.TempPathFactory, position: int, byte: int) -> None:
     directory = tmp_path_factory.mktemp("journal")
     filled(directory, 20).close()

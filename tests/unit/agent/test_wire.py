@@ -24,6 +24,7 @@ def cut(data: bytes, positions: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
 
 
+@pytest.mark.long
 @given(st.lists(FRAMES, max_size=10), st.lists(st.integers(0, 10**6)))
 def test_frames_survive_any_cut(frames: list[dict[str, Any]], positions: list[int]) -> None:
     splitter = wire.LineSplitter()
@@ -57,6 +58,7 @@ def test_a_line_of_the_limit_is_taken() -> None:
     assert list(wire.LineSplitter(limit=10).feed(b"x" * 10 + b"\n")) == [b"x" * 10]
 
 
+@pytest.mark.long
 @given(st.integers(0, 10**17), FRAMES)
 def test_output_travels_as_it_is(seq: int, message: dict[str, Any]) -> None:
     line = json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -78,6 +80,7 @@ def test_output_that_is_no_json_arrives_as_text(seq: int, line: bytes) -> None:
         assert frame["out"] == line.decode("utf-8", "replace")
 
 
+@pytest.mark.long
 @given(IDS, FRAMES)
 def test_input_travels_as_it_is(name: str, message: dict[str, Any]) -> None:
     line = json.dumps(message).encode()
