@@ -188,7 +188,7 @@ def _records(path: str, number: int, end: int = 0) -> Iterator[Tuple[int, bytes,
             except ValueError:
                 return
             frame = file.read(length) if 0 < length <= 2**31 else b""
-            if len(frame) != length or zlib.crc32(frame) != checksum:
+            if not frame or len(frame) != length or zlib.crc32(frame) != checksum:
                 return
             end += _HEADER + length
             yield number, frame, end

@@ -90,7 +90,7 @@ def decode(line: bytes) -> Frame:
         _check_values(line)
         text = line.decode("utf-8")
         frame, end = _scan(text, 0)
-        if end != len(text):  # blanks around it, which are rare, or more than one value
+        if end != len(text):  # blanks after it, which are rare, or more than one value
             frame = _DECODER.decode(text)
         if _has_many_brackets(line) and _depth(frame) > MAX_DEPTH:
             raise ValueError("nested more than %d deep" % MAX_DEPTH)

@@ -75,6 +75,7 @@ class Descriptor:
     async def write_all(self, data: bytes) -> None:
         """All of it. A cancellation may tear it: the descriptor is broken then. Raises as ``Channel.send`` says."""
         with self._writing:
+            self._open_fd()  # closed by us is said first, also of what was broken
             if self._broken:
                 raise anyio.BrokenResourceError
             await checkpoint_if_cancelled()

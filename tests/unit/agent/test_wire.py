@@ -135,3 +135,112 @@ def test_half_a_surrogate_pair_becomes_a_replacement_character(padding: int) -> 
     text = "x" * padding
     line = b'{"half":"\\ud83d%b","whole":"\\ud83d\\ude00\\n","quoted":"\\\\ud83d"}' % text.encode()
     assert wire.decode(line) == {"half": "\ufffd" * 3 + text, "whole": "😀\n", "quoted": "\\ud83d"}
+
+
+def test_what_the_document_says_of_limits() -> None:
+    """docs/protocol.md: version 1, frames of at most 64 MiB, control messages begin with `c-`."""
+    assert (wire.VERSION, wire.MAX_FRAME, wire.CONTROL) == (1, 64 * 2**20, "c-")
+    assert wire.LineSplitter().limit == 64 * 2**20
+
+
+def test_a_frame_is_written_in_the_fewest_bytes() -> None:
+    assert wire.encode({"seq": 1, "err": "é"}) == b'{"seq":1,"err":"\\u00e9"}\n'
+
+
+@pytest.mark.parametrize("line", [b"{", b"}", b"[{}]", b"{} ", b" {}", b"text"])
+def test_output_that_cannot_be_an_object_travels_as_text(line: bytes) -> None:
+    assert json.loads(wire.encode_output(1, line)) == {"seq": 1, "out": line.decode()}
+
+
+@pytest.mark.parametrize("line", [b'{"a":1} ', b'{"a":1}\t\r'])
+def test_blanks_after_a_frame_do_no_harm(line: bytes) -> None:
+    assert wire.decode(line) == {"a": 1}
+
+
+@pytest.mark.parametrize("line", [b"{}{}", b'{"a":1} x', b'{"a":NaN}', b'{"a":-Infinity}'])
+def test_what_only_begins_like_a_frame_is_none(line: bytes) -> None:
+    with pytest.raises(wire.FrameError, match="not JSON"):
+        wire.decode(line)
+
+
+def test_broken_output_arrives_as_the_text_that_it_is() -> None:
+    """What is around it is the agent's, and not broken; the number counts."""
+    assert wire.decode(b'{"seq":17,"out":{"a":nonsense}}') == {"seq": 17, "out": '{"a":nonsense}'}
+    assert wire.decode(b'{"seq":17,"out":{"a":\xff}}') == {"seq": 17, "out": '{"a":\ufffd}'}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"seq":17,"out":{"a"}x', b'{"seq":%d,"out":{x}}' % 10**18, b'x{"seq":17,"out":{x}}', b'{"seq":,"out":{x}}'],
+)
+def test_output_whose_frame_is_broken_is_no_frame(line: bytes) -> None:
+    with pytest.raises(wire.FrameError):
+        wire.decode(line)
+
+
+@pytest.mark.parametrize("escape", ["d83d", "D83D", "dfff", "DC00", "dABC"])
+def test_either_half_of_a_surrogate_pair_in_either_case(escape: str) -> None:
+    assert wire.decode(b'{"a":"\\u%b"}' % escape.encode()) == {"a": "\ufffd" * 3}
+
+
+def test_escapes_that_are_no_surrogates_stay() -> None:
+    assert wire.decode(b'{"a":"\\ud7ff\\ue000\\n\\\\"}') == {"a": "\ud7ff\ue000\n\\"}
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"id":"a","in":{', b'{"id":"a b","in":{}}', b'{"start":{}}', b' {"id":"a","in":{}}']
+)
+def test_other_frames_carry_no_input(line: bytes) -> None:
+    assert wire.split_input(line) is None
+
+
+def test_an_input_is_refused_for_what_is_wrong_with_it() -> None:
+    for line, reason in ((b"{", "not JSON"), (b"[]", "not a JSON object"), (b"{}\r", "not on one line")):
+        with pytest.raises(wire.FrameError, match=reason):
+            wire.encode_input("id", line)
+
+
+@pytest.mark.parametrize("many", [b",", b"[],", b"{},"])
+def test_a_frame_of_more_values_than_memory_is_for_is_refused(many: bytes) -> None:
+    """Text may have as many commas and brackets as it likes, and quotes too, once they are escaped."""
+    values = b"[" + many.replace(b",", b"0,", many == b",") * (wire.MAX_VALUES + 1) + b"0]"
+    assert len(values) > wire._SHORT or many == b","
+    padding = b'"pad":"%b",' % (b"x" * wire._SHORT)
+    assert isinstance(wire.decode(b'{"seq":1,"out":{%b"many":%b}}' % (padding, values))["out"], str)
+    with pytest.raises(wire.FrameError, match="more than 500000 values"):
+        wire.encode_input("id", b'{%b"many":%b}' % (padding, values))
+    text = many * (wire.MAX_VALUES + 1)
+    frame = b'{"text":"%b\\"%b\\\\"}' % (text, text)
+    assert len(frame) > wire._SHORT or many == b","
+    assert set(wire.decode(frame)) == {"text"}
+
+
+def test_as_many_values_as_are_allowed() -> None:
+    values = b"[" + b"0," * (wire.MAX_VALUES - 2) + b"0]"  # an object, a list, and what the commas separate
+    padding = b'"pad":"%b"' % (b"x" * wire._SHORT)
+    assert len(wire.decode(b'{"many":%b,%b}' % (values[:1] + values[3:], padding))["many"]) == wire.MAX_VALUES - 2
+
+
+def test_a_splitter_can_be_used_again_after_what_it_had_was_taken() -> None:
+    splitter = wire.LineSplitter(limit=10)
+    assert list(splitter.feed(b"x" * 10)) == []
+    assert splitter.flush() == b"x" * 10
+    assert list(splitter.feed(b"y" * 6)) == []
+    assert list(splitter.feed(b"y" * 4 + b"\n" + b"z" * 10)) == [b"y" * 10]
+    assert list(splitter.feed(b"\n")) == [b"z" * 10]
+
+
+@pytest.mark.parametrize(
+    "pieces", [[b"x" * 10, b"x"], [b"x" * 10, b"x\n"], [b"\n" * 3 + b"x" * 11], [b"ok\n", b"x" * 11]]
+)
+def test_the_limit_counts_what_has_come_before(pieces: list[bytes]) -> None:
+    splitter = wire.LineSplitter(limit=10)
+    with pytest.raises(wire.FrameError, match="at least 11 bytes"):
+        for piece in pieces:
+            list(splitter.feed(piece))
+
+
+def test_an_id_has_1_to_64_of_its_characters() -> None:
+    for name in ("a", "Z", "9", "_", "-", "x" * 64):
+        assert wire.split_input(wire.encode_input(name, b"{}")[:-1]) == (name, b"{}")
+    assert wire.split_input(b'{"id":"%b","in":{}}' % (b"x" * 65)) is None

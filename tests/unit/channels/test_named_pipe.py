@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
 import pytest
 
-from cc_bridge.channels.fifo import Descriptor, open_fifo
 from cc_bridge.channels.named_pipe import NamedPipeChannel, NobodyListens, prepare_directory
 from cc_bridge.errors import AgentUnavailable
 
@@ -114,32 +115,6 @@ def test_a_directory_whose_listen_is_no_pipe_is_refused(tmp_path: Path) -> None:
         prepare_directory(str(tmp_path))
 
 
-async def test_a_cancelled_write_breaks_the_descriptor(tmp_path: Path) -> None:
-    """Part of a frame may be out: nothing may follow it."""
-    os.mkfifo(tmp_path / "fifo")
-    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
-    writer = open_fifo(str(tmp_path), "fifo", os.O_WRONLY)
-    with anyio.move_on_after(0.05):
-        await writer.write_all(b"x" * 1_000_000)
-    with pytest.raises(anyio.BrokenResourceError):
-        await writer.write_all(b"y")
-    writer.close()
-    os.close(reader)
-
-
-async def test_a_write_cancelled_before_its_first_byte_breaks_nothing(tmp_path: Path) -> None:
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    descriptor = Descriptor(write)
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        await descriptor.write_all(b"x")
-    await descriptor.write_all(b"y")
-    assert os.read(read, 10) == b"y"
-    descriptor.close()
-    os.close(read)
-
-
 async def test_descriptors_are_given_back(pipes: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(10):
@@ -150,4 +125,157 @@ async def test_descriptors_are_given_back(pipes: Path) -> None:
         with pytest.raises(AgentUnavailable):
             await NamedPipeChannel.connect(str(pipes), b"", limit=0.01)
     os.close(listener)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+class Agent:
+    """The agent's side of the rendezvous, as docs/protocol.md has it."""
+
+    def __init__(self, pipes: Path) -> None:
+        self.pipes = pipes
+        self.listen = os.open(pipes / "listen", os.O_RDWR | os.O_NONBLOCK)
+        self.name = ""
+        self.greeting = b""
+        self.read = self.write = -1
+
+    async def answer(self, data: bytes = b"welcome") -> None:
+        await anyio.wait_readable(self.listen)
+        line = os.read(self.listen, 200).decode()
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}\n", line)
+        self.name = line.strip()
+        self.read = os.open(self.pipes / f"{self.name}.in", os.O_RDONLY | os.O_NONBLOCK)
+        self.write = os.open(self.pipes / f"{self.name}.out", os.O_WRONLY | os.O_NONBLOCK)
+        self.greeting = os.read(self.read, 65536)
+        os.write(self.write, data)
+
+    def end(self) -> None:
+        for fd in (self.listen, self.read, self.write):
+            if fd != -1:
+                os.close(fd)
+        self.listen = self.read = self.write = -1
+
+
+@pytest.fixture
+async def agent(pipes: Path) -> AsyncIterator[Agent]:
+    agent = Agent(pipes)
+    yield agent
+    agent.end()
+
+
+async def meet(agent: Agent, **options: float) -> NamedPipeChannel:
+    met: list[NamedPipeChannel] = []
+    async with anyio.create_task_group() as group:
+
+        async def connect() -> None:
+            met.append(await NamedPipeChannel.connect(str(agent.pipes), b"hello\n", **options))
+
+        group.start_soon(connect)
+        await agent.answer()
+    return met[0]
+
+
+async def test_the_rendezvous(agent: Agent) -> None:
+    async with await meet(agent) as channel:
+        assert agent.greeting == b"hello\n"
+        assert os.listdir(agent.pipes) == ["listen"], "its names are removed, by the host"
+        assert channel.kind == "pipes"
+        assert await channel.receive() == b"welcome", "the answer is the first that is received"
+        await channel.send(b"to the agent")
+        assert os.read(agent.read, 100) == b"to the agent"
+        os.write(agent.write, b"to the host")
+        assert await channel.receive() == b"to the host"
+
+
+async def test_it_costs_two_descriptors_and_gives_them_back(agent: Agent) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    channel = await meet(agent)
+    assert len(os.listdir("/proc/self/fd")) == before + 2 + 2, "two are the agent's"
+    await channel.aclose()
+    await channel.aclose()
+    assert len(os.listdir("/proc/self/fd")) == before + 2
+
+
+async def test_the_agent_sees_the_host_s_end(agent: Agent) -> None:
+    channel = await meet(agent)
+    with pytest.raises(BlockingIOError):
+        os.read(agent.read, 1)
+    await channel.aclose()
+    assert os.read(agent.read, 1) == b""
+    with pytest.raises(BrokenPipeError):
+        os.write(agent.write, b"x")
+
+
+async def test_the_host_sees_the_agent_s_end(agent: Agent) -> None:
+    async with await meet(agent) as channel:
+        agent.end()
+        assert await channel.receive() == b"welcome"
+        with pytest.raises(anyio.EndOfStream):
+            await channel.receive()
+        with pytest.raises(anyio.BrokenResourceError):
+            await channel.send(b"x")
+
+
+async def test_it_is_closed_in_both_directions(agent: Agent) -> None:
+    channel = await meet(agent)
+    await channel.aclose()
+    with pytest.raises(anyio.ClosedResourceError):
+        await channel.receive()
+    with pytest.raises(anyio.ClosedResourceError):
+        await channel.send(b"x")
+
+
+async def test_names_that_were_swept_in_between_do_no_harm(agent: Agent) -> None:
+    """By another host, whose clock is ahead."""
+    async with anyio.create_task_group() as group:
+
+        async def sweep() -> None:
+            await agent.answer()
+            os.unlink(agent.pipes / f"{agent.name}.out")
+
+        group.start_soon(sweep)
+        channel = await NamedPipeChannel.connect(str(agent.pipes), b"hello\n")
+    assert os.listdir(agent.pipes) == ["listen"]
+    await channel.aclose()
+
+
+@pytest.mark.parametrize(("age", "left"), [(50, ["listen", "x.in", "x.out"]), (70, ["listen"])])
+async def test_names_are_swept_when_they_are_a_minute_old(pipes: Path, age: float, left: list[str]) -> None:
+    written = time.time() - age
+    for end in ("in", "out"):
+        os.mkfifo(pipes / f"x.{end}")
+        os.utime(pipes / f"x.{end}", (written, written))
+    with pytest.raises(NobodyListens):
+        await NamedPipeChannel.connect(str(pipes), b"")
+    assert sorted(os.listdir(pipes)) == left
+
+
+async def test_only_what_a_host_makes_is_swept(pipes: Path) -> None:
+    for name in ("notes.txt", "in", "x.in.bak"):
+        (pipes / name).write_text("")
+    for path in pipes.iterdir():
+        os.utime(path, (0, 0))
+    with pytest.raises(NobodyListens):
+        await NamedPipeChannel.connect(str(pipes), b"")
+    assert sorted(os.listdir(pipes)) == ["in", "listen", "notes.txt", "x.in.bak"]
+
+
+async def test_a_link_in_an_old_name_s_place_is_judged_by_its_own_age(pipes: Path) -> None:
+    (pipes / "x.in").symlink_to("nowhere")
+    with pytest.raises(NobodyListens):
+        await NamedPipeChannel.connect(str(pipes), b"")
+    assert (pipes / "x.in").is_symlink()
+
+
+def test_the_directory_can_be_entered_by_the_container_s_user(tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        prepare_directory(str(tmp_path / "a" / "pipes"))
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a" / "pipes").stat().st_mode & 0o777 == 0o755
+
+
+def test_preparing_gives_its_descriptor_back(pipes: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    prepare_directory(str(pipes))
     assert len(os.listdir("/proc/self/fd")) == before
