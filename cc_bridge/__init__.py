@@ -58,8 +58,8 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "errors": (
-        "AgentUnavailable ApiError BridgeError ChannelError ClaudeError ConnectionLost EngineError InvalidInput "
-        "NotLoggedIn ProtocolError TurnError TurnInterrupted"
+        "AgentUnavailable ApiError BridgeError ChannelError ClaudeError ConnectionLost DockerfileNotApproved "
+        "EngineError InvalidInput NotLoggedIn ProtocolError TurnError TurnInterrupted"
     ),
     "events": (
         "ApiRetry Event PermissionRequest PersonTurn TextDelta ThinkingDelta ToolResult ToolUse TurnResult TurnStarted "
@@ -92,6 +92,7 @@ __all__ = [
     "ContainerRunner",
     "Deny",
     "DockerContainer",
+    "DockerfileNotApproved",
     "EngineError",
     "Event",
     "InstanceInterface",

@@ -4,7 +4,8 @@
 
     BridgeError
     ├── InvalidInput (ValueError)    a prompt, record or option that cannot work; nothing was done
-    │   └── InstanceNotFound         no instance of that name
+    │   ├── InstanceNotFound         no instance of that name
+    │   └── DockerfileNotApproved    a container may have written it; ``path`` and ``text`` are what to look at
     ├── EngineError                  the Docker engine refused or failed
     │   ├── EngineUnavailable        nothing answers at its address
     │   ├── EnginePermissionDenied   it answers, but not to this user
@@ -38,6 +39,8 @@ Each carries ``instance`` (its name, or "") and ``hint`` (what to do about it), 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = [
     "AgentUnavailable",
     "ApiError",
@@ -50,6 +53,7 @@ __all__ = [
     "ContainerNotFound",
     "ContainerNotRunning",
     "ContainerStartError",
+    "DockerfileNotApproved",
     "EngineError",
     "EnginePermissionDenied",
     "EngineTimeout",
@@ -102,6 +106,24 @@ class InstanceNotFound(InvalidInput):
     """No instance of that name."""
 
     hint = "`cc-bridge ps` lists the instances; `cc-bridge up NAME` makes one."
+
+
+class DockerfileNotApproved(InvalidInput):
+    """The workspace's Dockerfile has appeared or changed since a container could write there; it was not built.
+
+    Attributes:
+        path: of the Dockerfile.
+        text: what is in it.
+    """
+
+    def __init__(self, path: Path, text: str, *, instance: str = "") -> None:
+        super().__init__(
+            f"{path} has appeared or changed since Claude Code could write there, and would be built as root",
+            instance=instance,
+            hint=f"Read it, and then name it: `--dockerfile {path}`; or take another image: `--image cc-bridge`.",
+        )
+        self.path = path
+        self.text = text
 
 
 class EngineError(BridgeError):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..engine.images import AUTO_IMAGE, DEFAULT_IMAGE, template, templates
+from ..engine.images import DEFAULT_IMAGE, template, templates
 from . import options as o
 from .session import run_async
 from .stats import human
@@ -31,18 +31,23 @@ def build(
     ] = None,
 ) -> None:
     """Build an image now instead of on first use; prints its name. What has been built is not built again."""
+    from ..dockerfiles import Dockerfile, Dockerfiles
     from ..engine.client import Engine
     from ..engine.images import Images
-    from ..state import agent_archive
+    from ..state import agent_archive, state_root
     from .display import Display
 
     async def main() -> int:
         engine = Engine()
         with Display() as display:
+            dockerfile = None
+            if file is not None:
+                dockerfile = Dockerfile.read(file)
+            elif directory is not None:
+                dockerfile = await Dockerfiles(state_root()).of(directory, o.asks_about_dockerfiles(display))
             try:
-                wanted = DEFAULT_IMAGE if directory is None and file is None else AUTO_IMAGE
                 name = await Images(engine).ensure(
-                    wanted, agent_archive(), display.progress, workspace=directory, dockerfile=file
+                    DEFAULT_IMAGE, agent_archive(), display.progress, workspace=directory, dockerfile=dockerfile
                 )
             finally:
                 await engine.aclose()

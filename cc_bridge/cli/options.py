@@ -7,6 +7,7 @@ import functools
 import inspect
 import os
 import re
+import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ..engine.images import AUTO_IMAGE
 from ..errors import InvalidInput
 
 if TYPE_CHECKING:
+    from ..dockerfiles import OnDockerfile
     from ..instance import ClaudeInstance
     from ..instances.bridged import BridgedInstance
     from ..instances.docker_container import DockerContainer
@@ -311,7 +313,8 @@ def instance_of(record: ClaudeInstance, display: Display, **options: Any) -> Bri
     if record.kind == "docker":
         from ..instances.docker_container import DockerContainer
 
-        return DockerContainer(record, on_progress=display.progress, **options)
+        asks = asks_about_dockerfiles(display)
+        return DockerContainer(record, on_progress=display.progress, on_dockerfile=asks, **options)
     if record.kind == "local":
         from ..instances.local_process import LocalProcess
 
@@ -321,6 +324,24 @@ def instance_of(record: ClaudeInstance, display: Display, **options: Any) -> Bri
 
         return TmuxInstance(record, **options)
     raise InvalidInput(f"this version has no instances of kind {record.kind!r}", instance=record.name)
+
+
+def asks_about_dockerfiles(display: Display) -> OnDockerfile | None:
+    """Shows a Dockerfile that Claude Code may have written, and asks whether to build it; None: nobody is there."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+
+    async def ask(path: Path, text: str) -> bool:
+        display.note(f"{path} has appeared or changed since Claude Code could write there. It says:")
+        display.note("")
+        for line in text.splitlines():
+            display.note(f"    {line}")
+        display.note("")
+        print("Build it, as root and with network? [y/N] ", end="", file=sys.stderr, flush=True)
+        answer = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+        return answer.strip().lower() in ("y", "yes")
+
+    return ask
 
 
 def load_docker(name: str, display: Display, **options: Any) -> DockerContainer:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 from typing import IO, Any
 
 from ..beneath import link_target, open_beneath, opened
+from ..dockerfiles import Dockerfile
 from ..errors import EngineError, ImageBuildError, ImageNotFound, InvalidInput, NoSpaceLeft
 from .archives import add_beneath, tar_of_bytes
 from .client import Engine
@@ -95,16 +96,15 @@ class BuildContext:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, file: Path, root: Path) -> BuildContext:
-        """What a Dockerfile in or beside a workspace is built from.
+    def of(cls, text: str, root: Path) -> BuildContext:
+        """What a Dockerfile of this text is built from, in this directory.
 
         Raises:
-            InvalidInput: the Dockerfile or its context cannot be read.
+            InvalidInput: the context cannot be read.
         """
         from docker.utils.build import exclude_paths
 
         try:
-            text = file.read_text()
             if not _TAKES.search(text):
                 return cls(text)
             ignored = root / ".dockerignore"
@@ -112,9 +112,9 @@ class BuildContext:
             kept = [line.strip() for line in patterns if line.strip() and not line.lstrip().startswith("#")]
             return cls(text, root, tuple(sorted(exclude_paths(str(root), kept))))
         except UnicodeDecodeError:
-            raise InvalidInput(f"{file} is not a Dockerfile: it is not UTF-8 text") from None
+            raise InvalidInput(f"{root / '.dockerignore'} is not UTF-8 text") from None
         except OSError as error:
-            raise InvalidInput(f"{error.filename or file} cannot be read: {error.strerror}") from error
+            raise InvalidInput(f"{error.filename or root} cannot be read: {error.strerror}") from error
 
     def digest(self, arguments: Mapping[str, str]) -> str:
         """What identifies the image that is made of it: names, modes and contents, not times or owners."""
@@ -195,24 +195,22 @@ class Images:
         progress: Progress | None = None,
         *,
         workspace: Path | None = None,
-        dockerfile: Path | None = None,
+        dockerfile: Dockerfile | None = None,
     ) -> str:
         """Have the image, and return its real name: what is not there is pulled or built.
 
         Args:
+            name: ``AUTO_IMAGE`` is the default image here; whose Dockerfile is built, the caller knows.
             agent: the agent's archive, which goes into the default image.
-            workspace: where ``AUTO_IMAGE`` looks for a Dockerfile; the context of a build.
+            workspace: the context of a build; by default the Dockerfile's directory.
             dockerfile: build this one, whatever ``name`` says.
 
         Raises:
             ImageNotFound: it is not there and cannot be pulled; says why.
             ImageBuildError: a step of a Dockerfile failed.
         """
-        if dockerfile is None and name == AUTO_IMAGE and workspace is not None:
-            found = workspace / "Dockerfile"
-            dockerfile = found if found.is_file() else None
         if dockerfile is not None:
-            return await self.build_workspace(dockerfile, workspace or dockerfile.parent, progress)
+            return await self.build_workspace(dockerfile, workspace or dockerfile.path.parent, progress)
         if name in (DEFAULT_IMAGE, AUTO_IMAGE):
             return await self.build_default(agent, progress)
         if not await self.exists(name):
@@ -242,15 +240,15 @@ class Images:
         except EngineError as error:
             raise ImageNotFound(f"the image {name} is not here and cannot be pulled: {error.what}") from error
 
-    async def build_workspace(self, file: Path, workspace: Path, progress: Progress | None = None) -> str:
+    async def build_workspace(self, file: Dockerfile, workspace: Path, progress: Progress | None = None) -> str:
         """Build a workspace's Dockerfile unless just this has been built; the image's name, which has its hash."""
         import anyio.to_thread  # a large context takes its time to be read
 
-        context = await anyio.to_thread.run_sync(BuildContext.of, file, workspace)
+        context = await anyio.to_thread.run_sync(BuildContext.of, file.text, workspace)
         arguments = _arguments() if "ARG BASE_IMAGE" in context.text else {}
         name = f"{_BUILT}:{await anyio.to_thread.run_sync(context.digest, arguments)}"
         if not await self.exists(name):
-            labels = {"cc-bridge.type": "image", "cc-bridge.dockerfile": str(file)}
+            labels = {"cc-bridge.type": "image", "cc-bridge.dockerfile": str(file.path)}
             await self.build(context, name, arguments, progress, labels=labels)
         return name
 

@@ -19,11 +19,12 @@ from ..channels.direct import DirectChannel
 from ..channels.docker_exec import DockerExecChannel
 from ..channels.ladder import Facts, Rung, next_rung
 from ..channels.named_pipe import NobodyListens
+from ..dockerfiles import Dockerfile, Dockerfiles, OnDockerfile
 from ..engine.archives import Archives, tar_of
 from ..engine.client import Engine
 from ..engine.containers import LABEL, NONCE, ContainerInfo, Containers, ContainerSpec, Mount, user_for
 from ..engine.execs import ExecResult, Execs
-from ..engine.images import Images
+from ..engine.images import AUTO_IMAGE, Images
 from ..engine.progress import Progress
 from ..engine.volumes import Volumes
 from ..errors import (
@@ -121,6 +122,8 @@ class DockerContainer(BridgedInstance):
         client: a Docker client to use, which stays the caller's to close; without one, the engine that
             ``DOCKER_HOST`` names or the local one.
         on_progress: called, from a worker thread, with each step of an image's pull or build.
+        on_dockerfile: asked whether to build a Dockerfile that a container may have written; without it, that is an
+            error.
         options: as :class:`~cc_bridge.instances.bridged.BridgedInstance` takes them.
     """
 
@@ -134,6 +137,7 @@ class DockerContainer(BridgedInstance):
         client: docker.DockerClient | None = None,
         *,
         on_progress: Progress | None = None,
+        on_dockerfile: OnDockerfile | None = None,
         **options: Any,
     ) -> None:
         super().__init__(instance, **options)
@@ -143,6 +147,8 @@ class DockerContainer(BridgedInstance):
         self._images = Images(self._engine)
         self._archives = Archives(self._engine)
         self._on_progress = on_progress
+        self._on_dockerfile = on_dockerfile
+        self._dockerfiles = Dockerfiles(self._registry.root)
         self._adopted = bool(instance.container)
         self._agent = agent_archive(self._registry.root)
         self._agent_inside = _AGENT  # in an adopted container another, which is found on the way there
@@ -384,6 +390,8 @@ class DockerContainer(BridgedInstance):
             await self._create()
             await self._start_container()
             return
+        if not self._adopted and self._engine.is_local:
+            self._note_writable()  # what 0.1.0 has made was not noted
         if info.status == "paused":
             self._log.warning("container_paused", container=self.container)
             await self._containers.unpause(self.container)
@@ -427,14 +435,16 @@ class DockerContainer(BridgedInstance):
         await self._check_needs()
         if session_id := self._session_to_restore():
             self._registry.sessions.open(session_id).close()  # one that is not there is told before anything is made
+        remote = await self._is_remote()
         image = await self._images.ensure(
             record.image,
             self._agent,
             self._on_progress,
             workspace=record.workspace,
-            dockerfile=record.dockerfile,
+            dockerfile=await self._dockerfile(remote=remote),
         )
-        remote = await self._is_remote()
+        if not remote:
+            self._note_writable()
         if remote:
             for volume in self._volume_names():
                 if await self._volumes.ensure(volume, self._labels()):
@@ -449,6 +459,26 @@ class DockerContainer(BridgedInstance):
         await self._fill()
         self._log.info("container_created", container=self.container, image=image)
         await self._sweep()
+
+    async def _dockerfile(self, *, remote: bool) -> Dockerfile | None:
+        """What is to be built for the container; None: nothing, its image has a name.
+
+        Raises:
+            DockerfileNotApproved: a container may have written it.
+        """
+        record = self.record
+        if record.dockerfile is not None:
+            return Dockerfile.read(record.dockerfile)
+        if record.image != AUTO_IMAGE or record.workspace is None or remote:
+            return None
+        return await self._dockerfiles.of(record.workspace, self._on_dockerfile, repository=record.repository)
+
+    def _note_writable(self) -> None:
+        """What Dockerfiles are, from here on, in directories that the container can write to."""
+        record = self.record
+        found = [] if record.workspace is None or record.read_only_workspace else [record.workspace]
+        found += [Path(source) for source, _, read_only in map(parse_mount, record.mounts) if not read_only]
+        self._dockerfiles.note_writable(found, repository=record.repository)
 
     async def _sweep(self) -> None:
         """Remove containers of ephemeral instances whose programs were killed before they started them.

@@ -18,6 +18,7 @@ from ..channels.base import Channel
 from ..channels.fifo import Descriptor
 from ..channels.named_pipe import NobodyListens
 from ..channels.unix_socket import UnixSocketChannel
+from ..dockerfiles import Dockerfiles
 from ..errors import AgentUnavailable, ChannelError, ClaudeNotFound
 from ..login import PARTS
 from ..protocol.link import Link
@@ -99,6 +100,9 @@ class LocalProcess(BridgedInstance):
 
     async def launch(self, session_id: str) -> Launch:
         program = find_claude(self.record.claude.program)
+        if self.record.workspace is not None:
+            dockerfiles = Dockerfiles(self._registry.root)
+            dockerfiles.note_writable([self.record.workspace], repository=self.record.repository)
         if self._first_launch and not session_id:
             await anyio.to_thread.run_sync(self._restore_session)
         launch = await super().launch(session_id)

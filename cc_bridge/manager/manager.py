@@ -17,19 +17,20 @@ import anyio.to_thread
 
 from .. import __version__
 from ..beneath import make_directory, opened
+from ..dockerfiles import Dockerfile, Dockerfiles, OnDockerfile
 from ..engine.archives import Archives, tar_of_tree
 from ..engine.client import Engine
 from ..engine.containers import LABEL, ContainerInfo, Containers, ContainerSpec, ContainerSummary, Mount, user_for
 from ..engine.events import ContainerEvent, Events
 from ..engine.execs import LARGEST, ExecResult, Execs, Exit
-from ..engine.images import Images
+from ..engine.images import AUTO_IMAGE, Images
 from ..engine.networks import Networks, NetworkSpec
 from ..engine.progress import Progress
 from ..engine.streams import Chunk, Demultiplexer, read_chunks
 from ..engine.usage import Usage
 from ..engine.volumes import Volumes
 from ..errors import ContainerNotFound, ContainerStartError, EngineError, InvalidInput, LimitReached, NameConflict
-from ..instance import docker_socket
+from ..instance import docker_socket, parse_mount
 from ..logs import logger_for
 from ..state import Installation, agent_archive, make_private, state_root
 from .options import (
@@ -84,6 +85,7 @@ class ContainerManager:
         most_running: how many may run, by type of project; others are not limited.
         root: the state directory; by default this installation's.
         on_progress: called, from a worker thread, with each step of an image's pull or build.
+        on_dockerfile: asked whether to build a Dockerfile that a container may have written.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class ContainerManager:
         most_running: Mapping[str, int] | None = None,
         root: Path | None = None,
         on_progress: Progress | None = None,
+        on_dockerfile: OnDockerfile | None = None,
     ) -> None:
         self._engine = Engine(client)
         self._root = root or state_root()
@@ -102,6 +105,8 @@ class ContainerManager:
         self._keep = keep
         self._most_running = dict(most_running or {})
         self._on_progress = on_progress
+        self._on_dockerfile = on_dockerfile
+        self._dockerfiles = Dockerfiles(self._root)
         self._log = logger_for("", "manager")
         self.containers = Containers(self._engine)
         self.execs = Execs(self._engine)
@@ -422,12 +427,19 @@ class ContainerManager:
 
     async def build_image(self, dockerfile: Path, workspace: Path) -> str:
         """Build a Dockerfile unless just this has been built; the image's name, which has its content's hash."""
-        return await self.images.build_workspace(dockerfile, workspace, self._on_progress)
+        return await self.images.build_workspace(Dockerfile.read(dockerfile), workspace, self._on_progress)
 
     async def ensure_image(self, name: str, workspace: Path | None = None) -> str:
-        """Have an image, pulled or built as needed; its real name."""
+        """Have an image, pulled or built as needed; its real name.
+
+        Raises:
+            DockerfileNotApproved: ``auto``, and a container may have written the workspace's Dockerfile.
+        """
         agent = await anyio.to_thread.run_sync(agent_archive, self._root)
-        return await self.images.ensure(name, agent, self._on_progress, workspace=workspace)
+        dockerfile = None
+        if name == AUTO_IMAGE and workspace is not None:
+            dockerfile = await self._dockerfiles.of(workspace, self._on_dockerfile)
+        return await self.images.ensure(name, agent, self._on_progress, workspace=workspace, dockerfile=dockerfile)
 
     # What happens to them
 
@@ -583,7 +595,11 @@ class ContainerManager:
         return spec.name
 
     async def _image(self, options: ContainerOptions) -> str:
-        return await self.ensure_image(options.image, options.workspace)
+        image = await self.ensure_image(options.image, options.workspace)
+        writable = [] if options.workspace is None or options.read_only_workspace else [options.workspace]
+        writable += [Path(source) for source, _, read_only in map(parse_mount, options.mounts) if not read_only]
+        self._dockerfiles.note_writable(writable)
+        return image
 
     async def _volumes(self, options: ContainerOptions, image: str) -> None:
         """Have the dependency volumes, new ones given to the container's user."""
