@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["chat"]
 
+#: Characters of a tool's input that a person is shown before they allow it.
+_LONGEST_ASKED = 4000
+
 
 @o.takes_options
 def chat(
@@ -129,7 +132,7 @@ class _Asking:
 
         from .display import short
 
-        self._display.note(f"· wants to use {request.tool_name} {short(request.input)}")
+        self._display.note(f"· wants to use {request.tool_name} {short(request.input, _LONGEST_ASKED)}")
         try:
             answer = await PromptSession[str]().prompt_async(
                 "  allow once (y), always (a), or why not? ", handle_sigint=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from ..errors import InvalidInput
 from . import options as o
+from .harmless import shown_on
 from .session import run_async
 
 __all__ = ["cp"]
@@ -39,7 +41,7 @@ def cp(
                     display.progress(f"copying {source}")
                     path, left_out = await instance.tools.copy_out(inside, Path(target))
                     display.settle()
-                    print(path)
+                    print(shown_on(sys.stdout, str(path)))
                     for item in left_out:
                         display.note(f"left out, because it is no file or directory: {item}")
             finally:

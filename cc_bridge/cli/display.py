@@ -19,6 +19,7 @@ from rich.text import Text
 from .. import events
 from ..engine.progress import Step
 from ..events import Event, as_dict
+from .harmless import plain, shown_on
 
 __all__ = ["Display", "live_table", "print_json", "print_table", "short"]
 
@@ -59,7 +60,7 @@ class Display:
         step = Step(step) if isinstance(step, str) else step
         if not self._notes.is_terminal:
             if not step.passing:
-                self._notes.print(escape(step.text), soft_wrap=True)
+                self._notes.print(escape(plain(step.text)), soft_wrap=True)
             return
         if self._bar is None:
             self._bar = Progress(
@@ -71,7 +72,7 @@ class Display:
             )
             self._task = self._bar.add_task("", total=None)
             self._bar.start()
-        text = escape(step.text[:_LONGEST])
+        text = escape(plain(step.text[:_LONGEST]))
         self._bar.update(self._task, description=text, completed=step.done or 0, total=step.total)
 
     def settle(self) -> None:
@@ -84,7 +85,7 @@ class Display:
         """Something a person should know."""
         self.settle()
         self.end_line()
-        self._notes.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
+        self._notes.print(f"[dim]{escape(plain(text))}[/dim]", soft_wrap=True)
 
     def event(self, event: Event) -> None:
         """An event of a turn."""
@@ -94,7 +95,7 @@ class Display:
             return
         match event:
             case events.TextDelta(text):
-                sys.stdout.write(text)
+                sys.stdout.write(shown_on(sys.stdout, text))
                 sys.stdout.flush()
                 self._ends_with_newline = text.endswith("\n")
             case events.ToolUse(_, name, arguments):
@@ -118,7 +119,8 @@ class Display:
 
 def print_json(value: Any, *, lines: bool = False) -> None:
     """A JSON document, or one of several on a line each."""
-    print(json.dumps(value, ensure_ascii=False, indent=None if lines else 2, default=str), flush=True)
+    text = json.dumps(value, ensure_ascii=False, indent=None if lines else 2, default=str)
+    print(shown_on(sys.stdout, text), flush=True)
 
 
 class _Bar(BarColumn):
@@ -152,11 +154,11 @@ def live_table() -> Iterator[Callable[[list[str], list[list[str]]], None]]:
 def _table(headings: list[str], rows: list[list[str]]) -> Table:
     table = Table(*headings, box=None, pad_edge=False, header_style="bold", show_header=any(headings))
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(plain(cell)) for cell in row))
     return table
 
 
-def short(arguments: Any) -> str:
-    """A tool's input on one line."""
+def short(arguments: Any, longest: int = _LONGEST) -> str:
+    """A tool's input on one line; what is left out is said."""
     text = json.dumps(arguments, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest} characters more)"

@@ -23,7 +23,7 @@ def exec_(
 ) -> None:
     """Run a command in an instance's container; its exit code is the command's.
 
-    Output goes through as it comes, stdout and stderr apart.
+    Output goes through as it comes, stdout and stderr apart; on a terminal, control characters only with --tty.
     """
     words = command[1:] if command[0] == "--" else command
     _run(name, words, user, interactive=interactive, tty=tty)
@@ -37,7 +37,8 @@ def shell(name: o.Name, user: User = "") -> None:
 def _run(name: str, command: list[str], user: str, *, interactive: bool, tty: bool) -> None:
     from ..engine.execs import Exit
     from .display import Display
-    from .terminal import interact, write_all
+    from .harmless import HarmlessOutput
+    from .terminal import interact
 
     async def main() -> int:
         with Display() as display:
@@ -45,12 +46,12 @@ def _run(name: str, command: list[str], user: str, *, interactive: bool, tty: bo
             try:
                 if interactive or tty:
                     return await interact(instance.tools, command, user=user, tty=tty)
-                code = 1
+                code, output = 1, HarmlessOutput()
                 async for item in instance.tools.exec_streaming(command, user=user):
                     if isinstance(item, Exit):
                         code = item.exit_code
                     else:
-                        write_all(item.stream, item.data)
+                        output.write(item.stream, item.data)
                 return code
             finally:
                 await instance.release()

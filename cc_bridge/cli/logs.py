@@ -11,6 +11,7 @@ import typer
 
 from ..errors import InvalidInput
 from . import options as o
+from .harmless import shown_on
 from .session import run_async
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def logs(
     """
     from ..instances.docker_container import DockerContainer
     from .display import Display
-    from .terminal import write_all
+    from .harmless import HarmlessOutput
 
     async def main() -> int:
         begin = time.time() - parse_age(since) if since else 0.0
@@ -43,10 +44,11 @@ def logs(
             try:
                 if not isinstance(instance, DockerContainer):
                     return _show_file(instance, follow or bool(since) or timestamps, tail)
+                output = HarmlessOutput()
                 stream = instance.tools.logs(follow=follow, tail=tail, since=begin, timestamps=timestamps)
                 try:
                     async for chunk in stream:
-                        write_all(chunk.stream, chunk.data)
+                        output.write(chunk.stream, chunk.data)
                 finally:
                     await stream.aclose()
             finally:
@@ -73,5 +75,6 @@ def _show_file(instance: BridgedInstance, more: bool, tail: int | None) -> int:
         raise InvalidInput("a local agent's log is a file, without --follow and times", instance=instance.name)
     path = instance.agent_log
     lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
-    sys.stdout.writelines(lines if tail is None else lines[len(lines) - tail :])
+    shown = lines if tail is None else lines[len(lines) - tail :]
+    sys.stdout.write(shown_on(sys.stdout, "".join(shown)))
     return 0

@@ -13,6 +13,7 @@ import anyio
 import typer
 
 from ..errors import BridgeError, ChannelError, ClaudeError, EngineError, EngineUnavailable, InvalidInput, TurnError
+from .harmless import plain
 
 __all__ = ["TIMED_OUT", "exit_code_of", "run_async", "set_verbose"]
 
@@ -52,11 +53,11 @@ def _readable(_logger: object, method: str, record: MutableMapping[str, Any]) ->
     if method == "debug":
         if record["event"] != "engine_call":
             raise structlog.DropEvent  # it may have something of a conversation
-        return f"+ {record['command']}"
+        return plain(f"+ {record['command']}")
     event, name = str(record.pop("event")).replace("_", " "), record.pop("instance", "")
     record.pop("kind", None)
     facts = ", ".join(f"{key}={value}" for key, value in record.items())
-    return f"cc-bridge: {name + ': ' if name else ''}{event}" + (f" ({facts})" if facts else "")
+    return plain(f"cc-bridge: {name + ': ' if name else ''}{event}" + (f" ({facts})" if facts else ""))
 
 
 def run_async(
@@ -126,7 +127,7 @@ def _leave(code: int) -> NoReturn:
 
 
 def _fail(error: BridgeError) -> NoReturn:
-    print(f"cc-bridge: {error}", file=sys.stderr)
+    print(f"cc-bridge: {plain(str(error))}", file=sys.stderr)
     if isinstance(error, EngineUnavailable):
         print("cc-bridge: without Docker, `--on local` runs Claude Code in a process of this machine.", file=sys.stderr)
     raise typer.Exit(exit_code_of(error))

@@ -16,6 +16,7 @@ import anyio.to_thread
 
 from ..engine.streams import Demultiplexer, read_chunks
 from ..errors import InvalidInput
+from .harmless import HarmlessOutput
 
 if TYPE_CHECKING:
     from ..engine.execs import Attached
@@ -42,8 +43,9 @@ async def interact(tools: ContainerTools, argv: Sequence[str], *, user: str, tty
                 if tty:
                     await group.start(_follow_size, tools, attached)
                 group.start_soon(_copy_stdin, attached.fd)
+                write = write_all if tty else HarmlessOutput().write
                 async for chunk in read_chunks(attached.fd, attached.early, Demultiplexer(tty=tty)):
-                    await anyio.to_thread.run_sync(write_all, chunk.stream, chunk.data)
+                    await anyio.to_thread.run_sync(write, chunk.stream, chunk.data)
                 group.cancel_scope.cancel()
     finally:
         os.close(attached.fd)
@@ -52,7 +54,7 @@ async def interact(tools: ContainerTools, argv: Sequence[str], *, user: str, tty
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write to stdout (1) or stderr (2), past Python's buffers, which are empty."""
+    """Write to stdout (1) or stderr (2) as it is, past Python's buffers, which are empty."""
     while data:
         data = data[os.write(fd, data) :]
 
