@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.from_thread import BlockingPortal
 
 from cc_bridge import ClaudeInstance, InstanceInterface
 from cc_bridge.blocking import BlockingInstance, BlockingTurn
@@ -293,14 +294,19 @@ def test_a_thread_may_clean_up_while_others_still_use_the_instance(
 def test_ctrl_c_cancels_the_call_that_it_interrupts(
     instance: BlockingInstance, fake: FakeInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(_: Future[Any]) -> None:
+    def interrupted() -> None:
         """What a thread that waits for a result sees of Ctrl-C."""
         assert fake.called.wait(_LIMIT)
         raise KeyboardInterrupt
 
-    instance.start()
+    def start(*arguments: Any) -> Future[Any]:
+        future = start_task_soon(*arguments)
+        future.result = interrupted
+        return future
+
+    start_task_soon = BlockingPortal.start_task_soon
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Future, "result", interrupted)
+        patch.setattr(BlockingPortal, "start_task_soon", start)
         instance.get_info()
     instance.stop()  # returns when the call is over
     assert fake.cancelled
