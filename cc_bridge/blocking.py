@@ -48,7 +48,7 @@ class BlockingInstance:
         self._instance = instance
         self._resources = ExitStack()
         self._lock = Lock()
-        self._running_portal: BlockingPortal | None = None
+        self._portal: BlockingPortal | None = None
 
     def start(self) -> None:
         self._call(self._instance.start)
@@ -87,13 +87,17 @@ class BlockingInstance:
         return self._iterate(self._instance.send_command(text))
 
     def cleanup(self) -> None:
-        self._call(self._instance.cleanup)
-        self._leave_portal()
+        try:
+            self._call(self._instance.cleanup)
+        finally:
+            self._leave_portal()  # its thread would keep the program from ending
 
     def remove(self, *, conversation: bool = False) -> None:
-        self._call(partial(self._instance.remove, conversation=conversation))
-        self._call(self._instance.cleanup)
-        self._leave_portal()
+        try:
+            self._call(partial(self._instance.remove, conversation=conversation))
+            self._call(self._instance.cleanup)
+        finally:
+            self._leave_portal()
 
     def __enter__(self) -> Self:
         try:
@@ -117,25 +121,31 @@ class BlockingInstance:
                     return
                 yield item
         finally:
-            self._call(generator.aclose)
+            self._close(generator.aclose)
 
     def _call(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
-        future = self._portal().start_task_soon(function, *arguments)
+        with self._lock:  # so that no other thread ends the event loop between finding it and using it
+            if self._portal is None:
+                self._portal = self._resources.enter_context(_provider)
+            future = self._portal.start_task_soon(function, *arguments)
         try:
             return future.result()
         except BaseException:
             future.cancel()  # does nothing unless it is this thread that was interrupted
             raise
 
-    def _portal(self) -> BlockingPortal:
-        with self._lock:
-            if self._running_portal is None:
-                self._running_portal = self._resources.enter_context(_provider)
-            return self._running_portal
+    def _close(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Call this; where the instance was cleaned up before, leave no event loop behind that nobody would end."""
+        cleaned_up = self._portal is None
+        try:
+            self._call(function)
+        finally:
+            if cleaned_up:
+                self._leave_portal()
 
     def _leave_portal(self) -> None:
         with self._lock:
-            self._running_portal = None
+            self._portal = None
             self._resources.close()
 
 
@@ -144,7 +154,7 @@ class BlockingTurn:
 
     def __init__(self, instance: BlockingInstance, turn: Turn) -> None:
         self.id = turn.id
-        self._call = instance._call
+        self._call, self._close = instance._call, instance._close
         self._turn = turn
 
     def __iter__(self) -> Self:
@@ -166,7 +176,7 @@ class BlockingTurn:
         self._call(self._turn.interrupt)
 
     def close(self) -> None:
-        self._call(self._turn.aclose)
+        self._close(self._turn.aclose)
 
     def __enter__(self) -> Self:
         return self

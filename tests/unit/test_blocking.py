@@ -1,0 +1,412 @@
+"""The blocking facade over an instance that is made up: threads, streams, errors, and the end of the event loop."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio.from_thread import BlockingPortal
+
+from cc_bridge import ClaudeInstance, InstanceInterface
+from cc_bridge.blocking import BlockingInstance, BlockingTurn
+from cc_bridge.errors import ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
+from cc_bridge.events import TextDelta, TurnResult, TurnStarted, Verdict
+from cc_bridge.turn import Turn, TurnInfo
+
+from .scripted_source import ScriptedSource
+
+THREADS = 8
+
+#: Seconds after which something hangs. Nothing waits for them to pass.
+_LIMIT = 60.0
+
+
+class FakeInstance(InstanceInterface):
+    """An instance that answers ``hang`` with one piece and no end, ``fail`` with a failure, anything else with itself.
+
+    Attributes:
+        asked: what was asked of it, in order.
+        threads: those in which it was asked.
+        broken: errors to raise, by method.
+    """
+
+    def __init__(self, workspace: Path) -> None:
+        self.record = ClaudeInstance.of(name="fake", kind="local", workspace=workspace)
+        self.asked: list[str] = []
+        self.threads: set[threading.Thread] = set()
+        self.broken: dict[str, Exception] = {}
+        self.sources: dict[str, ScriptedSource] = {}
+        self.meeting = 1
+        self._met: anyio.Event | None = None
+        self._present = 0
+        self.waiting: anyio.Event | None = None
+        self.called = threading.Event()
+        self.cancelled = False
+
+    def _note(self, what: str) -> None:
+        self.asked.append(what)
+        self.threads.add(threading.current_thread())
+        if what in self.broken:
+            raise self.broken[what]
+
+    async def submit(self, text: str, id: str | None = None) -> Turn:  # noqa: A002
+        self._note("submit")
+        if not text:
+            raise InvalidInput("the text is empty")
+        await self._meet()
+        events = {
+            "hang": [TextDelta("so far")],
+            "fail": [TextDelta("so far"), TurnResult(Verdict.FAILED, "so far", error="it broke")],
+        }.get(text, [TurnStarted("s", "m"), TextDelta(text), TextDelta("!"), TurnResult(Verdict.COMPLETED, f"{text}!")])
+        turn_id = id or f"turn-{len(self.sources)}"
+        self.sources[turn_id] = ScriptedSource(*[[event] for event in events])
+        return Turn(self.sources[turn_id], turn_id)
+
+    async def _meet(self) -> None:
+        """Return when as many calls as ``meeting`` are here at once."""
+        self._met = self._met or anyio.Event()
+        self._present += 1
+        if self._present >= self.meeting:
+            self._met.set()
+        with anyio.fail_after(_LIMIT):
+            await self._met.wait()
+
+    async def turn(self, id: str) -> Turn:  # noqa: A002
+        self._note("turn")
+        if id not in self.sources:
+            raise TurnNotFound(f"no turn {id}")
+        return Turn(self.sources[id], id, found=True)
+
+    async def turns(self) -> list[TurnInfo]:
+        self._note("turns")
+        return [TurnInfo(turn_id, read=not source.batches) for turn_id, source in self.sources.items()]
+
+    async def interrupt(self) -> None:
+        self._note("interrupt")
+
+    async def start(self) -> None:
+        self._note("start")
+
+    async def stop(self) -> None:
+        """Waits for :meth:`get_info` to be over."""
+        self._note("stop")
+        if self.waiting is not None:
+            with anyio.fail_after(_LIMIT):
+                await self.waiting.wait()
+
+    async def cleanup(self) -> None:
+        self._note("cleanup")
+
+    async def remove(self, *, conversation: bool = False) -> None:
+        self._note(f"remove conversation={conversation}")
+
+    async def is_running(self) -> bool:
+        self._note("is_running")
+        return True
+
+    async def get_info(self) -> dict[str, Any]:
+        """Does not return: it has to be cancelled."""
+        self._note("get_info")
+        self.waiting = anyio.Event()
+        self.called.set()
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            self.cancelled = True
+            raise
+        finally:
+            self.waiting.set()
+        return {}
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeInstance:
+    return FakeInstance(tmp_path)
+
+
+@pytest.fixture
+def instance(fake: FakeInstance) -> Iterator[BlockingInstance]:
+    made = BlockingInstance(fake)
+    yield made
+    made.cleanup()
+
+
+@pytest.fixture
+def event_loops() -> Callable[[], int]:
+    """How many threads run that did not before the test."""
+    before = set(threading.enumerate())
+    return lambda: len(set(threading.enumerate()) - before)
+
+
+# The same names
+
+
+def test_every_method_has_the_names_and_arguments_of_the_asynchronous_one() -> None:
+    for theirs, ours in ((InstanceInterface, BlockingInstance), (Turn, BlockingTurn)):
+        names = [name for name, value in vars(theirs).items() if inspect.isfunction(value) and name[0] != "_"]
+        for name in names:
+            blocking_name = {"aclose": "close"}.get(name, name)
+            if name == "check_workspace":
+                continue
+            wanted = [
+                (item.name, item.default) for item in inspect.signature(getattr(theirs, name)).parameters.values()
+            ]
+            found = inspect.signature(getattr(ours, blocking_name)).parameters.values()
+            assert [(item.name, item.default) for item in found] == wanted, f"{ours.__name__}.{blocking_name}"
+
+
+def test_each_method_does_what_the_asynchronous_one_does(instance: BlockingInstance, fake: FakeInstance) -> None:
+    instance.start()
+    assert instance.is_running()
+    assert instance.send_command_and_wait("hello") == (True, "hello!")
+    assert list(instance.send_command("hello")) == ["hello", "!"]
+    assert isinstance(list(instance.stream("hello"))[-1], TurnResult)
+    instance.interrupt()
+    instance.restart()
+    assert fake.asked == ["start", "is_running", "submit", "submit", "submit", "interrupt", "stop", "start"]
+    assert instance.record is fake.record
+
+
+def test_a_time_limit_is_handed_on(instance: BlockingInstance) -> None:
+    assert instance.send_command_and_wait("hang", 0) == (False, "")
+
+
+# Streams
+
+
+def test_a_piece_is_handed_out_while_the_turn_goes_on(instance: BlockingInstance) -> None:
+    answer = instance.send_command("hang")
+    assert next(answer) == "so far"
+    answer.close()
+
+
+def test_nothing_is_sent_before_the_first_piece_is_asked_for(instance: BlockingInstance, fake: FakeInstance) -> None:
+    instance.send_command("hello")
+    assert fake.asked == []
+
+
+def test_leaving_a_loop_early_ends_the_turn_and_waits_until_it_is_over(
+    instance: BlockingInstance, fake: FakeInstance
+) -> None:
+    for piece in instance.send_command("hang"):
+        assert piece == "so far"
+        break
+    assert fake.sources["turn-0"].asked[-1][0] == "abandoned"
+
+
+def test_an_error_in_the_loops_body_ends_the_turn(instance: BlockingInstance, fake: FakeInstance) -> None:
+    answer = instance.stream("hang")
+    next(answer)
+    with pytest.raises(ZeroDivisionError):
+        answer.throw(ZeroDivisionError)
+    assert fake.sources["turn-0"].asked[-1][0] == "abandoned"
+
+
+# Turns
+
+
+def test_a_turn_is_an_iterator_of_its_events(instance: BlockingInstance, fake: FakeInstance) -> None:
+    with instance.submit("hello", id="t1") as turn:
+        assert turn.id == "t1"
+        assert [type(event) for event in turn] == [TurnStarted, TextDelta, TextDelta, TurnResult]
+    turn.raise_for_result()
+    assert instance.turns() == [TurnInfo("t1", read=True)]
+    assert all(what == "wait_for_events" for what, _ in fake.sources["t1"].asked)
+
+
+def test_leaving_a_turn_of_ones_own_ends_it_and_one_that_was_found_goes_on(
+    instance: BlockingInstance, fake: FakeInstance
+) -> None:
+    own = instance.submit("hang", id="t1")
+    with instance.turn("t1") as found:
+        next(found)
+    assert fake.sources["t1"].asked[-1][0] == "leave"
+    own.interrupt()
+    assert fake.sources["t1"].asked[-1][0] == "interrupt_turn"
+    own.close()
+    assert fake.sources["t1"].asked[-1][0] == "abandoned"
+
+
+# Errors
+
+
+def test_errors_are_those_of_the_asynchronous_methods(instance: BlockingInstance) -> None:
+    with pytest.raises(InvalidInput):
+        instance.send_command_and_wait("")
+    with pytest.raises(TurnNotFound):
+        instance.turn("unknown")
+    turn = instance.submit("fail")
+    assert turn.result().text == "so far"
+    with pytest.raises(TurnFailed, match="it broke"):
+        turn.raise_for_result()
+
+
+def test_a_turn_that_fails_fails_after_what_it_has_said(instance: BlockingInstance) -> None:
+    answer = instance.send_command("fail")
+    assert next(answer) == "so far"
+    with pytest.raises(TurnFailed, match="it broke"):
+        next(answer)
+
+
+def test_after_an_error_the_instance_is_used_as_before(instance: BlockingInstance) -> None:
+    with pytest.raises(InvalidInput):
+        list(instance.stream(""))
+    assert instance.send_command_and_wait("hello") == (True, "hello!")
+
+
+# Threads
+
+
+def test_calls_of_many_threads_run_at_once_on_one_event_loop(instance: BlockingInstance, fake: FakeInstance) -> None:
+    """None of them returns before all are there."""
+    fake.meeting = THREADS
+    texts = [f"text {number}" for number in range(THREADS)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = list(pool.map(instance.send_command_and_wait, texts))
+    assert answers == [(True, f"{text}!") for text in texts]
+    assert len(fake.threads) == 1
+
+
+def test_streams_of_many_threads_do_not_mix(instance: BlockingInstance) -> None:
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = list(pool.map(lambda text: list(instance.send_command(text)), map(str, range(THREADS))))
+    assert answers == [[str(number), "!"] for number in range(THREADS)]
+
+
+def test_a_thread_may_clean_up_while_others_still_use_the_instance(
+    instance: BlockingInstance, fake: FakeInstance, event_loops: Callable[[], int]
+) -> None:
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = [pool.submit(instance.send_command_and_wait, "hello") for _ in range(THREADS)]
+        endings = [pool.submit(instance.cleanup) for _ in range(THREADS)]
+    assert [answer.result() for answer in answers] == [(True, "hello!")] * THREADS
+    assert [ending.result() for ending in endings] == [None] * THREADS
+    instance.cleanup()
+    assert event_loops() == 0
+
+
+def test_ctrl_c_cancels_the_call_that_it_interrupts(
+    instance: BlockingInstance, fake: FakeInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        """What a thread that waits for a result sees of Ctrl-C."""
+        assert fake.called.wait(_LIMIT)
+        raise KeyboardInterrupt
+
+    def start(*arguments: Any) -> Future[Any]:
+        future = start_task_soon(*arguments)
+        future.result = interrupted
+        return future
+
+    start_task_soon = BlockingPortal.start_task_soon
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(BlockingPortal, "start_task_soon", start)
+        instance.get_info()
+    instance.stop()  # returns when the call is over
+    assert fake.cancelled
+    assert instance.send_command_and_wait("hello") == (True, "hello!")
+
+
+# The end
+
+
+def test_one_event_loop_serves_all_and_ends_with_the_last_one(tmp_path: Path, event_loops: Callable[[], int]) -> None:
+    first, second = FakeInstance(tmp_path), FakeInstance(tmp_path)
+    one, other = BlockingInstance(first), BlockingInstance(second)
+    one.start()
+    other.start()
+    assert len(first.threads | second.threads) == 1
+    one.cleanup()
+    assert event_loops() == 1
+    assert other.is_running()
+    other.cleanup()
+    assert event_loops() == 0
+
+
+def test_nothing_runs_before_the_first_call_and_after_the_with_statement(
+    fake: FakeInstance, event_loops: Callable[[], int]
+) -> None:
+    made = BlockingInstance(fake)
+    assert event_loops() == 0
+    with made as instance:
+        assert instance is made
+    assert fake.asked == ["start", "cleanup"]
+    assert event_loops() == 0
+
+
+def test_the_with_statement_cleans_up_after_an_error_in_its_body(
+    fake: FakeInstance, event_loops: Callable[[], int]
+) -> None:
+    with pytest.raises(ZeroDivisionError), BlockingInstance(fake):
+        raise ZeroDivisionError
+    assert fake.asked == ["start", "cleanup"]
+    assert event_loops() == 0
+
+
+def test_a_start_that_fails_leaves_nothing(fake: FakeInstance, event_loops: Callable[[], int]) -> None:
+    fake.broken["start"] = ClaudeNotFound("there is no claude")
+    with pytest.raises(ClaudeNotFound), BlockingInstance(fake):
+        pytest.fail("it has not started")
+    assert fake.asked == ["start", "cleanup"]
+    assert event_loops() == 0
+
+
+def test_closing_twice_is_harmless(fake: FakeInstance, event_loops: Callable[[], int]) -> None:
+    instance = BlockingInstance(fake)
+    instance.start()
+    instance.cleanup()
+    instance.cleanup()
+    assert event_loops() == 0
+
+
+def test_an_instance_that_was_cleaned_up_can_be_used_again(fake: FakeInstance, event_loops: Callable[[], int]) -> None:
+    instance = BlockingInstance(fake)
+    instance.start()
+    instance.cleanup()
+    assert instance.send_command_and_wait("hello") == (True, "hello!")
+    instance.cleanup()
+    assert event_loops() == 0
+
+
+@pytest.mark.parametrize("conversation", [False, True])
+def test_removing_is_the_end_as_well(fake: FakeInstance, conversation: bool, event_loops: Callable[[], int]) -> None:
+    instance = BlockingInstance(fake)
+    instance.remove(conversation=conversation)
+    assert fake.asked == [f"remove conversation={conversation}", "cleanup"]
+    assert event_loops() == 0
+
+
+def test_no_event_loop_stays_where_the_clean_up_fails(fake: FakeInstance, event_loops: Callable[[], int]) -> None:
+    """Its thread would keep the program from ending."""
+    fake.broken["cleanup"] = EngineUnavailable("no engine answers")
+    instance = BlockingInstance(fake)
+    with pytest.raises(EngineUnavailable):
+        instance.cleanup()
+    assert event_loops() == 0
+    with pytest.raises(EngineUnavailable):
+        instance.remove()
+    assert event_loops() == 0
+
+
+def test_what_is_left_after_the_clean_up_starts_no_event_loop_that_stays(
+    fake: FakeInstance, event_loops: Callable[[], int]
+) -> None:
+    """A generator that outlives the ``with`` statement is closed whenever Python collects it."""
+    with BlockingInstance(fake) as instance:
+        answer = instance.send_command("hang")
+        next(answer)
+        turn = instance.submit("hang", id="t1")
+    answer.close()
+    turn.close()
+    assert fake.sources["t1"].asked[-1][0] == "abandoned"
+    assert event_loops() == 0
+    assert instance.send_command_and_wait("hello") == (True, "hello!")
+    answer.close()
+    assert event_loops() == 1, "closing ends no event loop that others use"
+    instance.cleanup()
