@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cc_bridge import ClaudeOptions
-from cc_bridge.protocol.command_line import claude_argv, interactive_argv, pane_argv
+from cc_bridge.protocol.command_line import claude_argv, interactive_argv, one_shot_argv, pane_argv
 
 
 def words(**options: object) -> str:
@@ -58,3 +58,30 @@ def test_a_pane_runs_it_behind_the_same_stdin_and_stdout() -> None:
     options = {"relay": False, "tmux_socket": "/tmp/s", "pane": "%3"}
     text = " ".join(pane_argv(["python3"], "/d", claude, name="demo", **options))
     assert text == "python3 pane --dir /d --name demo --tmux-socket /tmp/s --pane %3 --no-relay -- claude --model m"
+
+
+def test_one_shot_reads_a_prompt_and_says_stream_json() -> None:
+    argv = one_shot_argv(ClaudeOptions(model="m"), resume="id", fork=True)
+    assert " ".join(argv) == (
+        "claude -p --output-format stream-json --verbose --include-partial-messages "
+        "--resume id --fork-session --model m"
+    )
+    assert "--fork-session" not in one_shot_argv(ClaudeOptions(), resume="id")
+
+
+def test_nothing_is_said_that_was_not_chosen() -> None:
+    assert ClaudeOptions() == ClaudeOptions("claude", "", "", "", (), (), "", False, ())
+    for argv in (claude_argv(ClaudeOptions()), one_shot_argv(ClaudeOptions()), interactive_argv(ClaudeOptions())):
+        assert not {"--resume", "--fork-session", "--model", "--dangerously-skip-permissions", ""} & set(argv)
+
+
+def test_extra_words_come_last() -> None:
+    options = ClaudeOptions(model="m", skip_permissions=True, extra=("--a", "--b"))
+    for argv in (claude_argv(options), one_shot_argv(options), interactive_argv(options, resume="id")):
+        assert argv[-2:] == ["--a", "--b"]
+
+
+def test_the_interactive_one_resumes_and_forks() -> None:
+    argv = interactive_argv(ClaudeOptions(permission_mode="plan"), resume="id", fork=True)
+    assert argv == ["claude", "--resume", "id", "--fork-session", "--permission-mode", "plan"]
+    assert "--fork-session" not in interactive_argv(ClaudeOptions(), resume="id")

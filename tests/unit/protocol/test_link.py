@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cc_bridge.protocol.link import (
     TRANSITIONS,
     AgentRefused,
+    Done,
     ErrorOutput,
     Exited,
     Hello,
@@ -20,6 +21,7 @@ from cc_bridge.protocol.link import (
     Output,
     Position,
     Started,
+    Status,
     Took,
     Violated,
 )
@@ -223,3 +225,170 @@ def test_every_state_can_end() -> None:
     for state, steps in TRANSITIONS.items():
         ends = [after for step, after in steps.items() if step.name == "END"]
         assert ends == [LinkState.CLOSED], state
+
+
+def test_what_else_the_agent_says() -> None:
+    turns = [{"id": "a", "read": True}, {"id": "b", "read": False}]
+    said = lines(
+        {"done": "a"},
+        {"seq": 1, "done": "b"},
+        {"seq": 2, "took": "b", "again": True},
+        {"seq": 3, "exit": None},
+        {"seq": 4, "exit": -9, "oom": True},
+        {"seq": 5, "exit": 1, "oom": 1},
+        {"seq": 6, "novelty": 1},
+        {"error": "start", "message": "no such file", "errno": 2},
+        {"status": {}, "turns": turns, "clients": 1},
+        {"took": "b"},
+    )
+    link = opened()
+    assert link.receive_data(said) == [
+        Done("a"),
+        Done("b"),
+        Took("b", again=False),
+        Exited(None),
+        Exited(-9, out_of_memory=True),
+        Exited(1, out_of_memory=False),
+        AgentRefused("start", "no such file", 2),
+        Status((("a", True), ("b", False))),
+        Took("b", again=False),
+    ]
+    assert (link.last_seq, link.position) == (6, Position(6, "j")), "what is not understood is counted"
+
+
+def test_a_turn_is_asked_for_from_its_beginning() -> None:
+    link = Link("other", turn="a")
+    link.greet()
+    assert json.loads(link.data_to_send()) == {"hello": 1, "session": "other", "turn": "a"}
+    (hello,) = link.receive_data(lines({**HELLO, "from": 3}))
+    assert isinstance(hello, Hello)
+    assert hello.resumed
+    assert link.position == Position(2, "j")
+
+
+def test_before_the_hello_there_is_no_position() -> None:
+    assert Link().position is None
+    assert Link().last_seq == 0
+    assert Link().session == "main"
+
+
+def test_status_and_acknowledgement() -> None:
+    link = opened(seq=7)
+    link.ask_status()
+    link.receive_data(lines({"seq": 8, "out": {}}, {"seq": 9, "started": 1}))
+    link.acknowledge()
+    assert [json.loads(line) for line in link.data_to_send().splitlines()] == [{"status": True}, {"ack": 9}]
+
+
+MORE_WRONG = [
+    {"seq": 1.0, "out": {}},
+    {"seq": 1, "out": None},
+    {"seq": 1, "out": []},
+    {"seq": 1, "exit": True},
+    {"seq": 1, "exit": 2**63},
+    {"seq": 1, "started": -(2**63)},
+    {"seq": 1, "done": 1},
+    {"seq": 1, "started": "1"},
+    {"seq": 2, "started": 1},
+    {"done": 7},
+    {"took": 7},
+    {"error": "x", "message": "x", "errno": "2"},
+    {"status": {}},
+    {"status": {}, "turns": [{"id": 1, "read": True}]},
+    {"status": {}, "turns": [{"id": "a"}]},
+    {"status": {}, "turns": None},
+]
+
+
+@pytest.mark.parametrize("frame", MORE_WRONG, ids=map(str, range(len(MORE_WRONG))))
+def test_more_frames_that_break_a_rule(frame: dict[str, Any]) -> None:
+    (violated,) = opened().receive_data(lines(frame, {"seq": 1, "exit": 0}))
+    assert isinstance(violated, Violated), "and nothing after it is believed"
+
+
+def test_numbers_as_large_as_an_honest_agent_may_send() -> None:
+    assert opened().receive_data(lines({"seq": 1, "exit": 2**63 - 1})) == [Exited(2**63 - 1)]
+
+
+@pytest.mark.parametrize(
+    ("change", "valid"),
+    [
+        ({"from": 1, "seq": 0}, True),
+        ({"from": 0, "seq": 7}, False),
+        ({"from": 8, "seq": 7}, True),
+        ({"from": 9, "seq": 7}, False),
+        ({"from": True}, False),
+        ({"journal": 1}, False),
+        ({"agent": None}, False),
+        ({"hello": True}, False),
+        ({"open": []}, True),
+        ({"open": ["a", None]}, False),
+        ({"seq": 2**63}, False),
+    ],
+)
+def test_the_frames_that_a_hello_promises_are_there(change: dict[str, Any], valid: bool) -> None:
+    link = Link()
+    link.greet()
+    (event,) = link.receive_data(lines({**HELLO, **change}))
+    assert isinstance(event, Hello if valid else Violated)
+    assert link.closed is not valid
+
+
+@pytest.mark.parametrize("key", ["hello", "agent", "epoch", "state", "seq", "from", "journal", "open"])
+def test_a_hello_that_lacks_something(key: str) -> None:
+    link = Link()
+    link.greet()
+    (event,) = link.receive_data(lines({name: value for name, value in HELLO.items() if name != key}))
+    assert isinstance(event, Violated)
+
+
+def test_a_violation_names_what_was_wrong_and_quotes_little() -> None:
+    (violated,) = opened().receive_data(lines({"seq": 1, "err": 7, "pad": "x" * 1000}))
+    assert "'err' is not text" in violated.reason
+    assert len(violated.reason) < 200
+    (violated,) = opened().receive_data(lines({"hello": 1, "pad": "x" * 1000}))
+    assert "an open link cannot receive a hello" in violated.reason.replace("a open", "an open")
+    assert len(violated.reason) < 200
+
+
+def test_what_came_before_a_violation_counts() -> None:
+    events = opened().receive_data(lines({"seq": 1, "out": "x"}, {"seq": 3, "out": "y"}, {"seq": 2, "out": "z"}))
+    assert events[0] == Output("x")
+    assert [type(event) for event in events[1:]] == [Violated]
+
+
+def test_a_refusal_while_it_is_open_closes_nothing() -> None:
+    link = opened()
+    assert link.receive_data(lines({"error": "stopping", "message": "x"})) == [AgentRefused("stopping", "x")]
+    assert link.receive_data(lines({"seq": 1, "exit": 0})) == [Exited(0)]
+
+
+def test_nothing_is_heard_after_a_refused_hello() -> None:
+    link = Link()
+    link.greet()
+    events = link.receive_data(lines({"error": "gone", "message": "x"}, HELLO))
+    assert events == [AgentRefused("gone", "x")]
+
+
+@pytest.mark.parametrize(
+    ("before", "step"),
+    [("new", "send a frame"), ("greeted", "send a frame"), ("greeted", "say hello"), ("closed", "send a frame")],
+)
+def test_a_caller_s_mistake_names_state_and_step(before: str, step: str) -> None:
+    link = Link()
+    if before != "new":
+        link.greet()
+    if before == "closed":
+        link.receive_data(b"nonsense\n")
+    sent = link.data_to_send()
+    with pytest.raises(RuntimeError, match=f"a {before} link cannot {step}"):
+        link.greet() if step == "say hello" else link.send_input("a", {})
+    assert link.data_to_send() == b"", f"nothing but {sent!r} goes out"
+
+
+def test_the_limit_of_a_frame_can_be_lower() -> None:
+    link = Link(limit=300)
+    link.greet()
+    link.receive_data(lines(HELLO))
+    (violated,) = link.receive_data(lines({"seq": 8, "out": "x" * 300}))
+    assert isinstance(violated, Violated)

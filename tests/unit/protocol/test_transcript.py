@@ -57,3 +57,38 @@ def test_torn_and_strange_lines_are_passed_over() -> None:
 @given(st.lists(st.text() | st.just(json.dumps(user("turn"))) | st.just('{"type":"assistant","message":[]}')))
 def test_nothing_breaks_it(lines: list[str]) -> None:
     assert isinstance(read_turn(lines, "turn"), Reading)
+
+
+def test_what_was_read_of_an_earlier_message_of_the_same_id_does_not_count() -> None:
+    """A session that was resumed has its last prompt twice."""
+    found = read(user("turn"), assistant("a", "first try", "end_turn"), user("turn"), assistant("b", "second"))
+    assert found == Reading(True, False, ("second",), "b")
+
+
+def test_what_is_no_prompt_does_not_end_a_turn() -> None:
+    for entry in (user("x", [{"type": "text", "text": "…"}]), {**user("x"), "isMeta": True}, {"type": "user"}):
+        found = read(user("turn"), assistant("a", "one"), entry, assistant("b", "two", "end_turn"))
+        assert found.texts == ("one", "two")
+
+
+def test_a_prompt_before_the_turn_is_found_ends_nothing() -> None:
+    assert read(user("earlier"), user("turn"), assistant("a", "one", "end_turn")).ended is True
+
+
+def test_the_last_message_decides_whether_the_turn_has_ended() -> None:
+    assert read(user("turn"), assistant("a", "one", "end_turn"), assistant("b", "two", "tool_use")).ended is False
+    assert read(user("turn"), assistant("a", "one", "end_turn"), {"type": "assistant", "uuid": "b"}).ended is True
+
+
+def test_the_newest_uuid_shows_growth_whoever_wrote_it() -> None:
+    assert read(user("turn"), {"type": "summary"}).last == "turn"
+    assert read(user("turn"), {"type": "system", "uuid": "s"}).last == "s"
+    assert read().last == ""
+
+
+def test_a_message_s_text_is_its_text_blocks() -> None:
+    blocks = [{"type": "text", "text": "a"}, {"type": "thinking", "text": "no"}, {"type": "text", "text": 7}, "x"]
+    blocks += [{"type": "text", "text": "b"}]
+    message = {"type": "assistant", "uuid": "m", "message": {"content": blocks, "stop_reason": "end_turn"}}
+    assert read(user("turn"), message).texts == ("ab",)
+    assert read(user("turn"), {**message, "message": {"content": "text"}}).texts == ()
