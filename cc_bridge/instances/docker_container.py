@@ -84,7 +84,8 @@ _MAIN = f"""if {_HAS_PYTHON}; then exec python3 -IS "$@"; fi
 echo '{{"event": "no_python"}}' >&2; exec tail -f /dev/null"""
 
 #: Connect to the agent. Exit codes: 3 no agent serves, 127 no Python, 2 the archive is missing.
-_ATTACH = 'command -v python3 >/dev/null 2>&1 || exit 127; exec python3 -IS "$@"'
+_FIND_PYTHON = "command -v python3 >/dev/null 2>&1 || exit 127\n"
+_ATTACH = _FIND_PYTHON + 'exec python3 -IS "$@"'
 _NO_AGENT, _NO_PYTHON_CODES, _NO_ARCHIVE = 3, (126, 127), 2
 
 #: Start the agent beside what runs there; says "ready" on stdout. Exit codes: 4 one serves already, 127 no Python.
@@ -358,7 +359,7 @@ class DockerContainer(BridgedInstance):
 
     @property
     def _attach_script(self) -> str:
-        return _IF_PRIVATE + _ATTACH if self._adopted else _ATTACH
+        return _FIND_PYTHON + _IF_PRIVATE + _ATTACH if self._adopted else _ATTACH
 
     async def _find_place_inside(self) -> None:
         """Learn which user an adopted container's commands have: what we need there is in a directory of its own.

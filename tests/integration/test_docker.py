@@ -303,6 +303,23 @@ async def test_an_existing_container(make_docker: MakeDocker, images: Any, logge
         docker("rm", "-f", name)
 
 
+async def test_in_an_existing_container_a_neighbour_s_archive_is_not_run(make_docker: MakeDocker, images: Any) -> None:
+    """covers: T2: other users of the container can compute where the agent would lie."""
+    name = f"cc-bridge-test-squatted-{os.getpid()}"
+    docker("run", "-d", "--init", "--network", "host", "--name", name, "--entrypoint", "sleep", images.claude, "1000")
+    try:
+        instance = await make_docker(image="", container=name, workspace=None)
+        uid = docker("exec", name, "id", "-u").strip()
+        place, archive = f"/tmp/cc-bridge-{uid}", instance._agent.name
+        script = f'mkdir -m 777 {place}; echo \'open("/tmp/it-ran", "w")\' >{place}/{archive}; chmod 755 {place}/*'
+        docker("exec", "-u", "65534", name, "sh", "-c", script)
+        with pytest.raises(AgentUnavailable, match="belongs to somebody else"):
+            await instance.start()
+        assert docker("exec", name, "sh", "-c", "ls /tmp").split() == [f"cc-bridge-{uid}"]
+    finally:
+        docker("rm", "-f", name)
+
+
 async def test_two_host_programs_at_one_instance(make_docker: MakeDocker) -> None:
     """covers: C16"""
     one = await make_docker()
@@ -355,14 +372,51 @@ async def test_hardened(make_docker: MakeDocker) -> None:
     assert pipes["RW"] is False
 
 
-async def test_no_secret_in_the_container_s_configuration(make_docker: MakeDocker) -> None:
-    """covers: M4"""
-    instance = await make_docker()
+NAMES = ("DATABASE_URL", "PGPASS", "MYSQL_PWD", "GITHUB_PAT", "SENTRY_DSN", "COLOUR")
+
+
+async def test_no_variable_of_the_user_s_is_in_a_listing_whatever_its_name(
+    make_docker: MakeDocker, scripted_model: Any
+) -> None:
+    """covers: M4, T3: and Claude Code has them all."""
+    env = {**scripted_model.claude_env(), **{name: f"sesame-{name}" for name in NAMES}}
+    instance = await make_docker(env=env)
     await answer(instance)
-    secret = instance.record.env["ANTHROPIC_API_KEY"]
-    assert secret not in docker("inspect", instance.container)
-    assert secret not in docker("top", instance.container, "-eo", "pid,args")
-    assert secret not in docker("logs", instance.container)
+    (pid,) = (
+        int(line.split()[0])
+        for line in docker("top", instance.container, "-eo", "pid,args").splitlines()
+        if "stream-json" in line and "python" not in line
+    )
+    inside = Path(f"/proc/{pid}/environ").read_bytes().decode()
+    assert all(f"{name}=sesame-{name}" in inside for name in NAMES)
+    shown = docker("inspect", instance.container) + docker("top", instance.container, "-eo", "pid,args")
+    shown += docker("logs", instance.container) + json.dumps(await instance.get_info())
+    assert "sesame" not in shown
+    assert instance.record.env["ANTHROPIC_API_KEY"] not in shown
+
+
+async def test_an_address_on_this_machine_s_loopback_is_said_at_once(
+    make_docker: MakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """covers: T6: not after minutes of retries, and nothing is made."""
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+    instance = await make_docker(env={}, network="bridge")
+    with pytest.raises(InvalidInput, match="ANTHROPIC_BASE_URL.*loopback"):
+        await instance.start()
+    with pytest.raises(InvalidInput, match="ANTHROPIC_BASE_URL.*loopback"):
+        await instance.send_command_and_wait("hello", 20)
+    assert docker("ps", "-aq", "--filter", f"name={instance.container}") == ""
+
+
+async def test_the_gateway_s_address_goes_with_its_token(
+    make_docker: MakeDocker, scripted_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """covers: T6"""
+    for name, value in scripted_model.claude_env().items():
+        monkeypatch.setenv(name, value)
+    instance = await make_docker(env={"DISABLE_AUTOUPDATER": "1"})
+    assert await answer(instance) == "fine"
 
 
 @pytest.mark.parametrize(

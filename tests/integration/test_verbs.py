@@ -229,11 +229,39 @@ def test_a_dockerfile_is_built_once(workspace: Path, scripted_model: ScriptedMod
         assert all(name in said for name in names)
         assert images.claude not in said, "the default image is in use"
         (workspace / "Dockerfile").write_text(f"FROM {images.claude}\nRUN echo the reason; false\n")
-        broken = cc(*words)
+        broken = cc(*words, f"--dockerfile={workspace}/Dockerfile")
         assert broken.returncode == 3
         assert "the reason" in broken.stderr
     finally:
         subprocess.run(["docker", "rmi", *names], capture_output=True, check=False)
+
+
+def test_a_dockerfile_that_claude_code_may_have_written_is_built_only_when_somebody_says_yes(
+    workspace: Path, scripted_model: ScriptedModel, images: Any
+) -> None:
+    """covers: T1, G1"""
+    env = [f"--env={key}={value}" for key, value in scripted_model.claude_env().items()]
+    shared = ["--docker", "--network=host", f"--workspace={workspace}", *env]
+    assert cc("run", "[[say first]]", f"--image={images.claude}", *shared).stdout == "first\n"
+    mark, trace = uuid.uuid4().hex, "\x1b]0;pwned\x07"
+    (workspace / "Dockerfile").write_text(f"FROM {images.claude}\n# {mark} {trace}\n")
+    refused = cc("run", "[[say built]]", *shared)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "has appeared or changed since Claude Code could write there" in refused.stderr
+    assert f"--dockerfile {workspace}/Dockerfile" in refused.stderr
+    assert cc("image", "build", str(workspace)).returncode == 2
+    try:
+        for answer, code in (("n", 2), ("y", 0)):
+            with Terminal([*COMMAND, "run", "[[say built]]", *shared]) as person:
+                person.wait_for(mark)
+                person.wait_for("Build it")
+                person.type(f"{answer}\r")
+                person.wait_for("built" if code == 0 else "has appeared")
+                assert person.end() == code
+        assert cc("run", "[[say built]]", *shared).stdout == "built\n", "the yes is remembered"
+    finally:
+        found = docker("images", "-q", "--filter", f"label=cc-bridge.dockerfile={workspace}/Dockerfile").split()
+        subprocess.run(["docker", "rmi", "-f", *found], capture_output=True, check=False)
 
 
 @pytest.mark.timeout(600)  # packages are fetched
@@ -286,7 +314,10 @@ def test_isolation_is_tried(up: Up) -> None:
 def test_a_worktree(
     scripted_model: ScriptedModel, workspace: Path, images: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """covers: G6: a branch of its own, combined with Docker; it goes when merged, stays when not, and when asked."""
+    """covers: G6, T1: a branch of its own, combined with Docker; it goes when merged, stays when not, and when asked.
+
+    In its container git works, and of the repository only what it needs for that can be written.
+    """
     for number, (key, value) in enumerate({"safe.directory": "*", "user.name": "x", "user.email": "x@y"}.items()):
         monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", key)
         monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
@@ -308,6 +339,20 @@ def test_a_worktree(
     said = cc("exec", names[0], "git", "-c", "safe.directory=*", "rev-parse", "--abbrev-ref", "HEAD")
     assert said.stdout == "idea/one\n", said.stderr
     assert cc("send", names[0], "[[say there]]").stdout == "there\n"
+    common = workspace / ".git"
+    own = "git -c safe.directory='*' -c user.name=x -c user.email=x@y"
+    hostile = [f"echo evil >{common}/hooks/post-checkout", f"echo evil >>{common}/config"]
+    hostile += [f"echo evil >{common}/info/attributes", f"rm -rf {common}/worktrees/{trees[names[1]].name}"]
+    hostile += [f"ln -s / {common}/worktrees/x", f"{own} config core.fsmonitor /evil", f"{own} worktree prune"]
+    script = "; ".join(hostile)
+    cc("exec", names[0], "sh", "-c", script)
+    assert "evil" not in (common / "config").read_text()
+    assert not (common / "hooks" / "post-checkout").exists()
+    assert not (common / "info" / "attributes").exists()
+    assert sorted(path.name for path in (common / "worktrees").iterdir()) == sorted(t.name for t in trees.values())
+    commit = f"echo x >y && {own} add y && {own} commit -q -m y && {own} reset -q --hard HEAD~1"
+    done = cc("exec", names[0], "sh", "-c", commit)
+    assert done.returncode == 0, done.stderr
     (trees[names[1]] / "new").write_text("not committed")
     gone = cc("rm", "--force", *names)
     assert gone.returncode == 0, gone.stderr

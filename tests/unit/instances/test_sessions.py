@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -200,3 +201,44 @@ def test_owner_and_modes_in_the_archive() -> None:
         ("projects/-a-b-c", "0o700", 1000, 1001, True),
         (str(path), "0o600", 1000, 1001, False),
     ]
+
+
+def many_projects(home: Path, count: int) -> None:
+    for number in range(count):
+        (home / ".claude" / "projects" / f"-decoy-{number}").mkdir(parents=True)
+
+
+def test_a_session_among_many_projects_takes_few_descriptors(tmp_path: Path) -> None:
+    """covers: T4"""
+    many_projects(tmp_path, 400)
+    (tmp_path / ".claude" / "projects" / "-work").mkdir()
+    (tmp_path / ".claude" / "projects" / "-work" / f"{SESSION}.jsonl").write_text("found\n")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 30, before[1]))
+    try:
+        with open_session(tmp_path / ".claude", SESSION) as content:
+            assert content.read() == b"found\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_no_descriptors_left_is_not_no_session(tmp_path: Path) -> None:
+    many_projects(tmp_path, 3)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 3, before[1]))
+    held = []
+    try:
+        while True:
+            try:
+                held.append(os.open("/", os.O_RDONLY))
+            except OSError:
+                break
+        for _ in range(4):
+            os.close(held.pop())
+        with pytest.raises(OSError, match="Too many open files"), open_session(tmp_path / ".claude", SESSION):
+            pass
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
