@@ -1,0 +1,173 @@
+"""What a project's container is to be: names, mounts, and paths on both sides of them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cc_bridge.engine.containers import Mount
+from cc_bridge.errors import InvalidInput
+from cc_bridge.manager.options import (
+    DEPENDENCIES,
+    HOME,
+    ContainerOptions,
+    PathMap,
+    build_container_mounts,
+    container_name,
+    dependency_volumes,
+)
+
+
+def options(**fields: Any) -> ContainerOptions:
+    return ContainerOptions(**{"project": "demo", **fields})
+
+
+# Names
+
+
+def test_a_name_has_the_project_in_lower_case_and_the_time_in_utc() -> None:
+    now = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
+    assert container_name("My.Project_1", now) == "cc-bridge-my.project_1-20260304-050607"
+
+
+@pytest.mark.parametrize("project", ["", "-x", ".x", "a/b", "a b", "a\n", "x" * 42, "é"])
+def test_a_project_that_cannot_be_in_a_name(project: str) -> None:
+    with pytest.raises(InvalidInput, match="no name for a project"):
+        options(project=project)
+
+
+@pytest.mark.parametrize("project", ["a", "0", "A.b-c_d", "x" * 41])
+def test_a_project_that_can(project: str) -> None:
+    assert options(project=project).project == project
+
+
+# What is refused
+
+
+def test_a_workspace_must_be_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match="is not a directory"):
+        options(workspace=tmp_path / "file")
+    with pytest.raises(InvalidInput, match="does not exist"):
+        options(workspace=tmp_path / "none")
+
+
+def test_a_workspace_is_mounted_at_an_absolute_path(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="not an absolute path"):
+        options(workspace=tmp_path, mount_at="app")
+
+
+def test_variables_are_not_shown() -> None:
+    assert "hush" not in repr(options(env={"ANY": "hush"}))
+
+
+# Mounts
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_the_workspace_and_a_home_of_its_own(tmp_path: Path, read_only: bool) -> None:
+    workspace = tmp_path / "real"
+    workspace.mkdir()
+    (tmp_path / "link").symlink_to(workspace)
+    wanted = options(workspace=tmp_path / "link", mount_at="/app", read_only_workspace=read_only)
+    assert build_container_mounts(wanted, Path("/state/home")) == (
+        Mount(str(workspace), "/app", read_only),
+        Mount("/state/home", HOME),
+    )
+
+
+def test_nothing_is_mounted_that_was_not_asked_for() -> None:
+    assert build_container_mounts(options()) == ()
+
+
+def test_the_users_mounts(tmp_path: Path) -> None:
+    wanted = options(mounts=[f"{tmp_path}:/data", f"{tmp_path}:/look:ro"])
+    assert build_container_mounts(wanted) == (Mount(str(tmp_path), "/data"), Mount(str(tmp_path), "/look", True))
+
+
+@pytest.mark.parametrize("mount", ["/nowhere-at-all:/x", "/:x", "/:/x:rx", "only"])
+def test_a_mount_that_cannot_be_is_named(mount: str) -> None:
+    with pytest.raises(InvalidInput, match=mount):
+        build_container_mounts(options(mounts=[mount]))
+
+
+@pytest.mark.parametrize("second", ["/workspace", "/workspace/", HOME])
+def test_nothing_is_mounted_over_another(tmp_path: Path, second: str) -> None:
+    with pytest.raises(InvalidInput, match="is mounted twice"):
+        build_container_mounts(options(workspace=tmp_path, mounts=[f"{tmp_path}:{second}"]), tmp_path)
+
+
+def test_claude_codes_login_is_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path))
+    with pytest.raises(InvalidInput, match="no login"):
+        build_container_mounts(options(credentials=True))
+    (tmp_path / ".credentials.json").touch()
+    (mount,) = build_container_mounts(options(credentials=True))
+    assert mount == Mount(str(tmp_path / ".credentials.json"), f"{HOME}/.claude/.credentials.json", read_only=True)
+
+
+# Volumes of dependencies
+
+
+@pytest.mark.parametrize("kind", sorted(DEPENDENCIES))
+def test_dependencies_lie_in_a_volume_of_the_projects_own(tmp_path: Path, kind: str) -> None:
+    wanted = options(workspace=tmp_path, project_type=kind, mount_at="/app")
+    volumes = dependency_volumes(wanted)
+    assert list(volumes.values()) == [f"/app/{directory}" for directory in DEPENDENCIES[kind]]
+    assert all(name.startswith("cc-bridge-demo-") and "/" not in name for name in volumes)
+    mounts = build_container_mounts(wanted)
+    assert [(mount.source, mount.target) for mount in mounts if mount.is_volume] == list(volumes.items())
+
+
+def test_no_volume_without_a_workspace_or_a_known_type(tmp_path: Path) -> None:
+    assert dependency_volumes(options(project_type="node")) == {}
+    assert dependency_volumes(options(workspace=tmp_path, project_type="cobol")) == {}
+
+
+# Paths on both sides
+
+
+MOUNTS = [
+    Mount("/home/me/project", "/workspace"),
+    Mount("/home/me/project/data", "/data"),
+    Mount("/srv", "/workspace/srv"),
+    Mount("a-volume", "/workspace/node_modules"),
+]
+
+
+@pytest.mark.parametrize(
+    ("host", "container"),
+    [
+        ("/home/me/project", "/workspace"),
+        ("/home/me/project/a/b", "/workspace/a/b"),
+        ("/home/me/project/data/x", "/data/x"),
+        ("/srv/x", "/workspace/srv/x"),
+    ],
+)
+def test_a_path_in_a_mount_is_found_on_both_sides(host: str, container: str) -> None:
+    paths = PathMap(MOUNTS)
+    assert paths.to_container(host) == container
+    assert paths.to_host(container) == host
+
+
+def test_a_path_outside_is_nowhere() -> None:
+    paths = PathMap(MOUNTS)
+    assert paths.to_container("/home/me/projector") is None
+    assert paths.to_container("/home/me/project/../secret") is None
+    assert paths.to_host("/etc/passwd") is None
+    assert paths.to_host("/workspace/../etc") is None
+
+
+@given(st.lists(st.sampled_from(["a", "b", "data", "srv", ".."]), max_size=6))
+def test_there_and_back_again(parts: list[str]) -> None:
+    """A path that has a name in the container is what that name leads back to, unless a deeper mount hides it."""
+    paths = PathMap(MOUNTS)
+    host = "/".join(["/home/me/project", *parts])
+    inside = paths.to_container(host)
+    if inside is not None and not inside.startswith("/workspace/srv"):
+        assert paths.to_container(paths.to_host(inside) or "") == inside
