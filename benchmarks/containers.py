@@ -49,7 +49,7 @@ async def run(sheet: Sheet) -> None:
         calls += 1
         return send(self, *args, **options)
 
-    requests.Session.send = counting  # type: ignore[method-assign]
+    requests.Session.send = counting
     project = f"bench-{os.getpid()}"
     options = ContainerOptions(project=project)
 
@@ -100,4 +100,4 @@ async def run(sheet: Sheet) -> None:
         finally:
             for item in await manager.list(project):
                 await manager.remove(item.id)
-            requests.Session.send = send  # type: ignore[method-assign]
+            requests.Session.send = send

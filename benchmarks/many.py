@@ -59,13 +59,13 @@ async def run(sheet: Sheet) -> None:
         sheet.add(f"{count}: delay of an event, median", statistics.median(ordered) * 1e3, "ms")
         p99 = ordered[int(len(ordered) * 0.99)] * 1e3
         aim = {"base": ten, "most": 5.0} if count == 500 and ten else {}
-        figure = sheet.add(f"{count}: delay of an event, 99th percentile", p99, "ms", **aim)  # type: ignore[arg-type]
+        figure = sheet.add(f"{count}: delay of an event, 99th percentile", p99, "ms", **aim)
         ten = figure if count == 10 else ten
         sheet.add(f"{count}: processor time of the host for 1,000 events", cpu / EVENTS * 1e6, "ms")
         sheet.add(f"{count}: descriptors of the host", fds, "each")
         if count >= 100:
             aim = {"base": each, "most": 1.2} if each else {}
-            figure = sheet.add(f"{count}: memory of the host for each instance", _memory(count), "KiB", **aim)  # type: ignore[arg-type]
+            figure = sheet.add(f"{count}: memory of the host for each instance", _memory(count), "KiB", **aim)
             each = each or figure
     await _containers(sheet)
 

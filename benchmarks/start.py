@@ -78,7 +78,7 @@ async def _starts(
             ephemeral=True,
             **fields,
         )
-        instance = kind(record)  # type: ignore[call-arg]
+        instance = kind(record)
         began = time.perf_counter()
         try:
             async for _ in instance.send_command("[[say one]]"):

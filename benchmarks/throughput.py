@@ -37,7 +37,7 @@ def line_of(size: int) -> bytes:
     """A piece of an answer as Claude Code writes it, padded to so many bytes."""
     event = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": ""}}
     message = {"type": "stream_event", "event": event, "session_id": "0" * 36, "parent_tool_use_id": None}
-    event["delta"]["text"] = "word " * max(1, (size - len(json.dumps(message, separators=(",", ":")))) // 5)  # type: ignore[index]
+    event["delta"]["text"] = "word " * max(1, (size - len(json.dumps(message, separators=(",", ":")))) // 5)
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 

@@ -9,7 +9,7 @@ import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -119,7 +119,7 @@ class ClaudeInstance(BaseModel):
     resume: str = ""
     """A Claude Code session to go on with."""
     fork: bool = False
-    created: datetime = Field(default_factory=lambda: datetime.now(timezone.utc))
+    created: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     @classmethod
     def of(cls, **fields: Any) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,7 +96,7 @@ def list_(as_json: o.Json = False) -> None:
             {
                 "name": name,
                 "size": image.size,
-                "created": datetime.fromtimestamp(image.created, timezone.utc).isoformat(),
+                "created": datetime.fromtimestamp(image.created, UTC).isoformat(),
                 "dockerfile": image.labels.get("cc-bridge.dockerfile") or None,
             }
             for image in found

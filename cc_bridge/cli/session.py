@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, NoReturn
 
 import anyio
@@ -78,28 +78,9 @@ def run_async(
         then: called when all is over and nothing has gone wrong; it may become another program.
     """
     received: list[int] = []
-
-    async def guarded() -> int:
-        code = 1
-        async with anyio.create_task_group() as group:
-            watched = [signal.SIGTERM, signal.SIGHUP] + ([] if own_interrupts else [signal.SIGINT])
-
-            async def watch(*, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-                with anyio.open_signal_receiver(*watched) as arrivals:
-                    task_status.started()
-                    async for number in arrivals:
-                        if received:
-                            os._exit(128 + number)
-                        received.append(number)
-                        group.cancel_scope.cancel()
-
-            await group.start(watch)
-            code = await main()
-            group.cancel_scope.cancel()
-        return code
-
+    watched = [signal.SIGTERM, signal.SIGHUP] + ([] if own_interrupts else [signal.SIGINT])
     try:
-        code = anyio.run(guarded)
+        code = anyio.run(_until_signalled, main, watched, received)
     except BaseException as error:
         cause = _cause(error)
         if isinstance(cause, BridgeError):
@@ -117,6 +98,28 @@ def run_async(
     if ends_at_once:
         _leave(code)
     raise typer.Exit(code)
+
+
+async def _until_signalled(
+    main: Callable[[], Awaitable[int]], watched: Sequence[signal.Signals], received: list[int]
+) -> int:
+    """Run to an exit code; the first of these signals is noted in ``received`` and cancels, the second ends at once."""
+    code = 1
+    async with anyio.create_task_group() as group:
+
+        async def watch(*, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+            with anyio.open_signal_receiver(*watched) as arrivals:
+                task_status.started()
+                async for number in arrivals:
+                    if received:
+                        os._exit(128 + number)
+                    received.append(number)
+                    group.cancel_scope.cancel()
+
+        await group.start(watch)
+        code = await main()
+        group.cancel_scope.cancel()
+    return code
 
 
 def _leave(code: int) -> NoReturn:

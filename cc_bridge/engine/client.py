@@ -345,19 +345,8 @@ def translate(error: Exception, address: str = "its address") -> EngineError | N
 
     if not isinstance(error, docker.errors.APIError) and (refused := _refused(error, address)) is not None:
         return refused
-    if isinstance(error, docker.errors.ImageNotFound):
-        return ImageNotFound(_explain(error))
-    if isinstance(error, docker.errors.NotFound):
-        return _not_found(error)
     if isinstance(error, docker.errors.APIError):
-        explained = _explain(error)
-        if "no space left on device" in explained:
-            return NoSpaceLeft(f"the engine's disk is full: {explained}")
-        if "already in use" in explained and "name" in explained:  # Podman says it in other words
-            return NameConflict(explained)
-        if "is not running" in explained:  # 409, or 500 where it ended in the middle of the request
-            return ContainerNotRunning(explained)
-        return EngineError(f"the engine refused: {explained}")
+        return _answered(error)
     if isinstance(error, requests.exceptions.ReadTimeout):
         return EngineTimeout(f"the engine at {address} did not answer in time")
     if isinstance(error, requests.exceptions.RequestException | ConnectionError | FileNotFoundError):
@@ -368,6 +357,24 @@ def translate(error: Exception, address: str = "its address") -> EngineError | N
         down = "Error while fetching server API version" in str(error)
         return EngineUnavailable(f"no engine answers at {address}") if down else EngineError(str(error))
     return None
+
+
+def _answered(error: Any) -> EngineError:
+    """What the engine has answered that is no success."""
+    import docker.errors
+
+    if isinstance(error, docker.errors.ImageNotFound):
+        return ImageNotFound(_explain(error))
+    if isinstance(error, docker.errors.NotFound):
+        return _not_found(error)
+    explained = _explain(error)
+    if "no space left on device" in explained:
+        return NoSpaceLeft(f"the engine's disk is full: {explained}")
+    if "already in use" in explained and "name" in explained:  # Podman says it in other words
+        return NameConflict(explained)
+    if "is not running" in explained:  # 409, or 500 where it ended in the middle of the request
+        return ContainerNotRunning(explained)
+    return EngineError(f"the engine refused: {explained}")
 
 
 def _refused(error: Exception, address: str) -> EngineError | None:

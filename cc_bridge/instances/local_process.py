@@ -155,8 +155,8 @@ class LocalProcess(BridgedInstance):
         argv += ["--state", str(self._home.journal), "--grace", str(GRACE), "--ready-fd", str(ready_write)]
         argv += ["--linger", str(LINGER)] if self.record.ephemeral else []
         try:
-            with open(self._home.agent_log, "ab") as log:
-                self._process = subprocess.Popen(
+            with open(self._home.agent_log, "ab") as log:  # noqa: ASYNC230  a small local file
+                self._process = subprocess.Popen(  # noqa: ASYNC220  a millisecond; a thread for it costs as much
                     argv,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from ..engine.containers import Mount
@@ -156,7 +156,7 @@ def dependency_volumes(options: ContainerOptions) -> dict[str, str]:
 
 def container_name(project: str, now: datetime | None = None) -> str:
     """``cc-bridge-{project}-{timestamp}``, the time in UTC."""
-    return f"cc-bridge-{project.lower()}-{(now or datetime.now(timezone.utc)):%Y%m%d-%H%M%S}"
+    return f"cc-bridge-{project.lower()}-{(now or datetime.now(UTC)):%Y%m%d-%H%M%S}"
 
 
 class PathMap:

@@ -126,7 +126,7 @@ class InstanceContract:
     # Turns by their ids
 
     async def test_a_turn_is_found_again_from_its_first_token(self, make_instance: MakeInstance) -> None:
-        """covers: B1"""
+        """covers: B1."""
         instance = await make_instance()
         other = await make_instance(again=instance)
         turn = await instance.submit("[[repeat 20 piece,]] [[delay 0.3]] [[repeat 20 piece,]]")
@@ -161,7 +161,7 @@ class InstanceContract:
     async def test_a_command_runs_once_however_often_it_is_submitted(
         self, make_instance: MakeInstance, scripted_model: ScriptedModel
     ) -> None:
-        """covers: B1, C16"""
+        """covers: B1, C16."""
         instance = await make_instance()
         other = await make_instance(again=instance)
         turn_id, prompt = str(uuid.uuid4()), "[[say a]] [[delay 0.3]] [[say b]]"

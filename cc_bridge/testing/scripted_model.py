@@ -39,7 +39,7 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -248,32 +248,38 @@ def parse_directives(prompt: str) -> list[Step]:
 
 
 def _parse_directive(name: str, argument: str) -> Iterator[Step]:
-    match name:
-        case "say":
-            yield from (Say(word) for word in _words(argument))
-        case "repeat":
-            count, text = argument.split(" ", 1)
-            yield from [Say(text)] * int(count)
-        case "blob":
-            yield Blob(int(argument))
-        case "think":
-            yield Think(argument)
-        case "delay":
-            yield Delay(float(argument))
-        case "pace":
-            yield Pace(float(argument))
-        case "tool":
-            tool, arguments = argument.split(" ", 1)
-            yield Tool(tool, json.loads(arguments))
-        case "error":
-            status, _, times = argument.partition(" x")
-            yield Fail(int(status), int(times or 0))
-        case "hang":
-            yield Hang()
-        case "cut":
-            yield Cut()
-        case _:
-            yield Say(f"(unknown directive {name!r})")
+    if name == "say":
+        yield from (Say(word) for word in _words(argument))
+    elif name == "repeat":
+        count, text = argument.split(" ", 1)
+        yield from [Say(text)] * int(count)
+    elif name in _DIRECTIVES:
+        yield _DIRECTIVES[name](argument)
+    else:
+        yield Say(f"(unknown directive {name!r})")
+
+
+def _parse_tool(argument: str) -> Tool:
+    name, arguments = argument.split(" ", 1)
+    return Tool(name, json.loads(arguments))
+
+
+def _parse_error(argument: str) -> Fail:
+    status, _, times = argument.partition(" x")
+    return Fail(int(status), int(times or 0))
+
+
+#: Directives that are one step each.
+_DIRECTIVES: Mapping[str, Callable[[str], Step]] = {
+    "blob": lambda argument: Blob(int(argument)),
+    "think": Think,
+    "delay": lambda argument: Delay(float(argument)),
+    "pace": lambda argument: Pace(float(argument)),
+    "tool": _parse_tool,
+    "error": _parse_error,
+    "hang": lambda _: Hang(),
+    "cut": lambda _: Cut(),
+}
 
 
 def _words(text: str) -> list[str]:
@@ -294,8 +300,9 @@ def _last_prompt(body: dict[str, Any]) -> tuple[str, int]:
 
 
 def _prompt_of(content: Any) -> str | None:
-    """What a user wrote; None: only tools, or Claude Code itself. Text after results is a prompt: of the turn after
-    one that was interrupted at a tool.
+    """What a user wrote; None: only tools, or Claude Code itself.
+
+    Text after results is a prompt: of the turn after one that was interrupted at a tool.
     """
     if isinstance(content, str):
         return content
@@ -451,8 +458,7 @@ def _events(body: dict[str, Any], steps: list[Step]) -> Iterator[dict[str, Any] 
             case Say() | Blob() | Think():
                 kind = "thinking" if isinstance(step, Think) else "text"
                 if open_block != kind:
-                    if open_block:
-                        yield {"type": "content_block_stop", "index": index}
+                    yield from _end_of(open_block, index)
                     index, open_block = index + 1, kind
                     yield {"type": "content_block_start", "index": index, "content_block": {"type": kind, kind: ""}}
                 for text in _texts(step):
@@ -463,19 +469,21 @@ def _events(body: dict[str, Any], steps: list[Step]) -> Iterator[dict[str, Any] 
                         "delta": {"type": f"{kind}_delta", kind: text},
                     }
             case Tool(name, arguments):
-                if open_block:
-                    yield {"type": "content_block_stop", "index": index}
+                yield from _end_of(open_block, index)
                 index, open_block, stop = index + 1, "", "tool_use"
                 yield from _tool_events(index, name, arguments)
             case Pace() | Delay() | Hang() | Cut():
                 yield step
             case Fail():
                 pass
-    if open_block:
-        yield {"type": "content_block_stop", "index": index}
+    yield from _end_of(open_block, index)
     delta = {"stop_reason": stop, "stop_sequence": None}
     yield {"type": "message_delta", "delta": delta, "usage": {"output_tokens": words + 1}}
     yield {"type": "message_stop"}
+
+
+def _end_of(open_block: str, index: int) -> list[dict[str, Any]]:
+    return [{"type": "content_block_stop", "index": index}] if open_block else []
 
 
 def _texts(step: Say | Blob | Think) -> Iterator[str]:

@@ -436,7 +436,7 @@ def users_server(tmp_path: Path) -> Any:
         return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=10, env=env).stdout
 
     tmux("new-session", "-d", "-s", "mine", "-x", "120", "-y", "40")
-    tmux.socket = socket  # type: ignore[attr-defined]
+    tmux.socket = socket
     yield tmux
     tmux("kill-server")
 
@@ -605,7 +605,7 @@ async def test_an_idle_pane_wakes_nobody(pane: Pane) -> None:
 
 def _switches(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"voluntary_ctxt_switches:\s+(\d+)", status)[1])  # type: ignore[index]
+    return int(re.search(r"voluntary_ctxt_switches:\s+(\d+)", status)[1])
 
 
 def _child_of(pid: int) -> int:

@@ -79,7 +79,7 @@ class System:
     # The agent, as session.py and server.py have it
 
     def start_agent(self) -> None:
-        self.ledger = Ledger(self.disk, 0)  # type: ignore[arg-type]
+        self.ledger = Ledger(self.disk, 0)
         self.to_say: deque[dict[str, Any]] | None = None  # None: Claude Code does not run
         self.cut()
 

@@ -32,9 +32,9 @@ def home(tmp_path: Path, secret: Path) -> Path:
 
 
 def test_a_link_in_place_of_a_directory_is_not_opened(home: Path) -> None:
-    with pytest.raises(OSError), opened(home / "link"):  # noqa: PT011  ELOOP or ENOTDIR
+    with pytest.raises(OSError), opened(home / "link"):  # ELOOP or ENOTDIR
         pass
-    with opened(home) as root, pytest.raises(OSError):  # noqa: PT011
+    with opened(home) as root, pytest.raises(OSError):
         open_beneath(root, ["link", "file"])
 
 
@@ -51,7 +51,7 @@ def test_a_directory_s_mode_is_changed_and_not_that_of_what_a_link_says(home: Pa
     with opened(home) as root:
         make_directory(root, "real", 0o777)
         make_directory(root, "new", 0o777)
-        with pytest.raises(OSError):  # noqa: PT011
+        with pytest.raises(OSError):
             make_directory(root, "link", 0o777)
     assert (home / "real").stat().st_mode & 0o777 == (home / "new").stat().st_mode & 0o777 == 0o777
     assert secret.stat().st_mode & 0o777 == 0o700
@@ -77,6 +77,6 @@ def test_descriptors_are_given_back(home: Path) -> None:
     with opened(home) as root:
         read_file(root, ["real", "file"])
         for parts in (["link", "file"], ["nowhere", "file"], ["pipe"]):
-            with pytest.raises(OSError):  # noqa: PT011
+            with pytest.raises(OSError):
                 os.close(open_beneath(root, parts))
     assert len(os.listdir("/proc/self/fd")) == before

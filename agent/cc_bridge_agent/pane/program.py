@@ -73,6 +73,7 @@ class _Pane:
         self._timer: Optional[asyncio.TimerHandle] = None
         self._doing: "asyncio.Queue[Any]" = asyncio.Queue()
         self._over: "asyncio.Future[int]" = self._loop.create_future()
+        self._endings: "List[asyncio.Task[None]]" = []  # the loop itself keeps no task alive
         self._idle = asyncio.Event()
         self._stdout: Optional[asyncio.StreamWriter] = None
 
@@ -156,7 +157,7 @@ class _Pane:
         await self._tmux.open(self._files.at("start"), name=options.name, size=options.size, cwd=cwd, pane=options.pane)
 
     def _asked_to_end(self) -> None:
-        asyncio.ensure_future(self._end_orderly())
+        self._endings.append(asyncio.ensure_future(self._end_orderly()))
 
     async def _end_orderly(self) -> None:
         """Interrupt what runs, then close the terminal."""
@@ -353,21 +354,24 @@ class _Pane:
             actions, translator.actions = translator.actions, []
             effects, self._line.effects = self._line.effects, []
             for action in actions:
-                if isinstance(action, tr.Enter):
-                    self._line.enter(action.text, action.replaceable, now)
-                elif isinstance(action, tr.Look):
-                    if not self._line.busy:
-                        self._line.look(action.replaceable, now)
-                elif isinstance(action, tr.Withdraw):
-                    self._line.withdraw()
-                else:
-                    self._doing.put_nowait(line.Press("escape"))
+                self._carry_out(action, now)
             for effect in effects:
                 if isinstance(effect, line.Looked):
                     translator.looked(effect.draft, now)
                 elif isinstance(effect, line.Withdrawn):
                     translator.withdrawn(now)
                 self._doing.put_nowait(effect)
+
+    def _carry_out(self, action: Any, now: float) -> None:
+        if isinstance(action, tr.Enter):
+            self._line.enter(action.text, action.replaceable, now)
+        elif isinstance(action, tr.Look):
+            if not self._line.busy:
+                self._line.look(action.replaceable, now)
+        elif isinstance(action, tr.Withdraw):
+            self._line.withdraw()
+        else:
+            self._doing.put_nowait(line.Press("escape"))
 
     async def _do(self) -> None:
         """Press keys, one after the other."""

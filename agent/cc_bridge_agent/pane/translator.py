@@ -7,7 +7,7 @@ transcript has it, and the id that the API gave it tells which of the two.
 """
 
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, ClassVar, Deque, Dict, List, NamedTuple, Optional
 
 from .host_output import HostOutput
 from .text import between, essence, plain, texts_of
@@ -314,7 +314,7 @@ class Translator:
         delta = {"type": "text_delta", "text": str(payload.get("delta", ""))}
         self.host.stream({"type": "content_block_delta", "index": 0, "delta": delta})
 
-    _HOOKS: Dict[str, Callable[..., None]] = {
+    _HOOKS: ClassVar[Dict[str, Callable[..., None]]] = {
         "SessionStart": _on_session_start,
         "UserPromptSubmit": _on_prompt,
         "Stop": _on_stop,
@@ -391,6 +391,11 @@ class Translator:
                 turn.ids.add(prompt_id)
                 turn.stop = turn.stop or {}
             return
+        self._on_prompt_line(prompt_id, text, now)
+
+    def _on_prompt_line(self, prompt_id: str, text: str, now: float) -> None:
+        """A prompt that was taken: of a turn that begins now, or of the one that runs."""
+        turn = self._turn
         entry = self._queued_entry or (self._entry if self._entry and self._entry.state == "entered" else None)
         is_own = entry is not None and entry.key == essence(text)
         if turn is None:

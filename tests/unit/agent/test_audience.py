@@ -42,7 +42,7 @@ class FakeClient:
         was_clogged = self.clogged
         self.received, self.waiting = self.received + self.waiting[:size], self.waiting[size:]
         if was_clogged and not self.clogged:
-            self._audience.feed(self)  # type: ignore[arg-type]
+            self._audience.feed(self)
 
     def close(self, why: str) -> None:
         assert self.given + 1 < self._audience._ledger.journal.first, f"it was let go: {why}"
@@ -71,7 +71,7 @@ class Audiences(RuleBasedStateMachine):
                 raise OSError(28, "No space left on device")
             append(frames)
 
-        self.ledger.journal.append = append_if_there_is_room  # type: ignore[method-assign]
+        self.ledger.journal.append = append_if_there_is_room
         self.audience = Audience(self.ledger, lambda *_, **__: None, lambda: None)
         self.clients: list[FakeClient] = []
 
@@ -97,7 +97,7 @@ class Audiences(RuleBasedStateMachine):
         if after is not None:
             client = FakeClient(self.audience, after)
             self.clients.append(client)
-            self.audience.attach(client, after)  # type: ignore[arg-type]
+            self.audience.attach(client, after)
 
     @rule(which=st.integers(0, 9), size=st.integers(1, 1000))
     def drain(self, which: int, size: int) -> None:
@@ -110,14 +110,14 @@ class Audiences(RuleBasedStateMachine):
         if readers:
             client = readers[which % len(readers)]
             got = client.received.count(b"\n")
-            self.audience.acknowledge(client, client.after + got)  # type: ignore[arg-type]
+            self.audience.acknowledge(client, client.after + got)
 
     @rule(which=st.integers(0, 9))
     def leave(self, which: int) -> None:
         if self.clients:
             client = self.clients.pop(which % len(self.clients))
             client.gone = True
-            self.audience.detach(client)  # type: ignore[arg-type]
+            self.audience.detach(client)
 
     @rule(full=st.booleans())
     def disk(self, full: bool) -> None:

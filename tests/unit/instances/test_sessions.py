@@ -79,7 +79,7 @@ def test_links_are_not_followed(tmp_path: Path, where: str) -> None:
             (home / ".claude" / "projects").symlink_to(project.parent)
         case ".claude":
             (home / ".claude").symlink_to(project.parent.parent)
-    with pytest.raises(OSError), open_session(home / ".claude", SESSION):  # noqa: PT011  which one, is all the same
+    with pytest.raises(OSError), open_session(home / ".claude", SESSION):  # which one, is all the same
         pass
 
 

@@ -322,11 +322,12 @@ async def test_volumes_go_with_their_container_only_if_ours_unused_and_asked_for
     docker_engine.add("second", labels(manager), volumes=["shared"])
     for name in volumes:
         docker_engine.volumes[name] = {"Name": name, "Labels": THEIRS if name == "theirs" else labels(manager)}
-    await manager.remove("second")
-    assert list(docker_engine.volumes) == volumes, "not asked for"
-    docker_engine.add("second", labels(manager), volumes=["shared"])
+    docker_engine.volumes["kept"] = {"Name": "kept", "Labels": labels(manager)}
+    docker_engine.add("third", labels(manager), volumes=["kept"])
+    await manager.remove("third")
+    assert list(docker_engine.volumes) == [*volumes, "kept"], "not asked for"
     await manager.remove("first", volumes=True)
-    assert list(docker_engine.volumes) == ["shared", "theirs"]
+    assert list(docker_engine.volumes) == ["shared", "theirs", "kept"]
     assert list(docker_engine.made) == ["second"]
 
 

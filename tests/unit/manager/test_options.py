@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def options(**fields: Any) -> ContainerOptions:
 
 
 def test_a_name_has_the_project_in_lower_case_and_the_time_in_utc() -> None:
-    now = datetime(2026, 3, 4, 5, 6, 7, tzinfo=timezone.utc)
+    now = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
     assert container_name("My.Project_1", now) == "cc-bridge-my.project_1-20260304-050607"
 
 
