@@ -1,11 +1,12 @@
 # Everything that is done to this project by hand has a name here.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos fuzz check format engine engine-stop image bench record clean
+.PHONY: help demo test chaos fuzz mutants check format engine engine-stop image bench record clean
 
 PYTEST_ARGS ?=
 SEED ?= 1
 ROUNDS ?= 100
 FUZZ_SECONDS ?= 300
+MODULE ?=
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +29,10 @@ fuzz: ## Coverage-guided fuzzing of what comes out of a container, for FUZZ_SECO
 	.venv/bin/python -m tests.fuzz.fuzz frames $(FUZZ_SECONDS)
 	.venv/bin/python -m tests.fuzz.fuzz conversation $(FUZZ_SECONDS)
 	.venv/bin/python -m tests.fuzz.fuzz cost $(FUZZ_SECONDS)
+
+mutants: ## What tests let through: small changes to each module; MODULE="link ledger --show" SEED=2 for a part, another sample.
+	@scripts/venv claude test
+	.venv/bin/python scripts/mutants --seed $(SEED) $(MODULE)
 
 check: ## Lint, format and types.
 	@scripts/venv claude test check

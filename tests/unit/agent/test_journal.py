@@ -379,3 +379,11 @@ def test_begun_anew_it_has_none_of_the_old_files(tmp_path: Path) -> None:
     journal.append([frame(26)])
     again = Journal(str(tmp_path), LIMIT, ignore)
     assert (again.first, again.last, again.id) == (26, 26, journal.id)
+
+
+def test_trimming_takes_no_more_than_is_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEGMENT", 1)
+    journal = filled(tmp_path, 9)
+    monkeypatch.setattr(module, "HISTORY", journal.size - 1)
+    journal.trim(9)
+    assert journal.first == 2

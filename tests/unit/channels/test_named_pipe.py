@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from cc_bridge.channels import named_pipe as module
 from cc_bridge.channels.named_pipe import NamedPipeChannel, NobodyListens, prepare_directory
 from cc_bridge.errors import AgentUnavailable
 
@@ -260,7 +262,9 @@ async def test_only_what_a_host_makes_is_swept(pipes: Path) -> None:
 
 
 async def test_a_link_in_an_old_name_s_place_is_judged_by_its_own_age(pipes: Path) -> None:
-    (pipes / "x.in").symlink_to("nowhere")
+    (pipes / "old").write_text("")
+    os.utime(pipes / "old", (0, 0))
+    (pipes / "x.in").symlink_to("old")
     with pytest.raises(NobodyListens):
         await NamedPipeChannel.connect(str(pipes), b"")
     assert (pipes / "x.in").is_symlink()
@@ -279,3 +283,22 @@ def test_preparing_gives_its_descriptor_back(pipes: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     prepare_directory(str(pipes))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_an_agent_whose_way_in_was_taken_away_is_not_met(agent: Agent) -> None:
+    async with anyio.create_task_group() as group:
+
+        async def take_away() -> None:
+            await agent.answer()
+            os.unlink(agent.pipes / f"{agent.name}.in")
+
+        group.start_soon(take_away)
+        with pytest.raises(NobodyListens, match="ended during the rendezvous"):
+            await NamedPipeChannel.connect(str(agent.pipes), b"hello\n")
+    assert os.listdir(agent.pipes) == ["listen"]
+
+
+def test_a_minute_and_five_seconds() -> None:
+    """docs/protocol.md, and what is waited for an answer unless something else is said."""
+    assert module._STALE == 60
+    assert inspect.signature(NamedPipeChannel.connect).parameters["limit"].default == 5

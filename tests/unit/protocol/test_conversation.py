@@ -11,21 +11,28 @@ from hypothesis import strategies as st
 
 from cc_bridge import InvalidInput, TextDelta, TurnResult, Verdict
 from cc_bridge.events import (
+    ApiRetry,
     Event,
     PermissionRequest,
     PersonTurn,
+    Silence,
     ThinkingDelta,
     ToolResult,
+    ToolUse,
     TurnStarted,
     UnknownMessage,
 )
+from cc_bridge.protocol import conversation as module
 from cc_bridge.protocol.conversation import (
+    MAX_PROMPT,
     Conversation,
     DeclareDone,
     EndProcess,
     ReadTranscript,
     SendInput,
+    check_prompt,
 )
+from cc_bridge_agent import wire
 
 
 class Player:
@@ -709,3 +716,725 @@ class TestPane:
         assert [event.request_id for event in asked] == ["second"]
         player.conversation.deny("second", "no")
         assert not player.conversation.is_open("second")
+
+
+def begun(**options: Any) -> tuple[Player, str]:
+    """A player of the newest release whose turn runs."""
+    player = Player(**options)
+    turn = player.submit()
+    player.begin(turn)
+    player.events(turn)
+    return player, turn
+
+
+def ask(player: Player, name: str = "r-1", **fields: Any) -> None:
+    request = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {}, **fields}
+    player.say({"type": "control_request", "request_id": name, "request": request})
+
+
+def exited(player: Player, code: int | None, **facts: Any) -> None:
+    player.conversation.process_exited(code, player.now, **facts)
+    player.step()
+
+
+def restarted(player: Player) -> None:
+    player.conversation.process_started()
+    player.conversation.process_ready((), player.now)
+    player.step()
+
+
+class TestLimits:
+    """What is said without end is kept with one."""
+
+    def test_how_much(self) -> None:
+        limits = (MAX_PROMPT, module.TEXT_LIMIT, module._STDERR_LINES, module._MOST_IDS, module._MOST_KINDS)
+        assert limits == (8 * 2**20, 16 * 2**20, 20, 4096, 100)
+        assert (module._MOST_EVENTS, module._MOST_BYTES, module._MOST_PIECES) == (1000, 4 * 2**20, 4096)
+
+    def test_the_longest_prompt_in_bytes(self) -> None:
+        check_prompt("é" * (MAX_PROMPT // 2))
+        with pytest.raises(InvalidInput, match=f"{MAX_PROMPT + 2} bytes; the limit is {MAX_PROMPT}"):
+            check_prompt("é" * (MAX_PROMPT // 2 + 1))
+
+    @pytest.mark.parametrize(
+        ("text", "what"),
+        [(7, "not int"), (" \n", "is empty"), ("\0", "position 0"), ("ab\0", "position 2"), ("a\udc00", "position 1")],
+    )
+    def test_a_prompt_that_cannot_arrive_says_where(self, text: Any, what: str) -> None:
+        with pytest.raises(InvalidInput, match=what):
+            check_prompt(text)
+
+    def test_the_last_20_lines_of_stderr_2000_characters_each(self) -> None:
+        player = Player()
+        for number in range(25):
+            player.conversation.receive_stderr(f"{number} ".ljust(3000, "x"))
+        lines = player.conversation.stderr.split("\n")
+        assert [line.split()[0] for line in lines] == [str(number) for number in range(5, 25)]
+        assert {len(line) for line in lines} == {2000}
+        player.conversation.process_started()
+        assert player.conversation.stderr == "", "a new process's"
+
+    def test_kinds_that_are_not_understood_are_counted_up_to_100(self) -> None:
+        player = Player()
+        for number in range(150):
+            player.say({"type": f"kind {number}"})
+        player.say({"type": "kind 3"})
+        unknown = player.conversation.unknown
+        assert len(unknown) == 101
+        assert (unknown["kind 99"], unknown["kind 3"], unknown["other kinds"]) == (1, 2, 50)
+
+    def test_an_answer_of_any_number_of_pieces(self) -> None:
+        player, turn = begun()
+        for number in range(10_000):
+            player.delta(f"{number} ")
+        player.result(turn)
+        assert player.ended(turn).text == "".join(f"{number} " for number in range(10_000))
+
+    def test_the_ids_of_others_are_remembered_as_long_as_the_agent_does(self) -> None:
+        player = Player()
+        for number in range(4097):
+            player.took(f"n{number}")
+        player.took("n4096")
+        for number in (0, 1, 4096):
+            player.result(f"n{number}")
+        assert player.others == [DeclareDone("n1"), DeclareDone("n4096")]
+
+    def test_a_reader_that_is_behind_by_events(self) -> None:
+        player, turn = begun()
+        for _ in range(1000):
+            player.delta("x")
+        assert player.conversation.backlog(turn) == 1000
+        assert not player.conversation.crowded
+        player.delta("x")
+        assert player.conversation.crowded
+        assert len(player.events(turn)) == 1001
+        assert (player.conversation.crowded, player.conversation.backlog(turn)) == (False, 0)
+
+    def test_a_reader_that_is_behind_by_bytes(self) -> None:
+        player, turn = begun()
+        tool = {"type": "assistant", "message": {"content": [{"type": "tool_use", "id": "t"}]}}
+        player.conversation.receive_message(tool, 0.0, 4 * 2**20)
+        assert not player.conversation.crowded
+        player.conversation.receive_message({"type": "keep_alive"}, 0.0, 1)
+        assert player.conversation.crowded
+        player.events(turn)
+        player.conversation.receive_message(tool, 0.0, 1)
+        assert not player.conversation.crowded, "what was fetched weighs no more"
+
+    def test_a_reader_that_has_fetched_all_is_never_behind(self) -> None:
+        player, turn = begun()
+        player.conversation.receive_message({"type": "keep_alive"}, 0.0, 5 * 2**20)
+        assert not player.conversation.crowded
+
+
+class TestTimers:
+    """Time is an argument, and the next moment of interest is always known."""
+
+    def test_defaults(self) -> None:
+        player = Player()
+        assert player.conversation.next_timer() is None
+        turn = player.submit()
+        assert player.conversation.next_timer() == 30
+        player.begin(turn)
+        player.conversation.interrupt(turn, 5.0)
+        assert player.conversation.next_timer() == 15
+
+    def test_who_waits_in_the_queue_needs_none(self) -> None:
+        player = Player()
+        turn = player.submit()
+        player.now = 7
+        player.submit()
+        assert player.conversation.next_timer() == 30
+        player.answer(turn, "x")
+        assert player.conversation.next_timer() == 37, "the second, from when it was sent"
+
+    def test_every_line_of_a_turn_puts_it_off(self) -> None:
+        player, _ = begun(silence=30)
+        player.now = 12
+        player.delta("x")
+        assert player.conversation.next_timer() == 42
+
+    def test_lines_do_not_put_off_the_end_of_an_interrupted_turn(self) -> None:
+        player, turn = begun(interrupt_limit=10)
+        player.conversation.interrupt(turn, player.now)
+        player.now = 9
+        player.delta("still talking")
+        assert player.conversation.next_timer() == 10
+        player.conversation.handle_timer(9.9)
+        player.step()
+        assert player.others == []
+        player.now = 10
+        player.conversation.handle_timer(10)
+        player.step()
+        assert [type(command) for command in player.others] == [EndProcess]
+        assert player.conversation.next_timer() == 20, "asked again, should it not have helped"
+
+    def test_a_silence_says_how_long_and_whether_the_transcript_grows(self) -> None:
+        player, turn = begun(silence=30)
+        lines = transcript(turn, "working", ended=False)
+        more = transcript(turn, "working", "more", ended=False)
+        for now, found in ((30.0, lines), (60.12345, lines), (91.0, more)):
+            player.now = now
+            player.conversation.handle_timer(now)
+            player.step()
+            player.conversation.receive_transcript(turn, found, now)
+        assert player.events(turn) == [Silence(30.0, True), Silence(60.123, False), Silence(91.0, True)]
+        player.conversation.receive_transcript(turn, None, 95.0)
+        assert player.events(turn) == [Silence(95.0, True)], "it was there, and cannot be read"
+        assert player.others == [ReadTranscript(turn, "s")] * 3
+
+    def test_a_silence_is_counted_from_the_last_line(self) -> None:
+        player, turn = begun(silence=30)
+        player.now = 20
+        player.delta("x")
+        player.events(turn)
+        player.conversation.receive_transcript(turn, None, 55.0)
+        assert player.events(turn) == [Silence(35.0, False)]
+
+    def test_a_followed_turn_is_waited_for_as_any_other(self) -> None:
+        made = Conversation(silence=30)
+        made.follow("turn", 5.0)
+        assert (made.next_timer(), made.active, made.is_sent("turn")) == (35, "turn", False)
+
+    def test_a_transcript_of_a_turn_that_has_ended_changes_nothing(self) -> None:
+        player, turn = begun()
+        player.result(turn, "x")
+        player.conversation.receive_transcript(turn, transcript(turn, "y"), 0.0)
+        player.conversation.receive_transcript("unknown", transcript(turn, "y"), 0.0)
+        assert player.ended(turn).text == "x"
+
+
+class TestTheProcessEnds:
+    @pytest.mark.parametrize(
+        ("code", "facts", "verdict", "error"),
+        [
+            (0, {}, Verdict.FAILED, "Claude Code ended with exit code 0: why"),
+            (128, {}, Verdict.FAILED, "Claude Code ended with exit code 128: why"),
+            (129, {}, Verdict.INTERRUPTED, "Claude Code was ended by signal 1: why"),
+            (-1, {}, Verdict.INTERRUPTED, "Claude Code was ended by signal 1: why"),
+            (-9, {"out_of_memory": True}, Verdict.INTERRUPTED, "Claude Code was killed: out of memory"),
+            (-9, {"out_of_memory": True, "cause": "a cause"}, Verdict.INTERRUPTED, "a cause"),
+            (None, {}, Verdict.INTERRUPTED, "Claude Code ended with its agent: why"),
+            (None, {"cause": "a cause"}, Verdict.INTERRUPTED, "a cause"),
+            (1, {"cause": "a cause"}, Verdict.INTERRUPTED, "a cause"),
+        ],
+    )
+    def test_how(self, code: int | None, facts: dict[str, Any], verdict: Verdict, error: str) -> None:
+        player, turn = begun()
+        player.conversation.receive_stderr("first")
+        player.conversation.receive_stderr("why")
+        exited(player, code, **facts)
+        assert player.conversation.settling
+        assert player.others == [ReadTranscript(turn, "s")]
+        player.conversation.receive_transcript(turn, None, player.now)
+        assert not player.conversation.settling
+        result = player.ended(turn)
+        assert (result.verdict, result.error) == (verdict, error)
+        assert (result.exit_code, result.out_of_memory) == (code, bool(facts.get("out_of_memory")))
+
+    def test_nothing_was_said_about_it(self) -> None:
+        player, turn = begun()
+        exited(player, 1)
+        player.conversation.receive_transcript(turn, None, player.now)
+        assert player.ended(turn).error == "Claude Code ended with exit code 1"
+
+    def test_an_interrupted_turn_is_interrupted_whatever_the_code(self) -> None:
+        player, turn = begun()
+        player.conversation.interrupt(turn, player.now)
+        exited(player, 0)
+        player.conversation.receive_transcript(turn, None, player.now)
+        assert player.ended(turn).verdict is Verdict.INTERRUPTED
+
+    def test_the_transcript_is_waited_for_as_long_as_for_an_interrupt(self) -> None:
+        player, turn = begun(interrupt_limit=10)
+        player.now = 3
+        exited(player, 1)
+        assert player.conversation.next_timer() == 13
+        player.conversation.handle_timer(12.9)
+        assert not player.conversation.is_done(turn)
+        player.conversation.handle_timer(13.0)
+        assert player.conversation.is_done(turn)
+
+    def test_a_turn_that_had_not_begun_has_nothing_in_the_transcript(self) -> None:
+        player = Player()
+        turn = player.submit()
+        player.took(turn)
+        exited(player, 1)
+        assert player.ended(turn).verdict is Verdict.FAILED
+        assert player.others == [DeclareDone(turn)]
+
+    def test_a_turn_without_a_session_has_no_transcript(self) -> None:
+        player = Player()
+        turn = player.submit()
+        player.took(turn)
+        player.say({"type": "system", "subtype": "init", "user_message_uuids": [turn]})
+        exited(player, 1)
+        assert player.conversation.is_done(turn)
+
+    def test_the_transcript_has_the_end_that_the_output_lacks(self) -> None:
+        player, turn = begun()
+        player.block()
+        player.delta("the first")
+        exited(player, -9)
+        player.conversation.receive_transcript(turn, transcript(turn, "the first", "the second"), player.now)
+        result = player.ended(turn)
+        assert (result.verdict, result.text, result.exit_code) == (Verdict.RECOVERED, "the first\n\nthe second", -9)
+        player.step()
+        assert not any(isinstance(command, EndProcess) for command in player.others), "it has ended"
+
+    def test_a_transcript_unlike_what_was_said_is_said_after_it(self) -> None:
+        player, turn = begun()
+        player.block()
+        player.delta("something else")
+        player.conversation.receive_transcript(turn, transcript(turn, "the answer"), player.now)
+        assert player.ended(turn).text == "something else\n\nthe answer"
+
+    def test_nothing_is_sent_to_a_process_that_is_being_ended(self) -> None:
+        player, turn = begun()
+        player.conversation.receive_transcript(turn, transcript(turn, "all"), player.now)
+        player.step()
+        following = player.submit()
+        assert player.sent == [turn]
+        restarted(player)
+        assert player.sent == [turn, following]
+
+    def test_nothing_is_sent_to_a_process_that_has_ended(self) -> None:
+        player = Player()
+        exited(player, 0)
+        turn = player.submit()
+        assert (player.sent, player.conversation.queued) == ([], (turn,))
+        assert player.conversation.is_queued(turn)
+        restarted(player)
+        assert (player.sent, player.conversation.queued) == ([turn], ())
+
+    def test_what_was_sent_and_refused_is_the_first_again(self) -> None:
+        player = Player()
+        first, second = player.submit(), player.submit()
+        exited(player, 0)
+        assert not player.conversation.is_done(first), "the agent has not answered yet"
+        player.conversation.inputs_refused()
+        assert player.conversation.queued == (first, second)
+        assert player.conversation.connection_resumed() == [], "it is sent anew, and not again"
+        restarted(player)
+        assert player.sent == [first, first]
+
+    def test_a_new_process_knows_nothing_of_the_last_one_s_turns(self) -> None:
+        player = Player(ids=False)
+        player.took("theirs")
+        player.say({"type": "command_lifecycle", "command_uuid": "theirs", "state": "started"})
+        restarted(player)
+        turn = player.submit()
+        player.took(turn)
+        player.init(turn)
+        player.echo(turn)
+        player.delta("ours")
+        player.result(text="ours")
+        assert player.ended(turn).text == "ours"
+
+    def test_all_that_waits_can_be_given_up(self) -> None:
+        player = Player()
+        exited(player, 0)
+        turns = [player.submit(), player.submit()]
+        player.conversation.fail_queued("no way", player.now)
+        ends = [player.ended(turn) for turn in turns]
+        assert [(end.verdict, end.error) for end in ends] == [(Verdict.FAILED, "no way")] * 2
+        assert player.conversation.queued == ()
+        player.step()
+        assert player.others == [], "the agent does not know them"
+
+
+class TestWhose:
+    def test_the_oldest_that_was_taken_begins_where_no_id_is_said(self) -> None:
+        player = Player(ids=False)
+        turn = player.submit()
+        player.took("theirs")
+        player.took(turn)
+        player.init("")
+        player.delta("theirs")
+        player.result(text="theirs")
+        assert not player.conversation.is_done(turn)
+        player.init("")
+        player.echo(turn)
+        player.delta("ours")
+        player.result(text="ours")
+        assert texts(player.events(turn)) == ["ours"]
+
+    def test_what_others_had_open_when_we_came_is_first(self) -> None:
+        player = Player(ids=False)
+        turn = player.submit()
+        player.conversation.process_ready(["theirs", turn], player.now)
+        player.took(turn)
+        player.init("")
+        player.delta("theirs")
+        assert player.events(turn) == []
+
+    def test_ours_is_found_among_those_that_a_merged_turn_names(self) -> None:
+        player = Player()
+        turn = player.submit()
+        player.took(turn)
+        player.say({"type": "system", "subtype": "init", "user_message_uuids": ["theirs", turn], "session_id": "s"})
+        player.delta("for both")
+        player.say({"type": "result", "user_message_uuids": ["theirs", turn], "result": "for both"})
+        assert player.ended(turn).text == "for both"
+
+    def test_two_that_were_echoed_are_ended_by_one_result(self) -> None:
+        player = Player(ids=False)
+        turn = player.submit()
+        player.took("theirs")
+        player.took(turn)
+        player.init("")
+        player.echo(turn)
+        player.echo("theirs")
+        player.delta("for both")
+        player.result(text="for both")
+        assert player.ended(turn).text == "for both"
+        assert player.others == [DeclareDone(turn), DeclareDone("theirs")]
+
+    def test_an_echo_without_an_id_is_nobody_s(self) -> None:
+        player = Player(ids=False)
+        turn = player.submit()
+        player.took(turn)
+        player.echo("")
+        player.delta("?")
+        assert player.events(turn) == []
+
+    @pytest.mark.parametrize(("text", "done"), [("/cost", True), ("  /cost", True), ("cost", False)])
+    def test_a_result_that_names_nobody_ends_a_slash_command_only(self, text: str, done: bool) -> None:
+        player = Player(ids=False)
+        turn = player.submit(text)
+        player.took(turn)
+        player.init("")
+        player.result(text="x")
+        assert player.conversation.is_done(turn) is done
+        assert player.conversation.unknown["result of no turn"] == (not done)
+
+    def test_a_result_that_names_nobody_ends_a_followed_turn(self) -> None:
+        made = Conversation()
+        made.follow("turn", 0.0)
+        made.took("turn", 0.0)
+        made.receive_message({"type": "system", "subtype": "init"}, 0.0)
+        made.receive_message({"type": "result", "result": "x"}, 0.0)
+        assert made.is_done("turn")
+
+    def test_what_has_started_is_claimed_and_not_begun(self) -> None:
+        """An interrupt before system/init would be ignored."""
+        player = Player(ids=False)
+        turn = player.submit()
+        player.took(turn)
+        player.say({"type": "command_lifecycle", "command_uuid": "", "state": "started"})
+        player.say({"type": "command_lifecycle", "command_uuid": turn, "state": "started"})
+        player.conversation.interrupt(turn, player.now)
+        player.step()
+        assert player.controls == []
+        player.result(text="x")
+        assert player.conversation.is_done(turn)
+
+    def test_the_ends_of_others_turns_are_declared_once(self) -> None:
+        player = Player()
+        player.took("theirs")
+        player.result("theirs")
+        player.result("theirs")
+        player.result("unheard-of")
+        assert player.others == [DeclareDone("theirs")]
+
+    def test_what_follows_a_result_is_nobody_s(self) -> None:
+        player, turn = begun()
+        player.result(turn, "x")
+        following = player.submit()
+        player.delta("left over")
+        assert player.events(following) == []
+
+    def test_lines_of_nobody_are_passed_over(self) -> None:
+        player = Player()
+        turn = player.submit()
+        player.block()
+        player.whole({"type": "text", "text": "x"})
+        player.say({"type": "user", "message": {"content": [{"type": "tool_result"}]}})
+        player.say({"type": "system", "subtype": "api_retry"})
+        player.say({"type": "novelty"})
+        ask(player)
+        assert player.events(turn) == []
+        assert not player.conversation.is_open("r-1")
+
+
+class TestEvents:
+    def test_a_turn_starts_once(self) -> None:
+        player = Player()
+        turn = player.submit()
+        player.took(turn)
+        player.say({"type": "system", "subtype": "init", "session_id": "s", "claude_code_version": "2.1.329"})
+        player.say({"type": "system", "subtype": "init"})
+        assert player.events(turn) == [TurnStarted("s", "")]
+        assert (player.conversation.session_id, player.conversation.claude_version) == ("s", "2.1.329")
+
+    def test_the_session_is_the_one_that_was_named_last(self) -> None:
+        player, turn = begun()
+        player.result(turn, "x", session_id="another")
+        assert player.conversation.session_id == "another"
+        assert player.ended(turn).session_id == "another"
+
+    def test_the_result_has_what_claude_code_says_of_it(self) -> None:
+        player, turn = begun()
+        player.result(turn, "x", num_turns=3, duration_ms=1500, total_cost_usd=0.5, usage={"a": 1})
+        result = player.ended(turn)
+        assert (result.num_turns, result.duration, result.cost_usd, result.usage) == (3, 1.5, 0.5, {"a": 1})
+        assert (result.error, result.api_status, result.exit_code, result.truncated) == ("", None, None, False)
+
+    def test_tools_and_retries(self) -> None:
+        player, turn = begun()
+        player.whole({"type": "tool_use", "id": "t", "name": "Bash", "input": {"command": "ls"}})
+        player.whole({"type": "tool_use", "id": 1, "name": None, "input": "x"})
+        content = [{"type": "tool_result", "tool_use_id": 7, "content": "x"}]
+        player.say({"type": "user", "message": {"content": content}})
+        retry = {"attempt": 1, "max_retries": 10, "retry_delay_ms": 500, "error_status": 529, "error": "busy"}
+        player.say({"type": "system", "subtype": "api_retry", **retry})
+        assert player.events(turn) == [
+            ToolUse("t", "Bash", {"command": "ls"}),
+            ToolUse("", "", {}),
+            ToolResult("", "x", False),
+            ApiRetry(1, 10, 0.5, 529, "busy"),
+        ]
+
+    def test_thinking_that_did_not_stream_is_told_whole(self) -> None:
+        player, turn = begun()
+        player.whole({"type": "thinking", "thinking": "hm"})
+        player.whole({"type": "thinking", "thinking": ""}, {"type": "thinking"})
+        assert player.events(turn) == [ThinkingDelta("hm")]
+
+    def test_each_thinking_block_is_told_once(self) -> None:
+        player, turn = begun()
+        thinking = {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "one"}}
+        player.block("thinking")
+        player.say({"type": "stream_event", "event": thinking})
+        player.whole({"type": "thinking", "thinking": "one"})
+        player.block("thinking")
+        player.whole({"type": "thinking", "thinking": "two"})
+        assert player.events(turn) == [ThinkingDelta("one"), ThinkingDelta("two")]
+
+    def test_a_text_unlike_its_pieces_is_counted_and_not_said_twice(self) -> None:
+        player, turn = begun()
+        player.block()
+        player.delta("one")
+        player.whole({"type": "text", "text": "two"})
+        assert texts(player.events(turn)) == ["one"]
+        assert player.conversation.unknown["text unlike its pieces"] == 1
+
+    def test_each_block_has_pieces_of_its_own(self) -> None:
+        player, turn = begun()
+        player.block()
+        player.delta("one")
+        player.whole({"type": "text", "text": "one"}, {"type": "text", "text": "two"})
+        player.result(turn)
+        assert player.ended(turn).text == "one\n\ntwo"
+
+    @pytest.mark.parametrize(
+        ("pieces", "text"),
+        [(["a\n\n"], "a\n\nb"), (["a\n", "\n"], "a\n\nb"), (["a\n"], "a\n\n\nb"), (["\n\na"], "\n\na\n\nb"), ([], "b")],
+    )
+    def test_paragraphs_that_are_parted_already_are_not_parted_again(self, pieces: list[str], text: str) -> None:
+        player, turn = begun()
+        player.block()
+        for piece in pieces:
+            player.delta(piece)
+        player.block()
+        player.delta("b")
+        player.result(turn)
+        assert player.ended(turn).text == text
+
+    def test_blocks_that_are_no_text_part_nothing(self) -> None:
+        player, turn = begun()
+        player.delta("a")
+        player.block("tool_use")
+        player.delta("b")
+        player.result(turn)
+        assert player.ended(turn).text == "ab"
+
+    def test_what_claude_code_itself_says_is_the_answer_where_nothing_failed(self) -> None:
+        player, turn = begun()
+        player.delta("model")
+        for text in ("one", "two"):
+            player.whole({"type": "text", "text": text}, model="<synthetic>")
+        player.result(turn, "ignored")
+        assert player.ended(turn).text == "model\n\none\n\ntwo"
+
+    @pytest.mark.parametrize(
+        ("fields", "synthetic", "verdict", "error"),
+        [
+            ({"subtype": "error_during_execution"}, "", Verdict.INTERRUPTED, "interrupted"),
+            (
+                {"subtype": "error_during_execution", "api_error_status": 500},
+                "",
+                Verdict.FAILED,
+                "error_during_execution",
+            ),
+            ({"subtype": "error_max_turns"}, "", Verdict.FAILED, "error_max_turns"),
+            ({"subtype": "error_max_turns"}, "why", Verdict.FAILED, "why"),
+            ({"subtype": "success", "result": "why"}, "not", Verdict.FAILED, "why"),
+        ],
+    )
+    def test_a_turn_that_failed_says_why(
+        self, fields: dict[str, Any], synthetic: str, verdict: Verdict, error: str
+    ) -> None:
+        player, turn = begun()
+        player.delta("so far")
+        if synthetic:
+            player.whole({"type": "text", "text": synthetic}, model="<synthetic>")
+        player.result(turn, is_error=True, **fields)
+        result = player.ended(turn)
+        assert (result.verdict, result.error, result.text) == (verdict, error, "so far")
+
+    def test_of_an_unknown_turn_there_is_nothing(self) -> None:
+        made = Conversation()
+        assert (made.take_events("x"), made.is_done("x"), made.backlog("x")) == ([], True, 0)
+        assert (made.is_sent("x"), made.is_queued("x"), made.active, made.stderr) == (False, False, None, "")
+        made.interrupt("x", 0.0)
+        assert made.commands() == []
+
+
+class TestControls:
+    def test_an_interrupt_is_named_for_its_turn_and_is_no_turn_itself(self) -> None:
+        player, turn = begun()
+        player.conversation.interrupt(turn, player.now)
+        (command,) = player.conversation.commands()
+        assert isinstance(command, SendInput)
+        assert wire.ID.match(command.input_id)
+        assert command.input_id.startswith(wire.CONTROL)
+        assert command.message["request_id"].startswith(turn)
+
+    def test_an_interrupt_of_what_waits_says_so_and_tells_nobody(self) -> None:
+        player = Player()
+        first, second = player.submit(), player.submit()
+        player.conversation.interrupt(second, player.now)
+        assert "waited in the queue" in player.ended(second).error
+        assert player.conversation.commands() == []
+        assert player.conversation.active == first
+
+    def test_an_interrupt_after_the_end_does_nothing(self) -> None:
+        player, turn = begun()
+        player.result(turn, "x")
+        player.conversation.interrupt(turn, player.now)
+        assert player.conversation.commands() == []
+        assert player.ended(turn).verdict is Verdict.COMPLETED
+
+    def test_permissions_of_an_interrupted_turn_are_refused(self) -> None:
+        player, turn = begun()
+        player.conversation.interrupt(turn, player.now)
+        ask(player)
+        assert player.controls[-1]["response"]["response"]["behavior"] == "deny"
+        assert not player.conversation.is_open("r-1")
+        assert player.events(turn) == []
+
+    def test_a_request_is_open_until_it_is_decided_or_its_turn_ends(self) -> None:
+        player, turn = begun()
+        for name in ("r-1", "r-2", "r-3"):
+            ask(player, name)
+        player.conversation.allow("r-1", {})
+        player.conversation.deny("r-2", "No.")
+        assert [player.conversation.is_open(name) for name in ("r-1", "r-2", "r-3")] == [False, False, True]
+        player.result(turn, "x")
+        assert not player.conversation.is_open("r-3")
+
+    def test_a_request_tells_tool_input_and_suggestions(self) -> None:
+        player, turn = begun()
+        ask(player, tool_name="Read", input={"path": "x"}, permission_suggestions=[{"rule": 1}])
+        assert player.events(turn) == [PermissionRequest("r-1", "Read", {"path": "x"}, ({"rule": 1},))]
+
+    def test_a_permission_may_last(self) -> None:
+        player, _ = begun()
+        player.conversation.allow("r-1", {}, ({"rule": 1},))
+        player.step()
+        assert player.controls[-1]["response"]["response"]["updatedPermissions"] == [{"rule": 1}]
+
+    @given(st.text(max_size=100))
+    @settings(max_examples=50)
+    def test_whatever_a_request_is_called_its_answer_has_an_id(self, name: str) -> None:
+        player, _ = begun()
+        for _ in range(2):
+            player.conversation.deny(name or "x", "No.")
+        commands = player.conversation.commands()
+        ids = {command.input_id for command in commands if isinstance(command, SendInput)}
+        assert len(ids) == 2
+        assert all(wire.ID.match(made) and made.startswith("c-") for made in ids)
+
+    def test_a_request_that_was_answered_elsewhere_is_known_by_its_long_and_odd_name(self) -> None:
+        made = Conversation()
+        made.follow("turn", 0.0)
+        made.took("turn", 0.0)
+        made.receive_message({"type": "system", "subtype": "init", "session_id": "s"}, 0.0)
+        name = "toolu-é:1_" + "x" * 60
+        request = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {}}
+        made.receive_message({"type": "control_request", "request_id": name, "request": request}, 0.0)
+        other = Conversation()
+        other.deny(name, "No.")
+        (answer,) = other.commands()
+        assert isinstance(answer, SendInput)
+        made.took(answer.input_id, 0.0)
+        assert not made.is_open(name)
+        assert not any(isinstance(event, PermissionRequest) for event in made.take_events("turn"))
+
+    def test_what_cannot_be_answered_is_counted(self) -> None:
+        player = Player()
+        player.say({"type": "control_request", "request_id": "r", "request": {"subtype": "x" * 100}})
+        assert player.conversation.unknown == {"control_request/" + "x" * 60: 1}
+
+
+class TestTheConnection:
+    def test_the_channel_may_change_between_turns_only(self) -> None:
+        player = Player()
+        assert not player.conversation.between_turns
+        player.conversation.submit("turn", "x", 0.0)
+        assert player.conversation.between_turns, "it is about to be sent"
+        player.step()
+        assert not player.conversation.between_turns
+        player.took("turn")
+        player.conversation.deny("r", "No.")
+        assert not player.conversation.between_turns, "a control message is no turn"
+
+    def test_what_is_sent_again_goes_first(self) -> None:
+        player = Player()
+        turn = player.submit()
+        player.conversation.deny("r-1", "No.")
+        assert player.conversation.connection_resumed() == [turn]
+        commands = player.conversation.commands()
+        assert [command.input_id[:2] for command in commands if isinstance(command, SendInput)] == [turn[:2], "c-"]
+        assert player.conversation.connection_resumed() == [command.input_id for command in commands]
+
+    def test_what_somebody_else_had_sent_is_not_sent_again(self) -> None:
+        player = Player()
+        turn = player.submit()
+        player.conversation.withdraw(turn, player.now)
+        assert player.conversation.connection_resumed() == []
+
+    def test_a_control_message_to_a_process_that_has_ended_is_not_sent_again(self) -> None:
+        player = Player()
+        turn = player.submit()
+        player.conversation.deny("r-1", "No.")
+        player.step()
+        exited(player, 0)
+        assert player.conversation.connection_resumed() == [turn]
+
+    def test_after_a_lost_connection_lines_are_nobody_s(self) -> None:
+        player, turn = begun()
+        player.delta("so far")
+        player.conversation.connection_lost("gone", player.now)
+        result = player.ended(turn)
+        assert (result.verdict, result.text, result.error) == (Verdict.INTERRUPTED, "so far", "gone")
+        player.conversation.process_ready((), player.now)
+        following = player.submit()
+        player.delta("left over")
+        assert player.events(following) == []
+        player.init(following)
+        player.result(following, "x")
+        assert player.ended(following).text == "x"
+
+    def test_only_new_permissions_are_held_back_and_only_while_it_is_replayed(self) -> None:
+        made = Conversation()
+        made.follow("turn", 0.0)
+        made.took("turn", 0.0)
+        made.receive_message({"type": "system", "subtype": "init", "session_id": "s"}, 0.0)
+        made.replayed()
+        request = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {}}
+        made.receive_message({"type": "control_request", "request_id": "r-1", "request": request}, 0.0)
+        made.took("c-1-r-1", 0.0)
+        assert [type(event) for event in made.take_events("turn")] == [TurnStarted, PermissionRequest]
+        assert made.is_open("r-1"), "our own answers close it when they are given"
