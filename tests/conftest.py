@@ -37,6 +37,7 @@ REQUIRED = set(filter(None, os.environ.get("CC_BRIDGE_REQUIRE", "").split(",")))
 
 _HOW = {
     "docker": "`make engine` starts an engine, `make test` then prepares its images",
+    "engine-restart": "where none runs, `make engine` starts one that may be stopped",
     "claude": "`pip install 'cc-bridge[claude]'` brings Claude Code",
     "tmux": "the package tmux brings it",
     "podman": "the packages podman, catatonit and runc bring it, for root",

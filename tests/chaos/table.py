@@ -23,5 +23,5 @@ def write(terminalreporter: Any) -> None:
         columns = ("rounds", *VERDICTS)
         terminalreporter.write_sep("=", "chaos")
         terminalreporter.write_line(f"{'fault':<20}" + "".join(f"{name:>13}" for name in columns))
-        for fault, counts in table.items():
+        for fault, counts in sorted(table.items()):
             terminalreporter.write_line(f"{fault:<20}" + "".join(f"{counts[name]:>13}" for name in columns))
