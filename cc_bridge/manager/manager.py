@@ -158,11 +158,12 @@ class ContainerManager:
         await self._check_limit(options.project_type)
         network = await self._network(options)
         image = await self._image(options)
-        await self._volumes(options, image)
+        volumes = await self._volumes(options, image)
         secret = build_container_env(options).secret
         for attempt in range(_NAMES):
             name = container_name(options.project) + (f"-{secrets.token_hex(2)}" if attempt else "")
-            spec = self._with_variables(self._spec(name, image, options, command or _IDLE, network, kind), secret)
+            spec = self._spec(name, image, options, command or _IDLE, network, kind, volumes)
+            spec = self._with_variables(spec, secret)
             try:
                 await self.containers.create(spec)
             except BaseException as error:
@@ -376,10 +377,10 @@ class ContainerManager:
             feed = secret + (stdin or b"")
         network = await self._network(options)
         image = await self._image(options)
-        await self._volumes(options, image)
+        volumes = await self._volumes(options, image)
         name = f"{container_name(options.project)}-{secrets.token_hex(4)}"
         kind = "kept" if keep_container else "command"
-        spec = self._spec(name, image, options, command, network, kind, tty=tty, stdin=feed is not None)
+        spec = self._spec(name, image, options, command, network, kind, volumes, tty=tty, stdin=feed is not None)
         created = False
         try:
             await self.containers.create(spec)
@@ -521,6 +522,7 @@ class ContainerManager:
         command: Sequence[str],
         network: str,
         kind: str,
+        volumes: Mapping[str, str],
         *,
         tty: bool = False,
         stdin: bool = False,
@@ -541,7 +543,7 @@ class ContainerManager:
                 f"{LABEL}.owner": _owner(),
             },
             environment=build_container_env(options).plain,
-            mounts=build_container_mounts(options, self._home(options.project)),
+            mounts=build_container_mounts(options, self._home(options.project), volumes),
             workdir=options.mount_at if options.workspace is not None else HOME,
             network=network,
             memory=options.memory,
@@ -601,13 +603,18 @@ class ContainerManager:
         self._dockerfiles.note_writable(writable)
         return image
 
-    async def _volumes(self, options: ContainerOptions, image: str) -> None:
-        """Have the dependency volumes, new ones given to the container's user."""
+    async def _volumes(self, options: ContainerOptions, image: str) -> Mapping[str, str]:
+        """Have the dependency volumes, new ones given to the container's user; their names, and where they belong."""
         labels = self._labels(options.project, options.project_type)
         uid, gid = _numbers(options.user) or user_for(options.workspace)
-        for name in dependency_volumes(options):
-            if await self.volumes.ensure(name, labels):
-                await self.volumes.set_owner(name, image, uid, gid, {**labels, f"{LABEL}.type": "command"})
+        volumes = {}
+        for name, path in dependency_volumes(options).items():
+            found = await self.volumes.find(name)
+            own = name if found is None or self._owns(found.labels) else f"{name}-{self._install}"
+            if await self.volumes.ensure(own, labels):
+                await self.volumes.set_owner(own, image, uid, gid, {**labels, f"{LABEL}.type": "command"})
+            volumes[own] = path
+        return volumes
 
     async def _check_limit(self, project_type: str) -> None:
         most = self._most_running.get(project_type)

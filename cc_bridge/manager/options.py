@@ -114,11 +114,14 @@ def build_container_env(options: ContainerOptions, environ: Mapping[str, str] = 
     return ContainerEnv(plain, with_login(options.env, environ) if options.login else dict(options.env))
 
 
-def build_container_mounts(options: ContainerOptions, home: Path | None = None) -> tuple[Mount, ...]:
+def build_container_mounts(
+    options: ContainerOptions, home: Path | None = None, volumes: Mapping[str, str] | None = None
+) -> tuple[Mount, ...]:
     """The workspace, a home of its own, the login if asked for, the user's mounts, and the dependency volumes.
 
     Args:
         home: becomes ``HOME`` in the container: Claude Code's sessions are kept there, apart from the host's own.
+        volumes: those of dependencies, by name, and where they are mounted; by default :func:`dependency_volumes`.
 
     Raises:
         InvalidInput: says which mount cannot be, and why.
@@ -131,7 +134,8 @@ def build_container_mounts(options: ContainerOptions, home: Path | None = None) 
     if options.credentials:
         mounts.append(Mount(str(login_file()), f"{HOME}/.claude/.credentials.json", read_only=True))
     mounts += [Mount(*parse_mount(mount)) for mount in options.mounts]
-    mounts += [Mount(name, path) for name, path in dependency_volumes(options).items()]
+    dependencies = dependency_volumes(options) if volumes is None else volumes
+    mounts += [Mount(name, path) for name, path in dependencies.items()]
     if options.docker_socket:
         path, _ = docker_socket()
         mounts.append(Mount(path, path))

@@ -44,7 +44,7 @@ def test_a_project_s_home(tmp_path: Path, secret: Path, link: str) -> None:
     manager = ContainerManager(NoEngine(), root=tmp_path / "state")  # type: ignore[arg-type]
     if link == ".claude":
         with pytest.raises(InvalidInput, match=r"\.claude cannot be used.*remove it"):
-            manager._spec("n", "i", ContainerOptions(project="shop"), ["true"], "none", "service")
+            manager._spec("n", "i", ContainerOptions(project="shop"), ["true"], "none", "service", {})
     assert untouched(secret)
 
 

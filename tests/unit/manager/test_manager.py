@@ -299,19 +299,52 @@ async def test_what_has_gone_is_stopped_and_removed_already(
 
 @pytest.mark.parametrize("labelled", [THEIRS, {}, {"cc-bridge.project": "demo"}], ids=["theirs", "none", "no install"])
 async def test_what_is_not_ours_is_not_touched(
-    manager: ContainerManager, docker_engine: FakeDocker, labelled: dict[str, str]
+    manager: ContainerManager, docker_engine: FakeDocker, labelled: dict[str, str], tmp_path: Path
 ) -> None:
+    """covers: T5"""
     docker_engine.add("theirs", labelled)
     for act in (
         manager.stop("theirs"),
         manager.restart("theirs"),
         manager.remove("theirs"),
         manager.exec("theirs", ["true"]),
+        manager.put_files("theirs", tmp_path, "/tmp/x"),
+        manager.get_files("theirs", "/etc", tmp_path / "x"),
+        manager.stats("theirs"),
+        anext(manager.logs("theirs")),
     ):
         with pytest.raises(EngineError, match="theirs is not of this installation"):
             await act
     await manager.cleanup_old_containers("demo", keep=0)
     assert docker_engine.changes == []
+
+
+async def test_what_0_1_0_has_made_is_found_and_not_cleaned_up(docker_engine: FakeDocker, root: Path) -> None:
+    """covers: T5: its id was a hash of a path, which another machine may have, too."""
+    (root / "projects" / "demo").mkdir(parents=True)
+    manager = ContainerManager(docker_engine, root=root)
+    earlier = {**labels(manager), "cc-bridge.install": manager._installation.earlier}
+    docker_engine.add("ours", earlier)
+    docker_engine.add("elsewhere", {**earlier, "cc-bridge.project": "another machine's"})
+    docker_engine.add("left", {**earlier, "cc-bridge.type": "command", "cc-bridge.owner": f"{os.uname().nodename}:1:1"})
+    assert {item.name for item in await manager.list()} == {"ours", "left"}
+    assert (await manager.get_or_create(OPTIONS)).name == "ours"
+    assert not await manager.orphans([])
+    with pytest.raises(EngineError, match="not of this installation"):
+        await manager.stop("elsewhere")
+    await manager.stop("ours")
+
+
+async def test_another_installation_s_dependencies_are_not_shared(
+    manager: ContainerManager, docker_engine: FakeDocker, tmp_path: Path
+) -> None:
+    """covers: T5"""
+    options = ContainerOptions(image="mine:1", project="demo", project_type="node", workspace=tmp_path)
+    docker_engine.volumes["cc-bridge-demo-node_modules"] = {"Name": "cc-bridge-demo-node_modules", "Labels": THEIRS}
+    info = await manager.create_secure_container(options)
+    mounts = docker_engine.made[info.name]["Options"]["mounts"]
+    (source,) = (mount["Source"] for mount in mounts if mount["Target"] == "/workspace/node_modules")
+    assert source == f"cc-bridge-demo-node_modules-{manager._install}"
 
 
 async def test_volumes_go_with_their_container_only_if_ours_unused_and_asked_for(
