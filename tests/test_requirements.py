@@ -29,6 +29,18 @@ def test_the_table_is_true() -> None:
     assert {name: paths for name, paths in named_by_the_table().items() if paths} == tests
 
 
+def test_each_promise_of_security_names_its_tests() -> None:
+    text = (PROJECT / "SECURITY.md").read_text()
+    promised = text[: text.index("## What is not promised")]
+    promises = re.split(r"^- ", promised, flags=re.MULTILINE)[1:]
+    assert len(promises) >= 10
+    for promise in promises:
+        named = re.findall(r"`(tests/[^`]+)`", promise)
+        assert named, f"no test is named by: {promise}"
+        for path in re.findall(r"`(tests/[^`]+)`", text):
+            assert (PROJECT / path).is_file() or (PROJECT / path).is_dir(), path
+
+
 def test_links_in_the_docs_lead_somewhere() -> None:
     for page in [*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
