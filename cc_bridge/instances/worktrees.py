@@ -30,6 +30,9 @@ _LIMIT = 300.0
 #: Bytes of an index, of what is hidden of the history, and of the names that are not to be listed.
 _LARGEST = 256 * 1024 * 1024
 
+#: Why git is not to prune it: in a container its directory has another name, and seems to be gone.
+_LOCKED = b"an instance of cc-bridge's works here; `cc-bridge rm` removes it\n"
+
 _BRANCH = "ref: refs/heads/"
 _OBJECT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?\Z")
 
@@ -183,6 +186,7 @@ def _make(wanted: Worktree, view: _View) -> None:
                     create_file(own, "HEAD", f"{_BRANCH}{wanted.branch}\n".encode(), 0o644)
                     create_file(own, "commondir", b"../..\n", 0o644)
                     create_file(own, "gitdir", f"{wanted.path}/.git\n".encode(), 0o644)
+                    create_file(own, "locked", _LOCKED, 0o644)
                     create_file(own, "index", (view.directory / "index").read_bytes(), 0o644)
         (wanted.path / ".git").write_text(f"gitdir: {wanted.repository}/worktrees/{name}\n")
     except BaseException:

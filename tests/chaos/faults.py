@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -157,6 +158,83 @@ async def fill_disk(trial: Trial) -> None:
         await lose_connection(trial)
 
 
+#: Another user of the machine, who tries every way in for as long as the round takes, and says which led somewhere.
+NEIGHBOUR = """
+import os, socket, sys
+state, pipes, agent, squatted = sys.argv[1:]
+os.setgid(1234), os.setuid(1234)
+found = set()
+def attempt(what, act):
+    try:
+        act()
+        found.add(what)
+    except OSError:
+        pass
+def connect():
+    with socket.socket(socket.AF_UNIX) as tried:
+        tried.connect(agent)
+        tried.sendall(b'{"hello":1,"session":"main"}\\n')
+print("trying", flush=True)
+attempt("squat", lambda: os.mkdir(squatted, 0o777))
+found.discard("squat")  # anybody may; it must not matter
+while not sys.stdin.closed and not os.get_blocking(0):
+    attempt("list", lambda: os.listdir(state))
+    attempt("pipe", lambda: os.open(pipes + "/listen", os.O_WRONLY | os.O_NONBLOCK))
+    attempt("replace", lambda: os.unlink(pipes + "/listen"))
+    attempt("socket", connect)
+    try:
+        if not os.read(0, 1):
+            break
+    except BlockingIOError:
+        os.sched_yield()
+print(*sorted(found), flush=True)
+"""
+
+
+async def let_a_neighbour_try(trial: Trial) -> None:
+    """He is first to make the directory in which 0.1.0 had its sockets, and knocks while the answer comes."""
+    home = trial.instance._home
+    squatted = f"/tmp/cc-bridge-{os.geteuid()}"
+    argv = [sys.executable, "-c", NEIGHBOUR, str(home.path), str(home.pipes), home.socket, squatted]
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    process = await anyio.open_process(argv, stdin=read, stdout=subprocess.PIPE, stderr=None)
+    os.close(read)
+    async with process:
+        assert process.stdout
+        assert (await process.stdout.receive()).startswith(b"trying")
+        await lose_connection(trial)
+        os.close(write)
+        said = b""
+        with suppress(anyio.EndOfStream):
+            while True:
+                said += await process.stdout.receive()
+    with suppress(OSError):
+        os.rmdir(squatted)
+    trial.broken.append(lambda: f"a neighbour got in by: {said.decode()}" if said.strip() else "")
+
+
+async def plant_links(trial: Trial) -> None:
+    """Where the container can write: in the place of a login, of a session and of what the agent keeps."""
+    home, secret = trial.instance._home, Path(tempfile.mkdtemp(prefix="cc-bridge-secret-"))  # 0700
+    (secret / "id").write_text("the host's secret")
+    await anyio.sleep(trial.moment)
+    decoys = home.claude_home / ".claude" / "projects" / "-a-decoy"
+    decoys.parent.mkdir(parents=True, exist_ok=True)
+    decoys.symlink_to(secret)
+    for place in (home.claude_home / ".claude" / ".credentials.json", home.claude_home / "out", home.journal / "x"):
+        with suppress(FileExistsError):
+            place.symlink_to(secret)
+    await lose_connection(trial)
+
+    def look() -> str:
+        mode, names = secret.stat().st_mode & 0o777, os.listdir(secret)
+        shutil.rmtree(secret)
+        return "" if (mode, names) == (0o700, ["id"]) else f"a link was followed: mode {mode:o}, {names}"
+
+    trial.broken.append(look)
+
+
 @dataclass(frozen=True)
 class Fault:
     """A fault and where it can strike.
@@ -186,6 +264,8 @@ FAULTS = (
     Fault("reader stalled", stall_reader, BOTH, survivable=True),
     Fault("container paused", pause_container, ("docker",), survivable=True),
     Fault("pipes deleted", delete_pipes, BOTH, survivable=True),
+    Fault("a neighbour tries", let_a_neighbour_try, BOTH, survivable=True),
+    Fault("links planted", plant_links, ("docker",), survivable=True),
     Fault("agent killed", kill_agent, BOTH),
     Fault("claude killed", kill_claude, BOTH),
     Fault("container stopped", stop_container, ("docker",)),

@@ -39,6 +39,7 @@ class Trial:
     error: BridgeError | None = None
     turn_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     pause: Callable[[], Awaitable[None]] | None = None  # the reader's, between two pieces
+    broken: list[Callable[[], str]] = field(default_factory=list)  # asked at the very end; what they say is wrong
 
     @property
     def prompt(self) -> str:

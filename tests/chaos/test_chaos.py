@@ -95,6 +95,7 @@ async def test_round(
         trial = Trial(rng, scripted_model, instance, pieces=rng.randint(1, 100))
         verdicts = await play(trial, fault.strike, fault.read_after)
         after = await instance.send_command_and_wait("[[say goes on]]", 60)
+    left += filter(None, (ask() for ask in trial.broken))
     verdicts += ["left behind"] if left else []
     record_property(PROPERTY, [fault.name, *verdicts])
     assert verdicts[1:] == [], (trial.error, trial.said, left)

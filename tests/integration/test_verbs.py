@@ -345,13 +345,13 @@ def test_a_worktree(
     hostile += [f"echo evil >{common}/info/attributes", f"rm -rf {common}/worktrees/{trees[names[1]].name}"]
     hostile += [f"ln -s / {common}/worktrees/x", f"{own} config core.fsmonitor /evil", f"{own} worktree prune"]
     script = "; ".join(hostile)
-    cc("exec", names[0], "sh", "-c", script)
+    cc("exec", "--user=0", names[0], "sh", "-c", script)
     assert "evil" not in (common / "config").read_text()
     assert not (common / "hooks" / "post-checkout").exists()
     assert not (common / "info" / "attributes").exists()
     assert sorted(path.name for path in (common / "worktrees").iterdir()) == sorted(t.name for t in trees.values())
     commit = f"echo x >y && {own} add y && {own} commit -q -m y && {own} reset -q --hard HEAD~1"
-    done = cc("exec", names[0], "sh", "-c", commit)
+    done = cc("exec", "--user=0", names[0], "sh", "-c", commit)
     assert done.returncode == 0, done.stderr
     (trees[names[1]] / "new").write_text("not committed")
     gone = cc("rm", "--force", *names)

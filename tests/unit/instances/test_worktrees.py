@@ -164,6 +164,14 @@ def test_what_the_repository_does_not_list_does_not_count(repository: Path, root
     assert made.is_merged()
 
 
+def test_it_is_not_pruned_where_its_directory_has_another_name(repository: Path, root: Path) -> None:
+    made = add_worktree(repository, "one", root)
+    made.path.rename(root / "as-in-a-container")
+    git(repository, "worktree", "prune")
+    (root / "as-in-a-container").rename(made.path)
+    assert made.is_merged()
+
+
 def test_it_is_removed_with_what_git_keeps_of_it_and_the_branch_stays(repository: Path, root: Path) -> None:
     made, other = add_worktree(repository, "one", root), add_worktree(repository, "two", root)
     (made.path / "new").write_text("new")
