@@ -72,9 +72,11 @@ class Journal:
 
     @property
     def full(self) -> bool:
+        """Nothing more may be kept before something is forgotten."""
         return self.size >= self._limit
 
     def close(self) -> None:
+        """Close the segment that is written to; harmless when repeated."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

@@ -45,6 +45,7 @@ class Session:
 
     @property
     def running(self) -> bool:
+        """Claude Code runs, or has ended and was not waited for yet."""
         return self._process is not None
 
     def describe(self) -> wire.Frame:
