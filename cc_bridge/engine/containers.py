@@ -200,7 +200,7 @@ class ContainerInfo:
 
 @dataclass(frozen=True)
 class ContainerSummary:
-    """A line of the listing. ``created``: seconds since 1970. ``about``: the engine's words for how it does."""
+    """A line of the listing. ``created``: seconds since 1970. ``about``: the engine's status text, e.g. "Up 3 hours"."""
 
     id: str
     name: str

@@ -102,7 +102,7 @@ class Place(Protocol):
         """The instance has not been removed."""
 
     def pop_ending(self) -> Ending:
-        """How the agent of the connection that was lost has ended, as far as :meth:`connect` has seen."""
+        """Why the previous agent exited, if :meth:`connect` has learned it; cleared by this call."""
 
     async def connect(self, greeting: bytes) -> Channel:
         """A channel to the agent, which is started if need be; ``greeting`` has been sent over it."""

@@ -181,7 +181,7 @@ class BridgedInstance(InstanceInterface):
         return session_id, content
 
     async def _keep_conversation(self) -> None:
-        """So that an instance of the same name goes on with it."""
+        """Save it so that a later instance of this name can resume it."""
         session_id = self._bridge.session_id
         if not is_uuid(session_id):
             return

@@ -97,7 +97,7 @@ _ALREADY_SERVING = 4
 #: What the engine says in the place of a command's output where it could make no process.
 _NO_PROCESS = b"OCI runtime"
 
-#: Exit codes above are 128 and the number of a signal.
+#: An exit code above this is 128 + the number of a signal.
 _KILLED = 128
 
 #: In an adopted container other users may be: what is in a directory that is not this user's alone is not run.

@@ -224,7 +224,7 @@ class ContainerManager:
                 # An elder one may have come to light meanwhile: containers are dated before they can be seen.
                 used = await self._eldest(options.project, kind)
             except ContainerNotFound:
-                continue  # its maker has taken it back for an elder one
+                continue  # its creator removed it in favour of an older one
             if made is not None and (used is None or used.id != made.id):
                 await self._remove(made)
             if used is not None and used.id == found.id:

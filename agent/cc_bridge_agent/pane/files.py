@@ -154,7 +154,7 @@ class Files:
             pass  # it was heard
 
     def forget_late_keys(self) -> None:
-        """Whatever was given up has been heard or lost by now."""
+        """Abandoned key presses have fired or been lost: drop their markers."""
         for name in os.listdir(self.at("late")):
             try:
                 os.unlink(os.path.join(self.at("late"), name))

@@ -82,7 +82,7 @@ class HostOutput:
         turn.results.update(str(block.get("tool_use_id")) for block in fresh)
         for block in fresh:
             tool = turn.shown.get(str(block.get("tool_use_id")), {})
-            # It has run, or will not: whoever decided, nobody need any more.
+            # It has run, or will not: a request for permission is moot.
             self._withdraw(tool.get("name"), tool.get("input"))
         if fresh and turn.entry is not None:
             self.tell({"type": "user", "message": {"role": "user", "content": fresh}})
