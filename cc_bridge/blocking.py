@@ -71,7 +71,7 @@ class BlockingInstance:
         return self._call(self._instance.is_running)
 
     def get_info(self) -> dict[str, Any]:
-        """What it is and how it does; JSON types, without secrets."""
+        """Its configuration and state as JSON types, without secrets."""
         return self._call(self._instance.get_info)
 
     def submit(self, text: str, id: str | None = None) -> BlockingTurn:  # noqa: A002

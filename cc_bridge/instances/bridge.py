@@ -509,7 +509,7 @@ class Bridge:
 
     def _issue(self, command: Command) -> None:
         if self._connection is None or self._connection.link.closed:
-            return  # what a lost connection leaves to say, nobody is there to hear
+            return  # nobody is connected to hear it
         link = self._connection.link
         match command:
             case SendInput(input_id, message):

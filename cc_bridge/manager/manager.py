@@ -492,7 +492,7 @@ class ContainerManager:
         """
         info = await self.containers.inspect(name)
         if not self._owns(info.labels):
-            hint = "Only what cc-bridge has made here is touched; Docker's own command has no such scruples."
+            hint = "Only what cc-bridge has made here is touched; for other containers use Docker's own command."
             raise EngineError(f"the container {name} is not of this installation", hint=hint)
         return info
 
@@ -671,7 +671,7 @@ def _owner_lives(labels: Mapping[str, str]) -> bool:
     machine, _, process = labels.get(f"{LABEL}.owner", "").partition(":")
     number, _, started = process.partition(":")
     if machine != os.uname().nodename:
-        return True  # who knows
+        return True  # its processes cannot be seen from here
     return number.isdigit() and _started(int(number)) == started
 
 
