@@ -51,48 +51,62 @@ class BlockingInstance:
         self._portal: BlockingPortal | None = None
 
     def start(self) -> None:
+        """Make it run, so that the next command finds it ready. Harmless when repeated."""
         self._call(self._instance.start)
 
     def stop(self) -> None:
+        """Interrupt what runs and end the processes. The conversation is kept."""
         self._call(self._instance.stop)
 
     def restart(self) -> None:
+        """Stop and start; the conversation goes on."""
         self._call(self._instance.restart)
 
     def interrupt(self) -> None:
+        """End the running turn, whichever thread waits for it; return when it is over."""
         self._call(self._instance.interrupt)
 
     def is_running(self) -> bool:
+        """Its container or process runs *and* the agent answers."""
         return self._call(self._instance.is_running)
 
     def get_info(self) -> dict[str, Any]:
+        """Its configuration and state as JSON types, without secrets."""
         return self._call(self._instance.get_info)
 
     def submit(self, text: str, id: str | None = None) -> BlockingTurn:  # noqa: A002
+        """Queue a command, which runs once, however often it is submitted with this ``id``."""
         return BlockingTurn(self, self._call(self._instance.submit, text, id))
 
     def turn(self, id: str) -> BlockingTurn:  # noqa: A002
+        """Find a turn again. Raises TurnNotFound where it is not kept."""
         return BlockingTurn(self, self._call(self._instance.turn, id))
 
     def turns(self) -> list[TurnInfo]:
+        """The turns that :meth:`turn` finds, oldest first."""
         return self._call(self._instance.turns)
 
     def send_command_and_wait(self, text: str, timeout: float | None = 600.0) -> tuple[bool, str]:
+        """Send a command; whether the answer is whole, and its text. ``timeout``: seconds, or None."""
         return self._call(self._instance.send_command_and_wait, text, timeout)
 
     def stream(self, text: str) -> Generator[Event, None, None]:
+        """Send a command and yield its events. Closing the generator early interrupts the turn."""
         return self._iterate(self._instance.stream(text))
 
     def send_command(self, text: str) -> Generator[str, None, None]:
+        """Send a command and yield the answer's text as it streams; raises TurnError where it is not whole."""
         return self._iterate(self._instance.send_command(text))
 
     def cleanup(self) -> None:
+        """Give back what this object holds, and leave the event loop, also where that fails. Harmless when repeated."""
         try:
             self._call(self._instance.cleanup)
         finally:
             self._leave_portal()  # its thread would keep the program from ending
 
     def remove(self, *, conversation: bool = False) -> None:
+        """Stop, and remove all that belongs to the instance; with ``conversation`` that, too."""
         try:
             self._call(partial(self._instance.remove, conversation=conversation))
             self._call(self._instance.cleanup)
@@ -167,15 +181,19 @@ class BlockingTurn:
             raise StopIteration from None
 
     def result(self) -> TurnResult:
+        """Read to the end; the turn's result."""
         return self._call(self._turn.result)
 
     def raise_for_result(self) -> None:
+        """Nothing for a whole answer, else the error that fits."""
         self._turn.raise_for_result()
 
     def interrupt(self) -> None:
+        """End the turn, and return when it is over; its result is still to be read."""
         self._call(self._turn.interrupt)
 
     def close(self) -> None:
+        """Leave the turn: one of one's own is interrupted, one that was found goes on."""
         self._close(self._turn.aclose)
 
     def __enter__(self) -> Self:

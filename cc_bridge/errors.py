@@ -173,7 +173,7 @@ class ImageBuildError(EngineError):
 
 
 class ImageNotFound(EngineError):
-    """The image is neither here nor can it be had."""
+    """The image is not local and cannot be pulled."""
 
     hint = "Check its name; `docker images` lists those that are here."
 

@@ -57,7 +57,7 @@ OnPermission = Callable[[PermissionRequest], Awaitable[Decision]]
 
 
 class ClaudeInstance(BaseModel):
-    """The record of an instance: what it is, not how it does.
+    """The record of an instance: its configuration, not its state.
 
     Make one with :meth:`of`, which turns a validation error into one that names the field.
     """
@@ -318,7 +318,7 @@ class InstanceInterface(abc.ABC):
 
     @abc.abstractmethod
     async def get_info(self) -> dict[str, Any]:
-        """What it is and how it does; JSON types, without secrets."""
+        """Its configuration and state as JSON types, without secrets."""
 
     async def restart(self) -> None:
         """Stop and start; the conversation goes on."""

@@ -63,7 +63,7 @@ def registry(size: int = 3_000_000) -> Iterator[str]:
             if self.command == "GET":
                 self.wfile.write(data)
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815  the library's word
 
         def log_message(self, *_: object) -> None:
             pass

@@ -19,6 +19,7 @@ def default_socket() -> str:
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
+    """Run a verb; its exit code."""
     options = _parse(arguments)
     if options.verb == "serve":
         return serve(options)
@@ -37,6 +38,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 
 def serve(options: argparse.Namespace) -> int:
+    """Serve until a signal or a host ends it; 4 where another agent serves here already."""
     _secure_standard_descriptors()
     loop = Loop()
     state = options.state or options.socket + ".state"

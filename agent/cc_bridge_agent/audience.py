@@ -28,13 +28,13 @@ class Audience:
 
     @property
     def given(self) -> int:
-        """Up to this number every client has been given all."""
+        """Highest frame number sent to every client."""
         return min([client.given for client in self.clients], default=self._ledger.seq)
 
     def has_room(self) -> bool:
         """Whether what the session says next can be kept.
 
-        Room is made by what the quickest reader has acknowledged. Who does not read at all does not count: a host
+        Room is made by what the quickest reader has acknowledged. Clients that never read are ignored: a host
         that is connected and idle must not stop the others.
         """
         journal = self._ledger.journal

@@ -55,6 +55,7 @@ class Client:
 
     @property
     def closed(self) -> bool:
+        """This end has closed the connection."""
         return self._read_fd == -1
 
     @property
@@ -64,6 +65,7 @@ class Client:
 
     @property
     def clogged(self) -> bool:
+        """More waits for it than the agent keeps in memory: the rest is to come from the journal."""
         return self._out.size > HIGH_WATER
 
     def send(self, data: bytes) -> None:

@@ -19,7 +19,7 @@ SEGMENT = 4 * 1024 * 1024
 HISTORY = 16 * 1024 * 1024
 HISTORY_AGE = 7 * 24 * 3600.0
 
-#: Bytes between two records of a segment whose places are remembered: so much is read in vain where reading begins.
+#: Bytes between two records whose places in a segment are remembered: at most this much is re-read to find a record.
 _MARK = 64 * 1024
 
 _HEADER = 18  # "xxxxxxxx xxxxxxxx "
@@ -72,9 +72,11 @@ class Journal:
 
     @property
     def full(self) -> bool:
+        """Nothing more may be kept before something is forgotten."""
         return self.size >= self._limit
 
     def close(self) -> None:
+        """Close the segment that is written to; harmless when repeated."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

@@ -56,6 +56,7 @@ class Loop:
         return cancel
 
     def stop(self) -> None:
+        """Let :meth:`run` return after what it is doing now."""
         self._running = False
 
     def run(self) -> None:

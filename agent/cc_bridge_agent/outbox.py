@@ -17,10 +17,12 @@ class Outbox:
         self._waiting: Deque[memoryview] = deque()
 
     def add(self, data: bytes) -> None:
+        """Queue bytes behind those that wait; they are not copied."""
         self._waiting.append(memoryview(data))
         self.size += len(data)
 
     def clear(self) -> None:
+        """Forget what was not written."""
         self._waiting.clear()
         self.size = 0
 

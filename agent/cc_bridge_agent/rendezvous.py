@@ -44,6 +44,7 @@ class PipeListener:
         loop.watch(self._listen, self._read)
 
     def close(self) -> None:
+        """Listen no longer. The FIFO stays, for the next agent."""
         self._loop.watch(self._listen)
         os.close(self._listen)
         os.close(self._directory)
@@ -114,6 +115,7 @@ class SocketListener:
         loop.watch(self._socket.fileno(), self._accept_one)
 
     def close(self) -> None:
+        """Listen no longer: remove the socket, and release the lock last."""
         self._loop.watch(self._socket.fileno())
         self._socket.close()
         os.unlink(self._path)

@@ -61,6 +61,7 @@ class Server:
         self._wait_for_clients()
 
     def listen(self, listener: Union[PipeListener, SocketListener]) -> None:
+        """Take this listener, and close it with the server."""
         self._listeners.append(listener)
 
     def accept(self, name: str, read_fd: int, write_fd: int) -> None:
@@ -86,6 +87,7 @@ class Server:
         self._finish_if_done()
 
     def close(self) -> None:
+        """Close listeners, connections and journals."""
         for listener in self._listeners:
             listener.close()
         for client in list(self._clients):

@@ -45,6 +45,7 @@ class Session:
 
     @property
     def running(self) -> bool:
+        """Claude Code runs, or has ended and was not waited for yet."""
         return self._process is not None
 
     def describe(self) -> wire.Frame:
@@ -74,7 +75,7 @@ class Session:
         self._oom_kills = oom_kills()
         self.ledger.open_ids.clear()
         self._log("claude_started", session=self.name, pid=process.pid, program=argv[0])
-        self._say({"started": process.pid})
+        self._add_frame({"started": process.pid})
         self._output_stopped = True  # as it is, until somebody looks
         self._watch_output()
 
@@ -174,7 +175,7 @@ class Session:
         else:
             self.ledger.number([{"err": line.decode("utf-8", "replace")} for line in lines])
 
-    def _say(self, frame: Dict[str, Any]) -> None:
+    def _add_frame(self, frame: Dict[str, Any]) -> None:
         self.ledger.number([frame])
         self.audience.tell()
 
@@ -213,5 +214,5 @@ class Session:
             client.pause_reading(False)
         out_of_memory = self._exit_code == -signal.SIGKILL and oom_kills() > self._oom_kills
         self._log("claude_exited", session=self.name, code=self._exit_code, oom=out_of_memory)
-        self._say({"exit": self._exit_code, **({"oom": True} if out_of_memory else {})})
+        self._add_frame({"exit": self._exit_code, **({"oom": True} if out_of_memory else {})})
         self._on_exit()

@@ -40,6 +40,7 @@ class DirectChannel(Channel):
         self._stand_in.receive_frames(greeting)
 
     async def send(self, data: bytes) -> None:
+        """Carry out the frames here; a cancelled call may have written a part of an input to Claude Code."""
         if self._closed:
             raise anyio.ClosedResourceError
         if self._process is not None and self._process.ended:
@@ -56,6 +57,7 @@ class DirectChannel(Channel):
                     await self._signal(action.name)
 
     async def receive(self) -> bytes:
+        """The next frames, made from Claude Code's output; a cancelled call loses none."""
         with self._guard:
             return await self._receive()
 

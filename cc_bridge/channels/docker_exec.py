@@ -58,6 +58,7 @@ class DockerExecChannel(Channel):
         return cls(execs, attached.id, Descriptor(attached.fd), attached.early)
 
     async def send(self, data: bytes) -> None:
+        """Write to the command's stdin; a cancelled call may have written a part."""
         await self._descriptor.write_all(data)
 
     async def send_eof(self) -> None:
@@ -65,6 +66,7 @@ class DockerExecChannel(Channel):
         self._descriptor.end_writing()
 
     async def receive(self) -> bytes:
+        """What the command has written to stdout; a cancelled call loses nothing."""
         if not await self._fill():
             raise anyio.EndOfStream
         return self._ready.popleft()
@@ -128,6 +130,7 @@ class DockerExecChannel(Channel):
         return taken
 
     async def aclose(self) -> None:
+        """Close the connection to the engine; the command is not ended by that."""
         self._descriptor.close()
 
     def _take(self, data: bytes) -> None:

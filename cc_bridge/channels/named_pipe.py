@@ -103,15 +103,18 @@ class NamedPipeChannel(Channel):
         return cls(incoming, outgoing)
 
     async def send(self, data: bytes) -> None:
+        """Write to the agent's pipe; a cancelled call may have written a part, which breaks the channel."""
         await self._outgoing.write_all(data)
 
     async def receive(self) -> bytes:
+        """What the agent has written; a cancelled call loses nothing."""
         data = await self._incoming.read()
         if not data:
             raise anyio.EndOfStream
         return data
 
     async def aclose(self) -> None:
+        """Close both pipes: the agent sees the end at once."""
         self._outgoing.close()
         self._incoming.close()
 

@@ -55,15 +55,18 @@ class UnixSocketChannel(Channel):
         return channel
 
     async def send(self, data: bytes) -> None:
+        """Write to the agent's socket; a cancelled call may have written a part, which breaks the channel."""
         await self._descriptor.write_all(data)
 
     async def receive(self) -> bytes:
+        """What the agent has written; a cancelled call loses nothing."""
         data = await self._descriptor.read()
         if not data:
             raise anyio.EndOfStream
         return data
 
     async def aclose(self) -> None:
+        """Close the socket: the agent sees the end at once."""
         self._descriptor.close()
 
 

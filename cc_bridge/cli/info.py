@@ -11,7 +11,7 @@ __all__ = ["info"]
 
 
 def info(name: o.Name, as_json: o.Json = False) -> None:
-    """Show what an instance is and how it does. Secrets are masked."""
+    """Show an instance's configuration and state. Secrets are masked."""
     from .display import Display, print_json, print_table
 
     async def main() -> int:

@@ -200,7 +200,12 @@ class ContainerInfo:
 
 @dataclass(frozen=True)
 class ContainerSummary:
-    """A line of the listing. ``created``: seconds since 1970. ``about``: the engine's words for how it does."""
+    """A line of the listing.
+
+    Attributes:
+        about: the engine's status text, e.g. "Up 3 hours".
+        created: seconds since 1970.
+    """
 
     id: str
     name: str
@@ -311,7 +316,7 @@ class Containers:
         return await self._engine.call(lambda: raw_socket(client.api.attach_socket(name, params=wanted)))
 
     async def inspect(self, name: str) -> ContainerInfo:
-        """What it is and how it does."""
+        """Its configuration and state."""
         client = await self._engine.client()
         return _info(await self._engine.call(client.api.inspect_container, name, repeat=True))
 

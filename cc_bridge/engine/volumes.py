@@ -38,7 +38,7 @@ class Volumes:
         self._engine = engine
 
     async def ensure(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Have it; whether it was made just now. One that exists keeps its labels."""
+        """Create it if missing; True if it was created. One that exists keeps its labels."""
         if await self.find(name) is not None:
             return False
         client = await self._engine.client()

@@ -102,7 +102,7 @@ class Place(Protocol):
         """The instance has not been removed."""
 
     def pop_ending(self) -> Ending:
-        """How the agent of the connection that was lost has ended, as far as :meth:`connect` has seen."""
+        """Why the previous agent exited, if :meth:`connect` has learned it; cleared by this call."""
 
     async def connect(self, greeting: bytes) -> Channel:
         """A channel to the agent, which is started if need be; ``greeting`` has been sent over it."""
@@ -509,7 +509,7 @@ class Bridge:
 
     def _issue(self, command: Command) -> None:
         if self._connection is None or self._connection.link.closed:
-            return  # what a lost connection leaves to say, nobody is there to hear
+            return  # nobody is connected to hear it
         link = self._connection.link
         match command:
             case SendInput(input_id, message):

@@ -82,31 +82,38 @@ class BridgedInstance(InstanceInterface):
     # The contract
 
     async def submit(self, text: str, id: str | None = None) -> Turn:  # noqa: A002
+        """Queue a command; in a pane, also refuse what cannot be typed there (InvalidInput)."""
         if self.record.in_pane:
             check_typed(text)
         return await self._bridge.submit(text, id)
 
     async def turn(self, id: str) -> Turn:  # noqa: A002
+        """Find a turn again, over a connection of its own where another process began it."""
         return await self._bridge.find(id)
 
     async def turns(self) -> list[TurnInfo]:
+        """The turns that the agent's journal still has, oldest first."""
         return await self._bridge.turns()
 
     async def interrupt(self) -> None:
+        """End the running turn, whoever began it; return when it is over."""
         await self._bridge.interrupt()
 
     async def start(self) -> None:
+        """Check what it needs, forget conversations that are too old, and connect; the agent starts on the way."""
         await self._check_needs()
         self._registry.sweep()
         await self._bridge.make_ready()
 
     async def stop(self) -> None:
+        """Interrupt what runs, close the connection, and end the agent with Claude Code."""
         await self._bridge.interrupt_quietly(GRACE)
         await self._bridge.aclose("the instance was stopped")
         await self._stop_place()
         self._log.info("stopped")
 
     async def cleanup(self) -> None:
+        """Close the connection; remove an ephemeral instance, or leave it to end by itself where that fails."""
         try:
             if self.record.ephemeral:
                 await self.remove()
@@ -122,6 +129,7 @@ class BridgedInstance(InstanceInterface):
         await self._release()
 
     async def remove(self, *, conversation: bool = False) -> None:
+        """Remove it with its place and its directory; the conversation is kept unless told otherwise."""
         await self._bridge.aclose("the instance was removed")
         goes_too = not conversation and await self._session_goes_with_place()
         if goes_too:
@@ -173,7 +181,7 @@ class BridgedInstance(InstanceInterface):
         return session_id, content
 
     async def _keep_conversation(self) -> None:
-        """So that an instance of the same name goes on with it."""
+        """Save it so that a later instance of this name can resume it."""
         session_id = self._bridge.session_id
         if not is_uuid(session_id):
             return
@@ -206,6 +214,7 @@ class BridgedInstance(InstanceInterface):
         return self._home.agent_log
 
     async def get_info(self) -> dict[str, Any]:
+        """The record, the state, the channel and the session, in JSON types; secrets are masked."""
         record = self.record
         return {
             "name": record.name,
@@ -263,16 +272,20 @@ class BridgedInstance(InstanceInterface):
     # For the bridge
 
     def exists(self) -> bool:
+        """Its directory is there: nobody has removed the instance."""
         return self._home.exists()
 
     def pop_ending(self) -> Ending:
+        """Why the previous agent exited, if known; cleared by this call."""
         ending, self._ending = self._ending, Ending("")
         return ending
 
     async def connect_better(self, current: str, greeting: bytes) -> Channel | None:
+        """None: there is one way only, unless a subclass knows another."""
         return None
 
     async def launch(self, session_id: str) -> Launch:
+        """The command line, resuming the session if its transcript is still there."""
         options, resume, fork = self.record.claude, session_id, False
         if self._first_launch and not session_id:
             resume, fork = self.conversation_to_go_on_with(), self.record.fork
@@ -288,6 +301,7 @@ class BridgedInstance(InstanceInterface):
         return claude_argv(options, resume=resume, fork=fork)
 
     def session_changed(self, session_id: str) -> None:
+        """Save the session's id; one that is no UUID is ignored."""
         if is_uuid(session_id):
             self._home.remember_session(session_id)
 

@@ -97,7 +97,7 @@ _ALREADY_SERVING = 4
 #: What the engine says in the place of a command's output where it could make no process.
 _NO_PROCESS = b"OCI runtime"
 
-#: Exit codes above are 128 and the number of a signal.
+#: An exit code above this is 128 + the number of a signal.
 _KILLED = 128
 
 #: In an adopted container other users may be: what is in a directory that is not this user's alone is not run.
@@ -205,6 +205,7 @@ class DockerContainer(BridgedInstance):
         return await self._execs.run(self.container, argv, user=user, limit=limit)
 
     async def is_running(self) -> bool:
+        """The container runs and is not paused, and an agent in it answers where it has one."""
         try:
             info = await self._containers.inspect(self.container)
         except ContainerNotFound:
@@ -223,6 +224,7 @@ class DockerContainer(BridgedInstance):
     # The way to the agent
 
     async def connect(self, greeting: bytes) -> Channel:
+        """Start the container if need be, and take the best way to the agent (channels/ladder.py)."""
         self._prepare_home()
         if await self._is_remote():
             self._agent_inside = f"{_STATE}/{self._agent.name}"
@@ -282,6 +284,7 @@ class DockerContainer(BridgedInstance):
                 log("pipes_unusable", reason=problem)
 
     async def connect_better(self, current: str, greeting: bytes) -> Channel | None:
+        """Pipes, where exec is in use and they work by now."""
         if current != "exec" or not self._has_pipes or not await self._engine.shares_kernel():
             return None
         try:
@@ -715,6 +718,7 @@ class DockerContainer(BridgedInstance):
         return self.record.mount_at if self.record.workspace is not None or self._adopted else _HOME
 
     async def read_transcript(self, session_id: str) -> list[str] | None:
+        """Read the transcript's tail by a command in the container."""
         if not is_uuid(session_id):
             return None
         try:

@@ -80,6 +80,7 @@ class LocalProcess(BridgedInstance):
     _process: subprocess.Popen[bytes] | None = None
 
     async def connect(self, greeting: bytes) -> Channel:
+        """Connect to the agent by pipes, else by its socket; start it where nobody listens."""
         self._prepare_home()
         try:
             return await self._way(greeting)
@@ -99,6 +100,7 @@ class LocalProcess(BridgedInstance):
             return channel
 
     async def launch(self, session_id: str) -> Launch:
+        """As for every instance, after finding the program and restoring a kept session."""
         program = find_claude(self.record.claude.program)
         if self.record.workspace is not None:
             dockerfiles = Dockerfiles(self._registry.root)
@@ -113,6 +115,7 @@ class LocalProcess(BridgedInstance):
         return [program, *argv[1:]]
 
     async def read_transcript(self, session_id: str) -> list[str] | None:
+        """Read the tail of the transcript's file."""
         if not is_uuid(session_id):
             return None
         return await anyio.to_thread.run_sync(_tail, self._config, session_id)
@@ -139,6 +142,7 @@ class LocalProcess(BridgedInstance):
                 shutil.copyfileobj(content, copy)
 
     async def is_running(self) -> bool:
+        """The agent answers."""
         return await self._hello() is not None
 
     def _claude_cwd(self) -> str:

@@ -52,18 +52,22 @@ class Home:
 
     @property
     def pipes(self) -> Path:
+        """The directory in which host and agent meet, mounted read-only into a container."""
         return self.path / "pipes"
 
     @property
     def journal(self) -> Path:
+        """The agent's journals, one for each session."""
         return self.path / "journal"
 
     @property
     def claude_home(self) -> Path:
+        """HOME of Claude Code in a container."""
         return self.path / "home"
 
     @property
     def agent_log(self) -> Path:
+        """What a local agent writes to stderr."""
         return self.path / "agent.log"
 
     @property

@@ -53,6 +53,7 @@ class TmuxInstance(LocalProcess):
         return ["tmux", "-u", "-S", self._socket, "attach-session", "-t", target]
 
     async def launch(self, session_id: str) -> Launch:
+        """As for every instance, with a configuration of the pane's own where the user's is not taken."""
         launch = await super().launch(session_id)
         if self._has_own_config:
             await anyio.to_thread.run_sync(self._prepare_config)

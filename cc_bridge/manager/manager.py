@@ -224,7 +224,7 @@ class ContainerManager:
                 # An elder one may have come to light meanwhile: containers are dated before they can be seen.
                 used = await self._eldest(options.project, kind)
             except ContainerNotFound:
-                continue  # its maker has taken it back for an elder one
+                continue  # its creator removed it in favour of an older one
             if made is not None and (used is None or used.id != made.id):
                 await self._remove(made)
             if used is not None and used.id == found.id:
@@ -492,7 +492,7 @@ class ContainerManager:
         """
         info = await self.containers.inspect(name)
         if not self._owns(info.labels):
-            hint = "Only what cc-bridge has made here is touched; Docker's own command has no such scruples."
+            hint = "Only what cc-bridge has made here is touched; for other containers use Docker's own command."
             raise EngineError(f"the container {name} is not of this installation", hint=hint)
         return info
 
@@ -671,7 +671,7 @@ def _owner_lives(labels: Mapping[str, str]) -> bool:
     machine, _, process = labels.get(f"{LABEL}.owner", "").partition(":")
     number, _, started = process.partition(":")
     if machine != os.uname().nodename:
-        return True  # who knows
+        return True  # its processes cannot be seen from here
     return number.isdigit() and _started(int(number)) == started
 
 

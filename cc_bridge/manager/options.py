@@ -167,22 +167,26 @@ class PathMap:
     """Paths of this machine, and what they are called in a container that has these mounts."""
 
     def __init__(self, mounts: Sequence[Mount]) -> None:
-        pairs = [(PurePosixPath(mount.source), PurePosixPath(mount.target)) for mount in mounts if not mount.is_volume]
         # The deepest mount that holds a path is the one in which it is.
-        self._by_host = sorted(pairs, key=lambda pair: -len(pair[0].parts))
-        self._by_container = sorted(((to, of) for of, to in pairs), key=lambda pair: -len(pair[0].parts))
+        by_target = sorted(mounts, key=lambda mount: -len(PurePosixPath(mount.target).parts))
+        self._by_target = [(PurePosixPath(mount.target), mount) for mount in by_target]
+        by_source = sorted(mounts, key=lambda mount: -len(PurePosixPath(mount.source).parts))
+        self._by_source = [(PurePosixPath(mount.source), mount) for mount in by_source if not mount.is_volume]
 
     def to_container(self, path: str | Path) -> str | None:
-        """The path in the container of one on this machine; None: it is in no mount."""
-        return _translate(PurePosixPath(os.path.abspath(path)), self._by_host)
+        """The path in the container of one on this machine; None: it is in no mount, or another mount hides it."""
+        host = PurePosixPath(os.path.abspath(path))
+        for source, mount in self._by_source:
+            if host.is_relative_to(source):
+                found = str(PurePosixPath(mount.target) / host.relative_to(source))
+                if self.to_host(found) == str(host):
+                    return found
+        return None
 
     def to_host(self, path: str | PurePosixPath) -> str | None:
-        """The path on this machine of one in the container; None: it is in no mount."""
-        return _translate(PurePosixPath(os.path.normpath(path)), self._by_container)
-
-
-def _translate(path: PurePosixPath, pairs: Sequence[tuple[PurePosixPath, PurePosixPath]]) -> str | None:
-    for root, other in pairs:
-        if path.is_relative_to(root):
-            return str(other / path.relative_to(root))
-    return None
+        """The path on this machine of one in the container; None: it is in no mount, or in a volume."""
+        inside = PurePosixPath(os.path.normpath(path))
+        for target, mount in self._by_target:
+            if inside.is_relative_to(target):
+                return None if mount.is_volume else str(PurePosixPath(mount.source) / inside.relative_to(target))
+        return None

@@ -624,7 +624,7 @@ class Conversation:
             return  # another client's, or left over
         if message.kind == "text":
             turn.block.add(message.text)
-            self._say(turn, message.text)
+            self._add_text(turn, message.text)
         else:
             turn.thought = True
             turn.events.append(events.ThinkingDelta(message.text))
@@ -660,7 +660,7 @@ class Conversation:
         if rest is None:
             self._count_unknown("text unlike its pieces")
         else:
-            self._say(turn, rest)
+            self._add_text(turn, rest)
 
     def _on_tools(self, message: sj.Tools, now: float) -> None:
         turn = self._own(self._current)
@@ -759,9 +759,9 @@ class Conversation:
             verdict, error = Verdict.COMPLETED, ""
             if turn.synthetic.length:
                 self._part_paragraphs(turn)
-                self._say(turn, turn.synthetic.kept)
+                self._add_text(turn, turn.synthetic.kept)
             if not turn.answer.length:  # a local command may answer in its result only
-                self._say(turn, result.text)
+                self._add_text(turn, result.text)
         self._finish(turn, verdict, now, error=error, result=result)
 
     def _recover(self, turn: _Turn, texts: tuple[str, ...], now: float) -> None:
@@ -772,7 +772,7 @@ class Conversation:
             verdict = Verdict.COMPLETED_AFTER_HANG
         else:
             verdict = Verdict.RECOVERED
-            self._say(turn, f"\n\n{whole}" if rest is None else rest)
+            self._add_text(turn, f"\n\n{whole}" if rest is None else rest)
         if not turn.exited:
             self._ready = False
             self._commands.append(EndProcess("its turn had ended and it did not say so"))
@@ -828,14 +828,14 @@ class Conversation:
 
     # Small steps
 
-    def _say(self, turn: _Turn, text: str) -> None:
+    def _add_text(self, turn: _Turn, text: str) -> None:
         if text:
             turn.answer.add(text)
             turn.events.append(events.TextDelta(text))
 
     def _part_paragraphs(self, turn: _Turn) -> None:
         if turn.answer.length and not turn.answer.ends_paragraph:
-            self._say(turn, "\n\n")
+            self._add_text(turn, "\n\n")
 
     def _takeable(self, turn: _Turn) -> int:
         """How many of its events may be handed out: none from a permission request that may be decided already."""

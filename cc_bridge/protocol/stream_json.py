@@ -121,7 +121,7 @@ class Permission:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """``control_cancel_request``: somebody else has decided, or nobody need any more."""
+    """``control_cancel_request``: somebody else has decided, or the request is moot."""
 
     request_id: str
 

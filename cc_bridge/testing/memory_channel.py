@@ -43,6 +43,7 @@ class MemoryChannel(Channel):
         self._allowance = size
 
     async def send(self, data: bytes) -> None:
+        """Give frames to the agent that stands in; a cancelled call has sent nothing."""
         with self._sending:
             await anyio.lowlevel.checkpoint()
             if self._closed:
@@ -54,6 +55,7 @@ class MemoryChannel(Channel):
             self._take(data)
 
     async def receive(self) -> bytes:
+        """The frames that it answers; a cancelled call loses none."""
         with self._receiving:
             while True:
                 await anyio.lowlevel.checkpoint()
@@ -67,6 +69,7 @@ class MemoryChannel(Channel):
                 await self._changed.wait()
 
     async def aclose(self) -> None:
+        """Close; the peer is not told."""
         self._closed = True
         self._changed.set()
 

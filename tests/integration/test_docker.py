@@ -402,9 +402,9 @@ async def test_an_address_on_this_machine_s_loopback_is_said_at_once(
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
     instance = await make_docker(env={}, network="bridge")
-    with pytest.raises(InvalidInput, match="ANTHROPIC_BASE_URL.*loopback"):
+    with pytest.raises(InvalidInput, match=r"ANTHROPIC_BASE_URL.*loopback"):
         await instance.start()
-    with pytest.raises(InvalidInput, match="ANTHROPIC_BASE_URL.*loopback"):
+    with pytest.raises(InvalidInput, match=r"ANTHROPIC_BASE_URL.*loopback"):
         await instance.send_command_and_wait("hello", 20)
     assert docker("ps", "-aq", "--filter", f"name={instance.container}") == ""
 

@@ -360,9 +360,7 @@ async def test_logs(manager: ContainerManager, options: Any) -> None:
 
 async def test_old_ones_go_and_a_running_one_never(manager: ContainerManager, options: Any, project: str) -> None:
     """covers: M6"""
-    names = []
-    for kind in "abcd":
-        names.append((await manager.create_secure_container(options(), kind=kind)).name)
+    names = [(await manager.create_secure_container(options(), kind=kind)).name for kind in "abcd"]
     assert len(set(names)) == 4, "also those made in one second"
     await manager.containers.start(names[0])
     assert await manager.cleanup_old_containers(project, 5) == []
@@ -635,7 +633,7 @@ async def test_an_engine_that_stalls(tmp_path: Path, engine: None, monkeypatch: 
         stalled = Engine()
         client = await stalled.client()
         stalls.set()
-        with pytest.raises(EngineTimeout, match="did not answer within 0.5 s"):
+        with pytest.raises(EngineTimeout, match=r"did not answer within 0.5 s"):
             await stalled.call(client.info, limit=0.5)
         await stalled.aclose()
         listener.shutdown(socket.SHUT_RDWR)

@@ -145,7 +145,7 @@ async def test_what_begins_or_ends_like_a_command_arrives_as_text(pane: Pane, te
 @pytest.mark.parametrize("character", ["\x1b", "\r", "\x03", "\x7f", "\x08"])
 async def test_what_would_be_a_key_is_refused(make: Make, scripted_model: ScriptedModel, character: str) -> None:
     instance = await make()
-    with pytest.raises(InvalidInput, match="control character .* at position 2"):
+    with pytest.raises(InvalidInput, match=r"control character .* at position 2"):
         await instance.send_command_and_wait(f"ab{character}", _LIMIT)
     assert scripted_model.requests == []
 
@@ -324,7 +324,7 @@ async def test_a_persons_own_permissions_are_theirs(make: Make) -> None:
 
 @pytest.mark.long
 async def test_slash_commands(pane: Pane) -> None:
-    instance, person = pane
+    instance, _person = pane
     before = (await instance.get_info())["session_id"]
     ok, text = await instance.send_command_and_wait("/context", _LIMIT)
     assert ok

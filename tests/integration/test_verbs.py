@@ -175,7 +175,7 @@ def test_verbose_prints_commands_that_work_when_pasted(up: Up, options: list[str
         for mount in before["Mounts"]:
             if not Path(mount["Source"]).exists():
                 Path(mount["Source"]).mkdir(parents=True)
-        docker_, *words = shlex.split(command)
+        docker_, *_words = shlex.split(command)
         assert docker_ == "docker"
         pasted = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
         assert pasted.returncode == 0, pasted.stderr

@@ -70,7 +70,7 @@ def test_what_decides_on_a_login_is_not_inherited_beside_it() -> None:
     ["http://127.0.0.1:8080", "http://localhost:1/x", "https://api.localhost", "http://[::1]:9", "http://127.9.9.9"],
 )
 def test_an_address_on_loopback_is_refused_at_once(url: str) -> None:
-    with pytest.raises(InvalidInput, match="loopback.*--network host") as caught:
+    with pytest.raises(InvalidInput, match=r"loopback.*--network host") as caught:
         check_reachable({"ANTHROPIC_BASE_URL": url}, "demo")
     assert caught.value.instance == "demo"
 

@@ -122,6 +122,7 @@ class Files:
         self._answers: Dict[str, int] = {}  # descriptors of FIFOs that have their answer
 
     def at(self, name: str) -> str:
+        """The path of a name in the directory."""
         return os.path.join(self.path, name)
 
     def read(self, name: str) -> Optional[Happening]:
@@ -153,7 +154,7 @@ class Files:
             pass  # it was heard
 
     def forget_late_keys(self) -> None:
-        """Whatever was given up has been heard or lost by now."""
+        """Abandoned key presses have fired or been lost: drop their markers."""
         for name in os.listdir(self.at("late")):
             try:
                 os.unlink(os.path.join(self.at("late"), name))
@@ -181,6 +182,7 @@ class Files:
         self._write("launch", "\n".join(lines) + "\n")
 
     def remove(self) -> None:
+        """Delete the directory; hooks that still wait for an answer get none."""
         for fd in self._answers.values():
             os.close(fd)
         shutil.rmtree(self.path, ignore_errors=True)

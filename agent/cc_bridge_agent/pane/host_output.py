@@ -28,6 +28,7 @@ class HostOutput:
         self._asked: Dict[str, Dict[str, Any]] = {}  # permission requests without a decision
 
     def tell(self, message: Dict[str, Any]) -> None:
+        """Queue a message under the session's id."""
         self.output.append({**message, "session_id": self.session_id})
 
     # Turns
@@ -60,9 +61,11 @@ class HostOutput:
     # What a turn says
 
     def stream(self, event: Dict[str, Any]) -> None:
+        """Pass on an event of the API's as it came."""
         self.tell({"type": "stream_event", "event": event})
 
     def blocks(self, blocks: List[Any]) -> None:
+        """A whole message of the model's, or a part of one."""
         self.tell({"type": "assistant", "message": {"role": "assistant", "model": self.model, "content": blocks}})
 
     def tool(self, turn: PaneTurn, block: Dict[str, Any]) -> None:
@@ -79,7 +82,7 @@ class HostOutput:
         turn.results.update(str(block.get("tool_use_id")) for block in fresh)
         for block in fresh:
             tool = turn.shown.get(str(block.get("tool_use_id")), {})
-            # It has run, or will not: whoever decided, nobody need any more.
+            # It has run, or will not: a request for permission is moot.
             self._withdraw(tool.get("name"), tool.get("input"))
         if fresh and turn.entry is not None:
             self.tell({"type": "user", "message": {"role": "user", "content": fresh}})

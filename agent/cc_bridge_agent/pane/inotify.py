@@ -60,6 +60,7 @@ class Watcher:
                     yield self._directories[watch], name, not mask & _DELETE
 
     def close(self) -> None:
+        """End all watches."""
         os.close(self.fd)
 
     def _checked(self, result: int) -> int:

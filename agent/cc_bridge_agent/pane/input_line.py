@@ -87,6 +87,7 @@ class InputLine:
 
     @property
     def busy(self) -> bool:
+        """A text is being put in, looked for or withdrawn: nothing else may begin."""
         return self._state is not _State.IDLE
 
     def enter(self, text: str, replaceable: List[str], now: float) -> None:
@@ -122,6 +123,7 @@ class InputLine:
             self._closed(now)
 
     def handle_timer(self, now: float) -> None:
+        """Call at ``wake_at`` or later (seconds, the clock of ``now``); earlier calls do nothing."""
         if self.wake_at is None or now < self.wake_at:
             return
         if self._state is _State.CLOSING:

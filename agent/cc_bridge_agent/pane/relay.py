@@ -103,6 +103,7 @@ class Relay:
         return self._read_along() if head.start[0] == "POST" and path.endswith("/v1/messages") else None
 
     async def drain(self, writer: asyncio.StreamWriter) -> None:
+        """Wait until Claude Code has read enough, and until what the host was told has been taken."""
         await writer.drain()
         await self._drained()
 

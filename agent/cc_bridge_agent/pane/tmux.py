@@ -73,6 +73,7 @@ class Tmux:
             await self.run("kill-pane", "-t", pane)
 
     async def press(self, key: str) -> None:
+        """Press a key in the pane, by its name in ``_KEYS``."""
         await self.run("send-keys", "-t", self.pane, "-H", *_KEYS[key].split())
 
     async def screen(self) -> str:

@@ -89,12 +89,14 @@ class Translator:
 
     @property
     def next_timer(self) -> Optional[float]:
+        """When :meth:`handle_timer` wants to be called, on the clock of ``now``; None: not at all."""
         times = [self._wake_at, self._turn.wake_at if self._turn else None]
         if not self._ready and self._waiting:
             times.append(self._began + _START_LIMIT)
         return min((when for when in times if when is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
+        """Do what time has come for; nothing where it has not."""
         if not self._ready and self._waiting and now >= self._began + _START_LIMIT:
             self._fail_entry(self._waiting.popleft(), "Claude Code does not come up in the pane", now)
         if self._wake_at is not None and now >= self._wake_at:

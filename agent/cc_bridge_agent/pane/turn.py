@@ -71,6 +71,7 @@ class PaneTurn:
         self.why = ""
 
     def wake(self, when: float, why: str) -> None:
+        """Look after the turn at ``when``, and not before; takes the place of an earlier appointment."""
         self.wake_at, self.why = when, why
 
 

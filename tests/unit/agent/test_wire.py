@@ -49,8 +49,7 @@ def test_a_line_over_the_limit_is_refused_after_those_before_it(pieces: list[byt
     splitter, found = wire.LineSplitter(limit=10), []
     with pytest.raises(wire.FrameError, match="the limit is 10"):
         for piece in pieces:
-            for line in splitter.feed(piece):
-                found.append(line)
+            found.extend(splitter.feed(piece))
     assert found == ([b"ok"] if pieces[0].startswith(b"ok") else [])
 
 
@@ -106,7 +105,7 @@ def test_what_no_input_may_be(line: bytes) -> None:
 
 @pytest.mark.parametrize("line", [b"", b"[]", b"nonsense", b'{"a":1', b'{"seq":1,"out":', b"\xff\xfe", b"[" * 100_000])
 def test_what_is_no_frame(line: bytes) -> None:
-    with pytest.raises(wire.FrameError, match="not JSON|not a JSON object"):
+    with pytest.raises(wire.FrameError, match=r"not JSON|not a JSON object"):
         wire.decode(line)
 
 

@@ -31,7 +31,7 @@ def test_no_control_character_is_left(text: str) -> None:
     assert not controls(harmless(text))
 
 
-@given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp", "Mn", "Lo", "So"])))
+@given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp", "Mn", "Lo", "So", "Cn"])))
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
     assert plain(text) == harmless(text) == text
 
@@ -116,7 +116,10 @@ def test_a_command_s_output_is_harmless_on_a_terminal_and_exact_elsewhere() -> N
         output = HarmlessOutput()
         for byte in text:
             output.write(fd, bytes([byte]))
-    shown = os.read(ours, 4096).decode()
+    received, wanted = b"", len(harmless(text.decode()).encode())
+    while len(received) < wanted:  # a terminal passes on what was written piece by piece
+        received += os.read(ours, 4096)
+    shown = received.decode()
     assert shown.startswith("é␛]0;pwned␇")
     assert not controls(shown)
     assert os.read(read, 4096) == text

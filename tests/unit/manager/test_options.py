@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -163,11 +164,20 @@ def test_a_path_outside_is_nowhere() -> None:
     assert paths.to_host("/workspace/../etc") is None
 
 
-@given(st.lists(st.sampled_from(["a", "b", "data", "srv", ".."]), max_size=6))
-def test_there_and_back_again(parts: list[str]) -> None:
-    """A path that has a name in the container is what that name leads back to, unless a deeper mount hides it."""
+def test_what_another_mount_hides_is_nowhere() -> None:
+    """In the container there is something else under that name."""
     paths = PathMap(MOUNTS)
-    host = "/".join(["/home/me/project", *parts])
-    inside = paths.to_container(host)
-    if inside is not None and not inside.startswith("/workspace/srv"):
-        assert paths.to_container(paths.to_host(inside) or "") == inside
+    assert paths.to_host("/workspace/node_modules/x") is None, "it is in a volume"
+    assert paths.to_container("/home/me/project/node_modules/x") is None
+    assert paths.to_container("/home/me/project/srv/x") is None
+    both = PathMap([*MOUNTS, Mount("/home/me", "/all")])
+    assert both.to_container("/home/me/project/srv/x") == "/all/project/srv/x", "it is seen elsewhere"
+
+
+@given(st.lists(st.sampled_from(["a", "b", "data", "srv", "node_modules", ".."]), max_size=6))
+def test_there_and_back_again(parts: list[str]) -> None:
+    paths = PathMap(MOUNTS)
+    for path in ("/".join([root, *parts]) for root in ("/home/me/project", "/srv", "/workspace", "/data")):
+        inside, host = paths.to_container(path), paths.to_host(path)
+        assert inside is None or paths.to_host(inside) == os.path.normpath(path)
+        assert host is None or paths.to_host(paths.to_container(host) or "") == host, "what is seen has a name"

@@ -822,7 +822,7 @@ class TestLimits:
         assert not player.conversation.crowded, "what was fetched weighs no more"
 
     def test_a_reader_that_has_fetched_all_is_never_behind(self) -> None:
-        player, turn = begun()
+        player, _ = begun()
         player.conversation.receive_message({"type": "keep_alive"}, 0.0, 5 * 2**20)
         assert not player.conversation.crowded
 

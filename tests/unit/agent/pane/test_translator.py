@@ -307,7 +307,7 @@ def test_a_claude_code_that_does_not_come_up() -> None:
 
 
 def test_tools_and_their_results_are_told_once() -> None:
-    model, turn_id = started()
+    model, _turn_id = started()
     translator = model.translator
     tool = {"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "ls"}}
     result = {"type": "tool_result", "tool_use_id": "t1", "content": "a b", "is_error": False}
