@@ -110,6 +110,9 @@ REMEMBERED = 4 * 1024 * 1024
 #: each line takes 64 times as long.
 MOST_TIME = 30
 
+#: What is too slow is so each time; a processor that others use is slower at times, for the large input only.
+TRIES = 5
+
 
 def cost(data: bytes) -> None:
     """Time and memory a byte: what Claude Code and the agent may say again and again costs the same each time.
@@ -120,8 +123,12 @@ def cost(data: bytes) -> None:
         small, large = (said_again(data, lines) for lines in (SMALL, LARGE))
         if not large:
             return
-        before, after = timed(read, small), timed(read, large)
-        assert after < max(MOST_TIME * before, 0.5), f"{data[:200]!r}: {before:.3f} s became {after:.3f} s"
+        for _ in range(TRIES):
+            before, after = timed(read, small), timed(read, large)
+            if after < max(MOST_TIME * before, 0.5):
+                break
+        else:
+            raise AssertionError(f"{data[:200]!r}: {before:.3f} s became {after:.3f} s")
         tracemalloc.start()
         try:
             read(large)

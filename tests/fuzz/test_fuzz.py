@@ -175,6 +175,8 @@ ASKS = {"subtype": "can_use_tool", "tool_name": "Bash", "input": {}}
     ],
     ids=range(19),
 )
+@pytest.mark.long
+@pytest.mark.timeout(600)
 def test_what_is_said_again_and_again_costs_the_same_each_time(lines: list[str]) -> None:
     """covers: T4"""
     began = said("system", subtype="init", user_message_uuids=[TURN])
@@ -200,6 +202,7 @@ def test_a_long_line_of_text_is_no_matter_what_it_has() -> None:
     assert wire.decode(json.dumps(frame).encode()) == frame
 
 
+@pytest.mark.long
 def test_bytes_that_come_one_by_one_take_no_more_memory_than_together() -> None:
     """covers: T4"""
     splitter = wire.LineSplitter()

@@ -155,7 +155,7 @@ class Translator:
         """Enter was pressed."""
         if self._entry is not None and self._entry.state == "entering":
             self._entry.state = "entered"
-            self._wake_at = now + _TAKE_LIMIT + len(self._entry.text) / 200_000
+            self._wake_at = now + _take_limit(self._entry)
             if self._entry.is_local:
                 self._wake_at = now + 1.0
 
@@ -186,7 +186,7 @@ class Translator:
                 self._end_entry(entry, now)  # it has done what it does, and has nothing to say
             elif entry.attempts < _ATTEMPTS:
                 entry.attempts += 1
-                self._wake_at = now + _TAKE_LIMIT
+                self._wake_at = now + _take_limit(entry)
             else:
                 self._fail_entry(entry, "Claude Code did not take the command", now)
         self.advance(now)
@@ -307,13 +307,15 @@ class Translator:
         turn = self._turn
         if turn is None or turn.entry is None or turn.exchanges or payload.get("prompt_id") not in turn.ids:
             return
-        message = "lines " + str(payload.get("message_id"))
+        message, text = "lines " + str(payload.get("message_id")), str(payload.get("delta", ""))
         if turn.behind - {message}:
             return  # the transcript has yet to tell what came before: it will tell this, too
+        if message not in turn.behind and _is_told(turn, message, text):
+            return
         if message not in turn.behind:
             turn.behind.add(message)
             self.host.stream({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
-        delta = {"type": "text_delta", "text": str(payload.get("delta", ""))}
+        delta = {"type": "text_delta", "text": text}
         self.host.stream({"type": "content_block_delta", "index": 0, "delta": delta})
 
     _HOOKS: ClassVar[Dict[str, Callable[..., None]]] = {
@@ -418,7 +420,11 @@ class Translator:
         if line.get("isApiErrorMessage"):
             turn.error = text
             return
-        turn.behind = {item for item in turn.behind if not (text and item.startswith("lines "))}
+        if text:
+            begun = {item for item in turn.behind if item.startswith("lines ")}
+            turn.behind -= begun
+            turn.late |= begun
+            turn.early += [] if begun or turn.exchanges else [text]
         if turn.entry is None or str(message.get("id")) in turn.messages:
             return
         for block in message.get("content") or []:
@@ -582,6 +588,22 @@ class Translator:
         else:  # interrupted, as it seems: a prompt that nothing was said to is back in the input line
             turn.wake(now + 5 * _INTERRUPT_LIMIT, "interrupt" if turn.interrupting else "aborted")
             self.actions.append(Look([turn.prompt] if turn.entry is not None else []))
+
+
+def _is_told(turn: PaneTurn, message: str, line: str) -> bool:
+    """The transcript was quicker, and has told all of the message whose line this is; their ids differ."""
+    if message not in turn.late:
+        text = next((text for text in turn.early if essence(text).startswith(essence(line))), None)
+        if text is None:
+            return False
+        turn.early.remove(text)
+        turn.late.add(message)
+    return True
+
+
+def _take_limit(entry: Entry) -> float:
+    """Seconds, the same for each attempt: what is long also takes long where the machine is busy."""
+    return _TAKE_LIMIT + len(entry.text) / 200_000
 
 
 def _is_local(text: str) -> bool:

@@ -41,6 +41,8 @@ class PaneTurn:
         last_text: of the model's last message, as far as the host has it.
         stop: what the Stop hook said, where the end of the transcript is waited for.
         behind: what the transcript has yet to tell before lines of MessageDisplay may be passed on.
+        early: texts that the transcript has told before any of their lines came; ``late``: messages all of which it
+            has told, so that lines which still come are passed over.
         wake_at: when to look after the turn, and ``why``.
     """
 
@@ -67,6 +69,8 @@ class PaneTurn:
         self.over = False
         self.interrupting = False
         self.behind: Set[str] = set()
+        self.early: List[str] = []
+        self.late: Set[str] = set()
         self.wake_at: Optional[float] = None
         self.why = ""
 

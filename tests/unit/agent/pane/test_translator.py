@@ -6,6 +6,7 @@ import uuid
 from collections import deque
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -409,6 +410,33 @@ def test_lines_are_passed_on_only_in_their_place() -> None:
     translator.hook("Stop", {"prompt_id": "p1", "last_assistant_message": "Done."}, "1", 0.0)
     translator.transcript({"type": "system", "subtype": "turn_duration"}, 0.0)
     assert said(translator.host.output, turn_id) == "Looking.Done."
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_lines_that_come_later_than_the_transcript_are_not_told_twice(before: int) -> None:
+    """On a busy machine the hooks that tell of lines are the slower way: all of them, or the last ones."""
+    model = ready(Model(relayed=False))
+    turn_id = model.host_says("hello")
+    translator = model.translator
+    model.deliver("hooks")
+    lines = [("a", "one\n"), ("a", "two\n"), ("b", "three")]
+
+    def show(some: list[tuple[str, str]]) -> None:
+        for number, (message_id, text) in enumerate(some):
+            payload = {"prompt_id": "p1", "message_id": message_id, "index": number, "delta": text}
+            translator.hook("MessageDisplay", payload, "1", 0.0)
+
+    translator.transcript(line_of_user("p1", "hello"), 0.0)
+    show([line for line in lines[:before] if line[0] == "a"])
+    translator.transcript(line_of_model("m1", text_block("one\ntwo\n")), 0.0)
+    show([line for line in lines[:before] if line[0] == "b"])
+    translator.transcript(line_of_model("m2", text_block("three")), 0.0)
+    told = len(translator.host.output)
+    show(lines[before:])
+    assert len(translator.host.output) == told
+    translator.hook("Stop", {"prompt_id": "p1", "last_assistant_message": "three"}, "1", 0.0)
+    translator.transcript({"type": "system", "subtype": "turn_duration"}, 0.0)
+    assert results(translator.host.output)[turn_id]["result"] == "three"
 
 
 def test_what_was_absorbed_by_a_persons_turn_is_answered_with_it() -> None:
