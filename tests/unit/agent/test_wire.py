@@ -13,9 +13,10 @@ from cc_bridge_agent import wire
 
 VALUES: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
 )
-FRAMES = st.dictionaries(st.text(), VALUES)
+FRAMES = st.dictionaries(st.text(), VALUES, max_size=4)
 IDS = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 
 
@@ -199,25 +200,55 @@ def test_an_input_is_refused_for_what_is_wrong_with_it() -> None:
             wire.encode_input("id", line)
 
 
-@pytest.mark.parametrize("many", [b",", b"[],", b"{},"])
-def test_a_frame_of_more_values_than_memory_is_for_is_refused(many: bytes) -> None:
-    """Text may have as many commas and brackets as it likes, and quotes too, once they are escaped."""
-    values = b"[" + many.replace(b",", b"0,", many == b",") * (wire.MAX_VALUES + 1) + b"0]"
-    assert len(values) > wire._SHORT or many == b","
-    padding = b'"pad":"%b",' % (b"x" * wire._SHORT)
-    assert isinstance(wire.decode(b'{"seq":1,"out":{%b"many":%b}}' % (padding, values))["out"], str)
-    with pytest.raises(wire.FrameError, match="more than 500000 values"):
-        wire.encode_input("id", b'{%b"many":%b}' % (padding, values))
-    text = many * (wire.MAX_VALUES + 1)
-    frame = b'{"text":"%b\\"%b\\\\"}' % (text, text)
-    assert len(frame) > wire._SHORT or many == b","
-    assert set(wire.decode(frame)) == {"text"}
+@pytest.fixture
+def few_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_VALUES", 50)
+    monkeypatch.setattr(wire, "_SHORT", 300)
 
 
-def test_as_many_values_as_are_allowed() -> None:
-    values = b"[" + b"0," * (wire.MAX_VALUES - 2) + b"0]"  # an object, a list, and what the commas separate
-    padding = b'"pad":"%b"' % (b"x" * wire._SHORT)
-    assert len(wire.decode(b'{"many":%b,%b}' % (values[:1] + values[3:], padding))["many"]) == wire.MAX_VALUES - 2
+def values(count: int, kind: bytes = b"0") -> bytes:
+    """An object of so many values: itself, a list, and what the list has; and long enough to be counted."""
+    return b'{"many":[%b]   }' % b",".join([kind] * ((count - 2) // (1 if kind == b"0" else 2))) + b" " * 300
+
+
+def test_a_frame_has_half_a_million_values_at_most_unless_it_is_short() -> None:
+    assert (wire.MAX_VALUES, wire._SHORT) == (500_000, 2**20)
+
+
+@pytest.mark.parametrize("kind", [b"0", b"[]", b"{}"])
+def test_a_frame_of_more_values_than_memory_is_for_is_refused(few_values: None, kind: bytes) -> None:
+    assert "many" in wire.decode(values(50, kind))
+    for refuse in (wire.decode, lambda line: wire.encode_input("id", line)):
+        with pytest.raises(wire.FrameError, match="more than 50 values"):
+            refuse(values(54, kind))
+
+
+def test_output_of_too_many_values_arrives_as_text(few_values: None) -> None:
+    line = values(54).rstrip()[:-1] + b" " * 300 + b"}"
+    assert wire.decode(wire.encode_output(7, line)[:-1]) == {"seq": 7, "out": line.decode()}
+
+
+def test_a_short_frame_has_as_many_values_as_it_can_hold(few_values: None) -> None:
+    line = b'{"many":[%b]}' % b",".join([b"0"] * 100)
+    assert len(wire.decode(line.ljust(300))["many"]) == 100
+    with pytest.raises(wire.FrameError):
+        wire.decode(line.ljust(301))
+
+
+@pytest.mark.parametrize("text", [b",", b"[", b"{", b'\\",', b"\\\\"])
+def test_what_stands_in_text_is_no_value(few_values: None, text: bytes) -> None:
+    assert set(wire.decode(b'{"a":"%b","b":"%b"}' % (text * 200, text * 200))) == {"a", "b"}
+
+
+def test_values_beside_text_are_counted(few_values: None) -> None:
+    text = b'"%b",' % (b',\\\\\\"' * 100)
+    with pytest.raises(wire.FrameError, match="more than 50 values"):
+        wire.decode(b'{"a":[%b%b0]}' % (text, b"0," * 60))
+
+
+def test_very_many_texts_are_very_many_values(few_values: None) -> None:
+    with pytest.raises(wire.FrameError, match="more than 50 values"):
+        wire.decode(b'{"a":[%b0]}' % (b'"",' * 110))
 
 
 def test_a_splitter_can_be_used_again_after_what_it_had_was_taken() -> None:

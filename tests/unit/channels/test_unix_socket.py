@@ -1,98 +1,118 @@
-"""The agent's own socket, and somebody else's in its place. covers: T2"""
+"""The agent's own socket: who is not there is known at once, and what was opened is given back. covers: B3"""
 
 from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from cc_bridge.channels.named_pipe import NobodyListens
 from cc_bridge.channels.unix_socket import UnixSocketChannel
 from cc_bridge.errors import AgentUnavailable
-from cc_bridge.instances.registry import Registry, agent_archive
 
 pytestmark = pytest.mark.anyio
 
-NEIGHBOUR = 1234
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
-
-#: A neighbour who listens at a path, and says at its end how many bytes it was given.
-LISTENER = """
-import os, socket, sys
-os.setuid(int(sys.argv[2]))
-listening = socket.socket(socket.AF_UNIX)
-listening.bind(sys.argv[1])
-os.chmod(sys.argv[1], 0o777)
-listening.listen()
-print("ready", flush=True)
-connection, _ = listening.accept()
-print(len(connection.recv(65536)), flush=True)
-"""
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-def neighbour() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    with tempfile.TemporaryDirectory(prefix="cc-bridge-public-") as place:  # a test's own directory is closed to others
-        os.chmod(place, 0o1777)
-        argv = [sys.executable, "-c", LISTENER, f"{place}/agent.sock", str(NEIGHBOUR)]
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield f"{place}/agent.sock", process
-            process.kill()
+def server(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / "agent.sock"))
+        made.listen(1)
+        yield made
 
 
-@as_root
-async def test_nothing_is_said_to_a_neighbour_who_listens_there(neighbour: tuple[str, subprocess.Popen[str]]) -> None:
-    path, process = neighbour
-    with pytest.raises(AgentUnavailable, match=f"user {NEIGHBOUR} listens"):
-        await UnixSocketChannel.connect(path, b'{"hello":1}\n')
-    assert process.stdout is not None
-    assert process.stdout.readline() == "0\n", "it was told something"
+async def test_the_greeting_goes_first_and_bytes_go_both_ways(server: socket.socket) -> None:
+    async with await UnixSocketChannel.connect(server.getsockname(), b"hello\n") as channel:
+        assert channel.kind == "socket"
+        theirs, _ = server.accept()
+        with theirs:
+            assert theirs.recv(100) == b"hello\n"
+            await channel.send(b"to the agent")
+            assert theirs.recv(100) == b"to the agent"
+            theirs.send(b"to the host")
+            assert await channel.receive() == b"to the host"
+        with pytest.raises(anyio.EndOfStream):
+            await channel.receive()
+        with pytest.raises(anyio.BrokenResourceError):
+            await channel.send(b"x")
 
 
-@as_root
-def test_attach_in_a_container_says_nothing_to_a_neighbour(neighbour: tuple[str, subprocess.Popen[str]]) -> None:
-    path, process = neighbour
-    argv = [sys.executable, "-IS", str(agent_archive()), "attach", "--socket", path]
-    done = subprocess.run(argv, input=b'{"hello":1}\n', capture_output=True, check=False)
-    assert done.returncode == 3
-    assert f"user {NEIGHBOUR} serves there".encode() in done.stderr
-    assert process.stdout is not None
-    assert process.stdout.readline() == "0\n", "it was told something"
+async def test_closed_by_us(server: socket.socket) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    channel = await UnixSocketChannel.connect(server.getsockname(), b"hello\n")
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    await channel.aclose()
+    await channel.aclose()
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(anyio.ClosedResourceError):
+        await channel.receive()
+    with pytest.raises(anyio.ClosedResourceError):
+        await channel.send(b"x")
 
 
-async def test_nobody_is_known_at_once(tmp_path: Path) -> None:
+async def test_nobody_is_there(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(NobodyListens):
-        await UnixSocketChannel.connect(str(tmp_path / "none.sock"), b"")
-    with socket.socket(socket.AF_UNIX) as gone:
-        gone.bind(str(tmp_path / "gone.sock"))
+        await UnixSocketChannel.connect(str(tmp_path / "nowhere"), b"")
+    with socket.socket(socket.AF_UNIX) as left_by_a_killed_agent:
+        left_by_a_killed_agent.bind(str(tmp_path / "agent.sock"))
     with pytest.raises(NobodyListens):
-        await UnixSocketChannel.connect(str(tmp_path / "gone.sock"), b"")
+        await UnixSocketChannel.connect(str(tmp_path / "agent.sock"), b"")
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
-async def test_a_socket_of_this_user_s_own_is_spoken_to(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / "agent.sock"))
-        listening.listen()
-        async with await UnixSocketChannel.connect(str(tmp_path / "agent.sock"), b"hello") as channel:
-            connection, _ = listening.accept()
-            with connection:
-                assert connection.recv(100) == b"hello"
-                connection.sendall(b"welcome")
-                assert await channel.receive() == b"welcome"
+async def test_something_else_is_there(tmp_path: Path) -> None:
+    with pytest.raises(AgentUnavailable, match="cannot be used") as caught:
+        await UnixSocketChannel.connect(str(tmp_path / ("x" * 200)), b"")
+    assert not isinstance(caught.value, NobodyListens)
 
 
-def test_an_instance_s_sockets_lie_where_nobody_else_comes(tmp_path: Path) -> None:
-    home = Registry(tmp_path / "state").home("demo")
-    home.prepare()
-    for path in (home.socket, home.pane, home.tmux_socket):
-        assert Path(path).is_relative_to(tmp_path / "state" / "run") or len(str(tmp_path)) > 70
-    assert Path(home.socket).parent.stat().st_mode & 0o777 == 0o700
+async def test_too_many_ask_at_once(server: socket.socket) -> None:
+    waiting = []
+    with pytest.raises(AgentUnavailable, match="cannot be used") as caught:
+        for _ in range(10):
+            waiting.append(await UnixSocketChannel.connect(server.getsockname(), b""))
+    assert not isinstance(caught.value, NobodyListens)
+    for channel in waiting:
+        await channel.aclose()
+
+
+async def test_a_cancelled_connect_leaves_nothing(server: socket.socket) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await UnixSocketChannel.connect(server.getsockname(), b"hello")
+    assert scope.cancelled_caught
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_an_agent_that_ends_before_the_greeting_was_read(server: socket.socket) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+
+    async def end() -> None:
+        theirs, _ = server.accept()
+        theirs.close()
+
+    with pytest.raises(NobodyListens, match="ended while it was connected to"):
+        async with anyio.create_task_group() as group:
+            group.start_soon(_connect, server.getsockname(), errors := [])
+            await anyio.wait_all_tasks_blocked()
+            await end()
+        raise errors[0]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def _connect(path: str, errors: list[AgentUnavailable]) -> None:
+    try:
+        await UnixSocketChannel.connect(path, b"x" * 10_000_000)
+    except AgentUnavailable as error:
+        errors.append(error)
