@@ -166,7 +166,7 @@ def test_what_is_no_fifo_is_not_opened(tmp_path: Path, kind: str) -> None:
         case "directory":
             (tmp_path / "fifo").mkdir()
     before = len(os.listdir("/proc/self/fd"))
-    with pytest.raises(OSError, match="not a FIFO|symbolic links"):
+    with pytest.raises(OSError, match=r"not a FIFO|symbolic links"):
         open_fifo(str(tmp_path / "fifo"), os.O_RDONLY)
     assert len(os.listdir("/proc/self/fd")) == before
 

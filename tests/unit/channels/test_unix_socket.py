@@ -79,7 +79,7 @@ async def test_something_else_is_there(tmp_path: Path) -> None:
 async def test_too_many_ask_at_once(server: socket.socket) -> None:
     waiting = []
     with pytest.raises(AgentUnavailable, match="cannot be used") as caught:
-        for _ in range(10):
+        while len(waiting) < 10:
             waiting.append(await UnixSocketChannel.connect(server.getsockname(), b""))
     assert not isinstance(caught.value, NobodyListens)
     for channel in waiting:
