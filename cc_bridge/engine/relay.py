@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import select
 import socket
 import ssl
@@ -92,12 +94,32 @@ class _Copier:
                 self._end_outgoing()
 
     def _end_outgoing(self) -> None:
-        """Say that nothing more comes (RFC 8446, close_notify); the other way stays open."""
-        with suppress(ssl.SSLError, OSError):
-            self._tls.unwrap()
+        """Say that nothing more comes (RFC 8446, close_notify); the other way stays open.
 
-    def _take_incoming(self) -> None:
-        while not self._no_more_incoming and len(self._incoming) < _HELD:
+        ``unwrap()`` asks OpenSSL twice, and the second time it reads, and drops what the peer has sent meanwhile. So
+        for that moment something on which nothing comes has the connection's place, and its number.
+        """
+        number, (stand_in, written) = self._tls.fileno(), socket.socketpair()
+        connection = socket.socket(fileno=os.dup(number))
+        with connection, stand_in, written:
+            stand_in.setblocking(False)
+            os.dup2(stand_in.fileno(), number, inheritable=False)
+            try:
+                self._take_incoming(math.inf)  # what OpenSSL has read ahead
+                with suppress(ssl.SSLError):
+                    self._tls.unwrap()
+            finally:
+                os.dup2(connection.fileno(), number, inheritable=False)
+            stand_in.shutdown(socket.SHUT_WR)
+            connection.setblocking(True)
+            try:
+                while said := written.recv(_PIECE):
+                    connection.sendall(said)
+            finally:
+                connection.setblocking(False)  # which the other descriptor is, too
+
+    def _take_incoming(self, most: float = _HELD) -> None:
+        while not self._no_more_incoming and len(self._incoming) < most:
             try:
                 data = self._tls.recv(_PIECE)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):

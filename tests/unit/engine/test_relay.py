@@ -80,6 +80,17 @@ def test_both_ways_and_both_ends(ends: tuple[socket.socket, ssl.SSLSocket, Owner
     assert owner.closed.wait(10)
 
 
+def test_what_comes_while_the_end_is_said_is_not_lost(ends: tuple[socket.socket, ssl.SSLSocket, Owner]) -> None:
+    """The peer has sent much before it learns that nothing more comes."""
+    plain, peer, _ = ends
+    sent = os.urandom(1_000_000)
+    back = threading.Thread(target=lambda: (peer.sendall(sent), peer.recv(100), peer.close()))
+    back.start()
+    plain.shutdown(socket.SHUT_WR)
+    assert read_all(plain) == sent
+    back.join()
+
+
 def test_a_descriptor_that_is_closed_ends_it(ends: tuple[socket.socket, ssl.SSLSocket, Owner]) -> None:
     plain, _, owner = ends
     plain.close()
