@@ -128,13 +128,21 @@ class BuildContext:
         return digest.hexdigest()[:12]
 
     def archive(self) -> IO[bytes]:
-        """A tar of it, to be closed after use; with the Dockerfile under a name that nothing of it has."""
+        """A tar of it, to be closed after use; with the Dockerfile under a name that nothing of it has.
+
+        Raises:
+            InvalidInput: a file of the context cannot be read.
+        """
         if self.root is None:
             return tar_of_bytes({"Dockerfile": self.text.encode(), **self.files})
         made = tempfile.TemporaryFile()
         with tarfile.open(fileobj=made, mode="w") as tar, opened(self.root.resolve()) as root:
             for path in self.paths:
-                add_beneath(tar, root, PurePath(path).parts, path, 0, 0)
+                try:
+                    add_beneath(tar, root, PurePath(path).parts, path, 0, 0)
+                except OSError as error:
+                    what = f"{self.root / path} cannot be read: {error.strerror or error}"
+                    raise InvalidInput(what, hint="A `.dockerignore` leaves it out.") from error
             text = self.text.encode()
             header = tarfile.TarInfo(self.file)
             header.size, header.mode = len(text), 0o644

@@ -31,6 +31,7 @@ from ..engine.usage import Usage
 from ..engine.volumes import Volumes
 from ..errors import ContainerNotFound, ContainerStartError, EngineError, InvalidInput, LimitReached, NameConflict
 from ..instance import docker_socket, parse_mount
+from ..login import check_reachable
 from ..logs import logger_for
 from ..state import Installation, agent_archive, make_private, state_root
 from .options import (
@@ -370,6 +371,8 @@ class ContainerManager:
         Raises: as :meth:`run_command`.
         """
         environment = build_container_env(options)
+        if options.login and options.network != "host":
+            check_reachable(environment.secret)
         command, feed = list(argv), stdin
         if environment.secret:
             secret = _exports(environment.secret)

@@ -38,6 +38,7 @@ DEPENDENCIES: Mapping[str, tuple[str, ...]] = {
 #: Where Claude Code finds its login and keeps its sessions, in the container.
 HOME = "/home/cc-bridge"
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _PROJECT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,40}\Z")
 
 
@@ -94,6 +95,9 @@ class ContainerOptions:
         if self.workspace is not None and not self.workspace.is_dir():
             what = "is not a directory" if self.workspace.exists() else "does not exist"
             raise InvalidInput(f"the workspace {self.workspace} {what}", hint="Create it first.")
+        for name, value in self.env.items():
+            if not _VARIABLE.match(name) or "\0" in value:
+                raise InvalidInput(f"env: {name!r} is no name, or has no value, that a variable can have")
         if not self.mount_at.startswith("/"):
             raise InvalidInput(f"mount_at: {self.mount_at!r} is not an absolute path")
 

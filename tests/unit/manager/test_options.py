@@ -18,6 +18,7 @@ from cc_bridge.manager.options import (
     HOME,
     ContainerOptions,
     PathMap,
+    build_container_env,
     build_container_mounts,
     container_name,
     dependency_volumes,
@@ -110,6 +111,30 @@ def test_claude_codes_login_is_read_only(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / ".credentials.json").touch()
     (mount,) = build_container_mounts(options(credentials=True))
     assert mount == Mount(str(tmp_path / ".credentials.json"), f"{HOME}/.claude/.credentials.json", read_only=True)
+
+
+# Variables
+
+
+@pytest.mark.parametrize("env", [{"my.var": "x"}, {"": "x"}, {"X; rm -rf /": "x"}, {"1X": "x"}, {"X": "a\0b"}])
+def test_a_variable_that_a_shell_cannot_have(env: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput, match="env: "):
+        options(env=env)
+
+
+def test_what_a_listing_may_show_is_what_is_not_the_users() -> None:
+    """covers: T3, M4"""
+    made = build_container_env(options(env={"PATH": "/x", "PORT": "their own"}, ports={8000: 0, 9000: 0}), {})
+    assert made.plain == {"TERM": "xterm-256color", "HOME": HOME, "PROJECT_ID": "demo", "PORT": "8000"}
+    assert made.secret == {"PATH": "/x", "PORT": "their own"}
+    assert "/x" not in repr(made)
+
+
+def test_a_login_is_given_when_it_is_asked_for(tmp_path: Path) -> None:
+    """covers: T6"""
+    environ = {"ANTHROPIC_AUTH_TOKEN": "t", "ANTHROPIC_BASE_URL": "https://gateway.example"}
+    assert build_container_env(options(), environ).secret == {}
+    assert build_container_env(options(login=True), environ).secret == environ
 
 
 # Volumes of dependencies
