@@ -33,7 +33,11 @@ def harmless(text: str) -> str:
 
 def plain(text: str) -> str:
     """The same for what somebody decides by: nothing in it is invisible, or stands in another order than it is read."""
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", harmless(text))
+    return _UNSEEN.sub(lambda found: _number(ord(found[0])), harmless(text))
+
+
+def _number(code: int) -> str:
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def shown_on(stream: TextIO, text: str) -> str:
