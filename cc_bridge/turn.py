@@ -73,16 +73,21 @@ class Turn:
         self._found = found
         self._events: deque[Event] = deque()
         self._result: TurnResult | None = None
+        self._is_left = False  # nobody knows it any more
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event. Raises as ``InstanceInterface.stream`` says; a cancelled call has taken nothing."""
+        """The next event. Raises as ``InstanceInterface.stream`` says; a cancelled call has taken nothing.
+
+        A turn that was left, here or by another task, has no more.
+        """
         while not self._events:
-            if self._result is not None:
+            if self._result is not None or self._is_left:
                 raise StopAsyncIteration
-            self._events.extend(await self._source.wait_for_events(self.id))
+            self._events.extend(found := await self._source.wait_for_events(self.id))
+            self._is_left = not found
         event = self._events[0]
         if isinstance(event, PermissionRequest):
             await self._source.decide(event)
@@ -92,9 +97,15 @@ class Turn:
         return event
 
     async def result(self) -> TurnResult:
-        """Read to the end; the turn's result. Its text is whole, however long it is, if nothing was read before."""
+        """Read to the end; the turn's result. Its text is whole, however long it is, if nothing was read before.
+
+        Raises:
+            TurnInterrupted: it was left before it had one.
+        """
         said = [event.text async for event in self if isinstance(event, TextDelta)]
-        assert self._result is not None
+        if self._result is None:
+            what = "the turn was left before its end"
+            raise TurnInterrupted(what, instance=self._source.instance_name, text="".join(said))
         if self._result.truncated and sum(map(len, said)) > len(self._result.text):
             self._result = replace(self._result, text="".join(said), truncated=False)
         return self._result
@@ -136,6 +147,7 @@ class Turn:
         elif self._result is None:
             with anyio.move_on_after(_LEAVE_LIMIT, shield=True):
                 await self._source.abandon(self.id)
+        self._is_left = True
 
     async def __aenter__(self) -> Self:
         return self

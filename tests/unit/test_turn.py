@@ -53,6 +53,24 @@ async def test_nothing_follows_the_result_even_if_the_source_says_more() -> None
     assert [event async for event in turn] == [DONE]
 
 
+async def test_a_turn_that_was_left_has_no_more_and_reading_it_ends() -> None:
+    """covers: L3: the event loop would spin, and could not even be cancelled."""
+    turn = Turn(ScriptedSource([STARTED], [TextDelta("a")]), "t1")
+    assert await anext(turn) == STARTED
+    await turn.aclose()
+    assert [event async for event in turn] == []
+    with pytest.raises(TurnInterrupted, match="demo: the turn was left"):
+        await turn.result()
+
+
+async def test_a_turn_that_another_task_has_left_ends_for_who_reads_it() -> None:
+    """covers: L3: its source does not know it any more, and says nothing."""
+    turn = Turn(ScriptedSource([STARTED, TextDelta("a")], []), "t1")
+    with pytest.raises(TurnInterrupted) as caught:
+        await turn.result()
+    assert caught.value.text == "a"
+
+
 async def test_a_cancelled_wait_has_taken_nothing() -> None:
     source = ScriptedSource()
     turn = Turn(source, "t1")
