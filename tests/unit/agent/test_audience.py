@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
-import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -318,13 +316,10 @@ def test_who_has_gone_is_asked_for_nothing(stage: Stage) -> None:
 
 
 @pytest.fixture
-def no_room(stage: Stage) -> Iterator[Callable[[], None]]:
-    """A disk without room, until it is called: a limit on the size of files."""
-    old, ignored = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5, old[1]))
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (old[0], old[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    signal.signal(signal.SIGXFSZ, ignored)
+def no_room(stage: Stage, tmp_path: Path) -> Callable[[], None]:
+    """No room for a journal, until it is called: a file is in its place."""
+    (tmp_path / "journal").write_text("in the way")
+    return (tmp_path / "journal").unlink
 
 
 def test_without_room_and_hosts_it_waits(stage: Stage, no_room: Callable[[], None]) -> None:

@@ -282,7 +282,7 @@ def test_a_frame_is_a_hundred_levels_deep_at_most(opening: str, closing: str, pa
     """However short or long its line, and whichever brackets it has."""
     assert wire.MAX_DEPTH == 100
     levels = opening.count("[") + opening.count("{")
-    for depth, is_frame in ((99 // levels, True), (100 // levels + 1, False)):
+    for depth, is_frame in ((99 // levels, True), (100 // levels, False)):
         line = f'{{"deep":{opening * depth}0{closing * depth}{" " * padding}}}'.encode()
         if is_frame:
             assert set(wire.decode(line)) == {"deep"}
