@@ -274,3 +274,37 @@ def test_an_id_has_1_to_64_of_its_characters() -> None:
     for name in ("a", "Z", "9", "_", "-", "x" * 64):
         assert wire.split_input(wire.encode_input(name, b"{}")[:-1]) == (name, b"{}")
     assert wire.split_input(b'{"id":"%b","in":{}}' % (b"x" * 65)) is None
+
+
+@pytest.mark.parametrize("padding", [0, 2000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_a_frame_is_a_hundred_levels_deep_at_most(opening: str, closing: str, padding: int) -> None:
+    """However short or long its line, and whichever brackets it has."""
+    assert wire.MAX_DEPTH == 100
+    levels = opening.count("[") + opening.count("{")
+    for depth, is_frame in ((99 // levels, True), (100 // levels, False)):
+        line = f'{{"deep":{opening * depth}0{closing * depth}{" " * padding}}}'.encode()
+        if is_frame:
+            assert set(wire.decode(line)) == {"deep"}
+        else:
+            with pytest.raises(wire.FrameError, match="nested more than 100 deep"):
+                wire.decode(line)
+
+
+def test_a_list_that_is_a_hundred_levels_deep_is_refused_for_what_it_is() -> None:
+    for depth, reason in ((100, "not a JSON object"), (101, "nested more than 100 deep")):
+        with pytest.raises(wire.FrameError, match=reason):
+            wire.decode(b"[" * depth + b"]" * depth)
+
+
+def test_many_brackets_beside_each_other_are_not_deep() -> None:
+    for filler in (b"", b" " * 2000):
+        assert len(wire.decode(b'{"a":[%b[]]%b}' % (b"[],{}," * 200, filler))["a"]) == 401
+
+
+def test_very_many_texts_are_not_looked_at_one_by_one(few_values: None) -> None:
+    """Four quotes a value: more than that cannot be a frame of few values."""
+    frame = b'{"a":"%b"%b}' % (b"x" * 300, b" " * 20)
+    assert set(wire.decode(frame)) == {"a"}
+    texts = b'{"a":[%b0]}' % (b'"%b",' % (b"," * 60) * 40)
+    assert len(wire.decode(texts)["a"]) == 41

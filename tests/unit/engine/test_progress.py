@@ -51,3 +51,25 @@ def test_a_pull_adds_its_layers_up() -> None:
 def test_whatever_it_says(messages: list[dict[str, Any]]) -> None:
     for step in read(*messages):
         assert isinstance(str(step), str)
+
+
+def test_of_an_image_a_thousand_layers_are_counted() -> None:
+    def downloading(layer: int, now: int) -> dict[str, Any]:
+        return {"status": "Downloading", "id": str(layer), "progressDetail": {"current": now, "total": 10}}
+
+    steps = read(*(downloading(number, 1) for number in range(1001)), downloading(0, 2))
+    assert [(step.done, step.total) for step in steps[998:]] == [
+        (999, 9990),
+        (1000, 10_000),
+        (1000, 10_000),
+        (1001, 10_000),
+    ]
+
+
+def test_a_step_says_what_and_whether_it_passes() -> None:
+    assert str(Step("text")) == "text"
+    assert Step("text") == Step("text", None, None, passing=False)
+    (step,) = read({"status": "Extracting", "id": "a", "progress": "[=>]"})
+    assert (str(step), step.passing) == ("a Extracting", True)
+    (step,) = read({"status": "Downloading", "id": "a", "progressDetail": {"current": 1}})
+    assert (step.done, step.passing) == (None, True)

@@ -47,3 +47,40 @@ def test_never_negative(used: int, before: int, cached: int, memory: int) -> Non
     usage = usage_of(raw)
     assert usage.cpu_percent >= 0
     assert 0 <= usage.memory <= memory
+
+
+def cpu(total: int, system: int, **more: Any) -> dict[str, Any]:
+    return {"cpu_usage": {"total_usage": total, **more.pop("usage", {})}, "system_cpu_usage": system, **more}
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "percent"),
+    [
+        (cpu(3000, 20_000, online_cpus=4), cpu(1000, 12_000), 100.0),
+        (cpu(3000, 20_000, online_cpus=1), cpu(1000, 12_000), 25.0),
+        (cpu(3000, 20_000), cpu(1000, 12_000), 25.0),
+        (cpu(3000, 20_000, usage={"percpu_usage": [1, 2]}), cpu(1000, 12_000), 50.0),
+        (cpu(3000, 20_000, online_cpus=3, usage={"percpu_usage": [1, 2]}), cpu(1000, 12_000), 75.0),
+        (cpu(1001, 30_000), cpu(1000, 0), 0.0),
+        (cpu(1002, 30_000), cpu(1000, 0), 0.01),
+        (cpu(1000, 2), cpu(999, 1), 100.0),
+        (cpu(1000, 20_000), {}, 5.0),
+        (cpu(1000, 20_000), cpu(1000, 12_000), 0.0),
+        (cpu(1000, 12_000), cpu(500, 12_000), 0.0),
+        (cpu(1000, 12_000), cpu(2000, 11_000), 0.0),
+        (cpu(1000, 12_000), cpu(500, 13_000), 0.0),
+    ],
+)
+def test_time_used_of_the_time_that_passed(now: dict[str, Any], before: dict[str, Any], percent: float) -> None:
+    assert usage_of({"cpu_stats": now, "precpu_stats": before}).cpu_percent == percent
+
+
+@pytest.mark.parametrize(("cached", "memory"), [(0, 100), (1, 99), (99, 1), (100, 100), (101, 100)])
+def test_what_the_kernel_would_give_back_is_not_used(cached: int, memory: int) -> None:
+    """Unless it claims that this is all, or more."""
+    assert usage_of({"memory_stats": {"usage": 100, "stats": {"inactive_file": cached}}}).memory == memory
+
+
+def test_where_nothing_is_measured_all_is_nought() -> None:
+    usage = usage_of({"networks": {"eth0": {}}, "pids_stats": {"current": None}})
+    assert (usage.pids, usage.received, usage.sent, usage.memory_limit) == (0, 0, 0, 0)

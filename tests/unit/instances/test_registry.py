@@ -12,6 +12,7 @@ import pytest
 
 from cc_bridge import ClaudeInstance, InvalidInput
 from cc_bridge.errors import InstanceNotFound
+from cc_bridge.instances import registry as module
 from cc_bridge.instances.registry import Registry, agent_archive, state_root
 
 SESSION = "70239f12-b8a6-4331-8634-823542f95e3f"
@@ -120,3 +121,106 @@ def test_the_state_root(monkeypatch: pytest.MonkeyPatch, variables: dict[str, st
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert str(state_root()) == expected
+
+
+def test_where_everything_is(registry: Registry) -> None:
+    """As the module's own drawing has it."""
+    home = registry.home("demo")
+    assert home.path == registry.root / "instances" / "demo"
+    parts = {"pipes": home.pipes, "journal": home.journal, "home": home.claude_home, "config": home.config}
+    assert {name: path.relative_to(home.path).as_posix() for name, path in parts.items()} == {
+        name: name for name in parts
+    }
+    assert home.agent_log == home.path / "agent.log"
+    assert registry.sessions.directory == registry.root / "sessions"
+
+
+def test_sockets_are_elsewhere_and_of_one_instance_and_user(registry: Registry, tmp_path: Path) -> None:
+    home = registry.home("x" * 100)
+    assert len(home.tmux_socket) <= 107, "unix(7)"
+    assert len({home.socket, home.pane, home.tmux_socket, registry.home("demo").socket}) == 4
+    assert Path(home.tmux_socket).parent == Path(home.pane)
+    assert Path(home.pane).suffix == ".pane"
+    assert Path(home.socket).suffix == ".sock"
+    assert Path(home.socket).stem == Path(home.pane).stem
+    assert home.socket == Registry(registry.root).home("x" * 100).socket
+    assert home.socket != Registry(tmp_path / "other").home("x" * 100).socket
+
+
+def test_without_a_state_directory_there_are_no_instances(registry: Registry) -> None:
+    assert registry.names() == []
+    assert registry.sweep() == []
+
+
+def test_an_instance_exists_with_its_record(registry: Registry) -> None:
+    home = registry.home("demo")
+    home.prepare()
+    assert not home.exists()
+    assert registry.names() == []
+    home.save(record())
+    assert home.exists()
+    assert sorted(path.name for path in home.path.iterdir()) == ["pipes", "record.json"], "no scratch file is left"
+
+
+def test_names_that_are_paths_are_not_looked_for(registry: Registry) -> None:
+    """Also where something is there."""
+    (registry.root / "instances" / "a" / "b").mkdir(parents=True)
+    home = registry.home("a/b")
+    home.save(record())
+    for name in ("a/b", "a/../a/b"):
+        with pytest.raises(InstanceNotFound, match="there is no instance"):
+            registry.load(name)
+
+
+def test_a_session_that_cannot_be_read_is_named(registry: Registry) -> None:
+    home = registry.home("demo")
+    home.prepare()
+    (home.path / "session").mkdir()
+    with pytest.raises(InvalidInput, match="cannot be used"):
+        home.session_id  # noqa: B018  it is read
+
+
+def test_an_instance_is_removed_with_its_lock_and_its_pane(registry: Registry) -> None:
+    home = registry.home("demo")
+    home.prepare()
+    Path(home.pane).mkdir(parents=True)
+    Path(home.socket + ".lock").write_text("")
+    home.remove()
+    assert not any(Path(path).exists() for path in (home.path, home.pane, home.socket + ".lock"))
+
+
+@pytest.mark.parametrize(("age", "swept"), [(100, []), (140, ["demo"])])
+def test_ephemeral_ones_are_stale_after_two_minutes(registry: Registry, age: float, swept: list[str]) -> None:
+    assert module._STALE == 120
+    home = registry.home("demo")
+    home.prepare()
+    home.save(record(ephemeral=True))
+    written = time.time() - age
+    os.utime(home.path, (written, written))
+    assert registry.stale() == swept
+    assert registry.names() == ["demo"], "only looked at"
+
+
+def test_what_cannot_be_told_is_left_alone(registry: Registry) -> None:
+    for name in ("broken", "strange", "pipeless"):
+        home = registry.home(name)
+        home.prepare()
+        home.save(record(name, ephemeral=True))
+        os.utime(home.path, (0, 0))
+    (registry.home("broken").path / "record.json").write_text("{}")
+    listen = registry.home("strange").pipes / "listen"
+    listen.unlink()
+    listen.write_text("")
+    (registry.home("pipeless").pipes / "listen").unlink()
+    for name in ("broken", "strange", "pipeless"):
+        os.utime(registry.home(name).path, (0, 0))
+    assert registry.sweep() == ["pipeless"], "nobody can listen on a pipe that is not there"
+
+
+def test_old_conversations_are_swept_with_them(registry: Registry) -> None:
+    kept = registry.root / "sessions" / f"{SESSION}.jsonl"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    os.utime(kept, (0, 0))
+    registry.sweep()
+    assert not kept.exists()

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -242,3 +243,90 @@ def test_no_descriptors_left_is_not_no_session(tmp_path: Path) -> None:
         for fd in held:
             os.close(fd)
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_quarter_of_a_gibibyte_and_thirty_days() -> None:
+    assert (module.LARGEST, module._KEPT) == (256 * 2**20, 30 * 86400)
+
+
+def test_one_of_just_the_limit_is_kept(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGEST", 100)
+    sessions.keep(SESSION, io.BytesIO(b"x" * 99 + b"\n"))
+    assert sessions.has(SESSION)
+    assert len(read(sessions)) == 100
+
+
+@pytest.mark.parametrize(("age", "kept"), [(30 * 86400 - 3600, True), (30 * 86400 + 3600, False)])
+def test_they_are_kept_for_thirty_days(sessions: Sessions, age: float, kept: bool) -> None:
+    sessions.keep(SESSION, io.BytesIO(b"{}\n"))
+    written = time.time() - age
+    os.utime(sessions.directory / f"{SESSION}.jsonl", (written, written))
+    sessions.sweep()
+    assert sessions.has(SESSION) is kept
+
+
+def test_a_sweep_leaves_directories_and_follows_no_link(sessions: Sessions, tmp_path: Path) -> None:
+    sessions.sweep()  # there is nothing yet
+    sessions.keep(SESSION, io.BytesIO(b"{}\n"))
+    (sessions.directory / "names").mkdir()
+    os.utime(sessions.directory / "names", (0, 0))
+    (tmp_path / "old").write_text("precious")
+    os.utime(tmp_path / "old", (0, 0))
+    (sessions.directory / "link").symlink_to(tmp_path / "old")
+    sessions.sweep()
+    assert (sessions.directory / "names").is_dir()
+    assert (sessions.directory / "link").is_symlink(), "it is young itself"
+
+
+def test_it_is_for_its_user_alone(sessions: Sessions) -> None:
+    old = os.umask(0)
+    try:
+        sessions.keep(SESSION, io.BytesIO(b"{}\n"))
+        sessions.remember("demo", SavedConversation(SESSION, "local", "/"))
+    finally:
+        os.umask(old)
+    for directory in (sessions.directory, sessions.directory / "names"):
+        assert directory.stat().st_mode & 0o777 == 0o700
+
+
+def test_keeping_again_takes_the_old_one_s_place(sessions: Sessions) -> None:
+    for text in (b"one\n", b"two\n"):
+        sessions.keep(SESSION, io.BytesIO(text))
+    assert read(sessions) == b"two\n"
+
+
+def test_an_export_that_fails_leaves_nothing_and_spares_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LARGEST", 10)
+    target = tmp_path / "file"
+    target.write_text("precious")
+    with pytest.raises(InvalidInput, match="larger than 10 bytes"):
+        export_session(SESSION, io.BytesIO(b"x" * 11), {}, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert target.read_text() == "precious"
+
+
+def test_an_export_says_what_it_is(tmp_path: Path) -> None:
+    export_session(SESSION, io.BytesIO(b"{}\n"), {"instance": "demo"}, tmp_path / "file")
+    with tarfile.open(tmp_path / "file", "r:gz") as tar:
+        about, session = tar.getmembers()
+        content = tar.extractfile(about)
+        assert content is not None
+        assert json.loads(content.read()) == {"format": 1, "session_id": SESSION, "instance": "demo"}
+    assert (about.name, about.mode, session.name, session.mode) == (
+        "conversation.json",
+        0o600,
+        f"{SESSION}.jsonl",
+        0o600,
+    )
+    assert abs(session.mtime - time.time()) < 86400
+
+
+def test_forgetting_touches_only_what_an_id_names(sessions: Sessions) -> None:
+    (sessions.directory / "names").mkdir(parents=True)
+    (sessions.directory / "precious.jsonl").write_text("x")
+    sessions.remember("demo", SavedConversation("precious", "local", "/"))
+    sessions.forget("demo")
+    assert (sessions.directory / "precious.jsonl").exists()
+    assert sessions.recall("demo") is None

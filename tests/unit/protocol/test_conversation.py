@@ -783,6 +783,14 @@ class TestLimits:
         assert len(unknown) == 101
         assert (unknown["kind 99"], unknown["kind 3"], unknown["other kinds"]) == (1, 2, 50)
 
+    def test_of_an_answer_of_just_the_limit_nothing_is_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "TEXT_LIMIT", 3)
+        player, turn = begun()
+        player.delta("abc")
+        player.result(turn)
+        assert (end := player.ended(turn)).text == "abc"
+        assert end.truncated is False
+
     def test_an_answer_of_any_number_of_pieces(self) -> None:
         player, turn = begun()
         for number in range(10_000):
@@ -896,6 +904,16 @@ class TestTimers:
         made.follow("turn", 5.0)
         assert (made.next_timer(), made.active, made.is_sent("turn")) == (35, "turn", False)
 
+    def test_a_silence_is_counted_from_when_it_was_taken_or_sent(self) -> None:
+        player = Player(silence=30)
+        player.now = 5.0
+        turn = player.submit()
+        player.conversation.receive_transcript(turn, None, 40.0)
+        player.now = 10.0
+        player.took(turn)
+        player.conversation.receive_transcript(turn, None, 50.0)
+        assert player.events(turn) == [Silence(35.0, False), Silence(40.0, False)]
+
     def test_a_transcript_of_a_turn_that_has_ended_changes_nothing(self) -> None:
         player, turn = begun()
         player.result(turn, "x")
@@ -905,6 +923,13 @@ class TestTimers:
 
 
 class TestTheProcessEnds:
+    def test_nothing_is_sent_before_there_is_one(self) -> None:
+        made = Conversation()
+        made.submit("turn", "x", 0.0)
+        assert (made.commands(), made.queued) == ([], ("turn",))
+        made.process_ready((), 0.0)
+        assert [type(command) for command in made.commands()] == [SendInput]
+
     @pytest.mark.parametrize(
         ("code", "facts", "verdict", "error"),
         [
@@ -1155,6 +1180,26 @@ class TestWhose:
         ask(player)
         assert player.events(turn) == []
         assert not player.conversation.is_open("r-1")
+
+    def test_what_a_claimed_turn_says_stays_its_own_when_another_is_claimed(self) -> None:
+        player = Player(ids=False)
+        turn = player.submit()
+        player.took(turn)
+        player.init("")
+        player.echo(turn)
+        player.echo("theirs")
+        player.delta("ours")
+        assert texts(player.events(turn)) == ["ours"]
+
+    def test_an_echo_takes_over_from_whom_nobody_has_claimed(self) -> None:
+        player = Player(ids=False)
+        turn = player.submit()
+        player.took("theirs")
+        player.took(turn)
+        player.init("")
+        player.echo(turn)
+        player.delta("ours")
+        assert texts(player.events(turn)) == ["ours"]
 
 
 class TestEvents:
