@@ -212,7 +212,7 @@ def test_what_it_has_started_is_ended_with_it(stage: Stage) -> None:
     stage.wait(pid)
     (left,) = stage.host.said("out")
     try:
-        ended = os.pidfd_open(left)
+        ended = os.pidfd_open(int(left))
     except ProcessLookupError:
         return
     assert select.select([ended], [], [], 20)[0]
