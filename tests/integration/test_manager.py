@@ -204,6 +204,9 @@ async def test_a_container_that_stays_has_its_variables_and_no_listing_has_them(
     """covers: T3: its main process and what is run in it have them, after a restart too; they go with it."""
     script = 'echo "$COLOUR"; trap "exit 0" TERM; while :; do sleep 3600 & wait $!; done'
     made = await manager.get_or_create(options(env={"COLOUR": "it's\nblue"}), ["sh", "-c", script])
+    logs = manager.logs(made.name, follow=True)
+    await anext(logs)  # it has begun
+    await logs.aclose()
     await manager.restart(made.name, 1)
     said = (await manager.exec(made.name, ["sh", "-c", 'echo "$COLOUR"'])).stdout
     assert said == b"it's\nblue\n"

@@ -227,7 +227,7 @@ def test_no_descriptors_left_is_not_no_session(tmp_path: Path) -> None:
     many_projects(tmp_path, 3)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 3, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, before[1]))
     held = []
     try:
         while True:

@@ -52,8 +52,12 @@ async def _relay(upstream: str) -> tuple[Relay, str, list[Reader]]:
 def _ask(url: str, prompt: str) -> bytes:
     body = json.dumps({"stream": True, "messages": [{"role": "user", "content": prompt}]}).encode()
     request = urllib.request.Request(f"{url}/v1/messages?beta=true", body, {"Accept-Encoding": "gzip"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return bytes(answer.read())
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return bytes(answer.read())
+    except urllib.error.HTTPError as error:
+        error.read()  # or it is the client who has ended it
+        raise
 
 
 async def test_it_passes_on_and_reads_along(scripted_model: ScriptedModel) -> None:
