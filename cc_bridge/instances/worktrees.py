@@ -14,7 +14,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,15 @@ from ..errors import InvalidInput
 
 __all__ = ["Worktree", "add_worktree"]
 
-#: Seconds for a git command; a large tree takes its time to be written.
+#: Seconds for a git command that writes a tree, which takes its time if it is large; and for one that reads.
 _LIMIT = 300.0
+_READ_LIMIT = 60.0
+
+#: Files in a tree that git reads as it goes; one that is no file could make it wait for ever.
+_READ_BY_GIT = (".gitignore", ".gitattributes", ".gitmodules")
+
+#: How many refs may name each other.
+_MOST_NAMES = 5
 
 #: Bytes of an index, of what is hidden of the history, and of the names that are not to be listed.
 _LARGEST = 256 * 1024 * 1024
@@ -35,9 +42,6 @@ _LOCKED = b"an instance of cc-bridge's works here; `cc-bridge rm` removes it\n"
 
 _BRANCH = "ref: refs/heads/"
 _OBJECT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?\Z")
-
-#: What ``extensions.*`` a view has of the repository: how its files are to be read.
-_FORMATS: Mapping[str, tuple[str, ...]] = {"objectformat": ("sha1", "sha256"), "refstorage": ("files", "reftable")}
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,14 @@ class Worktree:
     def is_merged(self) -> bool:
         """Whether the branch is merged into the repository's HEAD and the tree is clean.
 
-        Submodules, and filters such as LFS's, are not looked at: what they would change counts as a change.
+        A submodule that was checked out, and what filters such as LFS's would change, count as changes.
         """
         if not self.path.is_dir():
             return False
         try:
             with _view(self.repository) as view:
-                view.run("merge-base", "--is-ancestor", f"refs/heads/{self.branch}", "HEAD")
+                tip, head = (_resolve(self.repository, name) for name in (f"refs/heads/{self.branch}", "HEAD"))
+                view.run("merge-base", "--is-ancestor", tip, head)
             return not self._changes()
         except (InvalidInput, OSError, ValueError):
             return False
@@ -81,9 +86,7 @@ class Worktree:
                     what = f"{self.path} has something that was not committed: {', '.join(changes[:3])}"
                     raise InvalidInput(what, hint="Commit it, or remove the worktree with --worktree --force.")
                 shutil.rmtree(self.path)
-            if name := self._name():
-                with opened(self.repository) as common, opened("worktrees", common) as worktrees:
-                    shutil.rmtree(name, dir_fd=worktrees)
+            _forget(self)
         except (OSError, ValueError) as error:
             raise InvalidInput(f"the worktree {self.path} cannot be removed: {error}") from error
 
@@ -101,11 +104,13 @@ class Worktree:
             raise InvalidInput(f"{self.repository} knows no worktree at {self.path}", hint="`cc-bridge rm` removes it.")
         with opened(self.repository) as common, suppress(FileExistsError):
             os.mkdir("logs", dir_fd=common)
-        writable = ["objects", "refs", "logs", f"worktrees/{name}"]
-        writable += ["reftable"] if (self.repository / "reftable").exists() else []
-        for part in ("worktrees", *writable):
-            _check_directory(self.repository / part)
-        return [(self.repository, True), *((self.repository / part, False) for part in writable)]
+        own = self.repository / "worktrees" / name
+        writable = [self.repository / part for part in ("objects", "refs", "logs")] + [own]
+        for part in (self.repository / "worktrees", *writable):
+            _check_directory(part)
+        # Where it lies and what it belongs to is ours to say: another one's directory must not pass for this one's.
+        said = [own / part for part in ("gitdir", "commondir", "locked") if (own / part).exists()]
+        return [(self.repository, True), *((path, False) for path in writable), *((path, True) for path in said)]
 
     def _name(self) -> str:
         """What the repository calls it; empty: it does not know it."""
@@ -120,9 +125,13 @@ class Worktree:
         name = self._name()
         if not name:
             raise InvalidInput(f"{self.repository} knows no worktree at {self.path}")
+        _check_tree(self.path)
         with _view(self.repository, name) as view:
             said = view.run("status", "--porcelain", "--ignore-submodules=all", tree=self.path)
-        return [line[3:] for line in said.splitlines()]
+            known = view.run("ls-files", "--stage", "-z", tree=self.path)
+        modules = [entry.partition("\t")[2] for entry in known.split("\0") if entry.startswith("160000 ")]
+        checked_out = [module for module in modules if any((self.path / module).glob("*"))]
+        return [line[3:] for line in said.splitlines()] + checked_out
 
 
 def add_worktree(workspace: Path, branch: str, root: Path) -> Worktree:
@@ -135,7 +144,7 @@ def add_worktree(workspace: Path, branch: str, root: Path) -> Worktree:
     Raises:
         InvalidInput: there is no repository, the branch cannot be, or it is checked out elsewhere.
     """
-    common = _find_repository(workspace)
+    common, head = _find_repository(workspace)
     top = common.parent if common.name == ".git" else common
     path = root / re.sub(r"[^A-Za-z0-9._-]", "-", f"{top.name}-{branch}")
     made = Worktree(path, branch, common)
@@ -147,7 +156,7 @@ def add_worktree(workspace: Path, branch: str, root: Path) -> Worktree:
             if path.exists():
                 return made
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make(made, view)
+            _make(made, view, head)
     except (OSError, ValueError) as error:
         raise InvalidInput(f"a worktree of {common} cannot be made: {error}") from error
     return made
@@ -168,16 +177,18 @@ def _check_free(wanted: Worktree) -> None:
         raise InvalidInput(f"the branch {wanted.branch} is checked out at {wanted.repository.parent} already")
 
 
-def _make(wanted: Worktree, view: _View) -> None:
-    known = view.succeeds("rev-parse", "--verify", "--quiet", f"refs/heads/{wanted.branch}^{{commit}}")
-    tip = view.run("rev-parse", "--verify", f"refs/heads/{wanted.branch}^{{commit}}" if known else "HEAD^{commit}")
-    tip = tip.strip()
+def _make(wanted: Worktree, view: _View, head: str) -> None:
+    try:
+        tip, known = _resolve(wanted.repository, f"refs/heads/{wanted.branch}"), True
+    except FileNotFoundError:
+        tip, known = _resolve(wanted.repository, head), False
+    _forget(wanted)  # what is left of one whose directory was removed by hand
     wanted.path.mkdir()
     name = ""
     try:
         view.run("read-tree", "--reset", "-u", tip, tree=wanted.path)
         if not known:
-            view.make_branch(wanted.branch, tip)
+            _make_branch(wanted, tip)
         with opened(wanted.repository) as common:
             make_directory(common, "worktrees", 0o755)
             with opened("worktrees", common) as worktrees:
@@ -208,8 +219,8 @@ def _new_name(worktrees: int, wanted: str) -> str:
 # The repository, read without believing it
 
 
-def _find_repository(workspace: Path) -> Path:
-    """The directory in which git keeps the objects of the repository that a directory is in.
+def _find_repository(workspace: Path) -> tuple[Path, str]:
+    """The directory in which git keeps the objects of the repository that a directory is in, and the name of its HEAD.
 
     Raises:
         InvalidInput: there is none, or what stands there could lead to another one.
@@ -221,33 +232,123 @@ def _find_repository(workspace: Path) -> Path:
             kind = found.lstat().st_mode
         except OSError:
             if (directory / "HEAD").is_file() and (directory / "objects").is_dir():
-                return _checked(directory)  # a bare one
+                return _checked(directory), "HEAD"  # a bare one
             continue
         if stat.S_ISDIR(kind):
-            return _checked(found)
+            return _checked(found), "HEAD"
         if stat.S_ISREG(kind):
-            return _checked(_repository_of(found))
+            return _repository_of(found)
         raise InvalidInput(f"{found} is a link: it could lead to any repository", hint="Name the repository itself.")
     raise InvalidInput(f"{workspace} is not in a git repository", hint="--worktree needs one.")
 
 
-def _repository_of(file: Path) -> Path:
-    """The repository of a worktree, which has to know it: else the file could name any repository."""
+def _repository_of(file: Path) -> tuple[Path, str]:
+    """The repository of a worktree, and the name of the worktree's HEAD.
+
+    The repository has to know the worktree, by a file in a directory of its own: else whoever wrote this file, and
+    what it names, could name any repository.
+    """
     gitdir = file.parent / _line(file.parent, file.name).removeprefix("gitdir:").strip()
-    try:
-        if _line(gitdir, "gitdir") == str(file):
-            return (gitdir / _line(gitdir, "commondir")).resolve()
-    except OSError:
-        pass  # a submodule, which has no such file, or nothing at all
+    common = gitdir.parent.parent
+    if gitdir.parent.name == "worktrees":
+        _checked(common)
+        for name, place, _ in _worktrees(common):
+            if name == gitdir.name and place == file:
+                return common, f"worktrees/{name}/HEAD"
     raise InvalidInput(
         f"{file} names {gitdir}, which knows no worktree there", hint="Worktrees are made of repositories only."
     )
 
 
 def _checked(common: Path) -> Path:
+    """The same, where nothing in it leads to another repository."""
     for part in ("", "objects", "refs"):
         _check_directory(common / part)
+    if os.path.lexists(common / "objects" / "info" / "alternates"):
+        what = f"{common} borrows objects of other repositories"
+        raise InvalidInput(what, hint="`git repack -a -d` copies them; then remove .git/objects/info/alternates.")
+    if (common / "reftable").exists():
+        raise InvalidInput(f"{common} keeps its refs in tables, which cannot be read here")
     return common
+
+
+def _check_tree(tree: Path) -> None:
+    """Refuse a tree in which git would wait, or read elsewhere."""
+    for directory, _, names in os.walk(tree):
+        for name in set(names) & set(_READ_BY_GIT):
+            if not stat.S_ISREG(os.lstat(os.path.join(directory, name)).st_mode):
+                raise InvalidInput(f"{os.path.join(directory, name)} is not a file")
+
+
+def _resolve(common: Path, name: str) -> str:
+    """The id of the commit that a ref, or HEAD, names.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InvalidInput: what stands there is no ref.
+    """
+    with opened(common) as root:
+        for _ in range(_MOST_NAMES):
+            try:
+                content = _decoded(read_file(root, name.split("/"), 4096)).strip()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                content = _packed(root, name)
+            if _OBJECT.match(content):
+                return content
+            if not content.startswith("ref: refs/"):
+                break
+            name = content.removeprefix("ref: ")
+            if ".." in name.split("/"):
+                break
+    raise InvalidInput(f"{common}: {name} names no commit")
+
+
+def _packed(root: int, name: str) -> str:
+    with suppress(FileNotFoundError):
+        for line in os.fsdecode(read_file(root, ["packed-refs"], _LARGEST)).splitlines():
+            if line.endswith(f" {name}"):
+                return line.partition(" ")[0]
+    raise FileNotFoundError(name)
+
+
+def _branches_below(common: Path, branch: str) -> bool:
+    """Whether there are branches whose names begin with this one's and a slash."""
+    with opened(common) as root:
+        packed = ""
+        with suppress(FileNotFoundError):
+            packed = os.fsdecode(read_file(root, ["packed-refs"], _LARGEST))
+        if f" refs/heads/{branch}/" in packed:
+            return True
+    place = common.joinpath("refs", "heads", *branch.split("/"))
+    return any(names for _, _, names in os.walk(place))
+
+
+def _make_branch(wanted: Worktree, tip: str) -> None:
+    """Create a branch, by hand: git would follow a link on the way.
+
+    Raises:
+        InvalidInput, OSError: it cannot be made.
+    """
+    branch = wanted.branch
+    if _branches_below(wanted.repository, branch):
+        raise InvalidInput(f"there are branches below {branch}/, so that {branch} cannot be one")
+    parts = ["refs", "heads", *branch.split("/")]
+    with ExitStack() as open_ones, opened(wanted.repository) as parent:
+        for directory in parts[:-1]:
+            with suppress(FileExistsError):
+                os.mkdir(directory, 0o755, dir_fd=parent)
+            parent = open_ones.enter_context(opened(directory, parent))
+        with suppress(OSError):
+            os.rmdir(parts[-1], dir_fd=parent)  # what is left of branches below it
+        create_file(parent, parts[-1], f"{tip}\n".encode(), 0o644)
+
+
+def _forget(tree: Worktree) -> None:
+    """Remove what the repository keeps of a worktree, the branch apart."""
+    for name, gitdir, _ in list(_worktrees(tree.repository)):
+        if gitdir == tree.path / ".git":
+            with opened(tree.repository) as common, opened("worktrees", common) as worktrees:
+                shutil.rmtree(name, dir_fd=worktrees)
 
 
 def _check_directory(path: Path) -> None:
@@ -302,25 +403,6 @@ class _View:
         """Whether git's exit code is 0."""
         return self._run(words, None).returncode == 0
 
-    def make_branch(self, branch: str, tip: str) -> None:
-        """Create a branch.
-
-        Raises:
-            InvalidInput, OSError: it cannot be made.
-        """
-        if (self._common / "reftable").exists():
-            self.run("update-ref", f"refs/heads/{branch}", tip, "")
-            return
-        if self.run("for-each-ref", "--count=1", f"refs/heads/{branch}/").strip():
-            raise InvalidInput(f"there are branches below {branch}/, so that {branch} cannot be one")
-        parts = ["refs", "heads", *branch.split("/")]
-        with ExitStack() as open_ones, opened(self._common) as parent:  # by hand: git would follow a link on the way
-            for directory in parts[:-1]:
-                with suppress(FileExistsError):
-                    os.mkdir(directory, 0o755, dir_fd=parent)
-                parent = open_ones.enter_context(opened(directory, parent))
-            create_file(parent, parts[-1], f"{tip}\n".encode(), 0o644)
-
     def _run(self, words: tuple[str, ...], tree: Path | None) -> subprocess.CompletedProcess[str]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         env |= {
@@ -335,6 +417,7 @@ class _View:
             "GIT_NO_LAZY_FETCH": "1",
             "GIT_ALLOW_PROTOCOL": "none",
         }
+        limit = _LIMIT if words[0] == "read-tree" else _READ_LIMIT
         if tree is not None:
             env |= {"GIT_WORK_TREE": str(tree), "GIT_INDEX_FILE": str(self.directory / "index")}
         try:
@@ -344,7 +427,7 @@ class _View:
                 capture_output=True,
                 text=True,
                 errors="surrogateescape",
-                timeout=_LIMIT,
+                timeout=limit,
                 check=False,
                 cwd=self.directory if tree is None else tree,
                 env=env,
@@ -352,12 +435,12 @@ class _View:
         except FileNotFoundError:
             raise InvalidInput("a worktree needs git, and there is none here", hint="Install git.") from None
         except subprocess.TimeoutExpired:
-            raise InvalidInput(f"git {words[0]} did not end within {_LIMIT:g} s") from None
+            raise InvalidInput(f"git {words[0]} did not end within {limit:g} s") from None
 
 
 @contextmanager
 def _view(common: Path, worktree: str = "") -> Iterator[_View]:
-    """A repository's objects and refs, with a configuration of ours.
+    """A repository's objects, with a configuration and refs of ours: only HEAD.
 
     Args:
         worktree: show its HEAD and its index, instead of the repository's HEAD.
@@ -365,16 +448,18 @@ def _view(common: Path, worktree: str = "") -> Iterator[_View]:
     with tempfile.TemporaryDirectory(prefix="cc-bridge-git-") as scratch, opened(common) as root:  # 0700
         directory = Path(scratch)
         own = ("worktrees", worktree) if worktree else ()
-        head = _decoded(read_file(root, (*own, "HEAD"), 4096))
-        if not head.startswith("ref: refs/") and not _OBJECT.match(head):
-            raise InvalidInput(f"{common}: its HEAD is neither a branch nor a commit")
-        (directory / "HEAD").write_text(head + "\n")
-        for name in ("objects", "refs", "reftable", "packed-refs"):
-            if (common / name).exists():
-                (directory / name).symlink_to(common / name)
+        with suppress(FileNotFoundError):  # a branch without a commit yet
+            (directory / "HEAD").write_text(_resolve(common, "/".join((*own, "HEAD"))) + "\n")
+        if not (directory / "HEAD").exists():
+            (directory / "HEAD").write_text("ref: refs/heads/none\n")
+        (directory / "refs").mkdir()
+        (directory / "objects").symlink_to(common / "objects")
         (directory / "info").mkdir()
         copied = [(("info", "exclude"), "info/exclude"), (("shallow",), "shallow")]
-        copied += [((*own, "index"), "index")] if worktree else []
+        if worktree:
+            with opened("worktrees", root) as worktrees, opened(worktree, worktrees) as kept:
+                names = [name for name in os.listdir(kept) if name == "index" or name.startswith("sharedindex.")]
+            copied += [((*own, name), name) for name in names]
         for parts, name in copied:
             with suppress(FileNotFoundError):
                 (directory / name).write_bytes(read_file(root, parts, _LARGEST))
@@ -384,15 +469,15 @@ def _view(common: Path, worktree: str = "") -> Iterator[_View]:
 
 
 def _configure(view: _View, root: int) -> None:
-    """Our own configuration, with what of the repository's says how its files are to be read."""
+    """Our own configuration, with the one thing of the repository's without which its objects cannot be read."""
     theirs = view.directory / "theirs"
     with suppress(FileNotFoundError):
         theirs.write_bytes(read_file(root, ["config"]))
-    lines = ["[core]", "repositoryformatversion = 1", "bare = false", "[extensions]"]
     (view.directory / "config").write_text("[core]\nrepositoryformatversion = 0\n")
-    for name, known in _FORMATS.items():
-        # Names and values only: nothing of it is in force, and nothing that it includes is read.
-        words = ("config", "--file", str(theirs), "--no-includes", "--get", f"extensions.{name}")
-        value = view.run(*words).strip() if theirs.exists() and view.succeeds(*words) else ""
-        lines += [f"{name} = {value}"] if value in known else []
-    (view.directory / "config").write_text("\n".join(lines) + "\n")
+    # Names and values only: nothing of it is in force, and nothing that it includes is read.
+    words = ("config", "--file", str(theirs), "--no-includes", "--get", "extensions.objectformat")
+    if theirs.exists() and view.succeeds(*words) and view.run(*words).strip() == "sha256":
+        config = "[core]\nrepositoryformatversion = 1\nbare = false\n[extensions]\nobjectformat = sha256\n"
+    else:
+        config = "[core]\nrepositoryformatversion = 0\nbare = false\n"
+    (view.directory / "config").write_text(config)
