@@ -215,6 +215,41 @@ async def test_who_writes_where_there_is_room_lets_others_run_now_and_then(writi
     assert 19 <= turns < 160, "nor does every small write cost a turn of the loop"
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio shuffles its tasks
+async def test_every_sixteenth_write_lets_others_run_and_so_does_one_that_waits(writing: Pipe) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async def write(count: int) -> bool:
+        """Whether another task has run meanwhile."""
+        before = turns
+        for _ in range(count):
+            await writing.descriptor.write_all(b"x")
+        return turns > before
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(others)
+        for _ in range(2):
+            assert not await write(15)
+            assert await write(1)
+        assert not await write(10)
+        group.start_soon(writing.descriptor.write_all, b"y" * 100_000)
+        await anyio.lowlevel.checkpoint()
+        await anyio.wait_readable(writing.theirs)
+        while b"y" not in writing.drain():
+            await anyio.lowlevel.checkpoint()
+        for _ in range(20):
+            writing.drain()
+            await anyio.lowlevel.checkpoint()
+        assert not await write(15), "counted anew after one that has waited"
+        group.cancel_scope.cancel()
+
+
 # Two at once
 
 

@@ -542,3 +542,34 @@ async def test_what_was_not_understood_is_counted() -> None:
     made = bridge(agent)
     await result_of(made, "hello")
     assert made.unknown_messages == {"novelty": 1}
+
+
+async def test_defaults() -> None:
+    assert Ending("x") == Ending("x", None, out_of_memory=False)
+    made = Bridge(Agent(), logger_for("demo", "memory"))
+    assert (made._conversation._silence, made._conversation._interrupt_limit, made._permission_limit) == (30, 10, 300)
+
+
+async def test_who_leaves_a_joined_turn_ends_it_where_it_runs() -> None:
+    agent = Agent()
+    first, second = bridge(agent), bridge(agent)
+    name = str(uuid.uuid4())
+    running = await first.submit("wait", name)
+    await anext(running.__aiter__())
+    async with await second.submit("wait", name) as joined:
+        await anext(joined.__aiter__())
+    assert (await running.result()).verdict is Verdict.INTERRUPTED
+    assert agent.wires[-1].closed, "the connection of the turn that was joined"
+    await first.aclose()
+    await second.aclose()
+
+
+async def test_closing_ends_what_is_followed_too() -> None:
+    agent = Agent()
+    first, second = bridge(agent), bridge(agent)
+    name = str(uuid.uuid4())
+    await anext((await first.submit("wait", name)).__aiter__())
+    found = await second.find(name)
+    await second.aclose("the test has ended")
+    assert (await found.result()).error == "the test has ended"
+    assert agent.wires[-1].closed
