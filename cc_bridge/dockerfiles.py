@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,22 @@ class Dockerfiles:
             self.approve(workspace, found)
         return found
 
+    async def named(self, path: Path, remembered: Path, ask: OnDockerfile | None = None) -> Dockerfile:
+        """A Dockerfile that was named, which is a yes to what was in it then.
+
+        Args:
+            remembered: a file of the host's that keeps the digest of what was built.
+
+        Raises:
+            DockerfileNotApproved: something else is in it now, and nobody has said yes to that.
+        """
+        found = Dockerfile.read(path)
+        before = remembered.read_text() if remembered.exists() else found.digest
+        if before != found.digest and (ask is None or not await ask(path, found.text)):
+            raise DockerfileNotApproved(path, found.text)
+        remembered.write_text(found.digest)
+        return found
+
     def approve(self, workspace: Path, found: Dockerfile) -> None:
         """Somebody has looked at this text, and wants it to be built."""
         self._keep(workspace, found.digest)
@@ -123,11 +140,15 @@ class Dockerfiles:
         return not self._may_be_written(workspace, repository) if kept is None else kept == found.digest
 
     def _may_be_written(self, directory: Path, repository: Path | None) -> bool:
-        """Whether a container could write to a directory above it, or to the repository that it comes from."""
-        above = list(directory.resolve().parents)
+        """Whether a container could write a directory's Dockerfile: the file, what it is a link to, or where they lie.
+
+        Also what it comes from: the repository.
+        """
+        file = (directory / "Dockerfile").resolve()
+        above = [file, *file.parents, *directory.resolve().parents]
         if repository is not None:
             above += [repository.resolve(), *repository.resolve().parents]
-        return any(self._kept(parent) is not None for parent in above)
+        return any(self._kept(place) is not None for place in above)
 
     def _kept(self, directory: Path) -> str | None:
         """The digest of the directory's approved Dockerfile, empty: of none; None: no container could write to it."""
@@ -140,10 +161,10 @@ class Dockerfiles:
 
     def _keep(self, directory: Path, digest: str) -> None:
         make_private(self._directory)
-        path = self._path(directory)
-        scratch = path.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps({"directory": str(directory.resolve()), "dockerfile": digest}))
-        scratch.rename(path)
+        fd, scratch = tempfile.mkstemp(dir=self._directory)
+        with os.fdopen(fd, "w") as file:
+            file.write(json.dumps({"directory": str(directory.resolve()), "dockerfile": digest}))
+        os.rename(scratch, self._path(directory))
 
     def _path(self, directory: Path) -> Path:
         name = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:32]

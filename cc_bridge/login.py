@@ -14,7 +14,16 @@ from urllib.parse import urlsplit
 
 from .errors import InvalidInput
 
-__all__ = ["KEYS", "PARTS", "check_reachable", "host_login", "login_file", "with_login"]
+__all__ = [
+    "KEYS",
+    "PARTS",
+    "check_key",
+    "check_reachable",
+    "decides",
+    "host_login",
+    "login_file",
+    "with_login",
+]
 
 #: Each lets Claude Code in; one is enough, and with two the wrong one may win.
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
@@ -54,24 +63,57 @@ _PROVIDERS: Mapping[str, tuple[str, ...]] = {
 #: Say who is let in where; a variable of an instance's own that does so leaves nothing of this machine's login.
 _DECIDES = (*KEYS, *_ADDRESSES, *_PROVIDERS)
 
+#: What a provider needs that other programs have as well: it is taken only where the provider is chosen.
+_SHARED = "AWS_"
+
 #: All of a login but what other programs use, too.
-PARTS = (*_DECIDES, "ANTHROPIC_CUSTOM_HEADERS", *(n for names in _PROVIDERS.values() for n in names if n[:4] != "AWS_"))
+PARTS = (
+    *_DECIDES,
+    "ANTHROPIC_CUSTOM_HEADERS",
+    *(name for needs in _PROVIDERS.values() for name in needs if not name.startswith(_SHARED)),
+)
 
 
 def host_login(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The login in an environment: one key or token, and all that belongs to it; empty: there is none."""
     names = [*_ADDRESSES, "ANTHROPIC_CUSTOM_HEADERS", *[name for name in KEYS if environ.get(name)][:1]]
     for provider, needs in _PROVIDERS.items():
-        if environ.get(provider):
-            names += [provider, *needs]
+        # A settings file may choose a provider, too: what nobody else uses goes in any case.
+        names += [provider, *(name for name in needs if environ.get(provider) or not name.startswith(_SHARED))]
     return {name: environ[name] for name in names if environ.get(name)}
 
 
+def decides(env: Mapping[str, str]) -> bool:
+    """Whether an instance's variables say who is let in where."""
+    return any(name in env for name in _DECIDES)
+
+
 def with_login(env: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """An instance's variables, and this machine's login where they say nothing of one."""
-    if any(name in env for name in _DECIDES):
+    """An instance's variables, and this machine's login where they say nothing of one.
+
+    Of a provider of which they name a part, nothing is added: its parts belong together.
+    """
+    if decides(env):
         return dict(env)
-    return {**host_login(environ), **env}
+    login = host_login(environ)
+    for provider, needs in _PROVIDERS.items():
+        if any(name in env for name in needs):
+            login = {name: value for name, value in login.items() if name not in (provider, *needs)}
+    return {**login, **env}
+
+
+def check_key(env: Mapping[str, str], instance: str = "") -> None:
+    """Refuse an address without a key, where a login that is kept in a file would go there.
+
+    Raises:
+        InvalidInput: names the variable.
+    """
+    address = next((name for name in _ADDRESSES if env.get(name)), None)
+    if address and not any(env.get(name) for name in (*KEYS, *_PROVIDERS)):
+        what = f"{address} is set without a key, and your own login would be sent there"
+        raise InvalidInput(
+            what, instance=instance, hint="Set the key of that server, too; any will do if it needs none."
+        )
 
 
 def check_reachable(env: Mapping[str, str], instance: str = "") -> None:

@@ -114,17 +114,22 @@ class OneShotClaude:
         """Claude Code's messages; an ``error`` message where it fails."""
         argv = one_shot_argv(options.claude, resume=options.resume, fork=options.fork)
         lines, said, exit_code = wire.LineSplitter(), bytearray(), 0
-        async with aclosing(options.run(argv, options.prompt.encode())) as output:
-            async for item in output:
-                if isinstance(item, Exit):
-                    exit_code = item.exit_code
-                elif item.stream == 2:
-                    said = (said + item.data)[-_KEPT:]
-                else:
-                    for line in lines.feed(item.data):
-                        message = _message(line)
-                        if message is not None:
-                            yield message
+        try:
+            async with aclosing(options.run(argv, options.prompt.encode())) as output:
+                async for item in output:
+                    if isinstance(item, Exit):
+                        exit_code = item.exit_code
+                    elif item.stream == 2:
+                        said = (said + item.data)[-_KEPT:]
+                    else:
+                        for line in lines.feed(item.data):
+                            if (message := _message(line)) is not None:
+                                yield message
+        except wire.FrameError as error:  # a line longer than any message
+            yield error_message(f"what Claude Code said cannot be read: {error}")
+            return
+        if (message := _message(lines.flush())) is not None:
+            yield message
         if exit_code:
             what = said.decode("utf-8", "replace").strip()[-500:]
             if exit_code == 127:

@@ -14,7 +14,19 @@ from pathlib import Path
 
 from .errors import InvalidInput
 
-__all__ = ["Installation", "agent_archive", "make_private", "runtime_directory", "state_root", "unusable"]
+__all__ = [
+    "Installation",
+    "agent_archive",
+    "make_private",
+    "mark_instance",
+    "runtime_directory",
+    "shared_runtime_directory",
+    "state_root",
+    "unusable",
+]
+
+#: Links that may lead to the state directory, one after the other.
+_MOST_LINKS = 10
 
 #: Longest path of a directory in which sockets lie: a socket's path may have 107 bytes (unix(7)), and names in it have
 #: up to 27.
@@ -52,13 +64,13 @@ class Installation:
         """The installation whose state is kept here; made on first use.
 
         Raises:
-            InvalidInput: the directory cannot be used.
+            InvalidInput: the directory cannot be used, or is not this user's alone.
         """
         root = root or state_root()
         path = root / "installation.json"
+        make_private(root)
         try:
             if not path.exists():
-                make_private(root)
                 _establish(root, path)
             kept = json.loads(path.read_text())
             return cls(root, str(kept["id"]), str(kept["earlier"]), frozenset(map(str, kept["projects"])))
@@ -70,7 +82,7 @@ class Installation:
 
     def id_for(self, instance: str) -> str:
         """The id that this instance's container has."""
-        return self.earlier if self.earlier and _marker(self.root, instance).exists() else self.id
+        return self.earlier if self._is_of_0_1_0(instance) else self.id
 
     def owns(self, install: str, *, instance: str = "", project: str = "") -> bool:
         """Whether a container, network or volume with these labels was made by this installation."""
@@ -78,21 +90,36 @@ class Installation:
             return True
         if not self.earlier or install != self.earlier:
             return False
-        return _marker(self.root, instance).exists() if instance else project in self.projects
+        return self._is_of_0_1_0(instance) if instance else project in self.projects
+
+    def _is_of_0_1_0(self, instance: str) -> bool:
+        """Whether 0.1.0 has made it, be it beside us: it marks nothing."""
+        home = self.root / "instances" / instance
+        return bool(self.earlier) and (home / "record.json").exists() and not (home / _MARKER).exists()
+
+
+#: A file in the directory of an instance that was not made by 0.1.0.
+_MARKER = "installation"
+
+
+def mark_instance(home: Path) -> None:
+    """Note, before an instance's record is written for the first time, that it is not one of 0.1.0's."""
+    if not (home / "record.json").exists():
+        (home / _MARKER).touch()
 
 
 def _establish(root: Path, path: Path) -> None:
     """Make the installation's id; of two programs that do so at once, both get the one that was first."""
-    instances = [record.parent.name for record in (root / "instances").glob("*/record.json")]
-    projects = [directory.name for directory in (root / "projects").glob("*")]
-    earlier = hashlib.sha256(str(root).encode()).hexdigest()[:8] if instances or projects else ""
-    for instance in instances:
-        _marker(root, instance).touch()
-    content = json.dumps({"id": secrets.token_hex(4), "earlier": earlier, "projects": sorted(projects)})
+    projects = sorted(directory.name for directory in (root / "projects").glob("*"))
+    used = bool(projects) or any((root / "instances").glob("*/record.json"))
+    earlier = hashlib.sha256(str(root).encode()).hexdigest()[:8] if used else ""
+    content = json.dumps({"id": secrets.token_hex(4), "earlier": earlier, "projects": projects})
     fd, scratch = tempfile.mkstemp(dir=root, prefix="installation.")  # 0600
     try:
         with os.fdopen(fd, "w") as file:
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # an empty one would be worse than none
         os.link(scratch, path)
     except FileExistsError:
         pass  # somebody was first
@@ -100,21 +127,16 @@ def _establish(root: Path, path: Path) -> None:
         os.unlink(scratch)
 
 
-def _marker(root: Path, instance: str) -> Path:
-    """A file in the directory of an instance whose container 0.1.0 has made; goes with the directory."""
-    return root / "instances" / instance / "made-by-0.1.0"
-
-
 def runtime_directory(root: Path) -> Path:
     """The directory for the sockets of what runs: this user's alone, and the same for every program of this user's.
 
     In the state directory, unless its path is too long for a socket's. Not made; see :func:`make_private`.
     """
-    if len(os.fsencode(root / "run")) <= _LONGEST_RUNTIME:
-        return root / "run"
-    of_user = Path(f"/run/user/{os.geteuid()}")
-    if of_user.is_dir() and of_user.stat().st_uid == os.geteuid():
-        return of_user / "cc-bridge"
+    return root / "run" if len(os.fsencode(root / "run")) <= _LONGEST_RUNTIME else shared_runtime_directory()
+
+
+def shared_runtime_directory() -> Path:
+    """The same for a state directory with a long path, and where 0.1.0 has its sockets."""
     return Path(f"/tmp/cc-bridge-{os.geteuid()}")  # make_private refuses it where somebody else was first
 
 
@@ -131,8 +153,8 @@ def agent_archive(root: Path | None = None) -> Path:
     digest = hashlib.sha256(b"".join(name.encode() + content for name, content in files.items())).hexdigest()[:16]
     root = root or state_root()
     target = root / f"agent-{digest}.pyz"
+    make_private(root)
     if not target.exists():
-        make_private(root)
         with tempfile.TemporaryDirectory(dir=root) as scratch:
             package = Path(scratch, "tree", "cc_bridge_agent")
             for name, content in files.items():
@@ -146,26 +168,42 @@ def agent_archive(root: Path | None = None) -> Path:
 
 
 def make_private(path: Path) -> None:
-    """Create a directory if it is missing, and make sure that it is this user's alone: owner, and mode 0700.
+    """Create a directory if it is missing, and make sure that it is this user's alone: owner, mode, and the way to it.
 
     Raises:
-        InvalidInput: it cannot be made, or somebody else was first.
+        InvalidInput: it cannot be made, or somebody else was first, or could put something else in its place.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_way(path.absolute())
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            owner = os.fstat(fd).st_uid
-            if owner != os.geteuid():
-                what = f"{path} belongs to user {owner}, not to this one"
-                raise InvalidInput(what, hint="Remove it, or set CC_BRIDGE_HOME to a directory of yours.")
-            if path.is_symlink() and os.lstat(path.parent).st_mode & stat.S_IWOTH:
-                raise InvalidInput(f"{path} is a link that somebody else may have made", hint="Remove it.")
-            os.fchmod(fd, 0o700)
+            found = os.fstat(fd)
+            if found.st_uid != os.geteuid():
+                raise _of_another(path, found.st_uid)
+            if stat.S_IMODE(found.st_mode) != 0o700:
+                os.fchmod(fd, 0o700)
         finally:
             os.close(fd)
     except OSError as error:
         raise unusable(path, error) from error
+
+
+def _check_way(path: Path, links: int = 0) -> None:
+    """Make sure that each step to a path is this user's or root's, links included, and cannot be changed by others."""
+    for step in (*reversed(path.parents), path):
+        found = os.lstat(step)
+        if found.st_uid not in (0, os.geteuid()):
+            raise _of_another(step, found.st_uid)
+        if stat.S_ISLNK(found.st_mode) and links < _MOST_LINKS:
+            _check_way(step.parent / os.readlink(step), links + 1)
+        elif stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+            raise InvalidInput(f"{step} can be written by anybody", hint="Set CC_BRIDGE_HOME to a directory of yours.")
+
+
+def _of_another(path: Path, user: int) -> InvalidInput:
+    what = f"{path} belongs to user {user}, not to this one"
+    return InvalidInput(what, hint="Remove it, or set CC_BRIDGE_HOME to a directory of yours.")
 
 
 def unusable(path: Path, error: OSError) -> InvalidInput:

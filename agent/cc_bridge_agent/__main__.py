@@ -96,6 +96,7 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     panes.add_argument("--name", default="claude", help="of the tmux session (%(default)s)")
     panes.add_argument("--pane", default="", help="take the place of what runs in this pane")
     panes.add_argument("--size", default="200x50", metavar="WxH", help="while nobody is attached (%(default)s)")
+    panes.add_argument("--unset", default="", help="variables that Claude Code must not inherit, parted by commas")
     panes.add_argument("--no-relay", action="store_true", help="let Claude Code talk to the API directly")
     panes.add_argument("claude", nargs=argparse.REMAINDER, help="-- and Claude Code's command line")
     for verb in (serving, attaching, checking):

@@ -31,6 +31,9 @@ ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 #: Inputs whose ids begin so are control messages: they begin no turn and are never "open".
 CONTROL = "c-"
 
+#: A frame with a line of Claude Code's has a number and the line.
+_OUTPUT_FIELDS = 2
+
 #: From this length in bytes on, looking for the next bracket takes less time than looking at every byte.
 _LONG = 1024
 
@@ -101,6 +104,11 @@ def decode(line: bytes) -> Frame:
         raise FrameError("not JSON (%s): %.80r" % (error, line[:80])) from None
     if not isinstance(frame, dict):
         raise FrameError("not a JSON object: %.80r" % line[:80])
+    seq = frame.get("seq")
+    plain = len(frame) == _OUTPUT_FIELDS and isinstance(seq, int) and line.startswith(b'{"seq":%d,' % seq)
+    if not plain and (output := _OUT.match(line)):
+        # Claude Code's line was no object, and went on behind its end as if it were the agent speaking.
+        return {"seq": int(output.group(1)), "out": line[output.end() : -1].decode("utf-8", "replace")}
     if b"\\" in line and _SURROGATE.search(line):
         text = json.dumps(frame, ensure_ascii=False)
         return dict(json.loads(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")))

@@ -36,7 +36,7 @@ class Display:
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
         self.asks = False  # a person is asked about permissions, and needs no notice of them
-        self._notes = Console(stderr=True, highlight=False)
+        self._notes = Console(stderr=True, highlight=False, emoji=False)
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._ends_with_newline = True
@@ -132,7 +132,7 @@ class _Bar(BarColumn):
 
 def print_table(headings: list[str], rows: list[list[str]]) -> None:
     """A table without borders, as other container tools print it; never cut where stdout is a file."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = 1000
     with console.capture() as captured:
@@ -143,7 +143,7 @@ def print_table(headings: list[str], rows: list[list[str]]) -> None:
 @contextmanager
 def live_table() -> Iterator[Callable[[list[str], list[list[str]]], None]]:
     """A table that changes in its place, on a terminal."""
-    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+    with Live(console=Console(highlight=False, emoji=False), auto_refresh=False) as live:
 
         def show(headings: list[str], rows: list[list[str]]) -> None:
             live.update(_table(headings, rows), refresh=True)

@@ -50,6 +50,7 @@ class HarmlessOutput:
 
     def __init__(self) -> None:
         self._decoders: dict[int, codecs.IncrementalDecoder | None] = {}
+        self._held: dict[int, str] = {}  # a carriage return, which may be the beginning of a line's end
 
     def write(self, fd: int, data: bytes) -> None:
         """Write to stdout (1) or stderr (2), past Python's buffers, which are empty."""
@@ -57,6 +58,9 @@ class HarmlessOutput:
             self._decoders[fd] = codecs.getincrementaldecoder("utf-8")("replace") if os.isatty(fd) else None
         decoder = self._decoders[fd]
         if decoder is not None:
-            data = harmless(decoder.decode(data)).encode()
+            text = self._held.pop(fd, "") + decoder.decode(data)
+            if text.endswith("\r"):
+                text, self._held[fd] = text[:-1], "\r"
+            data = harmless(text).encode()
         while data:
             data = data[os.write(fd, data) :]

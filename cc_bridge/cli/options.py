@@ -334,7 +334,7 @@ def asks_about_dockerfiles(display: Display) -> OnDockerfile | None:
     async def ask(path: Path, text: str) -> bool:
         display.note(f"{path} has appeared or changed since Claude Code could write there. It says:")
         display.note("")
-        for line in text.splitlines():
+        for line in text.split("\n"):  # as a builder does: any other character is shown
             display.note(f"    {line}")
         display.note("")
         print("Build it, as root and with network? [y/N] ", end="", file=sys.stderr, flush=True)

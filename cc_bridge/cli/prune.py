@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -92,6 +93,12 @@ async def _leftovers(
     def image(name: str) -> Callable[[], Awaitable[object]]:
         return lambda: manager.images.remove_unused(name)
 
+    def unlink(path: Path) -> Callable[[], Awaitable[object]]:
+        async def remove() -> None:
+            path.unlink(missing_ok=True)
+
+        return remove
+
     labels = manager.labels
     found = [
         _Leftover(
@@ -100,9 +107,13 @@ async def _leftovers(
         for item in await manager.orphans(instances)
     ]
     found += [
-        _Leftover("network", item.name, "no container is in it", network(item.id))
+        _Leftover("network", item.name, "no container belongs to it", network(item.id))
         for item in await manager.networks.labelled(labels)
-        if not item.containers
+        if not await manager.networks.is_used(item.id)
+    ]
+    found += [
+        _Leftover("variables", path.name, "their container has gone", unlink(path))
+        for path in await manager.forgotten_variables()
     ]
     if volumes:
         found += [

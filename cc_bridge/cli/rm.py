@@ -40,13 +40,14 @@ def rm(
         with Display() as display:
             for name in names:
                 try:
-                    instance = o.load(name, display)
-                except InvalidInput:
+                    Registry().load(name)
+                except InvalidInput:  # its record is broken; whatever else is wrong must not cost the conversation
                     if not force or name not in Registry().names():
                         raise
                     Registry().home(name).remove()
                     print(name)
                     continue
+                instance = o.load(name, display)
                 try:
                     if not force and await _runs(instance):
                         raise InvalidInput("it is running", instance=name, hint="Stop it first, or use --force.")

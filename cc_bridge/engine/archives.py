@@ -193,16 +193,18 @@ def unpack(chunks: Iterable[bytes], destination: Path) -> list[str]:
         # Into a new directory, and then into its place. It may lie where a container can write, and plant links: every
         # step in it is by descriptor.
         with (
-            tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name[:50]}.") as scratch,
+            _parent_of(destination) as (parent, name),
+            tempfile.TemporaryDirectory(dir=f"/proc/self/fd/{parent}", prefix=f".{name[:50]}.") as scratch,
             opened(scratch) as root,
             tarfile.open(fileobj=cast("IO[bytes]", _Reader(iter(chunks))), mode="r|") as tar,
         ):
             for member in tar:
                 parts = PurePosixPath(member.name).parts
-                if not parts or ".." in parts or parts[0] == "/" or not _unpack_one(tar, member, root, parts[1:]):
+                wanted = parts and ".." not in parts and parts[0] != "/" and len(parts) <= _DEEPEST
+                if not wanted or not _unpack_one(tar, member, root, parts[1:]):
                     left_out.append(member.name)
             if os.path.lexists(os.path.join(scratch, _TOP)):
-                os.rename(_TOP, destination, src_dir_fd=root)
+                os.rename(_TOP, name, src_dir_fd=root, dst_dir_fd=parent)
     except (tarfile.TarError, FileExistsError) as error:
         raise EngineError(f"what came out of the container is no proper archive: {error}") from error
     except OSError as error:

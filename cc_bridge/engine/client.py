@@ -347,7 +347,8 @@ def translate(error: Exception, address: str = "its address") -> EngineError | N
         return refused
     if isinstance(error, docker.errors.APIError):
         return _answered(error)
-    if isinstance(error, requests.exceptions.ReadTimeout):
+    # Where an answer has begun, requests calls the same by another name.
+    if isinstance(error, requests.exceptions.ReadTimeout) or "Read timed out" in str(error):
         return EngineTimeout(f"the engine at {address} did not answer in time")
     if isinstance(error, requests.exceptions.RequestException | ConnectionError | FileNotFoundError):
         return EngineUnavailable(f"no engine answers at {address}")

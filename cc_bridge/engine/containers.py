@@ -20,6 +20,7 @@ from .usage import Usage, usage_of
 __all__ = [
     "LABEL",
     "NONCE",
+    "OWN_LABELS",
     "ContainerInfo",
     "ContainerSpec",
     "ContainerSummary",
@@ -34,6 +35,12 @@ LABEL = "cc-bridge"
 
 #: Tells a container that was made from one that another has made under the same name.
 NONCE = f"{LABEL}.nonce"
+
+#: All labels of ours on a container; one that does not apply is empty.
+OWN_LABELS = tuple(
+    f"{LABEL}.{name}"
+    for name in ["install", "instance", "project", "project-type", "type", "version", "created", "owner", "variables"]
+)
 
 
 @dataclass(frozen=True)
@@ -175,6 +182,7 @@ class ContainerInfo:
         networks: network name to address.
         exit_code: of the last run.
         error: why it could not be started.
+        pid: of the main process, on the engine's machine; 0: it does not run.
     """
 
     id: str
@@ -191,6 +199,7 @@ class ContainerInfo:
     exit_code: int
     oom_killed: bool
     error: str = ""
+    pid: int = 0
 
     @property
     def running(self) -> bool:
@@ -238,7 +247,8 @@ class Containers:
         client = await self._engine.client()
         nonce = uuid.uuid4().hex
         options = spec.options()
-        options["labels"][NONCE] = nonce
+        # An image's labels become its containers' where they do not say otherwise: it must not speak for us.
+        options["labels"] = {**dict.fromkeys(OWN_LABELS, ""), **options["labels"], NONCE: nonce}
         self._engine.log_command(*docker_words(spec))
         with anyio.CancelScope(shield=True):
             for pause in (*PAUSES, None):
@@ -495,6 +505,7 @@ def _info(raw: Mapping[str, Any]) -> ContainerInfo:
         exit_code=int(state.get("ExitCode") or 0),
         oom_killed=bool(state.get("OOMKilled")),
         error=str(state.get("Error") or ""),
+        pid=int(state.get("Pid") or 0),
     )
 
 

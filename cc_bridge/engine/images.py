@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import IO, Any
 
-from ..beneath import link_target, open_beneath, opened
+from ..beneath import link_target, open_beneath, opened, read_file
 from ..dockerfiles import Dockerfile
 from ..errors import EngineError, ImageBuildError, ImageNotFound, InvalidInput, NoSpaceLeft
 from .archives import add_beneath, tar_of_bytes
@@ -35,6 +35,9 @@ _BUILT = "cc-bridge-auto"
 
 #: Seconds for a pull or a build.
 _LONG = 3600.0
+
+#: Wildcards in a line of .dockerignore: the time to match it grows with a power of them.
+_MOST_WILDCARDS = 4
 
 #: A Dockerfile that takes something from its context; else nothing of it is sent, or changes the image's name.
 _TAKES = re.compile(r"^\s*(COPY|ADD|ONBUILD)\s+(?!.*--from=)", re.IGNORECASE | re.MULTILINE)
@@ -107,9 +110,7 @@ class BuildContext:
         try:
             if not _TAKES.search(text):
                 return cls(text)
-            ignored = root / ".dockerignore"
-            patterns = ignored.read_text().splitlines() if ignored.is_file() else []
-            kept = [line.strip() for line in patterns if line.strip() and not line.lstrip().startswith("#")]
+            kept = _ignored(root)
             return cls(text, root, tuple(sorted(exclude_paths(str(root), kept))))
         except UnicodeDecodeError:
             raise InvalidInput(f"{root / '.dockerignore'} is not UTF-8 text") from None
@@ -135,18 +136,19 @@ class BuildContext:
         """
         if self.root is None:
             return tar_of_bytes({"Dockerfile": self.text.encode(), **self.files})
-        made = tempfile.TemporaryFile()
-        with tarfile.open(fileobj=made, mode="w") as tar, opened(self.root.resolve()) as root:
-            for path in self.paths:
-                try:
+        made, path = tempfile.TemporaryFile(), ""
+        try:
+            with tarfile.open(fileobj=made, mode="w") as tar, opened(self.root.resolve()) as root:
+                for path in self.paths:
                     add_beneath(tar, root, PurePath(path).parts, path, 0, 0)
-                except OSError as error:
-                    what = f"{self.root / path} cannot be read: {error.strerror or error}"
-                    raise InvalidInput(what, hint="A `.dockerignore` leaves it out.") from error
-            text = self.text.encode()
-            header = tarfile.TarInfo(self.file)
-            header.size, header.mode = len(text), 0o644
-            tar.addfile(header, io.BytesIO(text))
+                text = self.text.encode()
+                header = tarfile.TarInfo(self.file)
+                header.size, header.mode = len(text), 0o644
+                tar.addfile(header, io.BytesIO(text))
+        except OSError as error:
+            made.close()
+            what = f"{self.root / path} cannot be read: {error.strerror or error}"
+            raise InvalidInput(what, hint="A `.dockerignore` leaves it out.") from error
         made.seek(0)
         return made
 
@@ -156,6 +158,28 @@ class BuildContext:
         return (
             "Dockerfile" if self.root is None else f".dockerfile.{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
         )
+
+
+def _ignored(root: Path) -> list[str]:
+    """The patterns of a context's ``.dockerignore``.
+
+    Raises:
+        InvalidInput: it is no file, or too large; or a pattern has so many wildcards that matching it could take for
+            ever.
+        OSError: it cannot be read.
+    """
+    try:
+        with opened(root.resolve()) as directory:
+            text = read_file(directory, [".dockerignore"]).decode()
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise InvalidInput(f"{root / '.dockerignore'} cannot be used: {error}") from None
+    kept = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    for pattern in kept:
+        if len(re.findall(r"\*+", pattern)) > _MOST_WILDCARDS:
+            raise InvalidInput(f"{root / '.dockerignore'}: more than {_MOST_WILDCARDS} wildcards in {pattern[:100]!r}")
+    return kept
 
 
 def _fingerprint(root: int, path: str) -> str:

@@ -110,6 +110,11 @@ class Networks:
         found = await self._engine.call(client.api.networks, filters={"label": wanted}, repeat=True)
         return [info for raw in found if (info := await self._inspect(raw["Id"])) is not None]
 
+    async def is_used(self, id: str) -> bool:  # noqa: A002  the word that fits
+        """Whether a container belongs to it, running or not: a stopped one could not be started without it."""
+        client = await self._engine.client()
+        return bool(await self._engine.call(client.api.containers, all=True, filters={"network": id}, repeat=True))
+
     async def remove_unused(self, name: str) -> bool:
         """Remove it unless a container is in it; whether it is gone."""
         client = await self._engine.client()

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 import anyio
 
 from .. import __version__
-from ..beneath import create_file, make_directory, opened
+from ..beneath import create_file, make_directory, open_beneath, opened
 from ..channels.base import Channel
 from ..channels.direct import DirectChannel
 from ..channels.docker_exec import DockerExecChannel
@@ -39,7 +39,7 @@ from ..errors import (
     NameConflict,
 )
 from ..instance import ClaudeInstance, docker_socket, parse_mount
-from ..login import check_reachable, login_file
+from ..login import check_key, check_reachable, login_file
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from ..protocol.link import Link
 from ..state import Installation
@@ -95,7 +95,7 @@ exec 3>&1 2>>"$log"; exec python3 -IS "$@" --ready-fd 3"""
 _ALREADY_SERVING = 4
 
 #: What the engine says in the place of a command's output where it could make no process.
-_NO_PROCESS = b"OCI runtime"
+_NO_PROCESS, _NOT_FOUND = b"OCI runtime", b"not found"
 
 #: An exit code above this is 128 + the number of a signal.
 _KILLED = 128
@@ -107,6 +107,9 @@ _MAKE_PRIVATE = """mkdir -m 700 "${1%/*}" 2>/dev/null
 [ -O "${1%/*}" ] && [ ! -L "${1%/*}" ] || { echo "${1%/*} belongs to somebody else" >&2; exit 1; }
 """
 _ATTACH_ADOPTED_PANE = 'exec tmux -u -S "/tmp/cc-bridge-$(id -u)/pane/tmux" attach-session'
+
+#: The number of the user that commands have; `id` may be missing.
+_USER = 'while read -r key user rest; do [ "$key" != Uid: ] || echo "$user"; done </proc/self/status'
 
 #: Put the archive, which comes on stdin, where it was missing.
 _INJECT = 'cat >"$1.$$" && chmod 644 "$1.$$" && mv "$1.$$" "$1"'
@@ -215,9 +218,11 @@ class DockerContainer(BridgedInstance):
         if self._python_missing or await self._hello() is not None:
             return True
         await self._find_place_inside()
-        health = await self._execs.run(
-            self.container, ["sh", "-c", self._attach_script, "sh", self._agent_inside, "health"], limit=15
-        )
+        argv = ["sh", "-c", self._attach_script, "sh", self._agent_inside, "health"]
+        health = await self._execs.run(self.container, argv, limit=15)
+        if self._adopted and health.exit_code == _NO_ARCHIVE:  # an agent of another version may answer all the same
+            await self._inject()
+            health = await self._execs.run(self.container, argv, limit=15)
         # Without Python there is no agent to ask: the bridge itself stands in for it.
         return health.exit_code in (0, *_NO_PYTHON_CODES)
 
@@ -372,8 +377,8 @@ class DockerContainer(BridgedInstance):
         """
         if not self._adopted or self._knows_place_inside:
             return
-        said = (await self._execs.run(self.container, ["id", "-u"])).stdout.strip()
-        if said.startswith(_NO_PROCESS):
+        said = (await self._execs.run(self.container, ["sh", "-c", _USER])).stdout.strip()
+        if said.startswith(_NO_PROCESS) and _NOT_FOUND not in said:
             raise ContainerNotRunning(said.decode("utf-8", "replace")[:500])
         if not said.isdigit():
             raise AgentUnavailable(f"{self.container} does not say which user its commands have", instance=self.name)
@@ -394,7 +399,10 @@ class DockerContainer(BridgedInstance):
             await self._create()
             await self._start_container()
             return
-        if not self._adopted and self._engine.is_local:
+        if self._adopted and self._engine.is_local:
+            mounts = [volume.rsplit(":", 2) for volume in info.volumes if volume.startswith("/")]
+            self._dockerfiles.note_writable([Path(source) for source, _, mode in mounts if mode == "rw"])
+        elif self._engine.is_local:
             self._note_writable()  # what 0.1.0 has made was not noted
         if info.status == "paused":
             self._log.warning("container_paused", container=self.container)
@@ -472,7 +480,7 @@ class DockerContainer(BridgedInstance):
         """
         record = self.record
         if record.dockerfile is not None:
-            return Dockerfile.read(record.dockerfile)
+            return await self._dockerfiles.named(record.dockerfile, self._home.path / "dockerfile", self._on_dockerfile)
         if record.image != AUTO_IMAGE or record.workspace is None or remote:
             return None
         return await self._dockerfiles.of(record.workspace, self._on_dockerfile, repository=record.repository)
@@ -489,7 +497,8 @@ class DockerContainer(BridgedInstance):
 
         Those that were started remove themselves.
         """
-        labels = {f"{LABEL}.install": self._install, f"{LABEL}.type": "ephemeral"}
+        install = Installation.at(self._registry.root).id  # never that of 0.1.0, which others may have
+        labels = {f"{LABEL}.install": install, f"{LABEL}.type": "ephemeral"}
         known = self._registry.names()
         for item in await self._containers.labelled(labels):
             instance = item.labels.get(f"{LABEL}.instance")
@@ -528,14 +537,58 @@ class DockerContainer(BridgedInstance):
 
     async def _start_container(self) -> None:
         awaited = () if self._adopted else (_LISTENING, _NO_PYTHON)
+        mounted = self._repository_identities()
         try:
             said = await self._containers.start(self.container, awaited, _START_LIMIT)
         except ContainerStartError as error:
             raise ContainerStartError(
                 error.what, instance=self.name, hint=error.hint or f"`docker logs {self.container}` has the rest."
             ) from error
+        await self._check_repository(mounted)
         self._python_missing = said == _NO_PYTHON
         self._log.info("container_started", container=self.container)
+
+    def _repository_identities(self) -> dict[Path, tuple[int, int]]:
+        """What of a worktree's repository the container is to write to: device and number of each directory.
+
+        Raises:
+            InvalidInput: one of them is no directory, but a link for example.
+        """
+        tree = self.worktree()
+        found = {}
+        for path, read_only in tree.mounts() if tree and self._engine.is_local else ():
+            if not read_only:
+                with opened(path) as directory:
+                    status = os.fstat(directory)
+                found[path] = (status.st_dev, status.st_ino)
+        return found
+
+    async def _check_repository(self, wanted: dict[Path, tuple[int, int]]) -> None:
+        """Make sure that it got these, and not what a container beside it has put in their place meanwhile.
+
+        Claude Code does not run yet, and the agent is ours.
+
+        Raises:
+            EngineError: it got something else, and was killed.
+        """
+        if not wanted:
+            return
+        pid = (await self._containers.inspect(self.container)).pid
+        try:
+            root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                got = {path: _identity(root, path) for path in wanted}
+            finally:
+                os.close(root)
+        except PermissionError:
+            self._log.info("mounts_not_looked_at", reason="its processes are another user's")
+            return
+        except OSError:
+            got = {}
+        if got != wanted:
+            await self._containers.kill(self.container)
+            what = "something else was mounted in the place of its repository, and it was ended"
+            raise EngineError(what, instance=self.name, hint="Another container that can write there may have done it.")
 
     def _own_mounts(self, *, remote: bool) -> list[Mount]:
         """What the agent and Claude Code need for themselves."""
@@ -665,6 +718,8 @@ class DockerContainer(BridgedInstance):
         env = super()._claude_env()
         if not self._adopted and self.record.network != "host" and not self.record.network.startswith("container:"):
             check_reachable(env, self.name)
+        if self.record.credentials:
+            check_key(self.record.env, self.name)
         if self.record.worktree and "GIT_CONFIG_COUNT" not in env:
             # It would rewrite what of the repository can only be read (`Worktree.mounts`).
             env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "gc.auto", "GIT_CONFIG_VALUE_0": "0"}
@@ -703,7 +758,11 @@ class DockerContainer(BridgedInstance):
         link = Link()
         link.greet()
         try:
-            channel = await self._attach(link.data_to_send(), Facts())
+            greeting, facts = link.data_to_send(), Facts()
+            channel = await self._attach(greeting, facts)
+            if channel is None and not facts.python_missing:  # it may be one of another version, with another archive
+                await self._inject()
+                channel = await self._attach(greeting, Facts())
             if channel is not None:
                 await self._shut_down(await Connection.welcome(link, channel, self.name))
         except BridgeError as error:
@@ -750,6 +809,16 @@ class DockerContainer(BridgedInstance):
             "exit_code": None if info.running else info.exit_code,
             "oom_killed": info.oom_killed,
         }
+
+
+def _identity(root: int, path: Path) -> tuple[int, int]:
+    """Device and number of a directory as a container has it."""
+    fd = open_beneath(root, path.parts[1:], os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        status = os.fstat(fd)
+        return status.st_dev, status.st_ino
+    finally:
+        os.close(fd)
 
 
 def planted(path: Path, error: OSError, instance: str = "") -> InvalidInput:

@@ -20,7 +20,7 @@ from ..channels.named_pipe import NobodyListens
 from ..channels.unix_socket import UnixSocketChannel
 from ..dockerfiles import Dockerfiles
 from ..errors import AgentUnavailable, ChannelError, ClaudeNotFound
-from ..login import PARTS
+from ..login import PARTS, check_key
 from ..protocol.link import Link
 from .bridge import Ending, Launch, is_uuid
 from .bridged import GRACE, LINGER, BridgedInstance
@@ -102,6 +102,8 @@ class LocalProcess(BridgedInstance):
     async def launch(self, session_id: str) -> Launch:
         """As for every instance, after finding the program and restoring a kept session."""
         program = find_claude(self.record.claude.program)
+        if (self._config / ".credentials.json").exists():
+            check_key(self.record.env, self.name)
         if self.record.workspace is not None:
             dockerfiles = Dockerfiles(self._registry.root)
             dockerfiles.note_writable([self.record.workspace], repository=self.record.repository)

@@ -35,7 +35,15 @@ from ..channels.fifo import open_fifo
 from ..channels.named_pipe import LISTEN, prepare_directory
 from ..errors import BridgeError, InstanceNotFound, InvalidInput
 from ..instance import ClaudeInstance
-from ..state import agent_archive, make_private, runtime_directory, state_root, unusable
+from ..state import (
+    agent_archive,
+    make_private,
+    mark_instance,
+    runtime_directory,
+    shared_runtime_directory,
+    state_root,
+    unusable,
+)
 from .sessions import Sessions
 
 __all__ = ["Home", "Registry", "agent_archive", "state_root"]
@@ -73,12 +81,19 @@ class Home:
     @property
     def socket(self) -> str:
         """The agent's own socket; elsewhere, because its path has to be short."""
-        name = hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
-        return str(self._runtime / f"{name}.sock")
+        return str(self._runtime / f"{self._short_name}.sock")
 
     @property
     def _runtime(self) -> Path:
+        """Where its sockets are: where those of 0.1.0 are, as long as what it started runs."""
+        before, name = shared_runtime_directory(), self._short_name
+        if (before / f"{name}.sock").exists() or (before / f"{name}.pane").exists():
+            return before
         return runtime_directory(self.path.parent.parent)
+
+    @property
+    def _short_name(self) -> str:
+        return hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
 
     @property
     def pane(self) -> str:
@@ -104,6 +119,7 @@ class Home:
         try:
             make_private(self.path)
             make_private(self._runtime)
+            mark_instance(self.path)
             prepare_directory(str(self.pipes))
         except OSError as error:
             raise unusable(self.path, error) from error
@@ -157,8 +173,9 @@ class Home:
 
     def remove(self) -> None:
         """Delete the directory and all in it; harmless when repeated."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.socket + ".lock")
+        for lock in (self.socket + ".lock", self.pane + ".lock"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(lock)
         shutil.rmtree(self.pane, ignore_errors=True)
         shutil.rmtree(self.path, ignore_errors=True)
 
@@ -168,6 +185,8 @@ class Registry:
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or state_root()
+        if self.root.exists():
+            make_private(self.root)  # before anything in it is believed
 
     @property
     def sessions(self) -> Sessions:

@@ -22,6 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from cc_bridge_agent import wire
+
 from ..beneath import open_beneath, opened
 from ..errors import InvalidInput
 from .bridge import is_uuid
@@ -140,7 +142,7 @@ class Sessions:
                 if content is None or member is None or member.name != f"{session_id}.jsonl":
                     raise ValueError("its session is missing")
                 first = content.readline(LARGEST)
-                json.loads(first)
+                wire.decode(first.rstrip(b"\n"))  # which counts what it would become
                 content.seek(0)
                 self.keep(session_id, content)
         except FileNotFoundError:

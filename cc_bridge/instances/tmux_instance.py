@@ -16,7 +16,7 @@ from libtmux.exc import LibTmuxException
 
 from ..errors import InvalidInput
 from ..instance import ClaudeInstance
-from ..login import KEYS, with_login
+from ..login import KEYS, PARTS, decides, with_login
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from .bridge import Launch
 from .local_process import LocalProcess
@@ -73,6 +73,8 @@ class TmuxInstance(LocalProcess):
             relay=record.relay,
             tmux_socket=self._socket if record.tmux_socket or record.pane else "",
             pane=record.pane,
+            # The user's server has variables of its own: of two logins one would go to the other's address.
+            unset=PARTS if record.tmux_socket or record.pane else (),
         )
 
     def _claude_env(self) -> dict[str, str]:
@@ -102,7 +104,7 @@ class TmuxInstance(LocalProcess):
         for name in _COPIED:
             if (users / name).is_file() and not (own / name).exists():
                 shutil.copyfile(users / name, own / name)
-        if any(with_login(self.record.env).get(name) for name in KEYS):
+        if decides(self.record.env) or any(with_login(self.record.env).get(name) for name in KEYS):
             return
         login = users / ".credentials.json"
         if login.is_file() and not (own / login.name).exists():

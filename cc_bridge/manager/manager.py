@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shlex
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
@@ -68,6 +69,7 @@ _WITH_SECRETS = 'eval "$(dd bs=1 count="$1" 2>/dev/null)"; shift; exec "$@"'
 _VARIABLES = "/run/cc-bridge-variables"
 _WITH_FILE = f'. {_VARIABLES}; exec "$@"'
 _FILE = f"{LABEL}.variables"
+_TOKEN = re.compile(r"[0-9a-f]{16}\Z")
 
 #: What stays until it is told to end.
 _IDLE = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"]
@@ -160,7 +162,7 @@ class ContainerManager:
         network = await self._network(options)
         image = await self._image(options)
         volumes = await self._volumes(options, image)
-        secret = build_container_env(options).secret
+        secret = build_container_env(replace(options, login=False)).secret
         for attempt in range(_NAMES):
             name = container_name(options.project) + (f"-{secrets.token_hex(2)}" if attempt else "")
             spec = self._spec(name, image, options, command or _IDLE, network, kind, volumes)
@@ -197,8 +199,13 @@ class ContainerManager:
         )
 
     def _forget_variables(self, labels: Mapping[str, str]) -> None:
-        if token := labels.get(_FILE):
+        if _TOKEN.match(token := labels.get(_FILE, "")):
             (self._root / "variables" / token).unlink(missing_ok=True)
+
+    async def forgotten_variables(self) -> Sequence[Path]:
+        """Files with variables of containers that have gone without us."""
+        used = {item.labels.get(_FILE) for item in await self._labelled({})}
+        return [path for path in (self._root / "variables").glob("*") if path.name not in used]
 
     async def _remove(self, item: ContainerInfo | ContainerSummary, *, force: bool = True) -> None:
         await self.containers.remove(item.id, force=force)
@@ -294,7 +301,7 @@ class ContainerManager:
             LimitReached: it wrote more than can be kept.
         """
         info = await self._own(name)
-        words = ["sh", "-c", _WITH_FILE, "sh", *argv] if _FILE in info.labels else argv
+        words = ["sh", "-c", _WITH_FILE, "sh", *argv] if info.labels.get(_FILE) else argv
         return await self.execs.run(name, words, user=user, limit=limit)
 
     async def cleanup_old_containers(self, project: str, keep: int | None = None) -> Sequence[str]:
@@ -374,7 +381,7 @@ class ContainerManager:
         if options.login and options.network != "host":
             check_reachable(environment.secret)
         command, feed = list(argv), stdin
-        if environment.secret:
+        if environment.secret and not tty:
             secret = _exports(environment.secret)
             command = ["sh", "-c", _WITH_SECRETS, "sh", str(len(secret)), *command]
             feed = secret + (stdin or b"")
@@ -384,6 +391,8 @@ class ContainerManager:
         name = f"{container_name(options.project)}-{secrets.token_hex(4)}"
         kind = "kept" if keep_container else "command"
         spec = self._spec(name, image, options, command, network, kind, volumes, tty=tty, stdin=feed is not None)
+        if tty:  # a terminal would show them
+            spec = self._with_variables(spec, environment.secret)
         created = False
         try:
             await self.containers.create(spec)
@@ -404,6 +413,8 @@ class ContainerManager:
             if created and not keep_container:
                 with anyio.CancelScope(shield=True):
                     await self.containers.remove(name)
+            if not (created and keep_container):
+                self._forget_variables(spec.labels)
 
     # Files, images
 
@@ -447,9 +458,13 @@ class ContainerManager:
 
     # What happens to them
 
-    def watch(self) -> AsyncGenerator[ContainerEvent, None]:
+    async def watch(self) -> AsyncGenerator[ContainerEvent, None]:
         """What happens to this installation's containers from now on, as the engine tells it."""
-        return self.events.watch({f"{LABEL}.install": self._install})
+        wanted = "" if self._installation.earlier else self._install  # of any installation, or of this one
+        async with aclosing(self.events.watch({f"{LABEL}.install": wanted})) as stream:
+            async for event in stream:
+                if self._owns(event.labels):
+                    yield event
 
     async def report_exits(self, on_exit: Callable[[ContainerEvent], Awaitable[None]]) -> None:
         """Log each unexpected exit and call ``on_exit`` with it, until cancelled.

@@ -39,6 +39,10 @@ DEPENDENCIES: Mapping[str, tuple[str, ...]] = {
 HOME = "/home/cc-bridge"
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+#: A shell's own (bash(1)); setting one ends it.
+_READ_ONLY = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"})
+
 _PROJECT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,40}\Z")
 
 
@@ -96,8 +100,8 @@ class ContainerOptions:
             what = "is not a directory" if self.workspace.exists() else "does not exist"
             raise InvalidInput(f"the workspace {self.workspace} {what}", hint="Create it first.")
         for name, value in self.env.items():
-            if not _VARIABLE.match(name) or "\0" in value:
-                raise InvalidInput(f"env: {name!r} is no name, or has no value, that a variable can have")
+            if not _VARIABLE.match(name) or name in _READ_ONLY or "\0" in value:
+                raise InvalidInput(f"env: {name!r} is no name, or has no value, that a variable of a shell can have")
         if not self.mount_at.startswith("/"):
             raise InvalidInput(f"mount_at: {self.mount_at!r} is not an absolute path")
 

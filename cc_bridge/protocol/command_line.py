@@ -63,6 +63,7 @@ def pane_argv(
     relay: bool = True,
     tmux_socket: str = "",
     pane: str = "",
+    unset: Sequence[str] = (),
 ) -> list[str]:
     """The words that run an interactive Claude Code in a pane, behind the same stdin and stdout.
 
@@ -72,9 +73,11 @@ def pane_argv(
         claude: what :func:`interactive_argv` has made.
         name: of the tmux session.
         pane: an existing pane to take over.
+        unset: variables that Claude Code must not get from the tmux server that it runs in.
     """
     argv = [*python, "pane", "--dir", directory, "--name", name]
     argv += _option("--tmux-socket", tmux_socket) + _option("--pane", pane) + ([] if relay else ["--no-relay"])
+    argv += _option("--unset", ",".join(unset))
     return [*argv, "--", *claude]
 
 

@@ -259,7 +259,7 @@ class Conversation:
         self._ready = False
         self._controls = 0
         self._replaying = False
-        self._open_requests: dict[str, str] = {}  # permission requests that wait, by the id in a control input's name
+        self._open_requests: dict[str, str] = {}  # permission requests that wait, and how a control input names them
 
     # What callers want
 
@@ -314,16 +314,16 @@ class Conversation:
 
     def is_open(self, request_id: str) -> bool:
         """The permission request waits for a decision."""
-        return _safe(request_id) in self._open_requests
+        return request_id in self._open_requests
 
     def allow(self, request_id: str, tool_input: sj.Raw, updates: tuple[Any, ...] = ()) -> None:
         """Grant a permission request, possibly with a changed input."""
-        self._open_requests.pop(_safe(request_id), None)
+        self._open_requests.pop(request_id, None)
         self._control(sj.allow(request_id, tool_input, updates))
 
     def deny(self, request_id: str, reason: str) -> None:
         """Refuse a permission request; the model reads the reason."""
-        self._open_requests.pop(_safe(request_id), None)
+        self._open_requests.pop(request_id, None)
         self._control(sj.deny(request_id, reason))
 
     # What callers get
@@ -685,13 +685,13 @@ class Conversation:
         if turn.interrupt:
             self.deny(message.request_id, "The turn is being interrupted.")
         else:
-            self._open_requests[_safe(message.request_id)] = message.request_id
+            self._open_requests[message.request_id] = _safe(message.request_id)
             turn.events.append(
                 events.PermissionRequest(message.request_id, message.tool_name, message.input, message.suggestions)
             )
 
     def _on_cancelled(self, message: sj.Cancelled, now: float) -> None:
-        self._drop_request(_safe(message.request_id))
+        self._drop_request(message.request_id)
 
     def _on_person(self, message: sj.PersonTyped, now: float) -> None:
         for turn in self._turns.values():
@@ -766,7 +766,12 @@ class Conversation:
 
     def _recover(self, turn: _Turn, texts: tuple[str, ...], now: float) -> None:
         """The transcript has the end that the output lacks."""
-        whole = "\n\n".join(texts)
+        joined = _Text()
+        for text in texts:
+            if joined.length and not joined.ends_paragraph:
+                joined.add("\n\n")
+            joined.add(text)
+        whole = joined.kept
         rest = turn.answer.rest_of(whole)
         if rest == "":
             verdict = Verdict.COMPLETED_AFTER_HANG
@@ -847,12 +852,13 @@ class Conversation:
 
     def _drop_decided(self, control_id: str) -> None:
         """Somebody has answered, before we listened."""
-        self._drop_request(control_id.split("-", 2)[-1])
+        name = control_id.split("-", 2)[-1]
+        if request_id := next((of for of, safe in self._open_requests.items() if safe == name), ""):
+            self._drop_request(request_id)
 
-    def _drop_request(self, name: str) -> None:
+    def _drop_request(self, request_id: str) -> None:
         """A permission request is moot; its event goes, unless it was taken already."""
-        request_id = self._open_requests.pop(name, None)
-        if request_id is None:
+        if self._open_requests.pop(request_id, None) is None:
             return
         for turn in self._turns.values():
             for event in turn.events:
@@ -899,8 +905,8 @@ def _safe(name: str) -> str:
 
 
 def _remember(ids: dict[str, None], new: str) -> None:
-    """Add an id at the end, unless it is there; the oldest one goes where there are too many."""
-    if new not in ids:
+    """Add an id at the end, unless it is there, or is none; the oldest one goes where there are too many."""
+    if new not in ids and wire.ID.match(new):
         ids[new] = None
         if len(ids) > _MOST_IDS:
             del ids[next(iter(ids))]

@@ -334,18 +334,18 @@ class Link:
             self._count(_int(frame, "seq"))
             return _numbered(frame)
         if "took" in frame:
-            return Took(_text(frame, "took"), again=bool(frame.get("again")))
+            return Took(_id(frame, "took"), again=bool(frame.get("again")))
         if "done" in frame:
-            return Done(_text(frame, "done"))
+            return Done(_id(frame, "done"))
         if "status" in frame:
-            return Status(tuple((_text(turn, "id"), bool(turn["read"])) for turn in frame["turns"]))
+            return Status(tuple((_id(turn, "id"), bool(turn["read"])) for turn in frame["turns"]))
         return None  # a newer agent's: what a host must understand, the version says
 
     def _hello(self, frame: wire.Frame) -> Hello:
         if _int(frame, "hello") != wire.VERSION:
             raise ValueError(f"version {frame['hello']}, not {wire.VERSION}")
         open_ids = frame["open"]
-        if not isinstance(open_ids, list) or not all(isinstance(item, str) for item in open_ids):
+        if not isinstance(open_ids, list) or not all(isinstance(i, str) and wire.ID.match(i) for i in open_ids):
             raise ValueError("'open' is not a list of ids")
         start = Position(_int(frame, "from") - 1, _text(frame, "journal"))
         if self._after is not None and start != self._after:
@@ -379,9 +379,9 @@ def _numbered(frame: wire.Frame) -> LinkEvent | None:
     if "err" in frame:
         return ErrorOutput(_text(frame, "err"))
     if "took" in frame:
-        return Took(_text(frame, "took"), again=False)
+        return Took(_id(frame, "took"), again=False)
     if "done" in frame:
-        return Done(_text(frame, "done"))
+        return Done(_id(frame, "done"))
     if "exit" in frame:
         return Exited(_optional_int(frame, "exit"), frame.get("oom") is True)
     if "started" in frame:
@@ -393,6 +393,13 @@ def _text(frame: wire.Frame, key: str) -> str:
     value = frame[key]
     if not isinstance(value, str):
         raise ValueError(f"{key!r} is not text")
+    return value
+
+
+def _id(frame: wire.Frame, key: str) -> str:
+    value = _text(frame, key)
+    if not wire.ID.match(value):
+        raise ValueError(f"{key!r} is not an id")
     return value
 
 

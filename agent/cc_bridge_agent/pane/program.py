@@ -147,7 +147,8 @@ class _Pane:
                 log("session_gone", session=words[at + 1])
                 del words[at : at + 2]
                 words = [word for word in words if word != "--fork-session"]
-        self._files.launch(words, {name: text for name, text in changed.items() if _is_variable(name)}, _UNSET)
+        unset = [*_UNSET, *filter(_is_variable, self._options.unset.split(","))]
+        self._files.launch(words, {name: text for name, text in changed.items() if _is_variable(name)}, unset)
         if self._tmux.own:
             await self._tmux.start_server()
             assert self._tmux.server is not None

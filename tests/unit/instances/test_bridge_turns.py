@@ -256,7 +256,9 @@ async def test_a_command_and_what_is_known_after_it() -> None:
     assert made.channel_kind is None
 
 
-@pytest.mark.parametrize("name", ["x", "6BA7B810-9DAD-11D1-80B4-00C04FD430C8", "", "{354bf62f-526e-438a-a795-224051a3e155}"])
+@pytest.mark.parametrize(
+    "name", ["x", "6BA7B810-9DAD-11D1-80B4-00C04FD430C8", "", "{354bf62f-526e-438a-a795-224051a3e155}"]
+)
 async def test_an_id_is_a_uuid_as_python_writes_it(name: str) -> None:
     made = bridge(Agent())
     if name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -162,6 +163,51 @@ def test_what_the_repository_does_not_list_does_not_count(repository: Path, root
     made = add_worktree(repository, "one", root)
     (made.path / "a.log").write_text("noise")
     assert made.is_merged()
+
+
+def test_work_in_a_submodule_is_not_removed_without_being_asked(repository: Path, root: Path, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "library")
+    commit(tmp_path / "library", "file")
+    git(repository, "-c", "protocol.file.allow=always", "submodule", "-q", "add", str(tmp_path / "library"), "library")
+    git(repository, "commit", "-q", "-m", "library")
+    made = add_worktree(repository, "one", root)
+    assert made.is_merged(), "it was not checked out"
+    git(made.path, "-c", "protocol.file.allow=always", "submodule", "-q", "update", "--init")
+    (made.path / "library" / "new").write_text("mine")
+    assert not made.is_merged()
+    with pytest.raises(InvalidInput, match="not committed: library"):
+        made.remove()
+
+
+def test_one_whose_directory_was_removed_by_hand_is_made_anew(repository: Path, root: Path) -> None:
+    made = add_worktree(repository, "one", root)
+    shutil.rmtree(made.path)
+    again = add_worktree(repository, "one", root)
+    assert again.is_merged()
+    assert [path.name for path in (repository / ".git" / "worktrees").iterdir()] == [again.path.name]
+    assert repository / ".git" / "worktrees" / again.path.name in dict(again.mounts())
+
+
+def test_a_new_branch_begins_where_the_user_s_own_worktree_is(repository: Path, root: Path, tmp_path: Path) -> None:
+    git(repository, "worktree", "add", "-q", "-b", "dev", str(tmp_path / "dev"))
+    commit(tmp_path / "dev", "only-in-dev")
+    assert (add_worktree(tmp_path / "dev", "feature", root).path / "only-in-dev").exists()
+
+
+def test_a_split_index_is_read_whole(repository: Path, root: Path) -> None:
+    made = add_worktree(repository, "one", root)
+    git(made.path, "update-index", "--split-index")
+    assert made.is_merged()
+
+
+def test_a_branch_that_names_another_and_one_that_names_itself(repository: Path, root: Path) -> None:
+    heads = repository / ".git" / "refs" / "heads"
+    (heads / "alias").write_text("ref: refs/heads/main\n")
+    assert (add_worktree(repository, "alias", root).path / "readme").exists()
+    for name, content in (("loop", "ref: refs/heads/loop"), ("out", "ref: refs/../../x"), ("junk", "junk")):
+        (heads / name).write_text(f"{content}\n")
+        with pytest.raises(InvalidInput, match="names no commit"):
+            add_worktree(repository, name, root)
 
 
 def test_it_is_not_pruned_where_its_directory_has_another_name(repository: Path, root: Path) -> None:
@@ -324,8 +370,37 @@ def objects_of_another_repository(repository: Path, other: Path) -> None:
     (repository / ".git" / "objects").symlink_to(other / ".git" / "objects")
 
 
+def a_directory_that_says_it_belongs_to_another(repository: Path, other: Path) -> None:
+    """All of it written by a container: where the worktree lies, and whose it is."""
+    fake = repository / "fake"
+    fake.mkdir()
+    (repository / ".git").rename(repository / "moved")
+    (repository / ".git").write_text(f"gitdir: {fake}\n")
+    (fake / "gitdir").write_text(f"{repository}/.git\n")
+    (fake / "commondir").write_text(f"{other}/.git\n")
+
+
+def objects_borrowed_from_another_repository(repository: Path, other: Path) -> None:
+    (repository / ".git" / "objects" / "info").mkdir(exist_ok=True)
+    (repository / ".git" / "objects" / "info" / "alternates").write_text(f"{other}/.git/objects\n")
+
+
+def a_branch_that_is_a_link_to_another_s(repository: Path, other: Path) -> None:
+    main = repository / ".git" / "refs" / "heads" / "main"
+    main.unlink()
+    main.symlink_to(other / ".git" / "refs" / "heads" / "main")
+
+
 @pytest.mark.parametrize(
-    "planted", [a_link_to_another_repository, a_file_that_names_another_repository, objects_of_another_repository]
+    "planted",
+    [
+        a_link_to_another_repository,
+        a_file_that_names_another_repository,
+        a_directory_that_says_it_belongs_to_another,
+        objects_of_another_repository,
+        objects_borrowed_from_another_repository,
+        a_branch_that_is_a_link_to_another_s,
+    ],
 )
 def test_no_other_repository_is_taken_for_this_one(
     repository: Path, root: Path, tmp_path: Path, planted: Callable[[Path, Path], None]
@@ -337,6 +412,18 @@ def test_no_other_repository_is_taken_for_this_one(
         add_worktree(repository, "one", root)
     assert not list(root.glob("*"))
     assert not (tmp_path / "other" / ".git" / "worktrees").exists()
+
+
+def test_a_pipe_in_place_of_a_file_that_git_reads_makes_nobody_wait(repository: Path, root: Path) -> None:
+    made = add_worktree(repository, "one", root)
+    os.mkfifo(made.path / "sub" / ".gitignore")
+    assert not made.is_merged()
+    with pytest.raises(InvalidInput, match="not a file"):
+        made.remove()
+    os.mkfifo(repository / ".git" / "refs" / "heads" / "pipe")
+    with pytest.raises(InvalidInput, match="not a file"):
+        add_worktree(repository, "pipe", root)
+    made.remove(force=True)
 
 
 def test_a_branch_is_not_made_over_a_link(repository: Path, root: Path, tmp_path: Path) -> None:
@@ -358,6 +445,8 @@ def test_a_container_may_write_what_a_worktree_needs_and_read_the_rest(repositor
     assert mounts[common] is True
     writable = {str(path.relative_to(common)) for path, read_only in mounts.items() if not read_only}
     assert writable == {"objects", "refs", "logs", f"worktrees/{made.path.name}"}
+    own = common / "worktrees" / made.path.name
+    assert all(mounts[own / part] for part in ("gitdir", "commondir", "locked")), "another's could pass for this one"
     assert other.path.name not in str(writable)
 
 
