@@ -230,6 +230,29 @@ def test_a_turn_that_nobody_reads_is_crowded_by_size_too() -> None:
     assert not made.crowded
 
 
+@pytest.mark.parametrize("key", ["took", "done"])
+def test_an_id_of_megabytes_is_a_violation(key: str) -> None:
+    """covers: T4: some thousand ids are remembered."""
+    (violated,) = opened().receive_data(b'{"seq":1,"%b":"%b"}\n' % (key.encode(), b"x" * 100))
+    assert isinstance(violated, Violated)
+    assert "is not an id" in violated.reason
+
+
+def test_ids_of_megabytes_that_claude_code_says_are_not_remembered() -> None:
+    """covers: T4"""
+    made = Conversation()
+    made.process_ready((), 0.0)
+    tracemalloc.start()
+    try:
+        for number in range(40):
+            name = f"{number}" + "x" * 1_000_000
+            made.receive_message({"type": "command_lifecycle", "state": "started", "command_uuid": name}, 0.0)
+            made.receive_message({"type": "user", "isReplay": True, "uuid": name}, 0.0)
+        assert tracemalloc.get_traced_memory()[0] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_pieces_of_an_answer_are_not_kept_one_by_one() -> None:
     """covers: T4"""
     made = Conversation()

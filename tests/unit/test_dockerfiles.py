@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,47 @@ async def test_a_worktree_of_a_repository_that_was_committed_to(known: Dockerfil
     assert await text_of(known, work, repository=repository) == USERS
     with pytest.raises(DockerfileNotApproved):
         await known.of(second, repository=repository)
+
+
+async def test_a_dockerfile_that_is_a_link_into_what_a_container_writes(known: Dockerfiles, work: Path) -> None:
+    (work / "docker").mkdir()
+    (work / "docker" / "Dockerfile").write_text(USERS)
+    (work / "Dockerfile").symlink_to("docker/Dockerfile")
+    known.note_writable([work / "docker"])
+    (work / "docker" / "Dockerfile").write_text(MODELS)
+    with pytest.raises(DockerfileNotApproved):
+        await known.of(work)
+
+
+async def test_a_dockerfile_that_is_mounted_by_itself(known: Dockerfiles, work: Path) -> None:
+    (work / "Dockerfile").write_text(USERS)
+    known.note_writable([work / "Dockerfile"])
+    (work / "Dockerfile").write_text(MODELS)
+    with pytest.raises(DockerfileNotApproved):
+        await known.of(work)
+
+
+async def test_naming_one_is_a_yes_to_what_is_in_it_then(known: Dockerfiles, work: Path, tmp_path: Path) -> None:
+    path, remembered = work / "dev.Dockerfile", tmp_path / "remembered"
+    path.write_text(USERS)
+    assert (await known.named(path, remembered)).text == USERS
+    path.write_text(MODELS)
+    with pytest.raises(DockerfileNotApproved):
+        await known.named(path, remembered)
+    with pytest.raises(DockerfileNotApproved):
+        await known.named(path, remembered, no)
+    assert (await known.named(path, remembered, yes)).text == MODELS
+    assert (await known.named(path, remembered)).text == MODELS
+
+
+def test_threads_that_note_the_same_at_once(known: Dockerfiles, work: Path) -> None:
+    def note() -> None:
+        for number in range(50):
+            known.approve(work, Dockerfile(work / "Dockerfile", str(number)))
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(note) for _ in range(4)]:
+            done.result()
 
 
 async def test_other_directories_are_no_matter(known: Dockerfiles, work: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cc_bridge.errors import InvalidInput
-from cc_bridge.login import PARTS, check_reachable, host_login, login_file, with_login
+from cc_bridge.login import PARTS, check_key, check_reachable, host_login, login_file, with_login
 
 GATEWAY = {
     "ANTHROPIC_AUTH_TOKEN": "gateway-token",
@@ -57,6 +57,37 @@ def test_a_key_never_goes_to_another_server_than_its_own(own: dict[str, str]) ->
 def test_headers_of_an_instance_s_own_leave_the_login_as_it_is() -> None:
     own = {"ANTHROPIC_CUSTOM_HEADERS": "X-Tag: b"}
     assert with_login(own, GATEWAY) == {**GATEWAY, **own}
+
+
+@pytest.mark.parametrize(
+    ("own", "never"),
+    [
+        (
+            {"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "mine"},
+            {"AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"},
+        ),
+        ({"ANTHROPIC_FOUNDRY_API_KEY": "mine"}, {"ANTHROPIC_FOUNDRY_RESOURCE"}),
+    ],
+)
+def test_two_logins_of_a_provider_are_not_mixed(own: dict[str, str], never: set[str]) -> None:
+    host = {"CLAUDE_CODE_USE_BEDROCK": "1", "AWS_SESSION_TOKEN": "h", "AWS_BEARER_TOKEN_BEDROCK": "h"}
+    host |= {"ANTHROPIC_FOUNDRY_RESOURCE": "company", "ANTHROPIC_API_KEY": "k"}
+    got = with_login(own, host)
+    assert not never & set(got)
+    assert got["ANTHROPIC_API_KEY"] == "k"
+
+
+def test_a_provider_that_a_settings_file_chooses_has_what_it_needs() -> None:
+    needs = {"ANTHROPIC_VERTEX_PROJECT_ID": "p", "CLOUD_ML_REGION": "eu"}
+    assert host_login(needs) == needs
+
+
+def test_an_address_without_a_key_is_refused_where_a_login_in_a_file_would_go_there() -> None:
+    with pytest.raises(InvalidInput, match="demo: ANTHROPIC_BASE_URL is set without a key"):
+        check_key({"ANTHROPIC_BASE_URL": "https://b"}, "demo")
+    check_key({"ANTHROPIC_BASE_URL": "https://b", "ANTHROPIC_API_KEY": "k"})
+    check_key({"CLAUDE_CODE_USE_BEDROCK": "1", "ANTHROPIC_BEDROCK_BASE_URL": "https://b"})
+    check_key({})
 
 
 def test_what_decides_on_a_login_is_not_inherited_beside_it() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cc_bridge.errors import InvalidInput
-from cc_bridge.state import Installation, make_private, runtime_directory
+from cc_bridge.instances.registry import Registry
+from cc_bridge.state import Installation, agent_archive, make_private, mark_instance, runtime_directory
 
 NEIGHBOUR = 1234
 
@@ -66,8 +67,7 @@ def test_what_0_1_0_has_made_goes_on_under_its_id(tmp_path: Path) -> None:
 def test_an_instance_that_is_made_anew_has_the_new_id(tmp_path: Path) -> None:
     of_0_1_0(tmp_path)
     assert Installation.at(tmp_path).id_for("old") != Installation.at(tmp_path).id
-    for path in sorted((tmp_path / "instances" / "old").iterdir()):
-        path.unlink()
+    (tmp_path / "instances" / "old" / "record.json").unlink()
     assert Installation.at(tmp_path).id_for("old") == Installation.at(tmp_path).id
 
 
@@ -90,10 +90,17 @@ def test_an_id_cannot_be_read_by_others(tmp_path: Path) -> None:
 
 
 def test_a_private_directory_is_this_users_alone(tmp_path: Path) -> None:
-    (tmp_path / "lax").mkdir()
-    (tmp_path / "lax").chmod(0o777)
+    (tmp_path / "lax").mkdir(mode=0o755)
     make_private(tmp_path / "lax")
     assert (tmp_path / "lax").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_directory_in_which_anybody_could_write_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "public").mkdir()
+    (tmp_path / "public").chmod(0o777)
+    for path in (tmp_path / "public", tmp_path / "public" / "state"):
+        with pytest.raises(InvalidInput, match="public can be written by anybody"):
+            make_private(path)
 
 
 @as_root
@@ -105,14 +112,64 @@ def test_a_directory_that_a_neighbour_made_first_is_not_used(tmp_path: Path) -> 
     assert (tmp_path / "squatted").stat().st_mode & 0o777 == 0o755, "its mode was changed"
 
 
-def test_a_link_where_others_may_write_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "public").mkdir()
-    (tmp_path / "public").chmod(0o1777)
-    (tmp_path / "mine").mkdir(0o755)
-    (tmp_path / "public" / "squatted").symlink_to(tmp_path / "mine")
-    with pytest.raises(InvalidInput, match="is a link"):
-        make_private(tmp_path / "public" / "squatted")
-    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o755, "its mode was changed"
+def neighbours(path: Path) -> Path:
+    os.chown(path, NEIGHBOUR, NEIGHBOUR, follow_symlinks=False)
+    return path
+
+
+@as_root
+@pytest.mark.parametrize("sticky", [True, False], ids=["in a public directory", "in a directory of his own"])
+def test_a_neighbour_s_link_is_not_followed(tmp_path: Path, sticky: bool) -> None:
+    place, mine = tmp_path / "place", tmp_path / "mine"
+    mine.mkdir(0o755)
+    place.mkdir()
+    (place / "state").symlink_to(mine)
+    neighbours(place / "state")
+    if sticky:
+        place.chmod(0o1777)
+    else:
+        neighbours(place)
+    for make in (make_private, Installation.at, agent_archive, Registry):
+        with pytest.raises(InvalidInput, match=f"belongs to user {NEIGHBOUR}"):
+            make(place / "state")
+    assert mine.stat().st_mode & 0o777 == 0o755, "its mode was changed"
+    assert not list(mine.iterdir())
+
+
+def test_a_link_of_this_user_s_own_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "state").symlink_to("disk")
+    assert Installation.at(tmp_path / "state").id
+    assert (tmp_path / "disk" / "installation.json").exists()
+
+
+@as_root
+def test_nothing_that_a_neighbour_has_prepared_is_believed_or_run(tmp_path: Path) -> None:
+    """He can compute the agent's name: it is the hash of a public package."""
+    state = tmp_path / "state"
+    archive = agent_archive(tmp_path / "other").name
+    (state / "instances").mkdir(parents=True)
+    (state / archive).write_text("hostile")
+    (state / "installation.json").write_text('{"id": "deadbeef", "earlier": "", "projects": []}')
+    neighbours(state)
+    for use in (agent_archive, Installation.at, Registry):
+        with pytest.raises(InvalidInput, match=f"belongs to user {NEIGHBOUR}"):
+            use(state)
+
+
+def test_what_0_1_0_makes_beside_us_is_its_own_too(tmp_path: Path) -> None:
+    """A program of 0.1.0 may still run, and it marks nothing."""
+    earlier = of_0_1_0(tmp_path)
+    installation = Installation.at(tmp_path)
+    (tmp_path / "instances" / "late").mkdir()
+    (tmp_path / "instances" / "late" / "record.json").touch()
+    assert installation.id_for("late") == earlier
+    mark_instance(tmp_path / "instances" / "late")
+    assert installation.id_for("late") == earlier, "it is there already"
+    (tmp_path / "instances" / "ours").mkdir()
+    mark_instance(tmp_path / "instances" / "ours")
+    (tmp_path / "instances" / "ours" / "record.json").touch()
+    assert installation.id_for("ours") == installation.id
 
 
 def test_sockets_lie_in_the_private_directory_or_where_their_path_is_short_enough(tmp_path: Path) -> None:
@@ -120,3 +177,10 @@ def test_sockets_lie_in_the_private_directory_or_where_their_path_is_short_enoug
     long = runtime_directory(tmp_path / ("x" * 100))
     assert len(str(long)) < 60
     assert str(os.geteuid()) in str(long)
+
+
+@as_root
+def test_why_a_directory_is_refused_is_said(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    with pytest.raises(InvalidInput, match=f"theirs belongs to user {NEIGHBOUR}"):
+        Installation.at(neighbours(tmp_path / "theirs"))

@@ -82,6 +82,15 @@ def show_table() -> None:
     print_table(["NAME"], [[ATTACK]])
 
 
+def test_what_is_shown_is_what_was_said_to_the_letter(capsys: pytest.CaptureFixture[str]) -> None:
+    """A terminal's library may have words of its own, such as :x: for a picture."""
+    with Display() as display:
+        display.note("rm -rf /srv/data:x:/cache :zero: [bold]")
+    assert "rm -rf /srv/data:x:/cache :zero: [bold]" in capsys.readouterr().err
+    print_table(["NAME"], [["data:x:/cache"]])
+    assert "data:x:/cache" in capsys.readouterr().out
+
+
 def show_note() -> None:
     with Display() as display:
         display.note(f"left out: {ATTACK}")

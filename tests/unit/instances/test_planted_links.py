@@ -115,6 +115,25 @@ def test_what_is_copied_out_is_unpacked_into_the_directory_that_was_made_for_it(
     assert untouched(secret)
 
 
+def test_a_path_without_end_is_left_out(tmp_path: Path) -> None:
+    deep = "top/" + "d/" * 1100 + "file"
+    left = unpack([archive(("top", tarfile.DIRTYPE, b""), (deep, tarfile.REGTYPE, b"x"))], tmp_path / "out")
+    assert left == [deep]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_patterns_of_what_is_to_be_left_out_are_bounded(tmp_path: Path) -> None:
+    (tmp_path / ".dockerignore").write_text("*.log\n# a ** b\n!**/keep/**\n")
+    BuildContext.of("COPY . .", tmp_path)
+    (tmp_path / ".dockerignore").write_text("*a*a*a*a*a*b\n")
+    with pytest.raises(InvalidInput, match="more than 4 wildcards"):
+        BuildContext.of("COPY . .", tmp_path)
+    (tmp_path / ".dockerignore").unlink()
+    (tmp_path / ".dockerignore").symlink_to("/etc/passwd")
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        BuildContext.of("COPY . .", tmp_path)
+
+
 def test_what_is_copied_in_has_links_and_not_what_they_lead_to(tmp_path: Path, secret: Path) -> None:
     source = tmp_path / "source"
     (source / "sub").mkdir(parents=True)

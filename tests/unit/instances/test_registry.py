@@ -159,7 +159,9 @@ def test_an_instance_exists_with_its_record(registry: Registry) -> None:
     assert registry.names() == []
     home.save(record())
     assert home.exists()
-    assert sorted(path.name for path in home.path.iterdir()) == ["pipes", "record.json"], "no scratch file is left"
+    assert sorted(path.name for path in home.path.iterdir()) == ["installation", "pipes", "record.json"], (
+        "no scratch file is left"
+    )
 
 
 def test_names_that_are_paths_are_not_looked_for(registry: Registry) -> None:

@@ -22,6 +22,7 @@ class FakeDocker:
 
     def __init__(self) -> None:
         self.made: dict[str, dict[str, Any]] = {}
+        self.image_labels: dict[str, str] = {}
         self.volumes: dict[str, dict[str, Any]] = {}
         self.networks: dict[str, dict[str, Any]] = {}
         self.changes: list[tuple[str, str]] = []
@@ -60,7 +61,7 @@ class FakeDocker:
         name = options["name"]
         self.before("create", name)
         volumes = [mount["Source"] for mount in options["mounts"] if mount["Type"] == "volume"]
-        made = self.add(name, options["labels"], "created", volumes)
+        made = self.add(name, {**self.image_labels, **options["labels"]}, "created", volumes)
         with self._lock:
             self.made[name]["Options"] = options
             self.changes.append(("create", name))

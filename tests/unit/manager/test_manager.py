@@ -335,6 +335,21 @@ async def test_what_0_1_0_has_made_is_found_and_not_cleaned_up(docker_engine: Fa
     await manager.stop("ours")
 
 
+async def test_an_image_s_labels_do_not_speak_for_us(
+    manager: ContainerManager, docker_engine: FakeDocker, tmp_path: Path
+) -> None:
+    """covers: T5: they become its containers', and could name a file to be deleted, or an instance that is gone."""
+    (tmp_path / "victim").touch()
+    docker_engine.image_labels = {"cc-bridge.variables": f"{tmp_path}/victim", "cc-bridge.instance": "gone"}
+    info = await manager.create_secure_container(OPTIONS)
+    assert (info.labels["cc-bridge.variables"], info.labels["cc-bridge.instance"]) == ("", "")
+    assert not await manager.orphans([])
+    await manager.remove(info.name)
+    docker_engine.add("made", {**labels(manager), "cc-bridge.variables": "../../victim"})
+    await manager.remove("made")
+    assert (tmp_path / "victim").exists()
+
+
 async def test_another_installation_s_dependencies_are_not_shared(
     manager: ContainerManager, docker_engine: FakeDocker, tmp_path: Path
 ) -> None:
