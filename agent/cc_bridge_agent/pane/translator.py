@@ -602,8 +602,8 @@ def _is_told(turn: PaneTurn, message: str, line: str) -> bool:
 
 
 def _take_limit(entry: Entry) -> float:
-    """Seconds, the same for each attempt: what is long also takes long where the machine is busy."""
-    return _TAKE_LIMIT + len(entry.text) / 200_000
+    """Seconds: more for what is long, and for each attempt, because a machine that was too busy may still be."""
+    return (_TAKE_LIMIT + len(entry.text) / 200_000) * 1.5 ** (entry.attempts - 1)
 
 
 def _is_local(text: str) -> bool:
