@@ -11,10 +11,11 @@ import tempfile
 import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -28,6 +29,8 @@ from cc_bridge.instances.local_process import find_claude
 from cc_bridge.instances.registry import agent_archive
 from tests.chaos import table as chaos
 from tests.turns import using
+
+T = TypeVar("T")
 
 HERE = Path(__file__).parent
 STUB = HERE / "stubs" / "claude.py"
@@ -205,9 +208,15 @@ def engine() -> None:
         await engine.aclose()
 
     try:
-        anyio.run(ask)
+        run_apart(ask)
     except EngineError as error:
         lacking("docker", error.what)
+
+
+def run_apart(function: Callable[[], Awaitable[T]]) -> T:
+    """Run it in an event loop of its own: a fixture may be asked for by a test that has one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(anyio.run, function).result()
 
 
 @pytest.fixture(scope="session")
@@ -250,7 +259,7 @@ def _make_images() -> ImageNames:
         await engine.aclose()
         return ImageNames(claude, bare)
 
-    return anyio.run(build)
+    return run_apart(build)
 
 
 def _output_of(*argv: str) -> str:

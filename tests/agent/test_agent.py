@@ -451,13 +451,13 @@ def test_rendezvous_with_files_and_links(agent: Agent) -> None:
 
 
 @pytest.mark.long
-def test_a_million_requests_to_connect(agent: Agent) -> None:
+def test_hundreds_of_thousands_of_requests_to_connect(agent: Agent) -> None:
     """Anybody in the container may write to ``listen``."""
     host = agent.connect()
     host.start("cat")
     before, lines = resident(agent.process.pid), b"nobody\n" * 1000
     listen = os.open(agent.directory / "pipes" / "listen", os.O_WRONLY)
-    for _ in range(1000):
+    for _ in range(300):
         os.write(listen, lines[: len(lines) // 7 * 7])
     os.close(listen)
     host.send({"id": "a", "in": {"still": "here"}})

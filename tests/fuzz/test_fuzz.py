@@ -26,7 +26,7 @@ json_values = st.recursive(
 )
 
 #: The strategies draw much, and the machine may be busy.
-thorough = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 
 #: Frames of the right shape with anything in their places, in any order and number.
 keys = st.sampled_from(["seq", "out", "err", "took", "exit", "started", "hello", "error", "message", "status", "from"])
@@ -208,10 +208,10 @@ def test_bytes_that_come_one_by_one_take_no_more_memory_than_together() -> None:
     splitter = wire.LineSplitter()
     tracemalloc.start()
     try:
-        for number in range(500_000):
+        for number in range(100_000):
             assert not list(splitter.feed(b"%02d" % (number % 100)))
-        assert tracemalloc.get_traced_memory()[1] < 4_000_000
-        assert len(next(splitter.feed(b"\n"))) == 1_000_000
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        assert len(next(splitter.feed(b"\n"))) == 200_000
     finally:
         tracemalloc.stop()
 
@@ -261,7 +261,7 @@ def test_pieces_of_an_answer_are_not_kept_one_by_one() -> None:
     made.receive_message({"type": "system", "subtype": "init", "user_message_uuids": [TURN]}, 0.0)
     tracemalloc.start()
     try:
-        for number in range(100_000):
+        for number in range(30_000):
             delta = {"type": "text_delta", "text": f"{number % 100:02}"}
             made.receive_message(
                 {"type": "stream_event", "event": {"type": "content_block_delta", "delta": delta}}, 0.0

@@ -283,7 +283,7 @@ def test_a_template_builds_and_is_not_root(name: str, tmp_path: Path, images: An
         subprocess.run(["docker", "rmi", image], capture_output=True, check=False)
 
 
-def test_image_errors() -> None:
+def test_image_errors(engine: None) -> None:
     """covers: G9, M14"""
     assert cc("image", "template").stdout.split() == ["development", "minimal", "python"]
     assert cc("image", "template", "nonsense").returncode == 2

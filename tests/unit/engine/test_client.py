@@ -140,6 +140,8 @@ class TestEngine:
         import sys
         import types
 
+        import docker.errors  # noqa: F401  what has been imported of it stays
+
         monkeypatch.setitem(sys.modules, "docker", types.ModuleType("docker"))
         with pytest.raises(EngineError, match="SDK is not installed"):
             await Engine().client()
