@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,8 @@ async def hostile(instance: LocalProcess, said: str, endless: bool) -> AsyncIter
         try:
             yield
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):  # it has ended by itself
+                process.kill()
 
 
 def memory(name: str) -> int:

@@ -140,8 +140,7 @@ class TestEngine:
         import sys
         import types
 
-        import docker.errors  # noqa: F401  what has been imported of it stays
-
+        monkeypatch.delenv("DOCKER_HOST", raising=False)
         monkeypatch.setitem(sys.modules, "docker", types.ModuleType("docker"))
         with pytest.raises(EngineError, match="SDK is not installed"):
             await Engine().client()
