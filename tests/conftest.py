@@ -87,9 +87,19 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Among several processes: first who wants the engine alone, while nobody has it yet; then the longest."""
+    """Among several processes: first who wants the engine alone, while nobody has it yet; then the longest.
+
+    Panes are spread among the others: a Claude Code with a screen takes half a processor, and several at once would
+    have none left for the keys that they are to hear.
+    """
     if hasattr(config, "workerinput"):
         items.sort(key=_rank)
+        panes = [item for item in items if "tmux" in getattr(item, "fixturenames", ())]
+        others = [item for item in items if item not in set(panes)]
+        step = 0.8 * len(others) / (len(panes) or 1)
+        for number, pane in enumerate(panes):
+            others.insert(int(number * step) + number, pane)
+        items[:] = others
 
 
 def _rank(item: pytest.Item) -> tuple[bool, bool, bool]:
