@@ -68,7 +68,7 @@ class Person:
         self.press("Enter")
 
     async def interrupts(self) -> None:
-        """Escape, again where it was not heard: right before another key it is Alt, and the program presses keys too."""
+        """Escape, again where it was not heard: right before a key of the program's it is taken for Alt."""
         for _ in range(10):
             self.press("Escape")
             with suppress(TimeoutError):
