@@ -46,6 +46,7 @@ _HOW = {
     "podman": "the packages podman, catatonit and runc bring it, for root",
     "socat": "the packages socat and openssl bring them",
     "ssh": "the packages openssh-server and openssh-client bring it",
+    "busybox": "the package busybox brings it",
     "python": "pyenv or the distribution has other Pythons",
 }
 _missing: dict[str, str] = {}
@@ -62,7 +63,7 @@ def lacking(part: str, what: str) -> None:
     """A real part is not there: fail where it is required, else skip, and say so at the end."""
     if part in REQUIRED:
         pytest.fail(f"required, but {what}")
-    _missing[part] = what
+    _missing[part] = f"{what} ({_HOW[part]})"
     pytest.skip(what)
 
 
@@ -135,7 +136,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> Iterator[None]:
     yield
     chaos.write(terminalreporter)
     for part, what in sorted(_missing.items()):
-        terminalreporter.write_line(f"NOT TESTED for lack of {part}: {what} ({_HOW[part]})", yellow=True)
+        terminalreporter.write_line(f"NOT TESTED for lack of {part}: {what}", yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

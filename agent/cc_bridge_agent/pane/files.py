@@ -70,7 +70,9 @@ if mv {dir}/asked {dir}/asked.$$ 2>/dev/null; then
 fi
 # A key that was given up and came late: the person did not ask for an editor.
 for key in {dir}/late/*; do
-    rm "$key" 2>/dev/null && exit 0
+    rm "$key" 2>/dev/null || continue
+    : >{dir}/in/.$$ && mv {dir}/in/.$$ {dir}/in/LateKey.$$
+    exit 0
 done
 exec {editor} "$@"
 """

@@ -28,10 +28,12 @@ class Ask(NamedTuple):
     Attributes:
         text: what is to stand in the line; None: leave it as it is.
         replace: also where something stands there.
+        press: False: a Ctrl-G is under way already.
     """
 
     text: Optional[str]
     replace: bool
+    press: bool = True
 
 
 class Press(NamedTuple):
@@ -84,6 +86,11 @@ class InputLine:
         self._put = False
         self._tries = 0
         self._withdrawn = False
+        # A busy Claude Code hears several keys at once, later, in their order. What the editor finds when it is called
+        # for a Ctrl-G from before a Ctrl-S says nothing about what the Ctrl-S has done.
+        self._unheard = 0  # Ctrl-Gs that have not had the editor called
+        self._before_stash = 0  # of these, pressed before the last Ctrl-S
+        self._is_old = False  # what was found, was found before it
 
     @property
     def busy(self) -> bool:
@@ -112,10 +119,24 @@ class InputLine:
 
     def editor_called(self, put: bool, draft: str, path: str, now: float) -> None:
         """The editor was called and has ended. ``put``: it has written what was asked for."""
+        is_old = self._before_stash > 0
+        self._heard()
         if self._state is not _State.CALLED_FOR:
             return  # a late answer to a key that was given up
+        self._is_old = is_old
         self._state, self._path, self._put, self._found = _State.CLOSING, path, put, draft
         self.wake_at = now + _CLOSE_LIMIT
+
+    def late_key(self) -> None:
+        """The editor was called for a key that had been given up, and has done nothing."""
+        self._heard()
+
+    def forget_keys(self) -> None:
+        """Keys that are not heard by now, will not be."""
+        self._unheard = self._before_stash = 0
+
+    def _heard(self) -> None:
+        self._unheard, self._before_stash = max(0, self._unheard - 1), max(0, self._before_stash - 1)
 
     def file_deleted(self, path: str, now: float) -> None:
         """Claude Code has read the editor's file: it hears keys again."""
@@ -131,7 +152,7 @@ class InputLine:
         elif self._state is _State.CALLED_FOR:
             self._tries += 1
             if self._tries < (_LOOKS if self._text is None else _TRIES):
-                self._ask(self._asked, now)
+                self._ask(self._asked._replace(press=True), now)
             else:
                 self._finish(Blocked())
 
@@ -140,6 +161,8 @@ class InputLine:
         self._tries, self._withdrawn, self._found = 0, False, ""
 
     def _ask(self, asked: Ask, now: float) -> None:
+        if asked.press:
+            self._unheard += 1
         self._state, self._asked, self.wake_at = _State.CALLED_FOR, asked, now + _CALL_LIMIT * 2**self._tries
         self.effects.append(asked)
 
@@ -159,12 +182,15 @@ class InputLine:
             self._finish(Entered())
         elif essence(draft) in self._replaceable:
             self._ask(Ask(self._text, True), now)
+        elif self._is_old:
+            self._ask(Ask(self._text, False, press=not self._unheard), now)
         else:
             self._tries += 1
             if self._tries >= _TRIES:
                 self._finish(Blocked())
                 return
             self.effects.append(Press("stash"))
+            self._before_stash = self._unheard
             self._ask(Ask(self._text, False), now)
 
     def _finish(self, outcome: NamedTuple) -> None:

@@ -267,6 +267,8 @@ class _Pane:
             self._end(int(happening.content), "")
         elif happening.kind == "Editor":
             self._editor_called(happening.content, now)
+        elif happening.kind == "LateKey":
+            self._line.late_key()
         else:
             payload = decoded(happening.content)
             if happening.kind == "SessionStart":
@@ -277,7 +279,7 @@ class _Pane:
                     self._translator.hook(happening.kind, item, happening.key, now)
             else:
                 if happening.kind == "UserPromptSubmit":
-                    self._files.forget_late_keys()  # Enter came after them
+                    self._forget_late_keys()  # Enter came after them
                 self._translator.hook(happening.kind, payload, happening.key, now)
 
     def _editor_called(self, content: bytes, now: float) -> None:
@@ -291,6 +293,10 @@ class _Pane:
         self._line.editor_called(verdict == "put", draft.decode("utf-8", "replace"), path, now)
         if not os.path.exists(path):
             self._edited()
+
+    def _forget_late_keys(self) -> None:
+        self._files.forget_late_keys()
+        self._line.forget_keys()
 
     def _edited(self) -> None:
         """The editor's file is gone; what else is done in its directory, which is everybody's, is to wake nobody."""
@@ -386,8 +392,9 @@ class _Pane:
                     self._files.ask_editor(item.text, replace=item.replace)
                     if forgetting is not None:
                         forgetting.cancel()
-                    forgetting = self._loop.call_later(_KEY_LIFE, self._files.forget_late_keys)
-                    await self._tmux.press("editor")
+                    forgetting = self._loop.call_later(_KEY_LIFE, self._forget_late_keys)
+                    if item.press:
+                        await self._tmux.press("editor")
                 elif isinstance(item, line.Press):
                     await self._tmux.press(item.key)
                 elif isinstance(item, line.Entered):

@@ -3,47 +3,69 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cc_bridge_agent.pane.input_line import Ask, Blocked, Entered, InputLine, Looked, Press, Withdrawn
 
 
 class Line:
-    """Claude Code's: ``deaf``: so many keys are lost first."""
+    """Claude Code's: ``deaf``: so many keys are lost first; ``busy``: when a key could be heard, is it too late?"""
 
-    def __init__(self, line: InputLine, text: str = "", deaf: int = 0) -> None:
-        self.line, self.text, self.deaf = line, text, deaf
-        self.stash: list[str] = []
+    def __init__(self, line: InputLine, text: str = "", deaf: int = 0, busy: Sequence[bool] = ()) -> None:
+        self.line, self.text, self.deaf, self.busy = line, text, deaf, list(busy)
+        self.keys: list[str] = []
+        self.asked: Ask | None = None
+        self.late = 0
+        self.stash = ""
         self.sent: list[str] = []
         self.now = 0.0
 
     def run(self) -> object:
-        """Until the job's outcome."""
-        for _ in range(100):
-            if not self.line.effects:
+        """Until the job's outcome, and until all keys are heard."""
+        for _ in range(200):
+            if self.line.effects:
+                effect = self.line.effects.pop(0)
+                if isinstance(effect, Ask):
+                    self.late += self.asked is not None
+                    self.asked = effect
+                    if effect.press:
+                        self.keys.append("editor")
+                elif isinstance(effect, Press):
+                    self.keys.append(effect.key)
+                else:
+                    self.late, self.asked = self.late + (self.asked is not None), None
+                    while self.keys:
+                        self.hear(self.keys.pop(0))
+                    return effect
+            elif self.keys and not (self.busy and self.busy.pop()):
+                self.hear(self.keys.pop(0))
+            else:
                 assert self.line.wake_at is not None
                 self.now = self.line.wake_at
                 self.line.handle_timer(self.now)
-                continue
-            effect = self.line.effects.pop(0)
-            if isinstance(effect, Ask):
-                self.edit(effect)
-            elif effect == Press("stash"):
-                self.stash.append(self.text)
-                self.text = ""
-            elif effect == Press("enter"):
-                self.sent.append(self.text)
-                self.text = self.stash.pop() if self.stash else ""
-            else:
-                return effect
         raise AssertionError("no end")
 
-    def edit(self, asked: Ask) -> None:
+    def hear(self, key: str) -> None:
         if self.deaf:
             self.deaf -= 1
-            return
+        elif key == "stash" and self.text:
+            self.stash, self.text = self.text, ""
+        elif key == "stash":
+            self.stash, self.text = "", self.stash
+        elif key == "enter" and self.text:
+            self.sent.append(self.text)
+            self.stash, self.text = "", self.stash
+        elif key == "editor" and self.asked is not None:
+            self.edit(self.asked)
+        elif key == "editor" and self.late:
+            self.late -= 1
+            self.line.late_key()
+
+    def edit(self, asked: Ask) -> None:
+        self.asked = None
         draft, put = self.text, asked.text is not None and (asked.replace or not self.text)
         if put:
             self.text = asked.text or ""
@@ -51,9 +73,13 @@ class Line:
         self.line.file_deleted("/tmp/prompt", self.now)
 
 
-@given(st.text("ab/\\\n", min_size=1), st.text("xy", max_size=3), st.integers(0, 3))
-def test_a_command_is_entered_and_a_draft_comes_back(text: str, draft: str, deaf: int) -> None:
-    model = Line(line := InputLine(), draft, deaf)
+@given(
+    st.text("ab/\\\n", min_size=1), st.text("xy", max_size=3), st.integers(0, 1), st.lists(st.booleans(), max_size=3)
+)
+@example("a", "x", 0, [False, True])
+@example("a", "x", 0, [False, True, True])
+def test_a_command_is_entered_and_a_draft_comes_back(text: str, draft: str, deaf: int, busy: list[bool]) -> None:
+    model = Line(line := InputLine(), draft, deaf, busy)
     line.enter(text, [], 0.0)
     assert model.run() == Entered()
     assert [sent.strip() for sent in model.sent] == [text.strip()]
