@@ -129,8 +129,14 @@ def test_importing_the_package_is_cheap() -> None:
     assert not loaded_by("import cc_bridge") & {"docker", "structlog", "pydantic", "anyio"}
 
 
-def test_help_and_completion_load_neither_docker_nor_structlog() -> None:
-    assert not loaded_by("import cc_bridge.cli.app") & {"docker", "structlog", "prompt_toolkit"}
+def test_help_and_completion_load_nothing_heavy() -> None:
+    heavy = {"docker", "structlog", "prompt_toolkit", "pydantic", "rich"}
+    assert not loaded_by("import cc_bridge.cli.app") & heavy
+
+
+def test_a_command_to_an_instance_loads_neither_structlog_nor_rich() -> None:
+    modules = loaded_by("from cc_bridge.cli import send, display, turn; import cc_bridge.instances.local_process")
+    assert not modules & {"docker", "structlog", "rich", "prompt_toolkit"}
 
 
 def test_the_public_names_are_there_and_few() -> None:

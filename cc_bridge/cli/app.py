@@ -1,43 +1,86 @@
-"""The verbs, in the order in which a newcomer meets them."""
+"""The verbs, in the order in which a newcomer meets them. A verb's module is imported when the verb is wanted."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import importlib
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+import typer.core
 
-from . import (
-    attach,
-    chat,
-    cp,
-    doctor,
-    exec_,
-    export,
-    image,
-    import_,
-    info,
-    logs,
-    prune,
-    ps,
-    rm,
-    run,
-    send,
-    start,
-    stats,
-    stop,
-    up,
-)
 from .session import set_verbose
+
+if TYPE_CHECKING:
+    # Typer's own copy of click, or click itself: which of the two is the version's.
+    Context = Any
+    Command = Any
 
 __all__ = ["app"]
 
-app = typer.Typer(
+
+class _Verb(NamedTuple):
+    """Where a verb is: a function of a module, or a Typer of verbs of its own."""
+
+    module: str
+    function: str = ""
+    settings: dict[str, Any] = {}  # noqa: RUF012  nobody changes it
+
+
+_VERBS = {
+    "run": _Verb("run"),
+    "up": _Verb("up"),
+    "send": _Verb("send"),
+    "chat": _Verb("chat"),
+    "attach": _Verb("attach"),
+    "ps": _Verb("ps"),
+    "info": _Verb("info"),
+    "stats": _Verb("stats"),
+    "logs": _Verb("logs"),
+    "exec": _Verb("exec_", "exec_", {"ignore_unknown_options": True, "allow_interspersed_args": False}),
+    "shell": _Verb("exec_", "shell"),
+    "cp": _Verb("cp"),
+    "start": _Verb("start"),
+    "stop": _Verb("stop"),
+    "restart": _Verb("start", "restart"),
+    "rm": _Verb("rm"),
+    "prune": _Verb("prune"),
+    "image": _Verb("image", "app"),
+    "export": _Verb("export"),
+    "import": _Verb("import_", "import_"),
+    "doctor": _Verb("doctor"),
+}
+
+
+class _Verbs(typer.core.TyperGroup):
+    """The verbs, each imported when it is asked for; all of them only for ``--help`` and for a word that is none."""
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        verb = _VERBS.get(cmd_name)
+        if verb is None:
+            for name in _VERBS:
+                self.get_command(ctx, name)  # one of them may be suggested
+        if verb is not None and cmd_name not in self.commands:
+            made = getattr(importlib.import_module(f".{verb.module}", __package__), verb.function or cmd_name)
+            if not isinstance(made, typer.Typer):
+                function, made = made, _typer(add_completion=False)
+                made.command(cmd_name, context_settings=verb.settings)(function)
+            self.commands[cmd_name] = typer.main.get_command(made)
+        return self.commands.get(cmd_name)
+
+
+def _typer(**options: Any) -> typer.Typer:
+    return typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, **options)
+
+
+app = _typer(
+    cls=_Verbs,
     help="Drive Claude Code where it runs: in a container, a tmux pane, or a process of this machine.",
     epilog="Exit codes: 0 done, 1 the turn failed, 2 bad input, 3 Docker, 4 Claude Code, 5 the way to it, "
     "124 time-out, 130 Ctrl-C, 143 SIGTERM.",
     no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -54,26 +97,3 @@ def main(
         typer.echo(f"cc-bridge {__version__}")
         raise typer.Exit
     set_verbose(verbose)
-
-
-app.command()(run.run)
-app.command()(up.up)
-app.command()(send.send)
-app.command()(chat.chat)
-app.command()(attach.attach)
-app.command()(ps.ps)
-app.command()(info.info)
-app.command()(stats.stats)
-app.command()(logs.logs)
-app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(exec_.exec_)
-app.command()(exec_.shell)
-app.command()(cp.cp)
-app.command()(start.start)
-app.command()(stop.stop)
-app.command()(start.restart)
-app.command()(rm.rm)
-app.command()(prune.prune)
-app.add_typer(image.app, name="image")
-app.command()(export.export)
-app.command("import")(import_.import_)
-app.command()(doctor.doctor)

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
-
-from rich.console import Console
-from rich.live import Live
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any, Self
 
 from .. import events
 from ..engine.progress import Step
 from ..events import Event, as_dict
 from .harmless import plain, shown_on
 
-__all__ = ["Display", "live_table", "print_json", "print_table", "short"]
+if TYPE_CHECKING:
+    from .tables import Bar
+
+__all__ = ["Display", "print_json", "short"]
 
 _LONGEST = 100
 
@@ -36,9 +31,7 @@ class Display:
     def __init__(self, as_json: bool = False) -> None:
         self._as_json = as_json
         self.asks = False  # a person is asked about permissions, and needs no notice of them
-        self._notes = Console(stderr=True, highlight=False, emoji=False)
-        self._bar: Progress | None = None
-        self._task = TaskID(0)
+        self._bar: Bar | None = None
         self._ends_with_newline = True
 
     def __enter__(self) -> Self:
@@ -58,22 +51,15 @@ class Display:
     def progress(self, step: Step | str) -> None:
         """A step of something long: one changing line with a bar on a terminal, a line each elsewhere."""
         step = Step(step) if isinstance(step, str) else step
-        if not self._notes.is_terminal:
+        if not sys.stderr.isatty():
             if not step.passing:
-                self._notes.print(escape(plain(step.text)), soft_wrap=True)
+                print(plain(step.text), file=sys.stderr, flush=True)
             return
         if self._bar is None:
-            self._bar = Progress(
-                SpinnerColumn(),
-                _Bar(bar_width=24),
-                TextColumn("{task.description}"),
-                console=self._notes,
-                transient=True,
-            )
-            self._task = self._bar.add_task("", total=None)
-            self._bar.start()
-        text = escape(plain(step.text[:_LONGEST]))
-        self._bar.update(self._task, description=text, completed=step.done or 0, total=step.total)
+            from .tables import Bar  # with rich, which takes a while to be imported
+
+            self._bar = Bar()
+        self._bar.show(step)
 
     def settle(self) -> None:
         """The long thing is over."""
@@ -85,7 +71,8 @@ class Display:
         """Something a person should know."""
         self.settle()
         self.end_line()
-        self._notes.print(f"[dim]{escape(plain(text))}[/dim]", soft_wrap=True)
+        text = plain(text)
+        print(f"\x1b[2m{text}\x1b[0m" if _has_colours() else text, file=sys.stderr, flush=True)
 
     def event(self, event: Event) -> None:
         """An event of a turn."""
@@ -117,45 +104,14 @@ class Display:
             self._ends_with_newline = True
 
 
+def _has_colours() -> bool:
+    return sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def print_json(value: Any, *, lines: bool = False) -> None:
     """A JSON document, or one of several on a line each."""
     text = json.dumps(value, ensure_ascii=False, indent=None if lines else 2, default=str)
     print(shown_on(sys.stdout, text), flush=True)
-
-
-class _Bar(BarColumn):
-    """A bar where it is known how much there is to do."""
-
-    def render(self, task: Task) -> Any:
-        return Text("") if task.total is None else super().render(task)
-
-
-def print_table(headings: list[str], rows: list[list[str]]) -> None:
-    """A table without borders, as other container tools print it; never cut where stdout is a file."""
-    console = Console(highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 1000
-    with console.capture() as captured:
-        console.print(_table(headings, rows))
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
-
-
-@contextmanager
-def live_table() -> Iterator[Callable[[list[str], list[list[str]]], None]]:
-    """A table that changes in its place, on a terminal."""
-    with Live(console=Console(highlight=False, emoji=False), auto_refresh=False) as live:
-
-        def show(headings: list[str], rows: list[list[str]]) -> None:
-            live.update(_table(headings, rows), refresh=True)
-
-        yield show
-
-
-def _table(headings: list[str], rows: list[list[str]]) -> Table:
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold", show_header=any(headings))
-    for row in rows:
-        table.add_row(*(escape(plain(cell)) for cell in row))
-    return table
 
 
 def short(arguments: Any, longest: int = _LONGEST) -> str:

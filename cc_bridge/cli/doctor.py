@@ -55,7 +55,8 @@ def doctor(
     One of the two kinds of instance is enough: a machine without Docker, or without a local Claude Code,
     is in order. With --isolation: exit 1 if an attempt succeeded.
     """
-    from .display import print_json, print_table
+    from .display import print_json
+    from .tables import print_table
 
     if isolation:
         run_async(lambda: _isolation(isolation, as_json))
@@ -79,7 +80,8 @@ def doctor(
 
 async def _isolation(name: str, as_json: bool) -> int:
     from ..instances.isolation import try_isolation
-    from .display import Display, print_json, print_table
+    from .display import Display, print_json
+    from .tables import print_table
 
     with Display() as display:
         instance = o.load_docker(name, display)

@@ -84,7 +84,8 @@ def list_(as_json: o.Json = False) -> None:
     """List the images that cc-bridge has built."""
     from ..engine.client import Engine
     from ..engine.images import Images
-    from .display import print_json, print_table
+    from .display import print_json
+    from .tables import print_table
 
     async def main() -> int:
         engine = Engine()

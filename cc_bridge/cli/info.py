@@ -12,7 +12,8 @@ __all__ = ["info"]
 
 def info(name: o.Name, as_json: o.Json = False) -> None:
     """Show an instance's configuration and state. Secrets are masked."""
-    from .display import Display, print_json, print_table
+    from .display import Display, print_json
+    from .tables import print_table
 
     async def main() -> int:
         instance = o.load(name, Display())

@@ -42,7 +42,8 @@ def prune(
     """
     from ..instances.registry import Registry
     from ..manager.manager import ContainerManager
-    from .display import Display, print_json, print_table
+    from .display import Display, print_json
+    from .tables import print_table
 
     async def main() -> int:
         with Display() as display:

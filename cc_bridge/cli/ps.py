@@ -31,7 +31,8 @@ def ps(
 ) -> None:
     """List the instances, running or not."""
     from ..instances.registry import Registry
-    from .display import print_json, print_table
+    from .display import print_json
+    from .tables import print_table
 
     async def main() -> int:
         wanted = [_parse(item) for item in filters or ()]

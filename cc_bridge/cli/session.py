@@ -13,6 +13,7 @@ import anyio
 import typer
 
 from ..errors import BridgeError, ChannelError, ClaudeError, EngineError, EngineUnavailable, InvalidInput, TurnError
+from ..logs import configure_when_needed
 from .harmless import plain
 
 __all__ = ["TIMED_OUT", "exit_code_of", "run_async", "set_verbose"]
@@ -37,13 +38,13 @@ def exit_code_of(error: BridgeError) -> int:
 
 def set_verbose(verbose: bool) -> None:
     """Send the library's log to stderr: all of it, or what a person should know."""
-    import structlog
 
-    structlog.configure(
-        processors=[_readable],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    def configure() -> None:
+        import structlog
+
+        structlog.configure(processors=[_readable], logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+    configure_when_needed(logging.DEBUG if verbose else logging.WARNING, configure)
 
 
 def _readable(_logger: object, method: str, record: MutableMapping[str, Any]) -> str:

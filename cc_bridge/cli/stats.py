@@ -28,7 +28,8 @@ def stats(
     as_json: o.Json = False,
 ) -> None:
     """Show processors, memory, processes and network in use: live on a terminal, once elsewhere. Ctrl-C ends it."""
-    from .display import Display, live_table, print_json, print_table
+    from .display import Display, print_json
+    from .tables import live_table, print_table
 
     async def main() -> int:
         with Display() as display:

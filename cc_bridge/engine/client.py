@@ -36,7 +36,7 @@ from ..errors import (
     NameConflict,
     NoSpaceLeft,
 )
-from ..logs import logger_for
+from ..logs import Log
 from .address import Address, find_address
 from .tunnel import Tunnel
 
@@ -108,7 +108,7 @@ class Engine:
         self._tunnel: Tunnel | None = None
         self._shares_kernel: bool | None = None
         self._limiter: anyio.CapacityLimiter | None = None
-        self._log = logger_for("", "engine")
+        self._log = Log("", "engine")
 
     @property
     def address(self) -> str:

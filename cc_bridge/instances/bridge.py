@@ -11,7 +11,7 @@ import math
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import anyio
 
@@ -30,6 +30,7 @@ from ..errors import (
 )
 from ..events import Event, PermissionRequest, TurnResult
 from ..instance import Allow, Decision, Deny, OnPermission
+from ..logs import Log
 from ..protocol.conversation import Command, Conversation, DeclareDone, EndProcess, ReadTranscript, SendInput
 from ..protocol.link import (
     AgentRefused,
@@ -47,9 +48,6 @@ from ..protocol.link import (
 )
 from ..turn import Turn, TurnInfo
 from .connection import Connection, FramesGone
-
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
 
 __all__ = ["Bridge", "Ending", "Launch", "Place"]
 
@@ -138,7 +136,7 @@ class Bridge:
     def __init__(
         self,
         place: Place,
-        log: FilteringBoundLogger,
+        log: Log,
         *,
         follow: str = "",
         session_id: str = "",

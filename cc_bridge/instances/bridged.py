@@ -15,7 +15,7 @@ from ..channels.named_pipe import NamedPipeChannel
 from ..errors import ChannelError, ConnectionLost, EngineError, InvalidInput
 from ..instance import ClaudeInstance, InstanceInterface, OnPermission
 from ..login import with_login
-from ..logs import logger_for
+from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
 from ..protocol.conversation import check_prompt
 from ..protocol.link import Hello, Link
@@ -66,7 +66,7 @@ class BridgedInstance(InstanceInterface):
         self.name = instance.name
         self._registry = registry or Registry()
         self._home = self._registry.home(instance.name)
-        self._log = logger_for(instance.name, instance.kind)
+        self._log = Log(instance.name, instance.kind)
         self._first_launch = True
         self._ending = Ending("")
         self._bridge = Bridge(

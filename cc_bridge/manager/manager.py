@@ -33,7 +33,7 @@ from ..engine.volumes import Volumes
 from ..errors import ContainerNotFound, ContainerStartError, EngineError, InvalidInput, LimitReached, NameConflict
 from ..instance import docker_socket, parse_mount
 from ..login import check_reachable
-from ..logs import logger_for
+from ..logs import Log
 from ..state import Installation, agent_archive, make_private, state_root
 from .options import (
     HOME,
@@ -110,7 +110,7 @@ class ContainerManager:
         self._on_progress = on_progress
         self._on_dockerfile = on_dockerfile
         self._dockerfiles = Dockerfiles(self._root)
-        self._log = logger_for("", "manager")
+        self._log = Log("", "manager")
         self.containers = Containers(self._engine)
         self.execs = Execs(self._engine)
         self.images = Images(self._engine)

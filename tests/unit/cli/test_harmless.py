@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cc_bridge.cli.display import Display, print_json, print_table, short
+from cc_bridge.cli.display import Display, print_json, short
 from cc_bridge.cli.harmless import HarmlessOutput, harmless, plain
+from cc_bridge.cli.tables import print_table
 from cc_bridge.events import PermissionRequest, TextDelta, ToolUse
 
 #: Sets the title, clears the screen, colours, rings, moves the cursor back, asks the terminal to answer.

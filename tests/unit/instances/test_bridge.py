@@ -14,7 +14,7 @@ from cc_bridge.channels.base import Channel
 from cc_bridge.errors import AgentUnavailable, ConnectionLost
 from cc_bridge.events import TextDelta, TurnResult, Verdict
 from cc_bridge.instances.bridge import Bridge, Launch
-from cc_bridge.logs import logger_for
+from cc_bridge.logs import Log
 from cc_bridge.testing.memory_channel import MemoryChannel
 
 pytestmark = pytest.mark.anyio
@@ -59,7 +59,7 @@ class Place:
 
 
 def bridge(place: Place) -> Bridge:
-    return Bridge(place, logger_for("demo", "memory"), silence=30, interrupt_limit=1)
+    return Bridge(place, Log("demo", "memory"), silence=30, interrupt_limit=1)
 
 
 #: The echo says the user's message again, and nothing else: enough to see that it arrived.

@@ -26,7 +26,7 @@ from cc_bridge.events import TextDelta, TurnResult, Verdict
 from cc_bridge.instance import Allow, Deny
 from cc_bridge.instances import bridge as module
 from cc_bridge.instances.bridge import Bridge, Ending, Launch
-from cc_bridge.logs import logger_for
+from cc_bridge.logs import Log
 
 pytestmark = pytest.mark.anyio
 
@@ -227,7 +227,7 @@ class Agent:
 
 
 def bridge(agent: Agent, **options: Any) -> Bridge:
-    return Bridge(agent, logger_for("demo", "memory"), **{"silence": 30, "interrupt_limit": 10, **options})
+    return Bridge(agent, Log("demo", "memory"), **{"silence": 30, "interrupt_limit": 10, **options})
 
 
 async def result_of(made: Bridge, text: str, turn_id: str | None = None) -> TurnResult:
@@ -548,7 +548,7 @@ async def test_what_was_not_understood_is_counted() -> None:
 
 async def test_defaults() -> None:
     assert Ending("x") == Ending("x", None, out_of_memory=False)
-    made = Bridge(Agent(), logger_for("demo", "memory"))
+    made = Bridge(Agent(), Log("demo", "memory"))
     assert (made._conversation._silence, made._conversation._interrupt_limit, made._permission_limit) == (30, 10, 300)
 
 
