@@ -8,7 +8,8 @@
     ├── hook, permission, editor, start   programs of a few lines of sh(1)
     ├── settings.json    has Claude Code run them
     ├── asked, next      what the editor is to do when it is called
-    ├── late/            a file for each key that was given up, and may still have the editor called
+    ├── late/            a file for each key that was given up, and may still have the editor called before the last one
+    ├── lost/            the same, where Claude Code has heard a later key
     └── tmux             the socket of the pane's own server
 
 A hook that wrote to a pipe would wait where nobody reads, and tear what is longer than PIPE_BUF; a file that is moved
@@ -58,6 +59,11 @@ exit 0
 
 _EDITOR = """#!/bin/sh
 # Called on Ctrl-G: by cc-bridge, to put a command into the input line ("asked" is there), or by a person.
+for key in {dir}/late/*; do
+    rm "$key" 2>/dev/null || continue
+    : >{dir}/in/.$$ && mv {dir}/in/.$$ {dir}/in/LateKey.$$
+    exit 0
+done
 if mv {dir}/asked {dir}/asked.$$ 2>/dev/null; then
     verdict=found
     read -r mode <{dir}/asked.$$
@@ -69,10 +75,8 @@ if mv {dir}/asked {dir}/asked.$$ 2>/dev/null; then
     exit 0
 fi
 # A key that was given up and came late: the person did not ask for an editor.
-for key in {dir}/late/*; do
-    rm "$key" 2>/dev/null || continue
-    : >{dir}/in/.$$ && mv {dir}/in/.$$ {dir}/in/LateKey.$$
-    exit 0
+for key in {dir}/lost/*; do
+    rm "$key" 2>/dev/null && exit 0
 done
 exec {editor} "$@"
 """
@@ -111,7 +115,7 @@ class Files:
         shutil.rmtree(path, ignore_errors=True)
         os.makedirs(path, mode=0o700)
         os.chmod(path, 0o700)
-        for name in ("in", "answers", "late"):
+        for name in ("in", "answers", "late", "lost"):
             os.mkdir(os.path.join(path, name), 0o700)
         quoted = shlex.quote(path)
         editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
@@ -141,9 +145,15 @@ class Files:
         kind, _, key = name.partition(".")
         return Happening(kind, key, content)
 
-    def ask_editor(self, text: Optional[str], *, replace: bool) -> None:
-        """What the editor is to do when it is called next."""
+    def ask_editor(self, text: Optional[str], *, replace: bool, lost: bool) -> None:
+        """What the editor is to do when it is called for the next key; ``lost``: for those before, it will not be."""
         self.give_up_key()
+        if lost:
+            for name in os.listdir(self.at("late")):
+                try:
+                    os.rename(os.path.join(self.at("late"), name), os.path.join(self.at("lost"), name))
+                except FileNotFoundError:
+                    pass  # heard at this moment
         self._write("next", text or "")
         self._write("asked", "look\n" if text is None else "replace\n" if replace else "put\n")
 
@@ -157,11 +167,12 @@ class Files:
 
     def forget_late_keys(self) -> None:
         """Abandoned key presses have fired or been lost: drop their markers."""
-        for name in os.listdir(self.at("late")):
-            try:
-                os.unlink(os.path.join(self.at("late"), name))
-            except FileNotFoundError:
-                pass  # heard at this moment
+        for directory in (self.at("late"), self.at("lost")):
+            for name in os.listdir(directory):
+                try:
+                    os.unlink(os.path.join(directory, name))
+                except FileNotFoundError:
+                    pass  # heard at this moment
 
     def answer(self, key: str, output: Dict[str, Any]) -> None:
         """Answer a permission hook; an empty answer leaves the decision to the dialog."""

@@ -18,6 +18,9 @@ from .text import essence
 #: the first moment on, and a screen that is being drawn may swallow one.
 _CALL_LIMIT = 0.5
 _CLOSE_LIMIT = 2.0
+
+#: Seconds between the editor's calls for two keys that Claude Code hears together.
+_FOLLOW_LIMIT = 0.5
 _TRIES = 5
 _LOOKS = 3
 
@@ -28,12 +31,14 @@ class Ask(NamedTuple):
     Attributes:
         text: what is to stand in the line; None: leave it as it is.
         replace: also where something stands there.
-        press: False: a Ctrl-G is under way already.
+        press: False: one that was pressed is still to be heard.
+        lost: those pressed before, which have had no answer, were not heard and will hardly be.
     """
 
     text: Optional[str]
     replace: bool
     press: bool = True
+    lost: bool = False
 
 
 class Press(NamedTuple):
@@ -86,8 +91,8 @@ class InputLine:
         self._put = False
         self._tries = 0
         self._withdrawn = False
-        # A busy Claude Code hears several keys at once, later, in their order. What the editor finds when it is called
-        # for a Ctrl-G from before a Ctrl-S says nothing about what the Ctrl-S has done.
+        self._lost = False  # keys before the next one
+        # What is found for a Ctrl-G from before a Ctrl-S says nothing about what the Ctrl-S has done.
         self._unheard = 0  # Ctrl-Gs that have not had the editor called
         self._before_stash = 0  # of these, pressed before the last Ctrl-S
         self._is_old = False  # what was found, was found before it
@@ -127,9 +132,15 @@ class InputLine:
         self._state, self._path, self._put, self._found = _State.CLOSING, path, put, draft
         self.wake_at = now + _CLOSE_LIMIT
 
-    def late_key(self) -> None:
-        """The editor was called for a key that had been given up, and has done nothing."""
+    def late_key(self, now: float) -> None:
+        """The editor was called for a key that had been given up, and has done nothing.
+
+        A Claude Code that was busy hears the keys one after the other now. The last one's call must be the one that
+        acts: another after it would open the editor on our text, which makes a paste of a long one, and swallows Enter.
+        """
         self._heard()
+        if self._state is _State.CALLED_FOR:
+            self.wake_at, self._lost = now + _FOLLOW_LIMIT, True
 
     def forget_keys(self) -> None:
         """Keys that are not heard by now, will not be."""
@@ -150,7 +161,7 @@ class InputLine:
         if self._state is _State.CLOSING:
             self._closed(now)  # its file may have been deleted before anybody looked
         elif self._state is _State.CALLED_FOR:
-            self._tries += 1
+            self._tries += not self._lost  # a key that was pressed in vain has been counted
             if self._tries < (_LOOKS if self._text is None else _TRIES):
                 self._ask(self._asked._replace(press=True), now)
             else:
@@ -161,8 +172,8 @@ class InputLine:
         self._tries, self._withdrawn, self._found = 0, False, ""
 
     def _ask(self, asked: Ask, now: float) -> None:
-        if asked.press:
-            self._unheard += 1
+        asked, self._lost = asked._replace(lost=self._lost), False
+        self._unheard += asked.press
         self._state, self._asked, self.wake_at = _State.CALLED_FOR, asked, now + _CALL_LIMIT * 2**self._tries
         self.effects.append(asked)
 
@@ -189,8 +200,8 @@ class InputLine:
             if self._tries >= _TRIES:
                 self._finish(Blocked())
                 return
-            self.effects.append(Press("stash"))
             self._before_stash = self._unheard
+            self.effects.append(Press("stash"))
             self._ask(Ask(self._text, False), now)
 
     def _finish(self, outcome: NamedTuple) -> None:

@@ -268,7 +268,7 @@ class _Pane:
         elif happening.kind == "Editor":
             self._editor_called(happening.content, now)
         elif happening.kind == "LateKey":
-            self._line.late_key()
+            self._line.late_key(now)
         else:
             payload = decoded(happening.content)
             if happening.kind == "SessionStart":
@@ -389,7 +389,7 @@ class _Pane:
                 self._files.give_up_key()  # the job is over
             try:
                 if isinstance(item, line.Ask):
-                    self._files.ask_editor(item.text, replace=item.replace)
+                    self._files.ask_editor(item.text, replace=item.replace, lost=item.lost)
                     if forgetting is not None:
                         forgetting.cancel()
                     forgetting = self._loop.call_later(_KEY_LIFE, self._forget_late_keys)

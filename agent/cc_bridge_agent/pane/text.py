@@ -12,12 +12,15 @@ _CHANGED = re.compile("[\ufffd\ud800-\udfff\U00010000-\U0010ffff]+")
 #: ECMA-48's sequences: CSI, OSC, and those of two characters.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\].*?(?:\x07|\x1b\\)|[@-Z\\-_])")
 
+#: Around what it takes for a paste: a long text that its editor was opened on again (2.1.329).
+_PASTED = re.compile("</?pasted_content( id=\"[0-9a-f]*\")?>")
+
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def essence(text: str) -> str:
     """What stays the same of a text that went through the input line."""
-    seen = _UNSEEN.sub("", text)
+    seen = _UNSEEN.sub("", _PASTED.sub("", text))
     return _CHANGED.sub("", seen) or seen
 
 

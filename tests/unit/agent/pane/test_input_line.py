@@ -18,7 +18,7 @@ class Line:
         self.line, self.text, self.deaf, self.busy = line, text, deaf, list(busy)
         self.keys: list[str] = []
         self.asked: Ask | None = None
-        self.late = 0
+        self.late = self.lost = 0
         self.stash = ""
         self.sent: list[str] = []
         self.now = 0.0
@@ -30,6 +30,8 @@ class Line:
                 effect = self.line.effects.pop(0)
                 if isinstance(effect, Ask):
                     self.late += self.asked is not None
+                    if effect.lost:
+                        self.late, self.lost = 0, self.lost + self.late
                     self.asked = effect
                     if effect.press:
                         self.keys.append("editor")
@@ -58,11 +60,14 @@ class Line:
         elif key == "enter" and self.text:
             self.sent.append(self.text)
             self.stash, self.text = "", self.stash
-        elif key == "editor" and self.asked is not None:
-            self.edit(self.asked)
-        elif key == "editor" and self.late:
+        elif self.late:
             self.late -= 1
-            self.line.late_key()
+            self.line.late_key(self.now)
+        elif self.asked is not None:
+            self.edit(self.asked)
+        else:
+            self.lost -= 1
+            assert self.lost >= 0, "a person's editor was opened"
 
     def edit(self, asked: Ask) -> None:
         self.asked = None

@@ -17,6 +17,7 @@ def test_blanks_and_what_nobody_sees_do_not_count(text: str) -> None:
 def test_different_words_do_count() -> None:
     assert essence("one two") != essence("one too")
     assert essence("🙂") != essence("")
+    assert essence('a\n\n<pasted_content id="2c1d">\nb\n</pasted_content>\n\nc') == essence("a b c")
 
 
 def test_colours_go() -> None:
