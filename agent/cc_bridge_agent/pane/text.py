@@ -13,7 +13,7 @@ _CHANGED = re.compile("[\ufffd\ud800-\udfff\U00010000-\U0010ffff]+")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\].*?(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 #: Around what it takes for a paste: a long text that its editor was opened on again (2.1.329).
-_PASTED = re.compile("</?pasted_content( id=\"[0-9a-f]*\")?>")
+_PASTED = re.compile('</?pasted_content( id="[0-9a-f]*")?>')
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
