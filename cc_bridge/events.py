@@ -25,6 +25,7 @@ __all__ = [
     "TurnStarted",
     "UnknownMessage",
     "Verdict",
+    "Waiting",
     "as_dict",
 ]
 
@@ -81,6 +82,17 @@ class PermissionRequest:
     tool_name: str
     input: Mapping[str, Any]
     suggestions: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The command waits for others, of whichever program, and will run without it even if this program ends.
+
+    Attributes:
+        position: how many come before it, the one that runs included.
+    """
+
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +174,8 @@ class TurnResult:
 
 
 Event = (
-    TurnStarted
+    Waiting
+    | TurnStarted
     | TextDelta
     | ThinkingDelta
     | ToolUse

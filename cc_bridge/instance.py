@@ -300,6 +300,10 @@ class InstanceInterface(abc.ABC):
         """Interrupt what runs and end the processes within the grace time. The conversation is kept."""
 
     @abc.abstractmethod
+    async def release(self) -> None:
+        """Give back what this object holds; the instance goes on, its turns and those that wait, too."""
+
+    @abc.abstractmethod
     async def cleanup(self) -> None:
         """Give back what this object holds; for an ephemeral instance, remove it. Harmless when repeated."""
 

@@ -10,11 +10,12 @@ from typing import Any, Dict, List, Optional, Set
 
 from . import wire
 from .journal import Journal
+from .queue import Queue
 
 #: Ids of inputs remembered, to answer a repeat.
 _REMEMBERED_IDS = 4096
 
-_EVENT = re.compile(rb'\{"seq":\d+,"(took|done|started|exit)":"?([A-Za-z0-9_-]*)')
+_EVENT = re.compile(rb'\{"seq":\d+,"(took|done|started|exit|queued|withdrawn)":"?([A-Za-z0-9_-]*)')
 
 
 class Ledger:
@@ -25,11 +26,13 @@ class Ledger:
 
     Attributes:
         open_ids: inputs that the running Claude Code was given, and whose turns nobody has declared done.
+        queue: inputs that were accepted, and wait for the turn before them to end.
         waiting: frames that could not be kept yet, because the disk is full: not to be given to anybody.
     """
 
     def __init__(self, directory: str, limit: int) -> None:
         self.open_ids: "OrderedDict[str, None]" = OrderedDict()
+        self.queue = Queue()
         self.waiting: List[bytes] = []
         self._taken: "OrderedDict[str, int]" = OrderedDict()
         self._unread: Set[str] = set()  # of those taken: nobody has declared them done
@@ -76,8 +79,29 @@ class Ledger:
         """Accept an input; False: it had been accepted before, by this agent or an earlier one."""
         if input_id in self._taken:
             return False
+        self.give(input_id)
+        return True
+
+    def give(self, input_id: str) -> None:
+        """An input is passed to Claude Code, be it one that has waited."""
         self._note(input_id, self.seq + 1)
+        if not input_id.startswith(wire.CONTROL):
+            self.queue.current = input_id
+            self.open_ids[input_id] = None
         self.number([{"took": input_id}])
+
+    def hold(self, input_id: str, line: bytes) -> None:
+        """Accept an input that has to wait; it is kept with its text, and waits in the next agent, too."""
+        self._note(input_id, self.seq + 1)
+        self.queue.hold(input_id, line)
+        self.waiting.append(wire.encode_queued(self.seq + 1, input_id, line))
+
+    def withdraw(self, input_id: str) -> bool:
+        """An input that waits is not to be passed on, and forgotten; False: it does not wait (any more)."""
+        if not self.queue.withdraw(input_id):
+            return False
+        self._forget(input_id)
+        self.number([{"withdrawn": input_id}])
         return True
 
     def has_taken(self, input_id: str) -> bool:
@@ -97,7 +121,8 @@ class Ledger:
         self._unread.discard(input_id)
         self.open_ids.pop(input_id, None)
         self.number([{"done": input_id}])
-        self.journal.trim(min(self._settled, given))
+        waiting = [self._taken[waits] for waits in self.queue.waiting[:1] if waits in self._taken]
+        self.journal.trim(min([self._settled, given, *(seq - 1 for seq in waiting)]))
         self._settled = self.journal.last
         return True
 
@@ -128,13 +153,16 @@ class Ledger:
 
     def _note(self, input_id: str, seq: int) -> None:
         self._taken[input_id] = seq
+        self._taken.move_to_end(input_id)
         if len(self._taken) > _REMEMBERED_IDS:
-            oldest, _ = self._taken.popitem(last=False)
-            self._unread.discard(oldest)
-            self.open_ids.pop(oldest, None)
+            self._forget(next(iter(self._taken)))
         if not input_id.startswith(wire.CONTROL):
-            self.open_ids[input_id] = None
             self._unread.add(input_id)
+
+    def _forget(self, input_id: str) -> None:
+        self._taken.pop(input_id, None)
+        self._unread.discard(input_id)
+        self.open_ids.pop(input_id, None)
 
     def _recall(self, seq: int, frame: bytes) -> None:
         """Learn from a frame that an earlier agent has kept."""
@@ -142,8 +170,17 @@ class Ledger:
         if event is None:
             return
         kind, value = event.groups()
+        if kind in (b"took", b"withdrawn"):
+            self.queue.withdraw(value.decode("ascii"))
         if kind == b"took":
             self._note(value.decode("ascii"), seq)
+        elif kind == b"queued":
+            held = wire.split_queued(frame)
+            if held is not None:
+                self._note(held[0], seq)
+                self.queue.hold(*held)
+        elif kind == b"withdrawn":
+            self._forget(value.decode("ascii"))
         elif kind == b"done":
             self._unread.discard(value.decode("ascii"))
         else:

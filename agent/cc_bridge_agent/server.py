@@ -126,6 +126,8 @@ class Server:
             self._sessions[client.session].audience.acknowledge(client, int(frame["ack"]))
         elif "done" in frame:
             self._answer(client, self._sessions[client.session].done(frame["done"]))
+        elif "withdraw" in frame:
+            self._answer(client, self._sessions[client.session].withdraw(frame["withdraw"]))
         elif "status" in frame:
             session = self._sessions[client.session]
             status = {"status": session.describe(), "turns": session.ledger.kept(), "clients": len(self._clients)}
@@ -179,11 +181,11 @@ class Server:
             log("claude_not_started", session=client.session, program=argv[0], reason=str(error))
             client.send(wire.encode({"error": "start", "message": str(error), "errno": error.errno}))
 
-    def _input(self, client: Client, input_id: str, line: bytes) -> None:
+    def _input(self, client: Client, input_id: str, turn: str, line: bytes) -> None:
         if not client.session:
             client.refuse("protocol", "the first frame must be a hello")
             return
-        self._answer(client, self._sessions[client.session].take(input_id, line))
+        self._answer(client, self._sessions[client.session].take(input_id, turn, line))
 
     def _answer(self, client: Client, answer: Optional[wire.Frame]) -> None:
         if answer is not None:

@@ -41,6 +41,7 @@ class Session:
         self._stdin_watched = False  # for room to write
         self._splitters: Dict[str, wire.LineSplitter] = {}
         self._output_stopped = False
+        self._is_ending = False  # it was told to end, and is given no more turns
         self._oom_kills = 0
 
     @property
@@ -53,6 +54,7 @@ class Session:
         state = "running" if self._process else "new" if self._exit_code is None else "exited"
         described: wire.Frame = {"session": self.name, "state": state, "seq": self.ledger.seq}
         described.update({"journal": self.ledger.journal.id, "open": list(self.ledger.open_ids)})
+        described["queue"] = self.ledger.queue.waiting
         if self._process:
             described["pid"] = self._process.pid
         if self._exit_code is not None:
@@ -71,25 +73,61 @@ class Session:
             return
         self._process = process = spawn(argv, env, cwd)
         self._exit_code = None
+        self._is_ending = False
         self._splitters = {"out": wire.LineSplitter(), "err": wire.LineSplitter(65536)}
         self._oom_kills = oom_kills()
         self.ledger.open_ids.clear()
+        self.ledger.queue.current = ""
         self._log("claude_started", session=self.name, pid=process.pid, program=argv[0])
         self._add_frame({"started": process.pid})
         self._output_stopped = True  # as it is, until somebody looks
         self._watch_output()
+        self._give_next()
 
-    def take(self, input_id: str, line: bytes) -> Optional[wire.Frame]:
-        """Pass a line to Claude Code once; the answer for a repeat or a refusal, else None."""
-        if not self._process and not self.ledger.has_taken(input_id):
-            return {"error": "not_running", "message": "Claude Code is not running", "id": input_id}
-        if not self.ledger.take(input_id):
+    def take(self, input_id: str, turn: str, line: bytes) -> Optional[wire.Frame]:
+        """Pass a line to Claude Code once, a turn's when the turns before it have ended.
+
+        Args:
+            turn: nothing is passed on unless Claude Code has this turn; empty: whatever it has.
+
+        Returns: the answer for a repeat, a refusal, or what comes too late; else None, and all hosts are told.
+        """
+        ledger = self.ledger
+        if ledger.has_taken(input_id):
             return {"took": input_id, "again": True}
+        if not self._process:
+            return {"error": "not_running", "message": "Claude Code is not running", "id": input_id}
+        if turn and turn != ledger.queue.current:
+            return {"took": input_id, "late": True}
+        if input_id.startswith(wire.CONTROL) or (ledger.queue.is_free and not self._is_ending):
+            ledger.give(input_id)
+            self._pass_on(line)
+        elif ledger.queue.has_room(len(line)):
+            ledger.hold(input_id, line)
+            self.audience.tell()
+        else:
+            return {"error": "full", "message": "too many commands wait", "id": input_id}
+        return None
+
+    def withdraw(self, input_id: str) -> Optional[wire.Frame]:
+        """An input that waits is not to be passed on; the answer where it does not wait (any more), else None."""
+        if not self.ledger.withdraw(input_id):
+            return {"withdrawn": input_id, "late": True}
+        self.audience.tell()
+        return None
+
+    def _give_next(self) -> None:
+        """The turn before has ended, or there is a new Claude Code: what has waited longest is next."""
+        waiting = self.ledger.queue.next() if self._process and not self._is_ending else None
+        if waiting is not None:
+            self.ledger.give(waiting[0])
+            self._pass_on(waiting[1])
+
+    def _pass_on(self, line: bytes) -> None:
         kept = self.audience.keep()  # first, for nobody else knows that it must not be passed on again
         self._stdin.add(line + b"\n")
         self._write_stdin()
         self.audience.give(*kept)
-        return None
 
     def done(self, input_id: str) -> Optional[wire.Frame]:
         """A client has seen the end of this input's turn; the answer for a repeat, else None."""
@@ -99,9 +137,10 @@ class Session:
         return None
 
     def signal(self, number: int) -> None:
-        """Signal the process; SIGKILL goes to all that it has started too."""
+        """Have the process end, by this signal; SIGKILL goes to all that it has started too."""
         if not self._process:
             return
+        self._is_ending = True
         try:
             if number == signal.SIGKILL:
                 os.killpg(self._process.pid, number)
@@ -157,11 +196,14 @@ class Session:
             self._loop.watch(pipe.fileno())
             pipe.close()
             return 0
-        self._number(kind, data)
+        ended = self._number(kind, data)
         self.audience.tell()
+        if ended:
+            self._give_next()
         return len(data)
 
-    def _number(self, kind: str, data: bytes) -> None:
+    def _number(self, kind: str, data: bytes) -> bool:
+        """Number what has come; whether the turn that Claude Code had has ended with it."""
         lines: List[bytes] = []
         try:
             lines.extend(self._splitters[kind].feed(data))
@@ -170,10 +212,11 @@ class Session:
             self.ledger.number([{"err": "cc-bridge refused the output: %s" % error}])
             self._splitters[kind] = wire.LineSplitter(self._splitters[kind].limit)
             self.signal(signal.SIGKILL)
-        if kind == "out":
-            self.ledger.number_output(lines)
-        else:
+        if kind == "err":
             self.ledger.number([{"err": line.decode("utf-8", "replace")} for line in lines])
+            return False
+        self.ledger.number_output(lines)
+        return any([self.ledger.queue.ends_turn(line) for line in lines])
 
     def _add_frame(self, frame: Dict[str, Any]) -> None:
         self.ledger.number([frame])
@@ -190,6 +233,7 @@ class Session:
         process = self._process
         if not process or process.poll() is None:
             return
+        self._is_ending = True
         try:
             os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -207,6 +251,7 @@ class Session:
                 pipe.close()
         self._process = None
         self._exit_code = process.returncode
+        self.ledger.queue.current = ""
         self._stdin.clear()
         self._stdin_watched = False
         self.ledger.open_ids.clear()

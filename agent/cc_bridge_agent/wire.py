@@ -41,7 +41,8 @@ _LONG = 1024
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 _OUT = re.compile(rb'\{"seq":(\d{1,18}),"out":')
-_IN = re.compile(rb'\{"id":"([A-Za-z0-9_-]{1,64})","in":')
+_IN = re.compile(rb'\{"id":"([A-Za-z0-9_-]{1,64})",(?:"for":"([A-Za-z0-9_-]{1,64})",)?"in":')
+_QUEUED = re.compile(rb'\{"seq":\d{1,18},"queued":"([A-Za-z0-9_-]{1,64})","in":')
 
 Frame = Dict[str, Any]
 
@@ -68,16 +69,31 @@ def encode_output(seq: int, line: bytes) -> bytes:
     return encode({"seq": seq, "out": line.decode("utf-8", "replace")})
 
 
-def encode_input(input_id: str, line: bytes) -> bytes:
+def encode_input(input_id: str, line: bytes, turn: str = "") -> bytes:
     """The frame for a line of input to Claude Code, given without its newline.
+
+    Args:
+        turn: only while Claude Code has this turn.
 
     Raises:
         FrameError: ``input_id`` is not an id, or ``line`` is not one JSON object on one line.
     """
-    if not ID.match(input_id):
+    if not ID.match(input_id) or (turn and not ID.match(turn)):
         raise FrameError("not an id: %.80r" % input_id)
     _check_object(line)
-    return b'{"id":"%b","in":%b}\n' % (input_id.encode("ascii"), line)
+    condition = b'"for":"%b",' % turn.encode("ascii") if turn else b""
+    return b'{"id":"%b",%b"in":%b}\n' % (input_id.encode("ascii"), condition, line)
+
+
+def encode_queued(seq: int, input_id: str, line: bytes) -> bytes:
+    """The frame that keeps an input which waits, so that the next agent has it, too."""
+    return b'{"seq":%d,"queued":"%b","in":%b}\n' % (seq, input_id.encode("ascii"), line)
+
+
+def split_queued(frame: bytes) -> Union[Tuple[str, bytes], None]:
+    """Id and line of an input that was kept so, from a frame with its newline; None where it is another frame."""
+    match = _QUEUED.match(frame)
+    return (match.group(1).decode("ascii"), frame[match.end() : -2]) if match else None
 
 
 def decode(line: bytes) -> Frame:
@@ -167,8 +183,8 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def split_input(line: bytes) -> Union[Tuple[str, bytes], None]:
-    """Id and Claude Code's line of an input frame, or None where it is another frame.
+def split_input(line: bytes) -> Union[Tuple[str, str, bytes], None]:
+    """Id, turn that it is for (or nothing), and Claude Code's line of an input frame; None: it is another frame.
 
     Raises:
         FrameError: what the frame carries is not one JSON object. Claude Code ends when it reads a
@@ -179,7 +195,7 @@ def split_input(line: bytes) -> Union[Tuple[str, bytes], None]:
         return None
     carried = line[match.end() : -1]
     _check_object(carried)
-    return match.group(1).decode("ascii"), carried
+    return match.group(1).decode("ascii"), (match.group(2) or b"").decode("ascii"), carried
 
 
 def _check_object(line: bytes) -> None:

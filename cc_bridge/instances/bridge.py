@@ -31,7 +31,7 @@ from ..errors import (
 from ..events import Event, PermissionRequest, TurnResult
 from ..instance import Allow, Decision, Deny, OnPermission
 from ..logs import Log
-from ..protocol.conversation import Command, Conversation, DeclareDone, EndProcess, ReadTranscript, SendInput
+from ..protocol.conversation import Command, Conversation, DeclareDone, EndProcess, ReadTranscript, SendInput, Withdraw
 from ..protocol.link import (
     AgentRefused,
     Done,
@@ -41,10 +41,12 @@ from ..protocol.link import (
     LinkEvent,
     Output,
     Position,
+    Queued,
     Started,
     Status,
     Took,
     Violated,
+    Withdrawn,
 )
 from ..turn import Turn, TurnInfo
 from .connection import Connection, FramesGone
@@ -438,6 +440,11 @@ class Bridge:
             case ErrorOutput(text):
                 self._log.debug("claude_stderr", text=text[:500])
                 conversation.receive_stderr(text)
+            case Queued(input_id):
+                self._tries.pop(input_id, None)
+                conversation.accepted(input_id, now)
+            case Withdrawn(input_id, late):
+                conversation.withdrawn(input_id, now, late=late)
             case Took(input_id, again):
                 self._took(input_id, again)
             case Done(input_id):
@@ -471,8 +478,11 @@ class Bridge:
         self._log.warning("agent_refused", code=refusal.code, reason=refusal.message)
         if refusal.code == "not_running":
             self._claude_runs = False
-            self._conversation.inputs_refused()
-            self._count_tries(refusal.message)
+            if self._conversation.inputs_refused():
+                self._count_tries(refusal.message)
+            return None
+        if refusal.code == "full":
+            self._conversation.refused(refusal.id, refusal.message, anyio.current_time())
             return None
         if refusal.code == "start" and refusal.errno == _ENOENT:
             what = f"Claude Code is not there: {refusal.message}"
@@ -510,8 +520,10 @@ class Bridge:
             return  # nobody is connected to hear it
         link = self._connection.link
         match command:
-            case SendInput(input_id, message):
-                link.send_input(input_id, message)
+            case SendInput(input_id, message, turn):
+                link.send_input(input_id, message, turn)
+            case Withdraw(input_id):
+                link.withdraw_input(input_id)
             case DeclareDone(input_id):
                 link.declare_done(input_id)
             case EndProcess(reason):
@@ -541,7 +553,8 @@ class Bridge:
             if channel is not None:
                 await self._disconnect()
                 self._go_on(await Connection.welcome(better, channel, self._place.name))
-        if not self._claude_runs and not self._conversation.settling and not self._follow:
+        waits = not self._follow or self._conversation.waits_in_agent  # whoever has sent it may be gone
+        if not self._claude_runs and not self._conversation.settling and waits:
             await self._start_claude()
 
     async def _connect(self) -> None:
@@ -561,7 +574,7 @@ class Bridge:
 
     def _can_resume(self) -> bool:
         """A turn was cut off that can be taken up again."""
-        return self._position is not None and self._conversation.active is not None and self._place.exists()
+        return self._position is not None and self._conversation.can_go_on and self._place.exists()
 
     def _go_on(self, connection: Connection) -> None:
         """Use this connection from here on."""
@@ -570,6 +583,9 @@ class Bridge:
         self._log.info(
             "connected", channel=connection.channel.kind, agent=hello.agent, claude=hello.state, resumed=hello.resumed
         )
+        self._conversation.greeted(hello.queue, resumed=hello.resumed and self._position is not None)
+        if self._follow:
+            self._claude_runs = hello.state == "running"
         if hello.resumed:
             # Whether Claude Code runs, the frames that follow say.
             self._resent.update(self._conversation.connection_resumed())
@@ -627,7 +643,7 @@ class Bridge:
     # Turns that somebody has sent before
 
     def _follower(self, turn_id: str) -> Bridge:
-        self._followers = {follower for follower in self._followers if follower._conversation.active}
+        self._followers = {follower for follower in self._followers if follower._conversation.can_go_on}
         follower = Bridge(self._place, self._log, session_id=self.session_id, follow=turn_id, **self._settings)
         self._followers.add(follower)
         return follower
@@ -638,7 +654,7 @@ class Bridge:
             self._join(input_id)
         else:
             self._resent.discard(input_id)
-            self._conversation.took(input_id, anyio.current_time())
+            self._conversation.took(input_id, anyio.current_time(), again=again)
 
     def _join(self, turn_id: str) -> None:
         """An id that was given with a command turns out to be of a command that runs, or ran: listen to that one."""

@@ -5,8 +5,9 @@ carries out what :meth:`Conversation.commands` returns, after *every* call; hand
 :meth:`Conversation.take_events` to the readers; and calls :meth:`Conversation.handle_timer` when
 :meth:`Conversation.next_timer` has come.
 
-One turn is with Claude Code at a time; the others wait here and not there, because Claude Code merges
-messages that wait in its own queue into one turn with one result (measured).
+One turn is with Claude Code at a time; the others wait in the agent, which has one queue for all hosts, and not in
+Claude Code, which merges messages that wait in its own queue into one turn with one result (measured). Where the agent
+has no queue (0.1.0, or no agent at all) they wait here.
 
 Whose is a line? In order of trust: the ids in it (``result``, ``system/init``, ``command_lifecycle``: newer
 releases), the echo of the user's message by its uuid, and the order in which the agent took the inputs.
@@ -37,6 +38,7 @@ __all__ = [
     "EndProcess",
     "ReadTranscript",
     "SendInput",
+    "Withdraw",
     "check_prompt",
 ]
 
@@ -53,6 +55,9 @@ _STDERR_LINES = 20
 #: What Claude Code or the agent may name without end, and is remembered: ids (as many as the agent remembers,
 #: ``ledger.py``), and kinds of messages that are not understood.
 _MOST_IDS = 4096
+
+#: Turns of ours that are with the agent at once: so many that it never waits for us, so few that there is room for others.
+_MOST_AHEAD = 64
 _MOST_KINDS = 100
 
 #: Pieces of a text before they are joined.
@@ -66,10 +71,22 @@ _MOST_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SendInput:
-    """Pass this message to Claude Code."""
+    """Pass this message to Claude Code.
+
+    Attributes:
+        turn: only while Claude Code has this turn; empty: in any case.
+    """
 
     input_id: str
     message: dict[str, Any]
+    turn: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Tell the agent that this input, which waits, is not to be passed on."""
+
+    input_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +111,7 @@ class EndProcess:
     reason: str
 
 
-Command = SendInput | DeclareDone | ReadTranscript | EndProcess
+Command = SendInput | Withdraw | DeclareDone | ReadTranscript | EndProcess
 
 
 class TurnState(enum.Enum):
@@ -102,6 +119,7 @@ class TurnState(enum.Enum):
 
     QUEUED = "queued"
     SENT = "sent"
+    WAITING = "waiting"
     TAKEN = "taken"
     RUNNING = "running"
     DONE = "done"
@@ -110,6 +128,7 @@ class TurnState(enum.Enum):
 class _Step(enum.Enum):
     SEND = "be sent"
     REQUEUE = "go back to the queue"
+    WAIT = "wait in the agent"
     TAKE = "be taken"
     BEGIN = "begin"
     FINISH = "finish"
@@ -120,8 +139,14 @@ TRANSITIONS: dict[TurnState, dict[_Step, TurnState]] = {
     TurnState.QUEUED: {_Step.SEND: TurnState.SENT, _Step.FINISH: TurnState.DONE},
     TurnState.SENT: {
         _Step.REQUEUE: TurnState.QUEUED,
+        _Step.WAIT: TurnState.WAITING,
         _Step.TAKE: TurnState.TAKEN,
         _Step.BEGIN: TurnState.RUNNING,
+        _Step.FINISH: TurnState.DONE,
+    },
+    TurnState.WAITING: {
+        _Step.REQUEUE: TurnState.QUEUED,
+        _Step.TAKE: TurnState.TAKEN,
         _Step.FINISH: TurnState.DONE,
     },
     TurnState.TAKEN: {
@@ -184,6 +209,8 @@ class _Turn:
     events: deque[Event] = field(default_factory=deque)
     weight: int = 0  # bytes of the messages that the events were made of
     followed: bool = False  # sent by another host
+    place: int = 0  # in the agent's queue, counted from the first that ever waited there
+    ahead: int = 0  # of it, in the agent's queue
     answer: _Text = field(default_factory=_Text)
     block: _Text = field(default_factory=_Text)  # the text block that streams now
     thought: bool = False  # the thinking block has streamed
@@ -207,6 +234,15 @@ class _Turn:
     @property
     def active(self) -> bool:
         return self.state in (TurnState.SENT, TurnState.TAKEN, TurnState.RUNNING)
+
+    @property
+    def with_claude(self) -> bool:
+        return self.state in (TurnState.TAKEN, TurnState.RUNNING)
+
+    @property
+    def ticks(self) -> bool:
+        """Something is to be done for it when time has come."""
+        return self.active or (self.state is TurnState.WAITING and bool(self.interrupt))
 
 
 def check_prompt(text: str) -> None:
@@ -259,6 +295,9 @@ class Conversation:
         self._ready = False
         self._controls = 0
         self._replaying = False
+        self._agent_queues = False
+        self._line: dict[str, int] = {}  # ids that wait in the agent, and their places
+        self._places = 0
         self._open_requests: dict[str, str] = {}  # permission requests that wait, and how a control input names them
 
     # What callers want
@@ -297,8 +336,9 @@ class Conversation:
     def interrupt(self, turn_id: str, now: float) -> None:
         """End a turn. It is over when :meth:`is_done` says so, which is when its output has been drained.
 
-        One that waits in the queue ends at once. One that Claude Code has not begun is interrupted
-        when it begins, because an earlier request would be ignored.
+        One that waits here ends at once, one that waits in the agent when the agent has withdrawn it; neither costs
+        the turn that runs anything. One that Claude Code has not begun is interrupted when it begins, because an
+        earlier request would be ignored.
         """
         turn = self._turns.get(turn_id)
         if turn is None or turn.state is TurnState.DONE or turn.interrupt:
@@ -311,6 +351,8 @@ class Conversation:
         turn.wake_at = now + self._interrupt_limit
         if turn.state is TurnState.RUNNING:
             self._send_interrupt(turn)
+        elif self._agent_queues and not turn.with_claude:
+            self._commands.append(Withdraw(turn_id))
 
     def is_open(self, request_id: str) -> bool:
         """The permission request waits for a decision."""
@@ -371,8 +413,21 @@ class Conversation:
 
     @property
     def active(self) -> str | None:
-        """The turn that is with Claude Code."""
-        return next((turn.id for turn in self._turns.values() if turn.active), None)
+        """The turn that is with Claude Code, or else the next that will be."""
+        return next(
+            (turn.id for turn in self._turns.values() if turn.with_claude),
+            next((turn.id for turn in self._turns.values() if turn.active), None),
+        )
+
+    @property
+    def waits_in_agent(self) -> bool:
+        """A turn of ours waits in the agent's queue, now, and not only in what is read again."""
+        return not self._replaying and any(turn.state is TurnState.WAITING for turn in self._turns.values())
+
+    @property
+    def can_go_on(self) -> bool:
+        """There is a turn that the agent knows of, and whose frames can be taken up again."""
+        return any(turn.active or turn.state is TurnState.WAITING for turn in self._turns.values())
 
     @property
     def queued(self) -> tuple[str, ...]:
@@ -383,7 +438,7 @@ class Conversation:
     def between_turns(self) -> bool:
         """None of ours is with Claude Code, and one is about to be sent: the moment to change the channel."""
         about_to = any(isinstance(command, SendInput) and command.input_id in self._turns for command in self._commands)
-        return about_to and not any(turn.state in (TurnState.TAKEN, TurnState.RUNNING) for turn in self._turns.values())
+        return about_to and not any(turn.with_claude for turn in self._turns.values())
 
     @property
     def settling(self) -> bool:
@@ -404,9 +459,51 @@ class Conversation:
 
     def next_timer(self) -> float | None:
         """When to call :meth:`handle_timer`; None: never."""
-        return min((turn.wake_at for turn in self._turns.values() if turn.active), default=None)
+        return min((turn.wake_at for turn in self._turns.values() if turn.ticks), default=None)
 
     # What happens on the link
+
+    def greeted(self, queue: Iterable[str] | None, *, resumed: bool = False) -> None:
+        """The agent has said hello. ``queue``: inputs that wait there; None: it has no queue.
+
+        Args:
+            resumed: what follows begins before what the hello says: the queue is known from there.
+        """
+        self._agent_queues = queue is not None
+        if not resumed:
+            self._line.clear()
+            for input_id in queue or ():
+                self._join_line(input_id)
+
+    def accepted(self, input_id: str, now: float) -> None:
+        """The agent will pass an input on when the turns before it have ended."""
+        self._untaken.pop(input_id, None)
+        self._join_line(input_id)
+        turn = self._turns.get(input_id)
+        if turn is not None and turn.state is TurnState.SENT:
+            turn.step(_Step.WAIT)
+            turn.place = self._line[input_id]
+            turn.ahead = sum(place < turn.place for place in self._line.values())
+            turn.events.append(events.Waiting(turn.ahead + 1))
+        self._send_next(now)
+
+    def withdrawn(self, input_id: str, now: float, *, late: bool = False) -> None:
+        """An input that waited is not passed on, whoever has wanted that. ``late``: it did not wait any more."""
+        if late:
+            return
+        self._untaken.pop(input_id, None)
+        self._leave_line(input_id)
+        turn = self._turns.get(input_id)
+        if turn is not None and turn.state in (TurnState.SENT, TurnState.WAITING):
+            self._finish(turn, Verdict.INTERRUPTED, now, error="withdrawn while it waited in the queue")
+        self._send_next(now)
+
+    def refused(self, input_id: str, reason: str, now: float) -> None:
+        """The agent does not accept an input."""
+        self._untaken.pop(input_id, None)
+        turn = self._turns.get(input_id)
+        if turn is not None and turn.state is TurnState.SENT:
+            self._finish(turn, Verdict.FAILED, now, error=reason)
 
     def process_ready(self, open_ids: Iterable[str], now: float) -> None:
         """Claude Code runs and can be written to. ``open_ids``: taken earlier, by whomever, and not done."""
@@ -425,13 +522,19 @@ class Conversation:
         self._claimed.clear()
         self._current = ""
 
-    def took(self, input_id: str, now: float) -> None:
-        """The agent has accepted an input."""
+    def took(self, input_id: str, now: float, *, again: bool = False) -> None:
+        """The agent has passed an input on. ``again``: the answer to a repeat, which says no more than frames before it."""
         self._untaken.pop(input_id, None)
+        if again and not self.is_sent(input_id):
+            return
+        self._leave_line(input_id)
         turn = self._turns.get(input_id)
-        if turn is not None and turn.active:
+        if turn is not None and (turn.active or turn.state is TurnState.WAITING):
+            if turn.state is TurnState.WAITING:
+                turn.wake_at = now + (self._interrupt_limit if turn.interrupt else self._silence)
             turn.step(_Step.TAKE)
             turn.quiet_since = now
+            self._send_next(now)
         if not input_id.startswith(wire.CONTROL):
             _remember(self._order, input_id)
         elif self._replaying:
@@ -486,25 +589,36 @@ class Conversation:
         again = list(self._untaken.values())
         self._commands[:0] = again
         self._untaken.clear()
+        wanted = [turn for turn in self._turns.values() if turn.interrupt == "wanted" and not turn.with_claude]
+        if self._agent_queues:
+            self._commands += [Withdraw(turn.id) for turn in wanted if turn.state is not TurnState.DONE]
         return [item.input_id for item in again]
 
     def declared(self, turn_id: str) -> None:
         """The agent knows that this turn was seen to its end."""
         self._undeclared.discard(turn_id)
 
-    def inputs_refused(self) -> None:
-        """Claude Code was not running: what was sent and not taken waits again."""
+    def inputs_refused(self) -> bool:
+        """Claude Code was not running: what was sent and not taken waits again; False: that was known."""
         self._ready = False
         self._untaken.clear()
-        for turn in self._turns.values():
-            if turn.state is TurnState.SENT:
-                turn.step(_Step.REQUEUE)
-                self._queue.appendleft(turn.id)
+        return self._requeue(TurnState.SENT)
+
+    def _requeue(self, *states: TurnState) -> bool:
+        """Turns of ours in these states are to be sent anew. One that is followed is another's to send."""
+        again = [turn for turn in self._turns.values() if turn.state in states and not turn.followed]
+        for turn in reversed(again):
+            turn.step(_Step.REQUEUE)
+            self._queue.appendleft(turn.id)
+        return bool(again)
 
     def connection_lost(self, reason: str, now: float) -> None:
-        """The connection broke. What was not taken waits again; what was cannot be followed further."""
-        self.inputs_refused()
-        for turn in [turn for turn in self._turns.values() if turn.active]:
+        """The connection broke. What was not passed on waits again; what was cannot be followed further."""
+        self._ready = False
+        self._untaken.clear()
+        self._line.clear()
+        self._requeue(TurnState.SENT, TurnState.WAITING)
+        for turn in [turn for turn in self._turns.values() if turn.active or turn.state is TurnState.WAITING]:
             self._finish(turn, Verdict.INTERRUPTED, now, error=reason)
         self._claimed.clear()
         self._order.clear()
@@ -533,9 +647,11 @@ class Conversation:
 
     def handle_timer(self, now: float) -> None:
         """Time has come: look after turns that are silent, and end what does not end."""
-        for turn in [turn for turn in self._turns.values() if turn.active and turn.wake_at <= now]:
+        for turn in [turn for turn in self._turns.values() if turn.ticks and turn.wake_at <= now]:
             if turn.exited:
                 self._finish_dead(turn, now)
+            elif turn.interrupt and self._agent_queues and not turn.with_claude:
+                self._finish(turn, Verdict.INTERRUPTED, now, error="given up; the agent does not answer")
             elif turn.interrupt:
                 self._commands.append(EndProcess("an interrupted turn did not end"))
                 turn.wake_at = now + self._interrupt_limit
@@ -802,13 +918,14 @@ class Conversation:
     def _finish(
         self, turn: _Turn, verdict: Verdict, now: float, *, error: str = "", result: sj.Result | None = None
     ) -> None:
-        if turn.state is not TurnState.QUEUED:
+        if turn.state not in (TurnState.QUEUED, TurnState.WAITING):
             self._commands.append(DeclareDone(turn.id))
+        if turn.with_claude:
+            self._open_requests.clear()  # one turn runs at a time
         turn.step(_Step.FINISH)
         self._order.pop(turn.id, None)
         if self._current == turn.id:
             self._current = ""
-        self._open_requests.clear()  # one turn runs at a time
         facts: dict[str, Any] = {}
         if result is not None:
             facts = {
@@ -870,24 +987,44 @@ class Conversation:
         self._commands += [DeclareDone(turn_id) for turn_id in self._undeclared]
         self._undeclared.clear()
 
-    def _send_next(self, now: float) -> None:
-        if not self._ready or not self._queue or any(turn.active for turn in self._turns.values()):
+    def _join_line(self, input_id: str) -> None:
+        if input_id not in self._line:
+            self._places += 1
+            self._line[input_id] = self._places
+            if len(self._line) > _MOST_IDS:
+                self._leave_line(next(iter(self._line)))
+
+    def _leave_line(self, input_id: str) -> None:
+        place = self._line.pop(input_id, None)
+        if place is None:
             return
-        turn = self._turns[self._queue.popleft()]
-        turn.step(_Step.SEND)
-        turn.quiet_since = now
-        turn.wake_at = now + self._silence
-        self._commands.append(SendInput(turn.id, sj.user_message(turn.text, turn.id)))
+        for turn in self._turns.values():
+            if turn.state is TurnState.WAITING and turn.place > place:
+                turn.ahead -= 1
+                turn.events.append(events.Waiting(turn.ahead + 1))
+
+    def _send_next(self, now: float) -> None:
+        while self._ready and self._queue and self._may_send():
+            turn = self._turns[self._queue.popleft()]
+            turn.step(_Step.SEND)
+            turn.quiet_since = now
+            turn.wake_at = now + self._silence
+            self._commands.append(SendInput(turn.id, sj.user_message(turn.text, turn.id)))
+
+    def _may_send(self) -> bool:
+        ahead = sum(turn.active or turn.state is TurnState.WAITING for turn in self._turns.values())
+        return ahead < (_MOST_AHEAD if self._agent_queues else 1)
 
     def _send_interrupt(self, turn: _Turn) -> None:
         turn.interrupt = "sent"
         self._controls += 1
-        self._control(sj.interrupt_request(f"{turn.id}-{self._controls}"))
+        turn_id = turn.id if self._agent_queues else ""
+        self._control(sj.interrupt_request(f"{turn.id}-{self._controls}"), turn_id)
 
-    def _control(self, message: dict[str, Any]) -> None:
+    def _control(self, message: dict[str, Any], turn_id: str = "") -> None:
         self._controls += 1
         name = message.get("request_id") or message["response"]["request_id"]
-        self._commands.append(SendInput(f"{wire.CONTROL}{self._controls}-{_safe(name)}"[:64], message))
+        self._commands.append(SendInput(f"{wire.CONTROL}{self._controls}-{_safe(name)}"[:64], message, turn_id))
 
 
 def _tool_use(block: sj.Raw) -> events.ToolUse:

@@ -28,10 +28,12 @@ __all__ = [
     "LinkState",
     "Output",
     "Position",
+    "Queued",
     "Started",
     "Status",
     "Took",
     "Violated",
+    "Withdrawn",
 ]
 
 
@@ -44,6 +46,8 @@ class Hello:
         state: of Claude Code: ``new``, ``running`` or ``exited``.
         open_ids: inputs whose turns nobody has declared done.
         resumed: everything after the position that was asked for follows.
+        queue: inputs that wait in the agent for the turns before them, the next one first; None: it has no queue, and
+            passes on whatever comes (agents of 0.1.0, and where none can run).
     """
 
     agent: str
@@ -52,6 +56,7 @@ class Hello:
     seq: int
     open_ids: tuple[str, ...]
     resumed: bool
+    queue: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,23 @@ class ErrorOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class Queued:
+    """The agent has accepted an input, and will pass it to Claude Code when the turns before it have ended."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """An input that waited will not be passed on. ``late``: it did not wait, or not any more."""
+
+    id: str
+    late: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Took:
-    """The agent has accepted an input and passes it to Claude Code, once. ``again``: it had before."""
+    """The agent has accepted an input and passes it to Claude Code, once. ``again``: it had accepted it before."""
 
     id: str
     again: bool
@@ -108,12 +128,16 @@ class Exited:
 class AgentRefused:
     """The agent could not do what it was asked.
 
-    ``code`` is ``start``, ``not_running``, ``stopping``, ``gone``, ``state``, ``version`` or ``protocol``.
+    ``code`` is ``start``, ``not_running``, ``full``, ``stopping``, ``gone``, ``state``, ``version`` or ``protocol``.
+
+    Attributes:
+        id: of the input that was refused; empty: it was none, or an older agent does not say.
     """
 
     code: str
     message: str
     errno: int | None = None
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +159,20 @@ class Status:
     turns: tuple[tuple[str, bool], ...]
 
 
-LinkEvent = Hello | Started | Output | ErrorOutput | Took | Done | Exited | AgentRefused | Status | Violated
+LinkEvent = (
+    Hello
+    | Started
+    | Output
+    | ErrorOutput
+    | Queued
+    | Withdrawn
+    | Took
+    | Done
+    | Exited
+    | AgentRefused
+    | Status
+    | Violated
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +272,18 @@ class Link:
         """Ask for Claude Code to be started; ``Started`` or ``AgentRefused`` follows. Harmless if it runs."""
         self._send({"start": {"argv": list(argv), "env": dict(env), "cwd": cwd}})
 
-    def send_input(self, input_id: str, message: Mapping[str, Any]) -> None:
-        """Pass a message to Claude Code; ``Took`` follows."""
+    def send_input(self, input_id: str, message: Mapping[str, Any], turn: str = "") -> None:
+        """Pass a message to Claude Code; ``Took`` or ``Queued`` follows.
+
+        Args:
+            turn: the agent passes it on only while Claude Code has this turn.
+        """
         self._step(_Step.SEND)
-        self._outgoing.append(wire.encode_input(input_id, json.dumps(message).encode("ascii")))
+        self._outgoing.append(wire.encode_input(input_id, json.dumps(message).encode("ascii"), turn))
+
+    def withdraw_input(self, input_id: str) -> None:
+        """An input that waits in the agent is not to be passed on; ``Withdrawn`` follows."""
+        self._send({"withdraw": input_id})
 
     def signal_claude(self, name: str) -> None:
         """Send ``INT``, ``TERM`` or ``KILL`` to Claude Code."""
@@ -329,12 +374,17 @@ class Link:
         if "hello" in frame:
             return self._hello(frame)
         if "error" in frame:
-            return AgentRefused(_text(frame, "error"), _text(frame, "message"), _optional_int(frame, "errno"))
+            input_id = _id(frame, "id") if "id" in frame else ""
+            return AgentRefused(
+                _text(frame, "error"), _text(frame, "message"), _optional_int(frame, "errno"), input_id
+            )
         if "seq" in frame:
             self._count(_int(frame, "seq"))
             return _numbered(frame)
         if "took" in frame:
             return Took(_id(frame, "took"), again=bool(frame.get("again")))
+        if "withdrawn" in frame:
+            return Withdrawn(_id(frame, "withdrawn"), late=True)
         if "done" in frame:
             return Done(_id(frame, "done"))
         if "status" in frame:
@@ -344,9 +394,6 @@ class Link:
     def _hello(self, frame: wire.Frame) -> Hello:
         if _int(frame, "hello") != wire.VERSION:
             raise ValueError(f"version {frame['hello']}, not {wire.VERSION}")
-        open_ids = frame["open"]
-        if not isinstance(open_ids, list) or not all(isinstance(i, str) and wire.ID.match(i) for i in open_ids):
-            raise ValueError("'open' is not a list of ids")
         start = Position(_int(frame, "from") - 1, _text(frame, "journal"))
         if self._after is not None and start != self._after:
             raise ValueError("the frames that follow are not those that were asked for")
@@ -355,8 +402,9 @@ class Link:
             _text(frame, "epoch"),
             _text(frame, "state"),
             _int(frame, "seq"),
-            tuple(open_ids),
+            _ids(frame, "open"),
             resumed=self._after is not None or self._turn is not None,
+            queue=_ids(frame, "queue") if "queue" in frame else None,
         )
         if not 0 <= start.seq <= hello.seq:
             raise ValueError(f"frames from {frame['from']} on, and the newest is {frame['seq']}")
@@ -378,6 +426,10 @@ def _numbered(frame: wire.Frame) -> LinkEvent | None:
         return Output(message)
     if "err" in frame:
         return ErrorOutput(_text(frame, "err"))
+    if "queued" in frame:
+        return Queued(_id(frame, "queued"))
+    if "withdrawn" in frame:
+        return Withdrawn(_id(frame, "withdrawn"), late=False)
     if "took" in frame:
         return Took(_id(frame, "took"), again=False)
     if "done" in frame:
@@ -401,6 +453,13 @@ def _id(frame: wire.Frame, key: str) -> str:
     if not wire.ID.match(value):
         raise ValueError(f"{key!r} is not an id")
     return value
+
+
+def _ids(frame: wire.Frame, key: str) -> tuple[str, ...]:
+    value = frame[key]
+    if not isinstance(value, list) or not all(isinstance(i, str) and wire.ID.match(i) for i in value):
+        raise ValueError(f"{key!r} is not a list of ids")
+    return tuple(value)
 
 
 def _int(frame: wire.Frame, key: str) -> int:

@@ -69,7 +69,8 @@ class StandIn:
             for line in self._from_host.feed(data):
                 carried = wire.split_input(line)
                 if carried:
-                    self._input(*carried)
+                    input_id, _, message = carried  # one turn at a time, and one host: an interrupt is for it
+                    self._input(input_id, message)
                 else:
                     self._frame(wire.decode(line))
         except wire.FrameError as error:

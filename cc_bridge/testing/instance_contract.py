@@ -21,7 +21,17 @@ import anyio
 import pytest
 
 from ..errors import ApiError, InvalidInput, NotLoggedIn, TurnNotFound
-from ..events import ApiRetry, PermissionRequest, TextDelta, ToolResult, ToolUse, TurnResult, TurnStarted, Verdict
+from ..events import (
+    ApiRetry,
+    PermissionRequest,
+    TextDelta,
+    ToolResult,
+    ToolUse,
+    TurnResult,
+    TurnStarted,
+    Verdict,
+    Waiting,
+)
 from ..instance import Allow, Decision, Deny, InstanceInterface
 from ..turn import Turn
 from .scripted_model import ScriptedModel
@@ -122,6 +132,58 @@ class InstanceContract:
         sent = [request.prompt for request in scripted_model.requests]
         assert ended == [int(prompt.split()[2].rstrip(",]")) for prompt in sent], "not in the order of sending"
         assert len(sent) == 20
+
+    # Several programs at once
+
+    async def test_programs_commands_are_answered_each_by_its_own(
+        self, make_instance: MakeInstance, scripted_model: ScriptedModel
+    ) -> None:
+        """covers: C2, C8, L2."""
+        first = await make_instance()
+        programs = [first, await make_instance(again=first), await make_instance(again=first)]
+        await first.start()
+        answers: dict[str, tuple[bool, str]] = {}
+
+        async def ask(program: InstanceInterface, word: str) -> None:
+            prompt = f'[[say {word}-]] [[tool Bash {{"command": "sleep 0.2"}}]] [[say {word}]]'
+            answers[word] = await program.send_command_and_wait(prompt, _LIMIT)
+
+        async with anyio.create_task_group() as group:
+            for number in range(6):
+                group.start_soon(ask, programs[number % 3], f"w{number}")
+        assert answers == {f"w{number}": (True, f"w{number}-\n\nw{number}") for number in range(6)}
+        assert len(scripted_model.requests) == 12, "each command is asked of the model by itself"
+
+    async def test_giving_up_what_waits_costs_no_other_program_anything(
+        self, make_instance: MakeInstance, scripted_model: ScriptedModel
+    ) -> None:
+        """covers: C8, L2."""
+        first = await make_instance()
+        other = await make_instance(again=first)
+        running = await first.submit("[[say a]] [[delay 0.5]] [[say b]]")
+        await _until_text(running)
+        with anyio.fail_after(_LIMIT):
+            async with await other.submit("[[say never]]") as waiting:
+                assert await anext(waiting) == Waiting(1)
+            assert await other.send_command_and_wait("[[say later]]", 0.001) == (False, "")
+            result = await running.result()
+        assert (result.verdict, result.text) == (Verdict.COMPLETED, "ab")
+        assert await other.send_command_and_wait("[[say c]]", _LIMIT) == (True, "c")
+        assert [request.prompt for request in scripted_model.requests][1:] == ["[[say c]]"]
+
+    async def test_what_waits_outlives_its_program(self, make_instance: MakeInstance) -> None:
+        """covers: B1, C8, L2."""
+        first = await make_instance()
+        other = await make_instance(again=first)
+        running = await first.submit("[[say a]] [[delay 0.5]] [[say b]]")
+        await _until_text(running)
+        waiting = await other.submit("[[say c]]")
+        with anyio.fail_after(_LIMIT):
+            assert await anext(waiting) == Waiting(1)
+            await other.release()
+            found = await first.turn(waiting.id)
+            assert (await running.result()).text == "ab"
+            assert (await found.result()).text == "c"
 
     # Turns by their ids
 

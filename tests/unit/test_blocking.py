@@ -49,6 +49,9 @@ class FakeInstance(InstanceInterface):
         self.called = threading.Event()
         self.cancelled = False
 
+    async def release(self) -> None:
+        self._note("release")
+
     def _note(self, what: str) -> None:
         self.asked.append(what)
         self.threads.add(threading.current_thread())

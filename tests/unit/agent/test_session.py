@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from cc_bridge_agent import queue
 from cc_bridge_agent.ledger import Ledger
 from cc_bridge_agent.session import Session
 from cc_bridge_agent.spawn import StartError
@@ -131,29 +132,113 @@ def test_what_cannot_be_started_says_why(stage: Stage) -> None:
 
 def test_a_line_goes_in_once_and_comes_back(stage: Stage) -> None:
     stage.start("cat")
-    assert stage.session.take("a", b'{"a":1}') is None
-    assert stage.session.take("a", b'{"a":1}') == {"took": "a", "again": True}
-    stage.session.take("b", b'{"b":1}')
+    assert stage.session.take("a", "", b'{"a":1}') is None
+    assert stage.session.take("a", "", b'{"a":1}') == {"took": "a", "again": True}
+    stage.session.take("c-b", "", b'{"b":1}')
     stage.until("out", {"b": 1})
-    assert stage.host.said("took") == ["a", "b"]
+    assert stage.host.said("took") == ["a", "c-b"]
     assert stage.host.said("out") == [{"a": 1}, {"b": 1}]
-    assert stage.session.describe()["open"] == ["a", "b"]
+    assert stage.session.describe()["open"] == ["a"]
+
+
+def test_a_turn_is_given_when_the_one_before_it_has_ended(stage: Stage) -> None:
+    """`cat` says what it is given: the input is its own result. covers: C8, L2"""
+    stage.start("cat")
+    stage.session.take("a", "", b'{"a":1}')
+    assert stage.session.take("b", "", b'{"b":1}') is None
+    stage.session.take("c", "", b'{"c":1}')
+    assert stage.session.describe()["queue"] == ["b", "c"]
+    assert stage.session.take("b", "", b'{"b":1}') == {"took": "b", "again": True}
+    stage.session.take("c-1", "", b'{"type":"result","user_message_uuids":["another"]}')
+    stage.session.take("c-2", "", b'{"type":"x","result":"result"}')
+    stage.session.take("c-3", "", b'{"x":3}')
+    stage.until("out", {"x": 3})
+    assert stage.host.said("took") == ["a", "c-1", "c-2", "c-3"]
+    stage.session.take("c-4", "", b'{"type":"result","user_message_uuids":["a"]}')
+    stage.until("out", {"b": 1})
+    assert stage.host.said("took")[4:] == ["c-4", "b"]
+    assert stage.host.said("queued") == ["b", "c"]
+    stage.session.take("c-5", "", b'{"type":"result"}')
+    stage.until("out", {"c": 1})
+    assert stage.session.describe()["queue"] == []
+    assert stage.session.describe()["open"] == ["a", "b", "c"]
+
+
+def test_what_waits_is_withdrawn_at_no_cost_to_the_others(stage: Stage) -> None:
+    stage.start("cat")
+    for name in ("a", "b", "c"):
+        stage.session.take(name, "", b'{"%b":1}' % name.encode())
+    assert stage.session.withdraw("b") is None
+    assert stage.session.withdraw("b") == {"withdrawn": "b", "late": True}
+    assert stage.session.withdraw("a") == {"withdrawn": "a", "late": True}
+    assert stage.host.said("withdrawn") == ["b"]
+    stage.session.take("c-1", "", b'{"type":"result"}')
+    stage.until("out", {"c": 1})
+    assert stage.session.take("b", "", b'{"b":1}') is None, "it was never given: the same id may come again"
+
+
+def test_an_interrupt_is_for_its_turn_and_no_other(stage: Stage) -> None:
+    stage.start("cat")
+    stage.session.take("a", "", b'{"a":1}')
+    assert stage.session.take("c-1", "b", b'{"interrupt":"b"}') == {"took": "c-1", "late": True}
+    assert stage.session.take("c-2", "a", b'{"interrupt":"a"}') is None
+    stage.until("out", {"interrupt": "a"})
+    assert {"interrupt": "b"} not in stage.host.said("out")
+
+
+def test_what_waits_is_given_to_the_next_process(stage: Stage) -> None:
+    pid = stage.start("cat")
+    stage.session.take("a", "", b'{"a":1}')
+    stage.session.take("b", "", b'{"b":1}')
+    stage.session.signal(signal.SIGKILL)
+    assert stage.session.take("c", "", b'{"c":1}') is None, "it is ending, and is given no more"
+    stage.wait(pid)
+    assert stage.host.said("took") == ["a"]
+    stage.start("cat")
+    stage.until("out", {"b": 1})
+    assert stage.session.describe()["queue"] == ["c"]
+
+
+def test_what_waits_outlives_the_agent(stage: Stage, tmp_path: Path) -> None:
+    pid = stage.start("cat")
+    for name in ("a", "b", "c", "d"):
+        stage.session.take(name, "", b'{"%b":1}' % name.encode())
+    stage.session.withdraw("c")
+    stage.session.signal(signal.SIGKILL)
+    stage.wait(pid)
+    stage.ledger.journal.close()
+    another = Stage(tmp_path)
+    assert another.session.describe()["queue"] == ["b", "d"]
+    assert another.session.take("b", "", b"{}") == {"took": "b", "again": True}
+    pid = another.start("cat")
+    another.until("out", {"b": 1})
+    another.session.signal(signal.SIGKILL)
+    another.wait(pid)
+
+
+def test_more_than_may_wait_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "MOST_INPUTS", 1)
+    stage.start("cat")
+    assert [stage.session.take(name, "", b"{}") for name in ("a", "b")] == [None, None]
+    refusal = stage.session.take("c", "", b"{}")
+    assert refusal is not None
+    assert (refusal["error"], refusal["id"]) == ("full", "c")
 
 
 def test_a_line_for_nobody_is_refused_unless_it_was_taken(stage: Stage) -> None:
-    refusal = stage.session.take("a", b"{}")
+    refusal = stage.session.take("a", "", b"{}")
     assert refusal is not None
     assert (refusal["error"], refusal["id"]) == ("not_running", "a")
     pid = stage.start("cat")
-    stage.session.take("a", b"{}")
+    stage.session.take("a", "", b"{}")
     stage.session.signal(signal.SIGKILL)
     stage.wait(pid)
-    assert stage.session.take("a", b"{}") == {"took": "a", "again": True}
+    assert stage.session.take("a", "", b"{}") == {"took": "a", "again": True}
 
 
 def test_a_turn_is_done_once(stage: Stage) -> None:
     stage.start("cat")
-    stage.session.take("a", b"{}")
+    stage.session.take("a", "", b"{}")
     assert stage.session.done("a") is None
     assert stage.session.done("a") == {"done": "a"}
     assert stage.host.said("done") == ["a"]
@@ -230,7 +315,7 @@ def test_a_signal_ends_it_and_is_told(stage: Stage, number: signal.Signals) -> N
 
 def test_after_its_end_another_is_started_and_knows_nothing_of_it(stage: Stage) -> None:
     pid = stage.start("cat")
-    stage.session.take("a", b"{}")
+    stage.session.take("a", "", b"{}")
     stage.session.signal(signal.SIGKILL)
     stage.wait(pid)
     assert stage.session.describe()["open"] == []
@@ -239,7 +324,7 @@ def test_after_its_end_another_is_started_and_knows_nothing_of_it(stage: Stage) 
     described = stage.session.describe()
     assert (described["state"], described["open"]) == ("running", [])
     assert "exit" not in described
-    stage.session.take("b", b'{"b":1}')
+    stage.session.take("b", "", b'{"b":1}')
     stage.until("out", {"b": 1})
 
 
@@ -252,10 +337,10 @@ def test_an_unfinished_line_is_not_carried_over_to_the_next_process(stage: Stage
 def test_who_does_not_read_its_input_stops_the_hosts_beyond_a_mebibyte(stage: Stage) -> None:
     pid = stage.start("sleep", "1000")
     line = b'{"a":"%b"}' % (b"x" * 500_000)
-    stage.session.take("a", line)
-    stage.session.take("b", line)
+    stage.session.take("a", "", line)
+    stage.session.take("c-b", "", line)
     assert not stage.host.paused
-    stage.session.take("c", line)
+    stage.session.take("c-c", "", line)
     assert stage.host.paused
     stage.session.signal(signal.SIGKILL)
     stage.wait(pid)
@@ -265,7 +350,7 @@ def test_who_does_not_read_its_input_stops_the_hosts_beyond_a_mebibyte(stage: St
 def test_who_reads_again_lets_the_hosts_go_on(stage: Stage) -> None:
     stage.python("import sys; print(len(sys.stdin.readline()), flush=True); sys.stdin.read()")
     line = b'{"a":"%b"}' % (b"x" * 3_000_000)
-    stage.session.take("a", line)
+    stage.session.take("a", "", line)
     stage.until("out", str(len(line) + 1))
     assert not stage.host.paused
 
@@ -274,7 +359,7 @@ def test_an_input_that_cannot_be_written_ends_nothing(stage: Stage) -> None:
     """Its end is on its way, and tells."""
     pid = stage.python("import os; os.close(0); print('closed', flush=True); os.read(os.pipe()[0], 1)")
     stage.until("out", "closed")
-    stage.session.take("a", b"{}")
+    stage.session.take("a", "", b"{}")
     assert "stdin_closed" in stage.logged
     assert stage.session.running
     stage.session.signal(signal.SIGKILL)

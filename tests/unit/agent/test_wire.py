@@ -85,7 +85,7 @@ def test_output_that_is_no_json_arrives_as_text(seq: int, line: bytes) -> None:
 def test_input_travels_as_it_is(name: str, message: dict[str, Any]) -> None:
     line = json.dumps(message).encode()
     frame = wire.encode_input(name, line).rstrip(b"\n")
-    assert wire.split_input(frame) == (name, line)
+    assert wire.split_input(frame) == (name, "", line)
     assert wire.decode(frame) == {"id": name, "in": message}
 
 
@@ -272,7 +272,7 @@ def test_the_limit_counts_what_has_come_before(pieces: list[bytes]) -> None:
 
 def test_an_id_has_1_to_64_of_its_characters() -> None:
     for name in ("a", "Z", "9", "_", "-", "x" * 64):
-        assert wire.split_input(wire.encode_input(name, b"{}")[:-1]) == (name, b"{}")
+        assert wire.split_input(wire.encode_input(name, b"{}")[:-1]) == (name, "", b"{}")
     assert wire.split_input(b'{"id":"%b","in":{}}' % (b"x" * 65)) is None
 
 

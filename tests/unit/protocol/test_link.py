@@ -97,7 +97,7 @@ def test_what_the_agent_says() -> None:
         Output({"type": "x"}),
         Output("no JSON"),
         ErrorOutput("oops"),
-        AgentRefused("not_running", "no"),
+        AgentRefused("not_running", "no", id="id"),
         Exited(-9),
     ]
 
