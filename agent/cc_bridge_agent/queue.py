@@ -12,7 +12,7 @@ from . import wire
 
 #: Inputs that may wait, and their bytes.
 MOST_INPUTS = 1000
-MOST_BYTES = 128 * 1024 * 1024
+MOST_BYTES = 32 * 1024 * 1024
 
 
 class Queue:

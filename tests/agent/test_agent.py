@@ -72,7 +72,7 @@ def test_output_without_a_last_newline_is_not_lost(agent: Agent) -> None:
 def test_input_is_passed_once(agent: Agent) -> None:
     host = agent.connect()
     host.start("cat")
-    host.send({"id": "a", "in": {"n": 1}}, {"id": "a", "in": {"n": 1}}, {"id": "b", "in": {"n": 2}})
+    host.send({"id": "a", "in": {"n": 1}}, {"id": "a", "in": {"n": 1}}, {"id": "c-b", "in": {"n": 2}})
     frames = [host.read() for _ in range(5)]
     assert [frame["out"]["n"] for frame in frames if "out" in frame] == [1, 2]
     assert {"took": "a", "again": True} in frames
@@ -81,7 +81,9 @@ def test_input_is_passed_once(agent: Agent) -> None:
 def test_open_turns_are_told_to_who_comes_later(agent: Agent) -> None:
     host = agent.connect()
     host.start("cat")
-    host.send({"id": "a", "in": {}}, {"id": "b", "in": {}}, {"id": "c-1", "in": {}}, {"done": "a"}, {"status": True})
+    host.send({"id": "a", "in": {"type": "result"}})
+    host.until("out")
+    host.send({"id": "b", "in": {}}, {"id": "c-1", "in": {}}, {"done": "a"}, {"status": True})
     assert host.until("status")["status"]["open"] == ["b"]
     later = agent.connect()
     assert (later.hello["open"], later.hello["state"]) == (["b"], "running")
@@ -296,7 +298,7 @@ def test_a_program_that_does_not_read_holds_up_no_one_else(agent: Agent) -> None
     host._socket.settimeout(0.5)
     with pytest.raises(TimeoutError):  # the pipe, the agent's limit and the socket are full: back-pressure
         for number in range(1000):
-            host.send({"id": f"n{number}", "in": {"pad": "x" * 100_000}})
+            host.send({"id": f"c-{number}", "in": {"pad": "x" * 100_000}})
     other = agent.connect("other")
     assert other.hello["state"] == "new"
     assert resident(agent.process.pid) < 60_000_000

@@ -54,7 +54,7 @@ def test_a_host_goes_on_after_the_last_frame_it_saw(agent: Agent) -> None:
     first = agent.connect()
     first.start(*ECHO)
     for number in range(5):
-        first.send({"id": f"i{number}", "in": {"n": number}})
+        first.send({"id": f"c-{number}", "in": {"n": number}})
     frames = [first.read() for _ in range(10)]
     for cut, frame in enumerate(frames):
         later = agent.connect(have=have(first, frame["seq"]))
@@ -74,10 +74,10 @@ def test_what_was_said_to_nobody_is_kept(agent: Agent) -> None:
 def test_a_turn_is_read_again_from_its_first_frame(agent: Agent) -> None:
     host = agent.connect()
     host.start(*ECHO)
-    host.send({"id": "a", "in": {"n": 1}}, {"id": "b", "in": {"n": 2}})
+    host.send({"id": "a", "in": {"n": 1}}, {"id": "c-b", "in": {"n": 2}})
     frames = [host.read() for _ in range(4)]
-    taken = next(frame for frame in frames if frame.get("took") == "b")
-    later = agent.connect(turn="b")
+    taken = next(frame for frame in frames if frame.get("took") == "c-b")
+    later = agent.connect(turn="c-b")
     assert later.read() == taken
     assert later.hello["from"] == taken["seq"]
 
@@ -97,7 +97,7 @@ def test_what_is_not_kept_is_said_to_be_gone(agent: Agent, asked: dict[str, Any]
 def test_a_killed_agent_loses_nothing_that_it_said_or_took(agent: Agent, make_agent: MakeAgent) -> None:
     host = agent.connect()
     host.start(*ECHO)
-    host.send({"id": "a", "in": {"n": 1}}, {"id": "b", "in": {"n": 2}})
+    host.send({"id": "a", "in": {"n": 1}}, {"id": "c-b", "in": {"n": 2}})
     frames = [host.read() for _ in range(4)]
     agent = killed_and_started_again(agent, make_agent)
     later = agent.connect(turn="a")
@@ -105,8 +105,8 @@ def test_a_killed_agent_loses_nothing_that_it_said_or_took(agent: Agent, make_ag
     assert later.read() == {"seq": frames[-1]["seq"] + 1, "exit": None}, "nobody saw how Claude Code ended"
     assert later.hello["open"] == []
     assert later.start(*ECHO)["seq"] == frames[-1]["seq"] + 2
-    later.send({"id": "b", "in": {"n": 2}}, {"id": "c", "in": {"n": 3}})
-    assert later.read() == {"took": "b", "again": True}
+    later.send({"id": "c-b", "in": {"n": 2}}, {"id": "c", "in": {"n": 3}})
+    assert later.read() == {"took": "c-b", "again": True}
     assert later.until("out")["out"] == {"n": 3}, "an input was written twice"
 
 
@@ -162,7 +162,7 @@ def test_what_was_seen_to_its_end_is_dropped_by_size(agent: Agent) -> None:
     host = agent.connect()
     host.start(*ECHO)
     for number in range(40):
-        host.send({"id": f"i{number}", "in": {"pad": "x" * 1_000_000}})
+        host.send({"id": f"i{number}", "in": {"type": "result", "pad": "x" * 1_000_000}})
         host.until("out")
         host.send({"done": f"i{number}"}, {"status": True})
         turns = host.until("turns")["turns"]
