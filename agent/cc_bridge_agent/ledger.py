@@ -153,7 +153,6 @@ class Ledger:
 
     def _note(self, input_id: str, seq: int) -> None:
         self._taken[input_id] = seq
-        self._taken.move_to_end(input_id)
         if len(self._taken) > _REMEMBERED_IDS:
             self._forget(next(iter(self._taken)))
         if not input_id.startswith(wire.CONTROL):
