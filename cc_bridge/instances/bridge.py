@@ -478,7 +478,7 @@ class Bridge:
         self._log.warning("agent_refused", code=refusal.code, reason=refusal.message)
         if refusal.code == "not_running":
             self._claude_runs = False
-            if self._conversation.inputs_refused():
+            if self._conversation.inputs_refused(anyio.current_time()):
                 self._count_tries(refusal.message)
             return None
         if refusal.code == "full":

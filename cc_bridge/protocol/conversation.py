@@ -488,12 +488,15 @@ class Conversation:
         self._send_next(now)
 
     def withdrawn(self, input_id: str, now: float, *, late: bool = False) -> None:
-        """An input that waited is not passed on, whoever has wanted that. ``late``: it did not wait any more."""
-        if late:
+        """An input that waited is not passed on, whoever has wanted that. ``late``: it did not wait, or not any more.
+
+        One that the agent has not accepted by then was lost with a connection, and is not sent again.
+        """
+        turn = self._turns.get(input_id)
+        if late and (turn is None or turn.state is not TurnState.SENT or turn.followed):
             return
         self._untaken.pop(input_id, None)
         self._leave_line(input_id)
-        turn = self._turns.get(input_id)
         if turn is not None and turn.state in (TurnState.SENT, TurnState.WAITING):
             self._finish(turn, Verdict.INTERRUPTED, now, error="withdrawn while it waited in the queue")
         self._send_next(now)
@@ -586,30 +589,39 @@ class Conversation:
             The ids of these inputs, which may prove to be accepted already.
         """
         self._declare_again()
-        again = list(self._untaken.values())
+        given_up = [
+            turn.id
+            for turn in self._turns.values()
+            if turn.interrupt and turn.state in (TurnState.SENT, TurnState.WAITING) and self._agent_queues
+        ]
+        again = [item for item in self._untaken.values() if item.input_id not in given_up]
         self._commands[:0] = again
+        self._commands += [Withdraw(turn_id) for turn_id in given_up]
         self._untaken.clear()
-        wanted = [turn for turn in self._turns.values() if turn.interrupt == "wanted" and not turn.with_claude]
-        if self._agent_queues:
-            self._commands += [Withdraw(turn.id) for turn in wanted if turn.state is not TurnState.DONE]
         return [item.input_id for item in again]
 
     def declared(self, turn_id: str) -> None:
         """The agent knows that this turn was seen to its end."""
         self._undeclared.discard(turn_id)
 
-    def inputs_refused(self) -> bool:
+    def inputs_refused(self, now: float) -> bool:
         """Claude Code was not running: what was sent and not taken waits again; False: that was known."""
         self._ready = False
         self._untaken.clear()
-        return self._requeue(TurnState.SENT)
+        return self._requeue(now, TurnState.SENT)
 
-    def _requeue(self, *states: TurnState) -> bool:
-        """Turns of ours in these states are to be sent anew. One that is followed is another's to send."""
+    def _requeue(self, now: float, *states: TurnState) -> bool:
+        """Turns of ours in these states are to be sent anew, unless they were given up.
+
+        One that is followed is another's to send.
+        """
         again = [turn for turn in self._turns.values() if turn.state in states and not turn.followed]
         for turn in reversed(again):
-            turn.step(_Step.REQUEUE)
-            self._queue.appendleft(turn.id)
+            if turn.interrupt:
+                self._finish(turn, Verdict.INTERRUPTED, now, error="given up before it was accepted")
+            else:
+                turn.step(_Step.REQUEUE)
+                self._queue.appendleft(turn.id)
         return bool(again)
 
     def connection_lost(self, reason: str, now: float) -> None:
@@ -617,7 +629,7 @@ class Conversation:
         self._ready = False
         self._untaken.clear()
         self._line.clear()
-        self._requeue(TurnState.SENT, TurnState.WAITING)
+        self._requeue(now, TurnState.SENT, TurnState.WAITING)
         for turn in [turn for turn in self._turns.values() if turn.active or turn.state is TurnState.WAITING]:
             self._finish(turn, Verdict.INTERRUPTED, now, error=reason)
         self._claimed.clear()

@@ -3,7 +3,8 @@
 The two ends are the real ones, :class:`Link` and :class:`Conversation` on one side, the agent's :class:`Ledger` on the
 other, with what is between them (docs/protocol.md) modelled in a page: a connection delivers frames in order or
 loses all of them, a crash of the agent loses its memory and Claude Code but not the journal, and a host that comes
-back follows the turn by its id. All states that can be reached are visited. covers: B1, C16
+back follows the turn by its id. Other programs' turns may be before ours in the agent's queue, and ours may be given up
+at any moment. All states that can be reached are visited. covers: B1, C16, L2
 """
 
 from __future__ import annotations
@@ -17,8 +18,22 @@ from typing import Any
 import pytest
 
 from cc_bridge.events import TextDelta, TurnResult, Verdict
-from cc_bridge.protocol.conversation import Conversation, DeclareDone, ReadTranscript, SendInput
-from cc_bridge.protocol.link import AgentRefused, Done, Exited, Hello, Link, Output, Position, Started, Took, Violated
+from cc_bridge.protocol.conversation import Conversation, DeclareDone, ReadTranscript, SendInput, Withdraw
+from cc_bridge.protocol.link import (
+    AgentRefused,
+    Done,
+    Exited,
+    Hello,
+    Link,
+    LinkState,
+    Output,
+    Position,
+    Queued,
+    Started,
+    Took,
+    Violated,
+    Withdrawn,
+)
 from cc_bridge_agent import ledger as ledger_module
 from cc_bridge_agent import wire
 from cc_bridge_agent.ledger import Ledger
@@ -32,7 +47,7 @@ def delta(text: str) -> dict[str, Any]:
     return {"type": "stream_event", "event": piece}
 
 
-#: What Claude Code says to the one command.
+#: What Claude Code says to the one command; newer releases name it in the result.
 ANSWER: list[dict[str, Any]] = [
     {"type": "system", "subtype": "init", "session_id": "s"},
     {"type": "user", "isReplay": True, "uuid": TURN, "message": {"role": "user", "content": "x"}},
@@ -40,6 +55,15 @@ ANSWER: list[dict[str, Any]] = [
     delta("two"),
     {"type": "result", "subtype": "success", "is_error": False, "result": WHOLE, "session_id": "s"},
 ]
+INTERRUPTED = {"type": "result", "subtype": "error_during_execution", "is_error": True, "session_id": "s"}
+
+
+def others_answer(turn: str) -> list[dict[str, Any]]:
+    """What Claude Code says to another program's command."""
+    return [
+        {"type": "user", "isReplay": True, "uuid": turn, "message": {"role": "user", "content": "y"}},
+        {"type": "result", "subtype": "success", "is_error": False, "result": "theirs", "session_id": "s"},
+    ]
 
 
 class MemoryJournal:
@@ -66,12 +90,18 @@ class MemoryJournal:
 class System:
     """Both ends and what is between them."""
 
-    def __init__(self, drops: int, agent_crashes: int, host_crashes: int) -> None:
+    def __init__(self, drops: int, agent_crashes: int, host_crashes: int, others: int = 0, give_ups: int = 0) -> None:
         self.drops, self.agent_crashes, self.host_crashes = drops, agent_crashes, host_crashes
+        self.give_ups, self.given_up = give_ups, False
         self.disk: list[bytes] = []
-        self.written = 0  # how often Claude Code was given the command
+        self.written: list[str] = []  # what Claude Code was given
         self.crashed = False
         self.start_agent()
+        if others:
+            self.to_say = deque()
+            self.ledger.number([{"started": 1}])
+            for number in range(others):
+                self.agent_takes(f"other{number}", "", b"{}")
         self.conversation = Conversation()
         self.conversation.submit(TURN, "x", 0.0)
         self.start_host()
@@ -107,27 +137,51 @@ class System:
             hello = {"hello": 1, "agent": "a", "epoch": "e", "session": "main", "journal": "j", "from": after + 1}
             state = "running" if self.to_say is not None else "exited"
             hello |= {"state": state, "seq": self.ledger.seq, "open": list(self.ledger.open_ids)}
+            hello |= {"queue": self.ledger.queue.waiting}
             self.to_host.append(wire.encode(hello))
             self.to_host.extend(self.disk[after:])
             self.attached = True
         elif "start" in frame and self.to_say is None:
             self.to_say = deque()
             self.ledger.open_ids.clear()
+            self.ledger.queue.current = ""
             self.ledger.number([{"started": 1}])
+            self.give_next()
+        elif "withdraw" in frame and not self.ledger.withdraw(frame["withdraw"]):
+            self.to_host.append(wire.encode({"withdrawn": frame["withdraw"], "late": True}))
         elif "done" in frame and not self.ledger.done(frame["done"], self.ledger.seq):
             self.to_host.append(wire.encode({"done": frame["done"]}))
         self.tell()
 
-    def agent_takes(self, input_id: str, line: bytes) -> None:
-        if self.to_say is None and not self.ledger.has_taken(input_id):
-            self.to_host.append(wire.encode({"error": "not_running", "message": "x"}))
-        elif not self.ledger.take(input_id):
+    def agent_takes(self, input_id: str, turn: str, line: bytes) -> None:
+        queue = self.ledger.queue
+        if self.ledger.has_taken(input_id):
             self.to_host.append(wire.encode({"took": input_id, "again": True}))
+        elif self.to_say is None:
+            self.to_host.append(wire.encode({"error": "not_running", "message": "x"}))
+        elif turn and turn != queue.current:
+            self.to_host.append(wire.encode({"took": input_id, "late": True}))
+        elif input_id.startswith(wire.CONTROL):
+            self.ledger.give(input_id)
+            assert queue.current == TURN, "another program's turn was interrupted"
+            self.to_say = deque([ANSWER[1], INTERRUPTED])
+        elif queue.is_free:
+            self.give(input_id)
         else:
-            assert self.to_say is not None
-            self.written += 1
-            self.to_say.extend(ANSWER)
-            self.tell()
+            self.ledger.hold(input_id, line)
+        self.tell()
+
+    def give(self, input_id: str) -> None:
+        assert not self.to_say, "a command was given in mid-turn"
+        self.ledger.give(input_id)
+        self.written.append(input_id)
+        self.to_say = deque(ANSWER if input_id == TURN else others_answer(input_id))
+
+    def give_next(self) -> None:
+        waiting = self.ledger.queue.next()
+        if waiting is not None:
+            self.give(waiting[0])
+        self.tell()
 
     # The host, as bridge.py has it
 
@@ -137,9 +191,10 @@ class System:
         self.link: Link | None = None
         self.position: Position | None = None
         self.claude_runs = False
+        self.newest = 0
 
     def connect(self) -> None:
-        resumable = self.position is not None and self.conversation.active is not None
+        resumable = self.position is not None and self.conversation.can_go_on
         follow = TURN if self.following else None
         self.link = Link(after=self.position) if resumable else Link(turn=follow)
         self.link.greet()
@@ -159,20 +214,32 @@ class System:
         for event in self.link.receive_data(line):
             assert not isinstance(event, Violated), event.reason
             self.host_handles(event)
+        if self.link is not None and self.following and self.link.last_seq >= self.newest:
+            self.conversation.replayed()
         if self.link is None:
             return
-        if not self.claude_runs and not self.following and not self.link.closed and not self.conversation.settling:
+        wanted = not self.following or self.conversation.waits_in_agent
+        if not self.claude_runs and wanted and not self.link.closed and not self.conversation.settling:
             self.link.start_claude(["claude"], {}, "/")
+        self.carry_out()
+
+    def carry_out(self) -> None:
+        assert self.link is not None
         while commands := self.conversation.commands():
             for command in commands:
                 match command:
-                    case SendInput(input_id, message):
-                        self.link.send_input(input_id, message)
+                    case SendInput(input_id, message, turn):
+                        self.link.send_input(input_id, message, turn)
+                    case Withdraw(input_id):
+                        self.link.withdraw_input(input_id)
                     case DeclareDone(turn_id):
                         self.link.declare_done(turn_id)
                     case ReadTranscript(turn_id):
                         self.conversation.receive_transcript(turn_id, None, 0.0)  # which is not there
         self.write()
+        self.take_events()
+
+    def take_events(self) -> None:
         for happened in self.conversation.take_events(TURN):
             if isinstance(happened, TextDelta):
                 self.said += happened.text
@@ -182,17 +249,24 @@ class System:
     def host_handles(self, event: object) -> None:
         conversation = self.conversation
         match event:
-            case Hello(resumed=True):
-                conversation.connection_resumed()
             case Hello():
-                self.claude_runs = event.state == "running"
-                if self.claude_runs:
+                conversation.greeted(event.queue, resumed=event.resumed and self.position is not None)
+                if self.following or not event.resumed:
+                    self.claude_runs = event.state == "running"
+                if event.resumed:
+                    conversation.connection_resumed()
+                elif self.claude_runs:
                     conversation.process_ready(event.open_ids, 0.0)
+                self.newest = event.seq
+            case Queued(input_id):
+                conversation.accepted(input_id, 0.0)
+            case Withdrawn(input_id, late):
+                conversation.withdrawn(input_id, 0.0, late=late)
             case Output(message):
                 conversation.receive_message(message, 0.0)
             case Took(input_id, again):
                 assert not (again and conversation.is_sent(input_id)) or self.position is not None
-                conversation.took(input_id, 0.0)
+                conversation.took(input_id, 0.0, again=again)
             case Done(input_id):
                 conversation.declared(input_id)
             case Started():
@@ -204,7 +278,7 @@ class System:
                 conversation.process_exited(code, 0.0)
             case AgentRefused("not_running"):
                 self.claude_runs = False
-                conversation.inputs_refused()
+                conversation.inputs_refused(0.0)
             case AgentRefused("gone"):
                 self.lose()
                 self.position = None
@@ -237,6 +311,8 @@ class System:
             yield "agent crashes"
         if self.host_crashes and self.result is None:
             yield "host crashes"
+        if self.give_ups and self.result is None:
+            yield "gives up"
 
     def take(self, step: str) -> None:
         match step:
@@ -248,8 +324,18 @@ class System:
                 self.host_receives(self.to_host.popleft())
             case "claude says":
                 assert self.to_say
-                self.ledger.number_output([json.dumps(self.to_say.popleft()).encode()])
+                line = json.dumps(self.to_say.popleft()).encode()
+                self.ledger.number_output([line])
                 self.tell()
+                if self.ledger.queue.ends_turn(line):
+                    self.give_next()
+            case "gives up":
+                self.give_ups -= 1
+                self.given_up = True
+                self.conversation.interrupt(TURN, 0.0)
+                if self.link is not None and self.link.state is LinkState.OPEN:
+                    self.carry_out()
+                self.take_events()
             case "connection breaks":
                 self.drops -= 1
                 self.lose()
@@ -270,28 +356,48 @@ class System:
         """What holds always, and what holds at the end."""
         if self.result is not None and not self.to_agent and not self.to_host and self.link is not None:
             turns = self.ledger.kept()
-            assert self.conversation._undeclared or all(turn["read"] for turn in turns), "its end was not told"
-        assert self.written <= 1, "the command was given to Claude Code twice"
+            read = all(turn["read"] for turn in turns if turn["id"] == TURN)
+            assert self.conversation._undeclared or read, "its end was not told"
+        assert len(self.written) == len(set(self.written)), "a command was given to Claude Code twice"
         assert WHOLE.startswith(self.said), f"{self.said!r} is no beginning of the answer"
         if self.result is not None and self.result.verdict is Verdict.COMPLETED:
             assert self.said == self.result.text == WHOLE
         elif self.result is not None:
-            assert self.crashed, f"{self.result.verdict} although nothing crashed but the host"
+            assert self.crashed or self.given_up, f"{self.result.verdict} although nothing crashed but the host"
             assert self.said == self.result.text
-        if not any(step not in ("agent crashes", "host crashes", "connection breaks") for step in self.steps()):
+        last = ("agent crashes", "host crashes", "connection breaks", "gives up")
+        if not any(step not in last for step in self.steps()):
             assert self.result is not None, "nothing more can happen, and the host still waits"
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("drops", "agent_crashes", "host_crashes", "least"),
-    [(0, 0, 0, 30), (2, 0, 0, 800), (0, 1, 0, 450), (0, 0, 1, 130), (1, 1, 0, 2000), (2, 1, 1, 10_000)],
+    ("drops", "agent_crashes", "host_crashes", "others", "give_ups", "least"),
+    [
+        (0, 0, 0, 0, 0, 30),
+        (2, 0, 0, 0, 0, 800),
+        (0, 1, 0, 0, 0, 450),
+        (0, 0, 1, 0, 0, 130),
+        (1, 1, 0, 0, 0, 2000),
+        (2, 1, 1, 0, 0, 10_000),
+        (0, 0, 0, 1, 1, 5_000),
+        (0, 0, 1, 1, 0, 2_000),
+        (1, 0, 0, 0, 1, 5_000),
+        (0, 1, 0, 1, 0, 2_000),
+        (0, 1, 0, 0, 1, 2_000),
+    ],
 )
 def test_every_order_of_events(
-    monkeypatch: pytest.MonkeyPatch, drops: int, agent_crashes: int, host_crashes: int, least: int
+    monkeypatch: pytest.MonkeyPatch,
+    drops: int,
+    agent_crashes: int,
+    host_crashes: int,
+    others: int,
+    give_ups: int,
+    least: int,
 ) -> None:
     monkeypatch.setattr(ledger_module, "Journal", MemoryJournal)
-    first = pickle.dumps(System(drops, agent_crashes, host_crashes))
+    first = pickle.dumps(System(drops, agent_crashes, host_crashes, others, give_ups))
     seen, todo = {first}, [(first, ())]
     while todo:
         state, path = todo.pop()

@@ -391,7 +391,7 @@ def test_the_process_ends_and_its_transcript_cannot_be_read(player: Player) -> N
 def test_what_was_not_taken_is_sent_again(player: Player) -> None:
     turn = player.submit()
     player.conversation.process_exited(0, player.now)
-    player.conversation.inputs_refused()
+    player.conversation.inputs_refused(player.now)
     player.conversation.process_started()
     player.conversation.process_ready((), player.now)
     player.step()
@@ -1037,7 +1037,7 @@ class TestTheProcessEnds:
         first, second = player.submit(), player.submit()
         exited(player, 0)
         assert not player.conversation.is_done(first), "the agent has not answered yet"
-        player.conversation.inputs_refused()
+        player.conversation.inputs_refused(player.now)
         assert player.conversation.queued == (first, second)
         assert player.conversation.connection_resumed() == [], "it is sent anew, and not again"
         restarted(player)

@@ -172,7 +172,7 @@ def test_a_followed_turn_is_never_sent() -> None:
     player = Queueing()
     turn = "70239f12-b8a6-4331-8634-823542f95e3f"
     player.conversation.follow(turn, player.now)
-    player.conversation.inputs_refused()
+    player.conversation.inputs_refused(player.now)
     player.conversation.process_ready((), player.now)
     player.step()
     assert player.sent == []
