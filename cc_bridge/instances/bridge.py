@@ -374,14 +374,30 @@ class Bridge:
         if self._turnstile.locked():
             await self._flush()  # whoever has it may be waiting for just what we want to be said
         while not satisfied():
-            if patient and self._conversation.crowded:
-                if self._drained.is_set():
-                    self._drained = anyio.Event()
-                await self._drained.wait()
-                continue
             async with self._turnstile:
-                if not satisfied():
+                if satisfied():
+                    return
+                if not (patient and self._conversation.crowded) or self._set_aside():
                     await self._advance(satisfied)
+                    continue
+            if self._drained.is_set():
+                self._drained = anyio.Event()
+            await self._drained.wait()
+
+    def _set_aside(self) -> bool:
+        """Have whoever is far behind read over a connection of its own, so that nobody waits for it.
+
+        Returns: False where the other end keeps nothing to be read from.
+        """
+        position = self._connection.link.position if self._connection else self._position
+        if position is None:
+            return False
+        for turn_id in self._conversation.crowded:
+            self._log.info("turn_set_aside", turn=turn_id)
+            follower = self._joined[turn_id] = self._follower(turn_id)
+            follower._conversation, follower._position = self._conversation.split_off(turn_id), position
+            follower._claude_runs = self._claude_runs
+        return True
 
     async def _advance(self, satisfied: Callable[[], bool]) -> None:
         """One step: connect, or send, or receive."""

@@ -395,12 +395,27 @@ class Conversation:
         return self._takeable(turn) if turn is not None else 0
 
     @property
-    def crowded(self) -> bool:
-        """A turn's reader is far behind: no more should be received before it has fetched what there is."""
-        return any(
-            self._takeable(turn) > _MOST_EVENTS or (turn.weight > _MOST_BYTES and self._takeable(turn))
+    def crowded(self) -> list[str]:
+        """Turns whose readers are far behind: no more should be received before they have fetched what there is."""
+        return [
+            turn.id
             for turn in self._turns.values()
-        )
+            if self._takeable(turn) > _MOST_EVENTS or (turn.weight > _MOST_BYTES and self._takeable(turn))
+        ]
+
+    def split_off(self, turn_id: str) -> Conversation:
+        """A conversation of one turn's own, which goes on with the next line as this one does; here it is forgotten."""
+        other = Conversation(silence=self._silence, interrupt_limit=self._interrupt_limit)
+        turn = other._turns[turn_id] = self._turns.pop(turn_id)
+        turn.followed = True
+        other.session_id, other.claude_version = self.session_id, self.claude_version
+        other._order, other._claimed, other._current = dict(self._order), dict(self._claimed), self._current
+        other._agent_queues, other._line, other._places = self._agent_queues, dict(self._line), self._places
+        other._ready, other._controls = self._ready, self._controls
+        other._stderr.extend(self._stderr)
+        if turn.with_claude:
+            other._open_requests, self._open_requests = self._open_requests, {}
+        return other
 
     def is_sent(self, turn_id: str) -> bool:
         """The turn was sent by this conversation, and the agent has not answered yet."""

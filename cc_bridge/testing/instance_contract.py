@@ -133,6 +133,18 @@ class InstanceContract:
         assert ended == [int(prompt.split()[2].rstrip(",]")) for prompt in sent], "not in the order of sending"
         assert len(sent) == 20
 
+    async def test_turns_may_be_read_in_any_order_or_not_at_all(self, make_instance: MakeInstance) -> None:
+        """covers: C8, L1."""
+        instance = await make_instance()
+        long, never, last = [
+            await instance.submit(prompt) for prompt in ("[[repeat 3000 a]]", "[[repeat 3000 b]]", "[[say c]]")
+        ]
+        with anyio.fail_after(_LIMIT):
+            assert (await last.result()).text == "c"
+            assert (await long.result()).text == "a" * 3000
+            assert await instance.send_command_and_wait("[[say d]]") == (True, "d")
+        await never.aclose()
+
     # Several programs at once
 
     async def test_programs_commands_are_answered_each_by_its_own(

@@ -816,7 +816,7 @@ class TestLimits:
         player.delta("x")
         assert player.conversation.crowded
         assert len(player.events(turn)) == 1001
-        assert (player.conversation.crowded, player.conversation.backlog(turn)) == (False, 0)
+        assert (player.conversation.crowded, player.conversation.backlog(turn)) == ([], 0)
 
     def test_a_reader_that_is_behind_by_bytes(self) -> None:
         player, turn = begun()
