@@ -35,7 +35,7 @@ class DirectChannel(Channel):
         self._pid = 0
         self._closed = False
         self._gone = False  # the container, and with it what could be launched in it
-        self._launched = anyio.Event()
+        self._changed = anyio.Event()
         self._guard = anyio.ResourceGuard("receiving from")
         self._stand_in.receive_frames(greeting)
 
@@ -67,21 +67,26 @@ class DirectChannel(Channel):
                 raise anyio.ClosedResourceError
             if self._gone:
                 raise anyio.EndOfStream
-            if self._process is None:
-                await self._launched.wait()
+            process = self._process
+            if process is None:
+                await self._changed.wait()
                 continue
             try:
-                self._stand_in.receive_output(await self._process.receive())
+                self._stand_in.receive_output(await process.receive())
             except anyio.EndOfStream:
-                await self._ended(self._process)
+                await self._ended(process)
+            except anyio.ClosedResourceError:
+                if self._process is process:
+                    raise
+                # A sender has noticed the end, and tells it.
             else:
-                self._note_stderr(self._process)
+                self._note_stderr(process)
         return frames
 
     async def aclose(self) -> None:
         """Close the pipes: Claude Code reads the end of its input and ends."""
         self._closed = True
-        self._launched.set()
+        self._wake()
         if self._process is not None:
             await self._process.aclose()
 
@@ -93,7 +98,7 @@ class DirectChannel(Channel):
             )
         except (ContainerNotRunning, ContainerNotFound):
             self._gone = True
-            self._launched.set()
+            self._wake()
             return
         except EngineError as error:
             self._stand_in.not_launched(str(error), None)
@@ -103,7 +108,7 @@ class DirectChannel(Channel):
             await process.aclose()
             if process.refused:
                 self._gone = True
-                self._launched.set()
+                self._wake()
                 return
             missing = process.exit_code == _NOT_FOUND
             reason = f"no program {launch.argv[0]!r}" if missing else f"it ended with exit code {process.exit_code}"
@@ -111,14 +116,24 @@ class DirectChannel(Channel):
             return
         self._process, self._pid = process, int(said.group(1))
         self._stand_in.launched(self._pid)
-        self._launched.set()
-        self._launched = anyio.Event()
+        self._wake()
 
     async def _ended(self, process: DockerExecChannel) -> None:
-        self._note_stderr(process)
+        """Claude Code has ended. Who sends and who receives may both notice: it is told once, and whole."""
+        if self._process is not process:
+            return
         self._process = None
-        await process.aclose()
+        with anyio.CancelScope(shield=True):  # nobody else would tell it
+            await process.learn_exit_code()
+            self._note_stderr(process)
+            await process.aclose()
         self._stand_in.exited(process.exit_code if process.exit_code is not None else -9)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Have a receiver that waits for a process look again."""
+        self._changed.set()
+        self._changed = anyio.Event()
 
     def _note_stderr(self, process: DockerExecChannel) -> None:
         self._stand_in.receive_stderr(process.take_stderr().decode("utf-8", "replace"))

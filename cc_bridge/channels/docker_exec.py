@@ -90,7 +90,7 @@ class DockerExecChannel(Channel):
                     pass  # it has ended already: its exit code says why
                 return self._ready[0] if await self._fill() else b""
         except anyio.BrokenResourceError:
-            await self._learn_exit_code()
+            await self.learn_exit_code()
             return b""
         except TimeoutError:
             raise AgentUnavailable(f"a command in the container did not answer within {limit:g} s") from None
@@ -108,7 +108,7 @@ class DockerExecChannel(Channel):
             if not data:
                 data = await self._descriptor.read()
             if not data:
-                await self._learn_exit_code()
+                await self.learn_exit_code()
                 return False
             self._take(data)
         return True
@@ -143,7 +143,8 @@ class DockerExecChannel(Channel):
         except EngineError as error:
             raise anyio.BrokenResourceError from error
 
-    async def _learn_exit_code(self) -> None:
+    async def learn_exit_code(self) -> None:
+        """Ask the engine for ``exit_code`` of a command that has ended; it stays None where its container has gone."""
         if self.exit_code is None:
             try:
                 self.exit_code = await self._execs.exit_code(self._exec_id)
