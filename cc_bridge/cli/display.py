@@ -85,6 +85,8 @@ class Display:
                 sys.stdout.write(shown_on(sys.stdout, text))
                 sys.stdout.flush()
                 self._ends_with_newline = text.endswith("\n")
+            case events.Waiting(position) if position > 0:
+                self.note(f"· waits for {position} other{'s' if position > 1 else ''}")
             case events.ToolUse(_, name, arguments):
                 self.note(f"· {name} {short(arguments)}")
             case events.PermissionRequest(_, name, arguments) if not self.asks:
