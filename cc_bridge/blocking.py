@@ -98,6 +98,10 @@ class BlockingInstance:
         """Send a command and yield the answer's text as it streams; raises TurnError where it is not whole."""
         return self._iterate(self._instance.send_command(text))
 
+    def release(self) -> None:
+        """Give back what this object holds; the instance goes on, its turns and those that wait, too."""
+        self._call(self._instance.release)
+
     def cleanup(self) -> None:
         """Give back what this object holds, and leave the event loop, also where that fails. Harmless when repeated."""
         try:

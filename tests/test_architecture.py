@@ -182,8 +182,8 @@ def test_the_agent_needs_the_standard_library_only() -> None:
 
 def test_the_agent_stays_small() -> None:
     sizes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("*.py")}
-    assert max(sizes.values()) <= 250, sizes
-    assert sum(sizes.values()) <= 1900, sizes
+    assert max(sizes.values()) <= 270, sizes
+    assert sum(sizes.values()) <= 2050, sizes
     panes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("pane/*.py")}
     assert max(panes.values()) <= 620, panes
 

@@ -120,22 +120,25 @@ class Server:
             client.refuse("protocol", "the first frame must be a hello")
         elif "start" in frame:
             self._start(client, frame["start"])
-        elif "signal" in frame:
-            self._sessions[client.session].signal(_SIGNALS[frame["signal"]])
-        elif "ack" in frame:
-            self._sessions[client.session].audience.acknowledge(client, int(frame["ack"]))
-        elif "done" in frame:
-            self._answer(client, self._sessions[client.session].done(frame["done"]))
-        elif "withdraw" in frame:
-            self._answer(client, self._sessions[client.session].withdraw(frame["withdraw"]))
-        elif "status" in frame:
-            session = self._sessions[client.session]
-            status = {"status": session.describe(), "turns": session.ledger.kept(), "clients": len(self._clients)}
-            client.send(wire.encode(status))
         elif "shutdown" in frame:
             self.stop("asked by " + client.name)
         elif "bye" in frame:
             client.close("bye")
+        else:
+            self._frame_of_session(client, self._sessions[client.session], frame)
+
+    def _frame_of_session(self, client: Client, session: Session, frame: wire.Frame) -> None:
+        if "signal" in frame:
+            session.signal(_SIGNALS[frame["signal"]])
+        elif "ack" in frame:
+            session.audience.acknowledge(client, int(frame["ack"]))
+        elif "done" in frame:
+            self._answer(client, session.done(frame["done"]))
+        elif "withdraw" in frame:
+            self._answer(client, session.withdraw(frame["withdraw"]))
+        elif "status" in frame:
+            status = {"status": session.describe(), "turns": session.ledger.kept(), "clients": len(self._clients)}
+            client.send(wire.encode(status))
         # Others are a newer host's; one that it cannot do without it learns from the hello's version.
 
     def _hello(self, client: Client, frame: wire.Frame) -> None:

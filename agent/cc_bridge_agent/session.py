@@ -216,7 +216,8 @@ class Session:
             self.ledger.number([{"err": line.decode("utf-8", "replace")} for line in lines])
             return False
         self.ledger.number_output(lines)
-        return any([self.ledger.queue.ends_turn(line) for line in lines])
+        ends = self.ledger.queue.ends_turn
+        return sum(map(ends, lines)) > 0  # all are to be looked at
 
     def _add_frame(self, frame: Dict[str, Any]) -> None:
         self.ledger.number([frame])

@@ -456,15 +456,8 @@ class Bridge:
             case ErrorOutput(text):
                 self._log.debug("claude_stderr", text=text[:500])
                 conversation.receive_stderr(text)
-            case Queued(input_id):
-                self._tries.pop(input_id, None)
-                conversation.accepted(input_id, now)
-            case Withdrawn(input_id, late):
-                conversation.withdrawn(input_id, now, late=late)
-            case Took(input_id, again):
-                self._took(input_id, again)
-            case Done(input_id):
-                conversation.declared(input_id)
+            case Queued() | Withdrawn() | Took() | Done():
+                self._answered(event)
             case Started(pid):
                 self._claude_runs = True
                 self._log.info("claude_started", pid=pid)
@@ -478,6 +471,19 @@ class Bridge:
                 self._log.error("protocol_error", reason=reason)
                 return ProtocolError(reason, instance=self._place.name)
         return None
+
+    def _answered(self, event: Queued | Withdrawn | Took | Done) -> None:
+        """The agent has said what becomes of an input."""
+        match event:
+            case Queued(input_id):
+                self._tries.pop(input_id, None)
+                self._conversation.accepted(input_id, anyio.current_time())
+            case Withdrawn(input_id, late):
+                self._conversation.withdrawn(input_id, anyio.current_time(), late=late)
+            case Took(input_id, again):
+                self._took(input_id, again)
+            case Done(input_id):
+                self._conversation.declared(input_id)
 
     def _exited(self, exited: Exited) -> None:
         self._claude_runs = False

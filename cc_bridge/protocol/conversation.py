@@ -56,7 +56,7 @@ _STDERR_LINES = 20
 #: ``ledger.py``), and kinds of messages that are not understood.
 _MOST_IDS = 4096
 
-#: Turns of ours that are with the agent at once: so many that it never waits for us, so few that there is room for others.
+#: Turns of ours that are with the agent at once: enough that it never waits for us, and others find room, too.
 _MOST_AHEAD = 64
 _MOST_KINDS = 100
 
@@ -541,7 +541,7 @@ class Conversation:
         self._current = ""
 
     def took(self, input_id: str, now: float, *, again: bool = False) -> None:
-        """The agent has passed an input on. ``again``: the answer to a repeat, which says no more than frames before it."""
+        """The agent has passed an input on. ``again``: it answers a repeat, which says no more than frames before it."""
         self._untaken.pop(input_id, None)
         if again and not self.is_sent(input_id):
             return

@@ -375,9 +375,7 @@ class Link:
             return self._hello(frame)
         if "error" in frame:
             input_id = _id(frame, "id") if "id" in frame else ""
-            return AgentRefused(
-                _text(frame, "error"), _text(frame, "message"), _optional_int(frame, "errno"), input_id
-            )
+            return AgentRefused(_text(frame, "error"), _text(frame, "message"), _optional_int(frame, "errno"), input_id)
         if "seq" in frame:
             self._count(_int(frame, "seq"))
             return _numbered(frame)

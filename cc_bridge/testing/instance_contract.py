@@ -134,7 +134,7 @@ class InstanceContract:
         assert len(sent) == 20
 
     async def test_turns_may_be_read_in_any_order_or_not_at_all(self, make_instance: MakeInstance) -> None:
-        """covers: C8, L1."""
+        """covers: C8, L3."""
         instance = await make_instance()
         long, never, last = [
             await instance.submit(prompt) for prompt in ("[[repeat 3000 a]]", "[[repeat 3000 b]]", "[[say c]]")
@@ -150,7 +150,7 @@ class InstanceContract:
     async def test_programs_commands_are_answered_each_by_its_own(
         self, make_instance: MakeInstance, scripted_model: ScriptedModel
     ) -> None:
-        """covers: C2, C8, L2."""
+        """covers: C2, C8, C16."""
         first = await make_instance()
         programs = [first, await make_instance(again=first), await make_instance(again=first)]
         await first.start()
@@ -169,7 +169,7 @@ class InstanceContract:
     async def test_giving_up_what_waits_costs_no_other_program_anything(
         self, make_instance: MakeInstance, scripted_model: ScriptedModel
     ) -> None:
-        """covers: C8, L2."""
+        """covers: C8, C16."""
         first = await make_instance()
         other = await make_instance(again=first)
         running = await first.submit("[[say a]] [[delay 0.5]] [[say b]]")
@@ -184,7 +184,7 @@ class InstanceContract:
         assert [request.prompt for request in scripted_model.requests][1:] == ["[[say c]]"]
 
     async def test_what_waits_outlives_its_program(self, make_instance: MakeInstance) -> None:
-        """covers: B1, C8, L2."""
+        """covers: B1, C8, C16."""
         first = await make_instance()
         other = await make_instance(again=first)
         running = await first.submit("[[say a]] [[delay 0.5]] [[say b]]")

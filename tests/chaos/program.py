@@ -1,4 +1,4 @@
-"""A program to be killed: submits commands with ids, says when the agent has accepted them all, and reads no further."""
+"""A program to be killed: submits commands with ids, says when the agent has accepted all, and reads no further."""
 
 from __future__ import annotations
 

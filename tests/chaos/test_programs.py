@@ -1,4 +1,4 @@
-"""Several programs on one instance: each answer to whom it belongs, in the order of acceptance. covers: B1, C2, C8, L2
+"""Several programs on one instance: each answer to whom it belongs, in the order of acceptance. covers: B1, C2, C8, C16
 
 Commands at random moments are waited for, left, given too little time, interrupted; and a program is killed whose
 commands wait. ``make chaos ROUNDS=300`` plays so many commands on each kind.

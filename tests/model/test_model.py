@@ -4,7 +4,7 @@ The two ends are the real ones, :class:`Link` and :class:`Conversation` on one s
 other, with what is between them (docs/protocol.md) modelled in a page: a connection delivers frames in order or
 loses all of them, a crash of the agent loses its memory and Claude Code but not the journal, and a host that comes
 back follows the turn by its id. Other programs' turns may be before ours in the agent's queue, and ours may be given up
-at any moment. All states that can be reached are visited. covers: B1, C16, L2
+at any moment. All states that can be reached are visited. covers: B1, C16
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def test_a_line_goes_in_once_and_comes_back(stage: Stage) -> None:
 
 
 def test_a_turn_is_given_when_the_one_before_it_has_ended(stage: Stage) -> None:
-    """`cat` says what it is given: the input is its own result. covers: C8, L2"""
+    """`cat` says what it is given: the input is its own result. covers: C8, C16"""
     stage.start("cat")
     stage.session.take("a", "", b'{"a":1}')
     assert stage.session.take("b", "", b'{"b":1}') is None

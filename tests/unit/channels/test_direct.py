@@ -1,4 +1,4 @@
-"""Claude Code without an agent: its end is told once, whoever notices it. covers: B4, L1"""
+"""Claude Code without an agent: its end is told once, whoever notices it. covers: B4"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent's queue as a host sees it: places, withdrawing, and what a lost connection leaves. covers: C2, C8, L2"""
+"""The agent's queue as a host sees it: places, withdrawing, and what a lost connection leaves. covers: C2, C8, C16"""
 
 from __future__ import annotations
 
