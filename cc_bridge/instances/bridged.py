@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import os
 import re
 from pathlib import Path
 from typing import IO, Any
@@ -67,6 +68,7 @@ class BridgedInstance(InstanceInterface):
         self._registry = registry or Registry()
         self._home = self._registry.home(instance.name)
         self._log = Log(instance.name, instance.kind)
+        self._held: int | None = None  # says to other programs that this one uses the instance
         self._first_launch = True
         self._ending = Ending("")
         self._bridge = Bridge(
@@ -126,7 +128,12 @@ class BridgedInstance(InstanceInterface):
     async def release(self) -> None:
         """Give back what this object holds; the instance goes on, also an ephemeral one of another program's."""
         await self._bridge.aclose()
-        await self._release()
+        try:
+            await self._release()
+        finally:
+            if self._held is not None:
+                os.close(self._held)
+                self._held = None
 
     async def remove(self, *, conversation: bool = False) -> None:
         """Remove it with its place and its directory; the conversation is kept unless told otherwise."""
@@ -318,6 +325,9 @@ class BridgedInstance(InstanceInterface):
     def _prepare_home(self) -> None:
         """Have the instance's directory, with its pipes and its record."""
         self._home.prepare()
+        held, self._held = self._held, self._home.hold()
+        if held is not None:
+            os.close(held)
         self._home.save(self.record)
 
     async def _shut_down(self, connection: Connection) -> None:

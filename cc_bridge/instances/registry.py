@@ -9,6 +9,7 @@
     ├── run/                      0700: sockets of agents and panes
     └── instances/<name>/         0700
         ├── record.json           0600: the record; it may have secrets in `env`
+        ├── lock                  held by every program that uses the instance
         ├── session               Claude Code's session id, to go on with
         ├── pipes/                mounted read-only into the container
         ├── journal/              the agent's: what Claude Code has said; outlives agent and container
@@ -21,11 +22,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +128,48 @@ class Home:
         except OSError as error:
             raise unusable(self.path, error) from error
 
+    def hold(self) -> int:
+        """Mark the instance as used by this program: a descriptor; closing it, or the program's end, takes it back.
+
+        Call it after :meth:`prepare`, and before the record is written. It waits while somebody removes the directory.
+
+        Raises:
+            InvalidInput: the directory cannot be used.
+        """
+        path = self.path / "lock"
+        while True:
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except FileNotFoundError:  # it has just been removed
+                self.prepare()
+                continue
+            except OSError as error:
+                raise unusable(self.path, error) from error
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), os.stat(path)):
+                    return fd
+            os.close(fd)  # the lock of a directory that was removed while we waited
+            self.prepare()
+
+    @contextmanager
+    def claimed(self) -> Iterator[bool]:
+        """Whether no program uses the instance; within the block, none begins to."""
+        try:
+            fd = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:  # one of 0.1.0, which locks nothing
+            yield True
+            return
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(fd)
+
     def exists(self) -> bool:
         """There is an instance of this name."""
         return (self.path / "record.json").exists()
@@ -210,23 +256,26 @@ class Registry:
         return self.home(name).load()
 
     def stale(self) -> list[str]:
-        """Ephemeral instances whose hosts were killed."""
-        found = []
-        for name in self.names():
-            home = self.home(name)
-            with contextlib.suppress(BridgeError, FileNotFoundError):
-                old = time.time() - home.path.stat().st_mtime > _STALE
-                if old and home.load().ephemeral and not _somebody_listens(home):
-                    found.append(name)
-        return found
+        """Ephemeral instances that no program uses any more, and no agent either: their hosts were killed."""
+        return [home.path.name for home in self._stale()]
 
     def sweep(self) -> list[str]:
         """Remove what stale instances have left; their names."""
         self.sessions.sweep()
-        stale = self.stale()
-        for name in stale:
-            self.home(name).remove()
-        return stale
+        swept = []
+        for home in self._stale():
+            home.remove()
+            swept.append(home.path.name)
+        return swept
+
+    def _stale(self) -> Iterator[Home]:
+        """The homes of stale instances; none is taken into use while the caller has it."""
+        for name in self.names():
+            home = self.home(name)
+            with contextlib.suppress(BridgeError, OSError), home.claimed() as unused:
+                old = time.time() - home.path.stat().st_mtime > _STALE
+                if unused and old and home.load().ephemeral and not _somebody_listens(home):
+                    yield home
 
 
 def _somebody_listens(home: Home) -> bool:

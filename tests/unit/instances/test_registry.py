@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -96,6 +97,35 @@ def test_sweep_spares_who_has_an_agent(registry: Registry) -> None:
     os.utime(home.path, (0, 0))
     assert registry.sweep() == []
     os.close(listening)
+
+
+def test_sweep_spares_an_ephemeral_instance_that_a_program_uses(registry: Registry) -> None:
+    """Its image is built for the first time, say, or its engine is elsewhere: nobody listens on its pipes."""
+    home = registry.home("used")
+    home.prepare()
+    held = home.hold()
+    home.save(record("used", ephemeral=True))
+    os.utime(home.path, (0, 0))
+    assert registry.stale() == registry.sweep() == []
+    os.close(held)
+    assert registry.sweep() == ["used"], "its program has gone"
+
+
+def test_an_instance_that_is_swept_meanwhile_is_held_anew(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = registry.home("demo")
+    home.prepare()
+    lock, times = fcntl.flock, []
+
+    def lock_after_a_sweep(fd: int, how: int) -> None:
+        if not times:
+            home.remove()
+        times.append(how)
+        lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_a_sweep)
+    os.close(home.hold())
+    assert len(times) == 2
+    assert (home.path / "lock").exists(), "it is the lock of the directory that is there"
 
 
 def test_the_agent_runs_from_its_archive(tmp_path: Path) -> None:
