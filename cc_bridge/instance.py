@@ -189,6 +189,12 @@ class ClaudeInstance(BaseModel):
             raise ValueError("workspace: needed: the directory that Claude Code works in")
         return self
 
+    def differences(self, other: ClaudeInstance) -> list[str]:
+        """The fields in which two records differ, but for ``created``; those of ``claude`` as ``claude.model``."""
+        ours, theirs = (record.model_dump(mode="json", exclude={"created"}) for record in (self, other))
+        found = [name for name in ours if name != "claude" and ours[name] != theirs[name]]
+        return found + [f"claude.{name}" for name in ours["claude"] if ours["claude"][name] != theirs["claude"][name]]
+
     @property
     def in_pane(self) -> bool:
         """The interactive Claude Code, in a terminal that a person may share."""

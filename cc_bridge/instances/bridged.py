@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,7 +14,7 @@ import anyio.to_thread
 
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel
-from ..errors import ChannelError, ConnectionLost, EngineError, InvalidInput
+from ..errors import ChannelError, ConnectionLost, EngineError, InstanceDiffers, InvalidInput
 from ..instance import ClaudeInstance, InstanceInterface, OnPermission
 from ..login import with_login
 from ..logs import Log
@@ -23,7 +24,7 @@ from ..protocol.link import Hello, Link
 from ..turn import Turn, TurnInfo
 from .bridge import Bridge, Ending, Launch, is_uuid
 from .connection import Connection
-from .registry import Registry
+from .registry import Registry, can_change
 from .sessions import SavedConversation, export_session
 from .worktrees import Worktree
 
@@ -68,6 +69,7 @@ class BridgedInstance(InstanceInterface):
         self._registry = registry or Registry()
         self._home = self._registry.home(instance.name)
         self._log = Log(instance.name, instance.kind)
+        self._kept: ClaudeInstance | None = None  # the record as it was last seen in the state directory
         self._held: int | None = None  # says to other programs that this one uses the instance
         self._first_launch = True
         self._ending = Ending("")
@@ -103,12 +105,14 @@ class BridgedInstance(InstanceInterface):
 
     async def start(self) -> None:
         """Check what it needs, forget conversations that are too old, and connect; the agent starts on the way."""
+        self._check_record()
         await self._check_needs()
         self._registry.sweep()
         await self._bridge.make_ready()
 
     async def stop(self) -> None:
         """Interrupt what runs, close the connection, and end the agent with Claude Code."""
+        self._check_record()
         await self._bridge.interrupt_quietly(GRACE)
         await self._bridge.aclose("the instance was stopped")
         await self._stop_place()
@@ -118,7 +122,8 @@ class BridgedInstance(InstanceInterface):
         """Close the connection; remove an ephemeral instance, or leave it to end by itself where that fails."""
         try:
             if self.record.ephemeral:
-                await self.remove()
+                with suppress(InstanceDiffers):  # the name is another's, and nothing is there of this one
+                    await self.remove()
         except EngineError as error:  # a container that cannot be reached removes itself when its host has gone
             self._log.warning("not_removed", reason=error.what)
             self._home.remove()
@@ -137,6 +142,7 @@ class BridgedInstance(InstanceInterface):
 
     async def remove(self, *, conversation: bool = False) -> None:
         """Remove it with its place and its directory; the conversation is kept unless told otherwise."""
+        self._check_record()
         await self._bridge.aclose("the instance was removed")
         goes_too = not conversation and await self._session_goes_with_place()
         if goes_too:
@@ -222,6 +228,7 @@ class BridgedInstance(InstanceInterface):
 
     async def get_info(self) -> dict[str, Any]:
         """The record, the state, the channel and the session, in JSON types; secrets are masked."""
+        self._check_record()
         record = self.record
         return {
             "name": record.name,
@@ -328,7 +335,36 @@ class BridgedInstance(InstanceInterface):
         held, self._held = self._held, self._home.hold()
         if held is not None:
             os.close(held)
-        self._home.save(self.record)
+        if not self._check_record():
+            try:
+                self._home.save(self.record, new=True)
+            except FileExistsError:  # another program was first
+                self._check_record()
+            else:
+                self._kept = self.record.model_copy(deep=True)
+
+    def _check_record(self) -> bool:
+        """Make sure that the instance of this name, if there is one, is this one; take over what was changed in it.
+
+        Returns:
+            There is one.
+
+        Raises:
+            InstanceDiffers: it is another, or this object's record was changed.
+            InvalidInput: its record cannot be read.
+        """
+        if not self._home.exists():
+            return False
+        kept, before = self._home.load(), self._kept
+        if before is not None and not self.record.differences(before) and can_change(kept.differences(before)):
+            self.record = kept
+        elif differences := self.record.differences(kept):
+            change = f"`cc-bridge update {self.name} …` or `Registry().update({self.name!r}, …)` changes that"
+            new = f"`cc-bridge rm {self.name}` makes room for a new one"
+            hint = f"{change if can_change(differences) else new}; or take another name."
+            raise InstanceDiffers(differences, instance=self.name, hint=hint)
+        self._kept = kept.model_copy(deep=True)
+        return True
 
     async def _shut_down(self, connection: Connection) -> None:
         """Ask the agent to end, and wait for the end of the connection: it ends last of all."""

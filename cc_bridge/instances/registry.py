@@ -28,10 +28,11 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -50,7 +51,10 @@ from ..state import (
 )
 from .sessions import Sessions
 
-__all__ = ["Home", "Registry", "agent_archive", "state_root"]
+__all__ = ["Home", "Registry", "agent_archive", "can_change", "state_root"]
+
+#: Fields that can be changed: they enter with each start of Claude Code. All others are its container's or its place's.
+_CHANGEABLE = ("claude", "env", "relay")
 
 #: An ephemeral instance whose host was killed is swept when this old, in seconds.
 _STALE = 120.0
@@ -174,12 +178,25 @@ class Home:
         """There is an instance of this name."""
         return (self.path / "record.json").exists()
 
-    def save(self, record: ClaudeInstance) -> None:
-        """Write the record, whole or not at all."""
+    def save(self, record: ClaudeInstance, *, new: bool = False) -> None:
+        """Write the record, whole or not at all.
+
+        Args:
+            new: there must be none.
+
+        Raises:
+            FileExistsError: there is one.
+        """
         fd, scratch = tempfile.mkstemp(dir=self.path)  # 0600
         with os.fdopen(fd, "w") as file:
             file.write(record.model_dump_json(indent=1))
-        os.rename(scratch, self.path / "record.json")
+        if not new:
+            os.rename(scratch, self.path / "record.json")
+            return
+        try:
+            os.link(scratch, self.path / "record.json")
+        finally:
+            os.unlink(scratch)
 
     def load(self) -> ClaudeInstance:
         """The record.
@@ -255,6 +272,31 @@ class Registry:
             raise InstanceNotFound(f"there is no instance {name!r}")
         return self.home(name).load()
 
+    def update(self, name: str, **changes: Any) -> ClaudeInstance:
+        """Change an instance's record; Claude Code has the changes when it is started the next time (``restart()``).
+
+        Args:
+            changes: fields of :func:`can_change`, as :meth:`ClaudeInstance.of` takes them; they replace what was there.
+
+        Returns:
+            The new record.
+
+        Raises:
+            InvalidInput: names the fields that need a new instance, or what is wrong with a value. Nothing was changed.
+            InstanceNotFound: there is none of this name.
+        """
+        kept = self.load(name)
+        if fixed := [field for field in changes if not can_change([field])]:
+            raise InvalidInput(
+                f"{', '.join(fixed)}: only a new instance can have that changed; {', '.join(_CHANGEABLE)} can be",
+                instance=name,
+                hint=f"`cc-bridge rm {name}` and `cc-bridge up {name} …` make a new one, which goes on with the "
+                "conversation where kind and directory are the same.",
+            )
+        record = ClaudeInstance.of(**{**dict(kept), **changes})
+        self.home(name).save(record)
+        return record
+
     def stale(self) -> list[str]:
         """Ephemeral instances that no program uses any more, and no agent either: their hosts were killed."""
         return [home.path.name for home in self._stale()]
@@ -276,6 +318,11 @@ class Registry:
                 old = time.time() - home.path.stat().st_mtime > _STALE
                 if unused and old and home.load().ephemeral and not _somebody_listens(home):
                     yield home
+
+
+def can_change(differences: Iterable[str]) -> bool:
+    """Whether an instance can have all of these fields changed: ``claude``, one of its fields, ``env``, ``relay``."""
+    return all(difference.partition(".")[0] in _CHANGEABLE for difference in differences)
 
 
 def _somebody_listens(home: Home) -> bool:
