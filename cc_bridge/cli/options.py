@@ -268,11 +268,15 @@ def refuse_options(context: typer.Context, name: str) -> None:
 
     Raises:
         InvalidInput: some were given.
+        InstanceNotFound: and there is none of this name.
     """
+    from ..instances.registry import Registry
+
     if words := given(context):
+        Registry().load(name)
         shown = ", ".join(f"--{word.replace('_', '-')}" for word in words)
         raise InvalidInput(
-            f"it exists already, with options of its own ({shown} given)",
+            f"an instance keeps the options it was made with ({shown} given)",
             instance=name,
             hint=f"Without options it is taken as it is; `cc-bridge update {name}` changes what can be changed, "
             f"`cc-bridge rm {name}` makes room for a new one.",

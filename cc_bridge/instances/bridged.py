@@ -7,7 +7,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import anyio
 import anyio.to_thread
@@ -15,7 +15,7 @@ import anyio.to_thread
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel
 from ..errors import ChannelError, ConnectionLost, EngineError, InstanceDiffers, InvalidInput
-from ..instance import ClaudeInstance, InstanceInterface, OnPermission
+from ..instance import ClaudeInstance, InstanceInterface, Kind, OnPermission
 from ..login import with_login
 from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
@@ -50,7 +50,13 @@ class BridgedInstance(InstanceInterface):
         permission_limit: seconds for it to decide.
         silence: seconds without a line from a running turn after which it is looked after.
         interrupt_limit: seconds for an interrupted turn to end, before the process is killed.
+
+    Raises:
+        InvalidInput: the record is of another kind.
     """
+
+    #: The kind of record that this class runs.
+    kind: ClassVar[Kind]
 
     claude_hint: str | None = None
 
@@ -64,6 +70,11 @@ class BridgedInstance(InstanceInterface):
         silence: float = 30.0,
         interrupt_limit: float = 10.0,
     ) -> None:
+        if instance.kind != self.kind:
+            raise InvalidInput(
+                f"its record is of kind {instance.kind!r}, and {type(self).__name__} runs those of kind {self.kind!r}",
+                instance=instance.name,
+            )
         self.record = instance
         self.name = instance.name
         self._registry = registry or Registry()

@@ -8,7 +8,7 @@ import stat
 import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
@@ -38,7 +38,7 @@ from ..errors import (
     InvalidInput,
     NameConflict,
 )
-from ..instance import ClaudeInstance, docker_socket, parse_mount
+from ..instance import ClaudeInstance, Kind, docker_socket, parse_mount
 from ..login import check_key, check_reachable, login_file
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from ..protocol.link import Link
@@ -130,6 +130,8 @@ class DockerContainer(BridgedInstance):
             error.
         options: as :class:`~cc_bridge.instances.bridged.BridgedInstance` takes them.
     """
+
+    kind: ClassVar[Kind] = "docker"
 
     claude_hint = (
         "Its image has none: `cc-bridge image template` prints Dockerfiles that install it, `--image cc-bridge` has it."

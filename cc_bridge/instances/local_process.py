@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import anyio
 import anyio.to_thread
@@ -20,6 +20,7 @@ from ..channels.named_pipe import NobodyListens
 from ..channels.unix_socket import UnixSocketChannel
 from ..dockerfiles import Dockerfiles
 from ..errors import AgentUnavailable, ChannelError, ClaudeNotFound
+from ..instance import Kind
 from ..login import PARTS, check_key
 from ..protocol.link import Link
 from .bridge import Ending, Launch, is_uuid
@@ -77,6 +78,7 @@ class LocalProcess(BridgedInstance):
     outlives the host unless the record is ephemeral.
     """
 
+    kind: ClassVar[Kind] = "local"
     _process: subprocess.Popen[bytes] | None = None
 
     async def connect(self, greeting: bytes) -> Channel:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cc_bridge import ClaudeInstance, ClaudeOptions, LocalProcess
+from cc_bridge import ClaudeInstance, ClaudeOptions, DockerContainer, LocalProcess, TmuxInstance
 from cc_bridge.errors import InstanceDiffers, InvalidInput
 from cc_bridge.instances.registry import Registry
 from tests.command import cc
@@ -123,5 +123,31 @@ async def test_the_verb_update(make: Make) -> None:
         assert changed.claude == replace(instance.record.claude, model="other", allowed_tools=("Bash", "Read"))
         assert changed.env == {**instance.record.env, "MORE": "1"}
         assert cc("update", name).returncode == cc("update", "nobody", "--model=x").returncode == 2
+    finally:
+        await instance.remove()
+
+
+@pytest.mark.parametrize("made_for", [DockerContainer, LocalProcess, TmuxInstance])
+@pytest.mark.parametrize("kind", ["docker", "local", "tmux"])
+async def test_a_record_runs_where_its_kind_says_or_nowhere(make: Make, made_for: Any, kind: str) -> None:
+    """What was to be in a container must not run on this machine."""
+    record = make(kind=kind, **({"image": "cc-bridge"} if kind == "docker" else {}))
+    if kind == made_for.kind:
+        await made_for(record).release()
+        return
+    with pytest.raises(InvalidInput, match=rf"its record is of kind '{kind}', and {made_for.__name__} runs"):
+        made_for(record)
+
+
+async def test_chat_does_not_pass_over_options_for_an_instance_that_exists(make: Make) -> None:
+    instance = LocalProcess(make())
+    try:
+        await instance.start()
+        done = cc("chat", instance.name, "--model=other", "--memory=1g", input="plain\n")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "--memory, --model given" in done.stderr or "--model, --memory given" in done.stderr
+        assert f"cc-bridge update {instance.name}" in done.stderr
+        assert cc("chat", instance.name, input="plain\n").stdout == "Hello, you.\n"
+        assert "there is no instance 'nobody'" in cc("chat", "nobody", "--model=other").stderr
     finally:
         await instance.remove()
