@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import EngineError, InvalidInput
+from ..errors import BridgeError, InvalidInput
 from . import options as o
 from .session import run_async
 
@@ -65,7 +65,7 @@ def prune(
                 for item in found:
                     try:
                         await item.remove()
-                    except EngineError as error:
+                    except BridgeError as error:
                         display.note(f"{item.kind} {item.name} stays: {error.what}")
         return 0
 

@@ -133,13 +133,22 @@ class BridgedInstance(InstanceInterface):
         """Close the connection; remove an ephemeral instance, or leave it to end by itself where that fails."""
         try:
             if self.record.ephemeral:
-                with suppress(InstanceDiffers):  # the name is another's, and nothing is there of this one
-                    await self.remove()
-        except EngineError as error:  # a container that cannot be reached removes itself when its host has gone
-            self._log.warning("not_removed", reason=error.what)
-            self._home.remove()
+                await self._remove_quietly()
         finally:
             await self.release()
+
+    async def _remove_quietly(self) -> None:
+        """Remove it, as far as that is possible; the rest is logged."""
+        try:
+            await self.remove()
+        except InstanceDiffers:
+            pass  # the name is another's, and nothing is there of this one
+        except EngineError as error:  # a container that cannot be reached removes itself when its host has gone
+            self._log.warning("not_removed", reason=error.what)
+            with suppress(InvalidInput):
+                self._home.remove()
+        except InvalidInput as error:
+            self._log.warning("not_removed", reason=error.what)
 
     async def release(self) -> None:
         """Give back what this object holds; the instance goes on, also an ephemeral one of another program's."""

@@ -25,7 +25,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -36,11 +35,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..beneath import opened, remove_tree
 from ..channels.fifo import open_fifo
 from ..channels.named_pipe import LISTEN, prepare_directory
 from ..errors import BridgeError, InstanceNotFound, InvalidInput
 from ..instance import ClaudeInstance
 from ..state import (
+    MARKER,
     agent_archive,
     make_private,
     mark_instance,
@@ -55,6 +56,9 @@ __all__ = ["Home", "Registry", "agent_archive", "can_change", "state_root"]
 
 #: Fields that can be changed: they enter with each start of Claude Code. All others are its container's or its place's.
 _CHANGEABLE = ("claude", "env", "relay")
+
+#: How many things that could not be removed are named.
+_SHOWN = 3
 
 #: An ephemeral instance whose host was killed is swept when this old, in seconds.
 _STALE = 120.0
@@ -235,12 +239,33 @@ class Home:
             (self.path / "session").write_text(value)
 
     def remove(self) -> None:
-        """Delete the directory and all in it; harmless when repeated."""
-        for lock in (self.socket + ".lock", self.pane + ".lock"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(lock)
-        shutil.rmtree(self.pane, ignore_errors=True)
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete the directory and all in it; harmless when repeated.
+
+        The record goes last: what could not be removed still belongs to an instance, and no other inherits it.
+
+        Raises:
+            InvalidInput: names what could not be removed.
+        """
+        socket, pane = Path(self.socket), Path(self.pane)
+        left = []
+        with contextlib.suppress(FileNotFoundError), opened(pane.parent) as run:
+            for name in (f"{socket.name}.lock", f"{pane.name}.lock", pane.name):
+                left += remove_tree(run, name)
+        with contextlib.suppress(FileNotFoundError), opened(self.path) as home:
+            for name in set(os.listdir(home)) - {"record.json", "lock", MARKER}:
+                left += remove_tree(home, name)
+            if not left:
+                left += remove_tree(home, "record.json")
+        if not left:
+            with contextlib.suppress(FileNotFoundError), opened(self.path.parent) as instances:
+                left += remove_tree(instances, self.path.name)
+        if left:
+            more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+            raise InvalidInput(
+                f"{self.path} could not be removed: {'; '.join(left[:_SHOWN])}{more}",
+                instance=self.path.name,
+                hint="Delete that directory as its owner or as root, or repeat this when it can be done.",
+            )
 
 
 class Registry:
@@ -306,8 +331,9 @@ class Registry:
         self.sessions.sweep()
         swept = []
         for home in self._stale():
-            home.remove()
-            swept.append(home.path.name)
+            with contextlib.suppress(InvalidInput):  # others can start all the same, and `cc-bridge prune` tells why
+                home.remove()
+                swept.append(home.path.name)
         return swept
 
     def _stale(self) -> Iterator[Home]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cc_bridge import ClaudeInstance, InvalidInput
+from cc_bridge import ClaudeInstance, InvalidInput, beneath
 from cc_bridge.errors import InstanceNotFound
 from cc_bridge.instances import registry as module
 from cc_bridge.instances.registry import Registry, agent_archive, state_root
@@ -219,6 +220,31 @@ def test_an_instance_is_removed_with_its_lock_and_its_pane(registry: Registry) -
     Path(home.socket + ".lock").write_text("")
     home.remove()
     assert not any(Path(path).exists() for path in (home.path, home.pane, home.socket + ".lock"))
+
+
+def test_what_could_not_be_removed_is_told_and_nobody_inherits_it(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = registry.home("demo")
+    home.prepare()
+    home.save(record(ephemeral=True))
+    (home.claude_home / "cache").mkdir(parents=True)
+    remove = beneath.os.rmdir
+
+    def refuse(name: str, *, dir_fd: int) -> None:
+        if name == "home":
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        remove(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(beneath.os, "rmdir", refuse)
+    with pytest.raises(InvalidInput, match=r"demo could not be removed: home: Operation not permitted\. Delete"):
+        home.remove()
+    assert registry.names() == ["demo"], "it can be removed again"
+    os.utime(home.path, (0, 0))
+    assert registry.sweep() == [], "and others can start meanwhile"
+    monkeypatch.undo()
+    home.remove()
+    assert not home.path.exists()
 
 
 @pytest.mark.parametrize(("age", "swept"), [(100, []), (140, ["demo"])])
