@@ -161,18 +161,21 @@ class BridgedInstance(InstanceInterface):
                 self._held = None
 
     async def remove(self, *, conversation: bool = False) -> None:
-        """Remove it with its place and its directory; the conversation is kept unless told otherwise."""
+        """Remove it with its place and its directory; its conversation is kept, unless told otherwise or ephemeral."""
         self._check_record()
         await self._bridge.aclose("the instance was removed")
-        goes_too = not conversation and await self._session_goes_with_place()
+        keeps = not conversation and not self.record.ephemeral
+        goes_too = keeps and await self._session_goes_with_place()
         if goes_too:
             await self._stop_place()
             await self._keep_conversation()
         await self._remove_place()
         if conversation:
             self._registry.sessions.forget(self.name)
-        elif not goes_too:
+        elif keeps and not goes_too:
             await self._keep_conversation()
+        if not keeps and is_uuid(self._bridge.session_id) and not self._is_of_another():
+            await self._forget_session(self._bridge.session_id)
         self._home.remove()
         self._log.info("removed")
 
@@ -220,9 +223,8 @@ class BridgedInstance(InstanceInterface):
             return
         try:
             await self.keep_conversation()
-            if not self.record.ephemeral:
-                kept = SavedConversation(session_id, self.record.kind, self._claude_cwd())
-                self._registry.sessions.remember(self.name, kept)
+            kept = SavedConversation(session_id, self.record.kind, self._claude_cwd())
+            self._registry.sessions.remember(self.name, kept)
         except InvalidInput as error:
             self._log.info("no_conversation", reason=error.what)
         except (OSError, EngineError) as error:
@@ -287,6 +289,13 @@ class BridgedInstance(InstanceInterface):
     @abc.abstractmethod
     async def _open_session(self, session_id: str) -> IO[bytes] | None:
         """The session's file, to be closed by the caller; None: there is none."""
+
+    def _is_of_another(self) -> bool:
+        """The conversation was somebody's before, and goes on in the same session."""
+        return self._bridge.session_id == self.record.resume
+
+    async def _forget_session(self, session_id: str) -> None:
+        """Delete the session where it is not in the place or in the directory of the instance."""
 
     @abc.abstractmethod
     async def _place_info(self) -> dict[str, Any]:

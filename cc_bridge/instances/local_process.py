@@ -27,7 +27,7 @@ from .bridge import Ending, Launch, is_uuid
 from .bridged import GRACE, LINGER, BridgedInstance
 from .connection import Connection
 from .registry import agent_archive
-from .sessions import open_session, session_path
+from .sessions import forget_session, open_session, session_path
 
 __all__ = ["LocalProcess", "find_claude"]
 
@@ -134,6 +134,10 @@ class LocalProcess(BridgedInstance):
         with suppress(OSError), open_session(self._config, session_id) as content:
             return os.fdopen(os.dup(content.fileno()), "rb")
         return None
+
+    async def _forget_session(self, session_id: str) -> None:
+        """Delete the transcript in Claude Code's configuration directory, and what lies beside it."""
+        await anyio.to_thread.run_sync(forget_session, self._config, session_id)
 
     def _restore_session(self) -> None:
         """Have the session to go on with where Claude Code looks for it; one of its own is there already."""

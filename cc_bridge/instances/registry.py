@@ -246,11 +246,13 @@ class Home:
         Raises:
             InvalidInput: names what could not be removed.
         """
-        socket, pane = Path(self.socket), Path(self.pane)
         left = []
-        with contextlib.suppress(FileNotFoundError), opened(pane.parent) as run:
-            for name in (f"{socket.name}.lock", f"{pane.name}.lock", pane.name):
-                left += remove_tree(run, name)
+        # In both places: what 0.1.0 has started is in the shared one only as long as it runs.
+        for place in {runtime_directory(self.path.parent.parent), shared_runtime_directory()}:
+            with contextlib.suppress(FileNotFoundError), opened(place) as run:
+                ours = os.fstat(run).st_uid == os.geteuid()
+                for suffix in (".sock.lock", ".pane.lock", ".sock", ".pane") if ours else ():
+                    left += remove_tree(run, self._short_name + suffix)
         with contextlib.suppress(FileNotFoundError), opened(self.path) as home:
             for name in set(os.listdir(home)) - {"record.json", "lock", MARKER}:
                 left += remove_tree(home, name)

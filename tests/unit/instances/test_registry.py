@@ -16,6 +16,7 @@ from cc_bridge import ClaudeInstance, InvalidInput, beneath
 from cc_bridge.errors import InstanceNotFound
 from cc_bridge.instances import registry as module
 from cc_bridge.instances.registry import Registry, agent_archive, state_root
+from cc_bridge.state import make_private, shared_runtime_directory
 
 SESSION = "70239f12-b8a6-4331-8634-823542f95e3f"
 
@@ -245,6 +246,20 @@ def test_what_could_not_be_removed_is_told_and_nobody_inherits_it(
     monkeypatch.undo()
     home.remove()
     assert not home.path.exists()
+
+
+def test_no_lock_of_what_0_1_0_has_started_stays(registry: Registry) -> None:
+    """Its sockets are in a directory of all installations, which it is told by only as long as it runs."""
+    home = registry.home("demo")
+    home.prepare()
+    shared = shared_runtime_directory()
+    make_private(shared)
+    name = Path(home.socket).stem
+    locks = [Path(home.pane + ".lock"), shared / f"{name}.pane.lock", shared / f"{name}.sock.lock"]
+    for lock in locks:
+        lock.touch()
+    home.remove()
+    assert not [lock for lock in locks if lock.exists()]
 
 
 @pytest.mark.parametrize(("age", "swept"), [(100, []), (140, ["demo"])])
