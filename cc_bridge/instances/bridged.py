@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel
-from ..errors import ChannelError, ConnectionLost, EngineError, InstanceDiffers, InvalidInput
+from ..errors import BridgeError, ChannelError, ConnectionLost, EngineError, InstanceDiffers, InvalidInput
 from ..instance import ClaudeInstance, InstanceInterface, Kind, OnPermission
 from ..login import with_login
 from ..logs import Log
@@ -82,6 +82,7 @@ class BridgedInstance(InstanceInterface):
         self._log = Log(instance.name, instance.kind)
         self._kept: ClaudeInstance | None = None  # the record as it was last seen in the state directory
         self._held: int | None = None  # says to other programs that this one uses the instance
+        self._is_first_start = False
         self._first_launch = True
         self._ending = Ending("")
         self._bridge = Bridge(
@@ -115,11 +116,32 @@ class BridgedInstance(InstanceInterface):
         await self._bridge.interrupt()
 
     async def start(self) -> None:
-        """Check what it needs, forget conversations that are too old, and connect; the agent starts on the way."""
-        self._check_record()
+        """Check what it needs, forget conversations that are too old, and connect; the agent starts on the way.
+
+        A first start that fails leaves nothing, so that the record can be corrected.
+        """
+        self._is_first_start = not self._check_record()
         await self._check_needs()
         self._registry.sweep()
-        await self._bridge.make_ready()
+        try:
+            await self._bridge.make_ready()
+        except BridgeError:
+            if self._is_first_start:
+                await self._undo_start()
+            raise
+        finally:
+            self._is_first_start = False
+
+    async def _undo_start(self) -> None:
+        """Remove what a first start has made, unless another program uses it by now."""
+        with anyio.CancelScope(shield=True):
+            await self._bridge.aclose()
+            self._let_go()
+            with self._home.claimed() as unused:
+                pass  # not held on to: a task of this program that wanted it would wait for us, and we for it
+            if unused:
+                await self._remove_quietly()
+            self._first_launch = True
 
     async def stop(self) -> None:
         """Interrupt what runs, close the connection, and end the agent with Claude Code."""
@@ -156,9 +178,13 @@ class BridgedInstance(InstanceInterface):
         try:
             await self._release()
         finally:
-            if self._held is not None:
-                os.close(self._held)
-                self._held = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Say that this object uses the instance no longer."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     async def remove(self, *, conversation: bool = False) -> None:
         """Remove it with its place and its directory; its conversation is kept, unless told otherwise or ephemeral."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, DockerContainer, LocalProcess, TmuxInstance
-from cc_bridge.errors import InstanceDiffers, InvalidInput
+from cc_bridge.errors import ClaudeError, InstanceDiffers, InvalidInput
 from cc_bridge.instances.registry import Registry
 from tests.command import cc
 from tests.conftest import STUB
@@ -151,3 +151,22 @@ async def test_chat_does_not_pass_over_options_for_an_instance_that_exists(make:
         assert "there is no instance 'nobody'" in cc("chat", "nobody", "--model=other").stderr
     finally:
         await instance.remove()
+
+
+async def test_a_first_start_that_fails_leaves_a_record_that_can_be_corrected(make: Make) -> None:
+    """And one of an instance that has run before stays, whatever goes wrong."""
+    wrong = LocalProcess(make(claude=ClaudeOptions(program="no-such-program")))
+    with pytest.raises(ClaudeError):
+        await wrong.start()
+    assert not Registry().home(wrong.name).path.exists()
+    assert not await wrong.is_running()
+    await wrong.release()
+    right = LocalProcess(make(name=wrong.name))
+    try:
+        await right.start()
+        Registry().update(right.name, claude=ClaudeOptions(program="no-such-program"))
+        with pytest.raises(ClaudeError):
+            await right.restart()
+        assert Registry().names() == [right.name]
+    finally:
+        await right.remove()
