@@ -25,7 +25,7 @@ from ..turn import Turn, TurnInfo
 from .bridge import Bridge, Ending, Launch, is_uuid
 from .connection import Connection
 from .registry import Registry, can_change
-from .sessions import SavedConversation, export_session
+from .sessions import SavedConversation, export_session, forget_session
 from .worktrees import Worktree
 
 __all__ = ["BridgedInstance"]
@@ -200,8 +200,9 @@ class BridgedInstance(InstanceInterface):
             self._registry.sessions.forget(self.name)
         elif keeps and not goes_too:
             await self._keep_conversation()
-        if not keeps and is_uuid(self._bridge.session_id) and not self._is_of_another():
-            await self._forget_session(self._bridge.session_id)
+        session_id = self._bridge.session_id
+        if not keeps and self._config_outside and is_uuid(session_id) and not self._is_of_another():
+            await anyio.to_thread.run_sync(forget_session, Path(self._config_outside), session_id)
         self._home.remove()
         self._log.info("removed")
 
@@ -249,7 +250,8 @@ class BridgedInstance(InstanceInterface):
             return
         try:
             await self.keep_conversation()
-            kept = SavedConversation(session_id, self.record.kind, self._claude_cwd())
+            config = "" if self._is_of_another() else self._config_outside
+            kept = SavedConversation(session_id, self.record.kind, self._claude_cwd(), config)
             self._registry.sessions.remember(self.name, kept)
         except InvalidInput as error:
             self._log.info("no_conversation", reason=error.what)
@@ -320,8 +322,10 @@ class BridgedInstance(InstanceInterface):
         """The conversation was somebody's before, and goes on in the same session."""
         return self._bridge.session_id == self.record.resume
 
-    async def _forget_session(self, session_id: str) -> None:
-        """Delete the session where it is not in the place or in the directory of the instance."""
+    @property
+    def _config_outside(self) -> str:
+        """Claude Code's configuration directory, where it is not in the place or in the directory of the instance."""
+        return ""
 
     @abc.abstractmethod
     async def _place_info(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from .bridge import Ending, Launch, is_uuid
 from .bridged import GRACE, LINGER, BridgedInstance
 from .connection import Connection
 from .registry import agent_archive
-from .sessions import forget_session, open_session, session_path
+from .sessions import open_session, session_path
 
 __all__ = ["LocalProcess", "find_claude"]
 
@@ -135,9 +135,9 @@ class LocalProcess(BridgedInstance):
             return os.fdopen(os.dup(content.fileno()), "rb")
         return None
 
-    async def _forget_session(self, session_id: str) -> None:
-        """Delete the transcript in Claude Code's configuration directory, and what lies beside it."""
-        await anyio.to_thread.run_sync(forget_session, self._config, session_id)
+    @property
+    def _config_outside(self) -> str:
+        return str(self._config)
 
     def _restore_session(self) -> None:
         """Have the session to go on with where Claude Code looks for it; one of its own is there already."""

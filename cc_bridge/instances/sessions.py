@@ -54,11 +54,16 @@ _ABOUT = "conversation.json"
 
 @dataclass(frozen=True)
 class SavedConversation:
-    """The conversation of an instance that was removed: its session, and where it took place."""
+    """The conversation of an instance that was removed: its session, and where it took place.
+
+    Attributes:
+        config: Claude Code's configuration directory on this machine, where its transcript still is; else empty.
+    """
 
     session_id: str
     kind: str
     cwd: str
+    config: str = ""
 
 
 class Sessions:
@@ -134,12 +139,19 @@ class Sessions:
         return {path.stem: names.get(path.stem, "") for path in sorted(self.directory.glob("*.jsonl"))}
 
     def delete(self, session_id: str) -> None:
-        """Delete a session that is kept, and the note whose it was; harmless when repeated."""
-        name = self.kept().get(session_id)
-        if name:
+        """Delete a session that is kept, its instance's transcript, and the note whose it was; harmless when repeated.
+
+        Raises:
+            InvalidInput: names what could not be deleted.
+        """
+        if not is_uuid(session_id):
+            return
+        if name := self.kept().get(session_id):
+            saved = self.recall(name)
+            if saved is not None and saved.config:
+                forget_session(Path(saved.config), session_id)
             self._name(name).unlink(missing_ok=True)
-        if is_uuid(session_id):
-            self._path(session_id).unlink(missing_ok=True)
+        self._path(session_id).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Delete what nobody has gone on with for long."""
