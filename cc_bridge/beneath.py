@@ -5,13 +5,18 @@ A path that is checked and then used may have become another meanwhile; a descri
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["create_file", "link_target", "make_directory", "open_beneath", "opened", "read_file"]
+__all__ = ["create_file", "link_target", "make_directory", "open_beneath", "opened", "read_file", "remove_tree"]
+
+#: Opens a directory that may not even be read.
+_PATH_ONLY = getattr(os, "O_PATH", os.O_RDONLY)
 
 
 @contextmanager
@@ -93,3 +98,75 @@ def create_file(parent: int, name: str, content: bytes, mode: int = 0o600) -> No
     """
     with os.fdopen(open_beneath(parent, [name], os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         file.write(content)
+
+
+def remove_tree(parent: int, name: str) -> list[str]:
+    """Delete whatever is there, a directory with all in it, also what is read-only. Links are deleted, not followed.
+
+    However deep it is, few descriptors are open: a directory's directories are moved to the top, and then emptied.
+
+    Returns:
+        What could not be deleted, and why: ``home/cache: Operation not permitted``. Empty: nothing is left.
+    """
+    left: list[str] = []
+    try:
+        if not _is_directory(name, parent):
+            os.unlink(name, dir_fd=parent)
+            return left
+        _make_writable(name, parent)
+        with opened(name, parent) as top:
+            todo = _empty(top, top, name, left)
+            while todo:
+                moved, path = todo.pop()
+                try:
+                    with opened(moved, top) as directory:
+                        todo += _empty(directory, top, path, left)
+                    os.rmdir(moved, dir_fd=top)
+                except OSError as error:
+                    _note(left, path, error)
+        os.rmdir(name, dir_fd=parent)
+    except OSError as error:
+        _note(left, name, error)
+    return left
+
+
+def _empty(directory: int, top: int, path: str, left: list[str]) -> list[tuple[str, str]]:
+    """Delete a directory's files, and move its directories to the top.
+
+    Returns:
+        The directories: the name that each has there, and the path that it had.
+    """
+    moved = []
+    for name in os.listdir(directory):
+        try:
+            if _is_directory(name, directory):
+                _make_writable(name, directory)  # or it cannot be moved: rename(2), EACCES
+                there = secrets.token_hex(8)
+                os.rename(name, there, src_dir_fd=directory, dst_dir_fd=top)
+                moved.append((there, f"{path}/{name}"))
+            else:
+                os.unlink(name, dir_fd=directory)
+        except OSError as error:
+            _note(left, f"{path}/{name}", error)
+    return moved
+
+
+def _is_directory(name: str, parent: int) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+
+
+def _make_writable(name: str, parent: int) -> None:
+    """Let its owner read, write and enter a directory."""
+    fd = os.open(name, _PATH_ONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        if stat.S_IMODE(os.fstat(fd).st_mode) & stat.S_IRWXU != stat.S_IRWXU:
+            with suppress(PermissionError):  # another user's: what of it cannot be deleted is told then
+                os.chmod(f"/proc/self/fd/{fd}" if hasattr(os, "O_PATH") else fd, 0o700)  # fchmod(2) takes no O_PATH
+    finally:
+        os.close(fd)
+
+
+def _note(left: list[str], path: str, error: OSError) -> None:
+    """Note what was not deleted; not what has gone meanwhile, and not what holds something that was not deleted."""
+    if error.errno != errno.ENOENT and not (error.errno in (errno.ENOTEMPTY, errno.EEXIST) and left):
+        left.append(f"{path}: {error.strerror}")

@@ -5,6 +5,7 @@
     BridgeError
     ├── InvalidInput (ValueError)    a prompt, record or option that cannot work; nothing was done
     │   ├── InstanceNotFound         no instance of that name
+    │   ├── InstanceDiffers          there is one of that name, with another record; ``differences`` are the fields
     │   └── DockerfileNotApproved    a container may have written it; ``path`` and ``text`` are what to look at
     ├── EngineError                  the Docker engine refused or failed
     │   ├── EngineUnavailable        nothing answers at its address
@@ -39,6 +40,7 @@ Each carries ``instance`` (its name, or "") and ``hint`` (what to do about it), 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "EngineUnavailable",
     "ImageBuildError",
     "ImageNotFound",
+    "InstanceDiffers",
     "InstanceNotFound",
     "InvalidInput",
     "LimitReached",
@@ -106,6 +109,19 @@ class InstanceNotFound(InvalidInput):
     """No instance of that name."""
 
     hint = "`cc-bridge ps` lists the instances; `cc-bridge up NAME` makes one."
+
+
+class InstanceDiffers(InvalidInput):
+    """There is an instance of that name already, and its record is another. Nothing was done to it.
+
+    Attributes:
+        differences: the fields that differ, such as ``memory`` or ``claude.model``.
+    """
+
+    def __init__(self, differences: Sequence[str], *, instance: str = "", hint: str | None = None) -> None:
+        what = f"there is an instance of this name already, and it differs in {', '.join(differences)}"
+        super().__init__(what, instance=instance, hint=hint)
+        self.differences = tuple(differences)
 
 
 class DockerfileNotApproved(InvalidInput):

@@ -168,7 +168,7 @@ class ClaudeInstance(BaseModel):
     @classmethod
     def _check_mounts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for mount in value:
-            parse_mount(mount)
+            split_mount(mount)
         return value
 
     @model_validator(mode="after")
@@ -189,6 +189,12 @@ class ClaudeInstance(BaseModel):
             raise ValueError("workspace: needed: the directory that Claude Code works in")
         return self
 
+    def differences(self, other: ClaudeInstance) -> list[str]:
+        """The fields in which two records differ, but for ``created``; those of ``claude`` as ``claude.model``."""
+        ours, theirs = (record.model_dump(mode="json", exclude={"created"}) for record in (self, other))
+        found = [name for name in ours if name != "claude" and ours[name] != theirs[name]]
+        return found + [f"claude.{name}" for name in ours["claude"] if ours["claude"][name] != theirs["claude"][name]]
+
     @property
     def in_pane(self) -> bool:
         """The interactive Claude Code, in a terminal that a person may share."""
@@ -204,9 +210,30 @@ class ClaudeInstance(BaseModel):
             what = "is not a directory" if self.workspace.exists() else "does not exist"
             raise InvalidInput(f"the workspace {self.workspace} {what}", instance=self.name, hint="Create it first.")
 
+    def check_mounts(self) -> None:
+        """Make sure that what is to be mounted is there.
 
-def parse_mount(text: str) -> tuple[str, str, bool]:
-    """Host path (absolute), container path and read-only of ``host:container[:ro|rw]``.
+        Raises:
+            InvalidInput: names what is missing.
+        """
+        for mount in self.mounts:
+            parse_mount(mount, instance=self.name)
+
+
+def parse_mount(text: str, *, instance: str = "") -> tuple[str, str, bool]:
+    """As :func:`split_mount`, of what is there.
+
+    Raises:
+        InvalidInput: says which part is wrong, or what does not exist.
+    """
+    path, inside, read_only = split_mount(text)
+    if not os.path.exists(path):
+        raise InvalidInput(f"the mount {text!r}: {path} does not exist on this machine", instance=instance)
+    return path, inside, read_only
+
+
+def split_mount(text: str) -> tuple[str, str, bool]:
+    """Host path (absolute), container path and read-only of ``host:container[:ro|rw]``; the host's need not exist.
 
     Raises:
         InvalidInput: says which part is wrong.
@@ -219,10 +246,7 @@ def parse_mount(text: str) -> tuple[str, str, bool]:
         raise InvalidInput(f"the mount {text!r}: the path in the container must be absolute")
     if mode not in ("ro", "rw"):
         raise InvalidInput(f"the mount {text!r}: the mode is 'ro' or 'rw', not {mode!r}")
-    path = Path(host).expanduser().resolve()
-    if not path.exists():
-        raise InvalidInput(f"the mount {text!r}: {path} does not exist on this machine")
-    return str(path), inside, mode == "ro"
+    return str(Path(host).expanduser().resolve()), inside, mode == "ro"
 
 
 def docker_socket() -> tuple[str, int]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from .errors import InvalidInput
 
 __all__ = [
+    "MARKER",
     "Installation",
     "agent_archive",
     "make_private",
@@ -95,17 +96,17 @@ class Installation:
     def _is_of_0_1_0(self, instance: str) -> bool:
         """Whether 0.1.0 has made it, be it beside us: it marks nothing."""
         home = self.root / "instances" / instance
-        return bool(self.earlier) and (home / "record.json").exists() and not (home / _MARKER).exists()
+        return bool(self.earlier) and (home / "record.json").exists() and not (home / MARKER).exists()
 
 
 #: A file in the directory of an instance that was not made by 0.1.0.
-_MARKER = "installation"
+MARKER = "installation"
 
 
 def mark_instance(home: Path) -> None:
     """Note, before an instance's record is written for the first time, that it is not one of 0.1.0's."""
     if not (home / "record.json").exists():
-        (home / _MARKER).touch()
+        (home / MARKER).touch()
 
 
 def _establish(root: Path, path: Path) -> None:

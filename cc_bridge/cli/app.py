@@ -42,6 +42,7 @@ _VERBS = {
     "start": _Verb("start"),
     "stop": _Verb("stop"),
     "restart": _Verb("start", "restart"),
+    "update": _Verb("update"),
     "rm": _Verb("rm"),
     "prune": _Verb("prune"),
     "image": _Verb("image", "app"),

@@ -31,6 +31,7 @@ _LONGEST_ASKED = 4000
 @o.takes_options
 def chat(
     options: o.Options,
+    context: typer.Context,
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="An instance; without it, a new one for this conversation.")
     ] = "",
@@ -42,6 +43,7 @@ def chat(
         with Display() as display:
             asking = _Asking(display)
             if name:
+                o.refuse_options(context, name)
                 instance = o.load(name, display, on_permission=asking.decide)
             else:
                 record = await options.record(o.new_name(), display, ephemeral=True)

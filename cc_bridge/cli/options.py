@@ -225,7 +225,7 @@ class Options:
             claude=ClaudeOptions(
                 model=self.model,
                 system_prompt=self.system_prompt,
-                allowed_tools=tuple(self.allowed_tools.split(",")) if self.allowed_tools else (),
+                allowed_tools=parse_tools(self.allowed_tools),
                 permission_mode=self.permission_mode,
                 skip_permissions=self.skip_permissions,
             ),
@@ -252,6 +252,40 @@ def takes_options(verb: Callable[..., None]) -> Callable[..., None]:
     vars(with_options)["__signature__"] = inspect.Signature(parameters)  # which is what typer reads
     with_options.__annotations__ = {item.name: item.annotation for item in parameters}
     return with_options
+
+
+def given(context: typer.Context) -> list[str]:
+    """The parameters that were given on the command line, but for the instance's name."""
+    return [
+        parameter
+        for parameter in context.params
+        if parameter != "name" and str(context.get_parameter_source(parameter)).endswith("COMMANDLINE")
+    ]
+
+
+def refuse_options(context: typer.Context, name: str) -> None:
+    """For an instance that is there: it keeps its options.
+
+    Raises:
+        InvalidInput: some were given.
+        InstanceNotFound: and there is none of this name.
+    """
+    from ..instances.registry import Registry
+
+    if words := given(context):
+        Registry().load(name)
+        shown = ", ".join(f"--{word.replace('_', '-')}" for word in words)
+        raise InvalidInput(
+            f"an instance keeps the options it was made with ({shown} given)",
+            instance=name,
+            hint=f"Without options it is taken as it is; `cc-bridge update {name}` changes what can be changed, "
+            f"`cc-bridge rm {name}` makes room for a new one.",
+        )
+
+
+def parse_tools(text: str) -> tuple[str, ...]:
+    """The tools of a comma-separated list."""
+    return tuple(text.split(",")) if text else ()
 
 
 def parse_env(assignments: Sequence[str]) -> dict[str, str]:

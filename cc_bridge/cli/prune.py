@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import EngineError, InvalidInput
+from ..errors import BridgeError, EngineUnavailable, InvalidInput
 from . import options as o
 from .session import run_async
 
@@ -34,6 +35,9 @@ def prune(
     force: Annotated[bool, typer.Option("--force", "-f", help="Do not ask.")] = False,
     images: Annotated[bool, typer.Option("--images", help="Also images of workspaces and other versions.")] = False,
     volumes: Annotated[bool, typer.Option("--volumes", help="Also volumes of dependencies that nothing uses.")] = False,
+    conversations: Annotated[
+        bool, typer.Option("--conversations", help="Also conversations whose instances have gone.")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
     """Remove what killed programs have left: containers without an instance, unused networks, stale directories.
@@ -52,7 +56,12 @@ def prune(
                 stale = registry.stale()
                 kept = [name for name in registry.names() if name not in stale]
                 found = [_directory(registry, name) for name in stale]
-                found += await _leftovers(manager, kept, images=images, volumes=volumes)
+                try:
+                    found += await _leftovers(manager, kept, images=images, volumes=volumes)
+                except EngineUnavailable as error:  # what is on this machine can be removed without it
+                    display.note(f"containers and what belongs to them stay: {error}")
+                if conversations:
+                    found += _conversations(registry)
                 rows = [{"kind": item.kind, "name": item.name, "why": item.why} for item in found]
                 if as_json:
                     print_json(rows)
@@ -65,7 +74,7 @@ def prune(
                 for item in found:
                     try:
                         await item.remove()
-                    except EngineError as error:
+                    except BridgeError as error:
                         display.note(f"{item.kind} {item.name} stays: {error.what}")
         return 0
 
@@ -77,6 +86,26 @@ def _directory(registry: Registry, name: str) -> _Leftover:
         registry.home(name).remove()
 
     return _Leftover("directory", name, "the host of this ephemeral instance was killed", remove)
+
+
+def _conversations(registry: Registry) -> list[_Leftover]:
+    """Those that are kept, but for what an instance may still begin with."""
+    names, wanted = registry.names(), set()
+    for name in names:
+        with suppress(BridgeError):  # a broken record begins with nothing
+            wanted.add(registry.load(name).resume)
+
+    def delete(session_id: str) -> Callable[[], Awaitable[object]]:
+        async def remove() -> None:
+            registry.sessions.delete(session_id)
+
+        return remove
+
+    return [
+        _Leftover("conversation", session_id, f"of {name or 'an instance'}, which has gone", delete(session_id))
+        for session_id, name in registry.sessions.kept().items()
+        if session_id not in wanted and name not in names
+    ]
 
 
 async def _leftovers(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..errors import InvalidInput
 from . import options as o
 from .session import run_async
 
@@ -29,12 +28,7 @@ def up(options: o.Options, context: typer.Context, name: o.Name) -> None:
     async def main() -> int:
         with Display() as display:
             if name in Registry().names():
-                if given := _given(context):
-                    raise InvalidInput(
-                        f"it exists already, with options of its own ({', '.join(given)} given)",
-                        instance=name,
-                        hint=f"`cc-bridge up {name}` starts it; `cc-bridge rm {name}` makes room for a new one.",
-                    )
+                o.refuse_options(context, name)
                 instance = o.load(name, display)
             else:
                 instance = o.instance_of(await options.record(name, display, ephemeral=False), display)
@@ -56,12 +50,3 @@ async def bring_up(instance: BridgedInstance, display: Display) -> int:
     display.settle()
     print(instance.name)
     return 0
-
-
-def _given(context: typer.Context) -> list[str]:
-    """The options that were given on the command line."""
-    return [
-        f"--{parameter.replace('_', '-')}"
-        for parameter in context.params
-        if parameter != "name" and str(context.get_parameter_source(parameter)).endswith("COMMANDLINE")
-    ]

@@ -107,6 +107,8 @@ class Engine:
         self._found: Address | None = None
         self._tunnel: Tunnel | None = None
         self._shares_kernel: bool | None = None
+        self._connecting = anyio.Lock()
+        self._unreachable = False
         self._limiter: anyio.CapacityLimiter | None = None
         self._log = Log("", "engine")
 
@@ -210,13 +212,34 @@ class Engine:
             EngineUnavailable, EnginePermissionDenied, EngineTimeout: as they say.
             InvalidInput: the address is of no known kind.
         """
-        if self._client is None:
-            # Where there is no socket at all, there is no engine to wait for; one that refuses may be starting.
-            found = self._found = await self.call(find_address)
-            missing = found.scheme == "unix" and not os.path.exists(found.path)
-            url = await self._tunnelled(found)
-            self._client = await self.call(_connect, url, found.tls, limit=2 * CONNECT_LIMIT, repeat=not missing)
+        if self._client is None or self._has_lost_tunnel:
+            async with self._connecting:  # of several callers one connects, and all get what it has made
+                await self._ensure_connected()
+        assert self._client is not None
         return self._client
+
+    @property
+    def _has_lost_tunnel(self) -> bool:
+        return self._tunnel is not None and self._tunnel.has_ended
+
+    async def _ensure_connected(self) -> None:
+        if self._has_lost_tunnel:
+            self._log.warning("tunnel_ended", engine=self.address)
+            await self.aclose()
+        if self._client is not None:
+            return
+        # Where there is no socket at all, there is no engine to wait for; one that refuses may be starting. Whoever
+        # has waited for it in vain does not wait once more, to clean up for example.
+        found = self._found = await self.call(find_address)
+        missing = found.scheme == "unix" and not os.path.exists(found.path)
+        url = await self._tunnelled(found)
+        repeat = not missing and not self._unreachable
+        try:
+            self._client = await self.call(_connect, url, found.tls, limit=2 * CONNECT_LIMIT, repeat=repeat)
+        except EngineUnavailable:
+            self._unreachable = True
+            raise
+        self._unreachable = False
 
     async def _tunnelled(self, address: Address) -> str:
         if address.scheme != "ssh":

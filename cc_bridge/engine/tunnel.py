@@ -73,6 +73,11 @@ class Tunnel:
         hint = "Does `ssh` with the same address work without a question, and is there an engine's socket?"
         raise EngineUnavailable(f"no engine answers at {url}: {why}", hint=hint)
 
+    @property
+    def has_ended(self) -> bool:
+        """Ssh has ended, by itself or by somebody, and what is asked gets nowhere."""
+        return self._process.returncode is not None
+
     async def aclose(self) -> None:
         """End ssh."""
         with anyio.CancelScope(shield=True):

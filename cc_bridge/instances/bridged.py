@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import abc
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import anyio
 import anyio.to_thread
 
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel
-from ..errors import ChannelError, ConnectionLost, EngineError, InvalidInput
-from ..instance import ClaudeInstance, InstanceInterface, OnPermission
+from ..errors import BridgeError, ChannelError, ConnectionLost, EngineError, InstanceDiffers, InvalidInput
+from ..instance import ClaudeInstance, InstanceInterface, Kind, OnPermission
 from ..login import with_login
 from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
@@ -22,8 +24,8 @@ from ..protocol.link import Hello, Link
 from ..turn import Turn, TurnInfo
 from .bridge import Bridge, Ending, Launch, is_uuid
 from .connection import Connection
-from .registry import Registry
-from .sessions import SavedConversation, export_session
+from .registry import Registry, can_change
+from .sessions import SavedConversation, export_session, forget_session
 from .worktrees import Worktree
 
 __all__ = ["BridgedInstance"]
@@ -48,7 +50,13 @@ class BridgedInstance(InstanceInterface):
         permission_limit: seconds for it to decide.
         silence: seconds without a line from a running turn after which it is looked after.
         interrupt_limit: seconds for an interrupted turn to end, before the process is killed.
+
+    Raises:
+        InvalidInput: the record is of another kind.
     """
+
+    #: The kind of record that this class runs.
+    kind: ClassVar[Kind]
 
     claude_hint: str | None = None
 
@@ -62,11 +70,19 @@ class BridgedInstance(InstanceInterface):
         silence: float = 30.0,
         interrupt_limit: float = 10.0,
     ) -> None:
+        if instance.kind != self.kind:
+            raise InvalidInput(
+                f"its record is of kind {instance.kind!r}, and {type(self).__name__} runs those of kind {self.kind!r}",
+                instance=instance.name,
+            )
         self.record = instance
         self.name = instance.name
         self._registry = registry or Registry()
         self._home = self._registry.home(instance.name)
         self._log = Log(instance.name, instance.kind)
+        self._kept: ClaudeInstance | None = None  # the record as it was last seen in the state directory
+        self._held: int | None = None  # says to other programs that this one uses the instance
+        self._is_first_start = False
         self._first_launch = True
         self._ending = Ending("")
         self._bridge = Bridge(
@@ -100,13 +116,36 @@ class BridgedInstance(InstanceInterface):
         await self._bridge.interrupt()
 
     async def start(self) -> None:
-        """Check what it needs, forget conversations that are too old, and connect; the agent starts on the way."""
+        """Check what it needs, forget conversations that are too old, and connect; the agent starts on the way.
+
+        A first start that fails leaves nothing, so that the record can be corrected.
+        """
+        self._is_first_start = not self._check_record()
         await self._check_needs()
         self._registry.sweep()
-        await self._bridge.make_ready()
+        try:
+            await self._bridge.make_ready()
+        except BridgeError:
+            if self._is_first_start:
+                await self._undo_start()
+            raise
+        finally:
+            self._is_first_start = False
+
+    async def _undo_start(self) -> None:
+        """Remove what a first start has made, unless another program uses it by now."""
+        with anyio.CancelScope(shield=True):
+            await self._bridge.aclose()
+            self._let_go()
+            with self._home.claimed() as unused:
+                pass  # not held on to: a task of this program that wanted it would wait for us, and we for it
+            if unused:
+                await self._remove_quietly()
+            self._first_launch = True
 
     async def stop(self) -> None:
         """Interrupt what runs, close the connection, and end the agent with Claude Code."""
+        self._check_record()
         await self._bridge.interrupt_quietly(GRACE)
         await self._bridge.aclose("the instance was stopped")
         await self._stop_place()
@@ -116,30 +155,54 @@ class BridgedInstance(InstanceInterface):
         """Close the connection; remove an ephemeral instance, or leave it to end by itself where that fails."""
         try:
             if self.record.ephemeral:
-                await self.remove()
-        except EngineError as error:  # a container that cannot be reached removes itself when its host has gone
-            self._log.warning("not_removed", reason=error.what)
-            self._home.remove()
+                await self._remove_quietly()
         finally:
             await self.release()
+
+    async def _remove_quietly(self) -> None:
+        """Remove it, as far as that is possible; the rest is logged."""
+        try:
+            await self.remove()
+        except InstanceDiffers:
+            pass  # the name is another's, and nothing is there of this one
+        except EngineError as error:  # a container that cannot be reached removes itself when its host has gone
+            self._log.warning("not_removed", reason=error.what)
+            with suppress(InvalidInput):
+                self._home.remove()
+        except InvalidInput as error:
+            self._log.warning("not_removed", reason=error.what)
 
     async def release(self) -> None:
         """Give back what this object holds; the instance goes on, also an ephemeral one of another program's."""
         await self._bridge.aclose()
-        await self._release()
+        try:
+            await self._release()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Say that this object uses the instance no longer."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     async def remove(self, *, conversation: bool = False) -> None:
-        """Remove it with its place and its directory; the conversation is kept unless told otherwise."""
+        """Remove it with its place and its directory; its conversation is kept, unless told otherwise or ephemeral."""
+        self._check_record()
         await self._bridge.aclose("the instance was removed")
-        goes_too = not conversation and await self._session_goes_with_place()
+        keeps = not conversation and not self.record.ephemeral
+        goes_too = keeps and await self._session_goes_with_place()
         if goes_too:
             await self._stop_place()
             await self._keep_conversation()
         await self._remove_place()
         if conversation:
             self._registry.sessions.forget(self.name)
-        elif not goes_too:
+        elif keeps and not goes_too:
             await self._keep_conversation()
+        session_id = self._bridge.session_id
+        if not keeps and self._config_outside and is_uuid(session_id) and not self._is_of_another():
+            await anyio.to_thread.run_sync(forget_session, Path(self._config_outside), session_id)
         self._home.remove()
         self._log.info("removed")
 
@@ -187,9 +250,9 @@ class BridgedInstance(InstanceInterface):
             return
         try:
             await self.keep_conversation()
-            if not self.record.ephemeral:
-                kept = SavedConversation(session_id, self.record.kind, self._claude_cwd())
-                self._registry.sessions.remember(self.name, kept)
+            config = "" if self._is_of_another() else self._config_outside
+            kept = SavedConversation(session_id, self.record.kind, self._claude_cwd(), config)
+            self._registry.sessions.remember(self.name, kept)
         except InvalidInput as error:
             self._log.info("no_conversation", reason=error.what)
         except (OSError, EngineError) as error:
@@ -215,6 +278,7 @@ class BridgedInstance(InstanceInterface):
 
     async def get_info(self) -> dict[str, Any]:
         """The record, the state, the channel and the session, in JSON types; secrets are masked."""
+        self._check_record()
         record = self.record
         return {
             "name": record.name,
@@ -253,6 +317,15 @@ class BridgedInstance(InstanceInterface):
     @abc.abstractmethod
     async def _open_session(self, session_id: str) -> IO[bytes] | None:
         """The session's file, to be closed by the caller; None: there is none."""
+
+    def _is_of_another(self) -> bool:
+        """The conversation was somebody's before, and goes on in the same session."""
+        return self._bridge.session_id == self.record.resume
+
+    @property
+    def _config_outside(self) -> str:
+        """Claude Code's configuration directory, where it is not in the place or in the directory of the instance."""
+        return ""
 
     @abc.abstractmethod
     async def _place_info(self) -> dict[str, Any]:
@@ -318,7 +391,39 @@ class BridgedInstance(InstanceInterface):
     def _prepare_home(self) -> None:
         """Have the instance's directory, with its pipes and its record."""
         self._home.prepare()
-        self._home.save(self.record)
+        held, self._held = self._held, self._home.hold()
+        if held is not None:
+            os.close(held)
+        if not self._check_record():
+            try:
+                self._home.save(self.record, new=True)
+            except FileExistsError:  # another program was first
+                self._check_record()
+            else:
+                self._kept = self.record.model_copy(deep=True)
+
+    def _check_record(self) -> bool:
+        """Make sure that the instance of this name, if there is one, is this one; take over what was changed in it.
+
+        Returns:
+            There is one.
+
+        Raises:
+            InstanceDiffers: it is another, or this object's record was changed.
+            InvalidInput: its record cannot be read.
+        """
+        if not self._home.exists():
+            return False
+        kept, before = self._home.load(), self._kept
+        if before is not None and not self.record.differences(before) and can_change(kept.differences(before)):
+            self.record = kept
+        elif differences := self.record.differences(kept):
+            change = f"`cc-bridge update {self.name} …` or `Registry().update({self.name!r}, …)` changes that"
+            new = f"`cc-bridge rm {self.name}` makes room for a new one"
+            hint = f"{change if can_change(differences) else new}; or take another name."
+            raise InstanceDiffers(differences, instance=self.name, hint=hint)
+        self._kept = kept.model_copy(deep=True)
+        return True
 
     async def _shut_down(self, connection: Connection) -> None:
         """Ask the agent to end, and wait for the end of the connection: it ends last of all."""

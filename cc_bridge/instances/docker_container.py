@@ -8,7 +8,7 @@ import stat
 import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
@@ -38,7 +38,7 @@ from ..errors import (
     InvalidInput,
     NameConflict,
 )
-from ..instance import ClaudeInstance, docker_socket, parse_mount
+from ..instance import ClaudeInstance, Kind, docker_socket, split_mount
 from ..login import check_key, check_reachable, login_file
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from ..protocol.link import Link
@@ -130,6 +130,8 @@ class DockerContainer(BridgedInstance):
             error.
         options: as :class:`~cc_bridge.instances.bridged.BridgedInstance` takes them.
     """
+
+    kind: ClassVar[Kind] = "docker"
 
     claude_hint = (
         "Its image has none: `cc-bridge image template` prints Dockerfiles that install it, `--image cc-bridge` has it."
@@ -278,7 +280,7 @@ class DockerContainer(BridgedInstance):
                         raise AgentUnavailable(
                             f"the agent in the container {self.container} cannot be reached: {problem}",
                             instance=self.name,
-                            hint=f"`docker logs {self.container}` may say why.",
+                            hint=self._hint_at_log("may say why"),
                         )
             except AgentUnavailable as error:
                 if rung is not Rung.PIPES:
@@ -489,7 +491,7 @@ class DockerContainer(BridgedInstance):
         """What Dockerfiles are, from here on, in directories that the container can write to."""
         record = self.record
         found = [] if record.workspace is None or record.read_only_workspace else [record.workspace]
-        found += [Path(source) for source, _, read_only in map(parse_mount, record.mounts) if not read_only]
+        found += [Path(source) for source, _, read_only in map(split_mount, record.mounts) if not read_only]
         self._dockerfiles.note_writable(found, repository=record.repository)
 
     async def _sweep(self) -> None:
@@ -541,12 +543,15 @@ class DockerContainer(BridgedInstance):
         try:
             said = await self._containers.start(self.container, awaited, _START_LIMIT)
         except ContainerStartError as error:
-            raise ContainerStartError(
-                error.what, instance=self.name, hint=error.hint or f"`docker logs {self.container}` has the rest."
-            ) from error
+            hint = error.hint or self._hint_at_log("has the rest")
+            raise ContainerStartError(error.what, instance=self.name, hint=hint) from error
         await self._check_repository(mounted)
         self._python_missing = said == _NO_PYTHON
         self._log.info("container_started", container=self.container)
+
+    def _hint_at_log(self, what: str) -> str:
+        # After a first start that failed the container is removed, and its log with it.
+        return "" if self._is_first_start else f"`docker logs {self.container}` {what}."
 
     def _repository_identities(self) -> dict[Path, tuple[int, int]]:
         """What of a worktree's repository the container is to write to: device and number of each directory.
@@ -621,7 +626,7 @@ class DockerContainer(BridgedInstance):
         user, uid = self._user()
         mounts = [
             *self._own_mounts(remote=remote),
-            *(Mount(*parse_mount(mount)) for mount in record.mounts),
+            *(Mount(*split_mount(mount)) for mount in record.mounts),
         ]
         if record.workspace is not None:
             mounts.append(Mount(str(record.workspace.resolve()), record.mount_at, record.read_only_workspace))
@@ -729,6 +734,7 @@ class DockerContainer(BridgedInstance):
         self._claude_env()
         if not await self._is_remote():
             self.record.check_workspace()
+            self.record.check_mounts()
         if self.record.credentials:
             login_file()
         if self.record.docker_socket:

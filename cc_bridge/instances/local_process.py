@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import anyio
 import anyio.to_thread
@@ -20,6 +20,7 @@ from ..channels.named_pipe import NobodyListens
 from ..channels.unix_socket import UnixSocketChannel
 from ..dockerfiles import Dockerfiles
 from ..errors import AgentUnavailable, ChannelError, ClaudeNotFound
+from ..instance import Kind
 from ..login import PARTS, check_key
 from ..protocol.link import Link
 from .bridge import Ending, Launch, is_uuid
@@ -77,6 +78,7 @@ class LocalProcess(BridgedInstance):
     outlives the host unless the record is ephemeral.
     """
 
+    kind: ClassVar[Kind] = "local"
     _process: subprocess.Popen[bytes] | None = None
 
     async def connect(self, greeting: bytes) -> Channel:
@@ -132,6 +134,10 @@ class LocalProcess(BridgedInstance):
         with suppress(OSError), open_session(self._config, session_id) as content:
             return os.fdopen(os.dup(content.fileno()), "rb")
         return None
+
+    @property
+    def _config_outside(self) -> str:
+        return str(self._config)
 
     def _restore_session(self) -> None:
         """Have the session to go on with where Claude Code looks for it; one of its own is there already."""

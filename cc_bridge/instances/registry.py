@@ -9,6 +9,7 @@
     ├── run/                      0700: sockets of agents and panes
     └── instances/<name>/         0700
         ├── record.json           0600: the record; it may have secrets in `env`
+        ├── lock                  held by every program that uses the instance
         ├── session               Claude Code's session id, to go on with
         ├── pipes/                mounted read-only into the container
         ├── journal/              the agent's: what Claude Code has said; outlives agent and container
@@ -21,21 +22,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
-import shutil
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
+from ..beneath import opened, remove_tree
 from ..channels.fifo import open_fifo
 from ..channels.named_pipe import LISTEN, prepare_directory
 from ..errors import BridgeError, InstanceNotFound, InvalidInput
 from ..instance import ClaudeInstance
 from ..state import (
+    MARKER,
     agent_archive,
     make_private,
     mark_instance,
@@ -46,7 +52,13 @@ from ..state import (
 )
 from .sessions import Sessions
 
-__all__ = ["Home", "Registry", "agent_archive", "state_root"]
+__all__ = ["Home", "Registry", "agent_archive", "can_change", "state_root"]
+
+#: Fields that can be changed: they enter with each start of Claude Code. All others are its container's or its place's.
+_CHANGEABLE = ("claude", "env", "relay")
+
+#: How many things that could not be removed are named.
+_SHOWN = 3
 
 #: An ephemeral instance whose host was killed is swept when this old, in seconds.
 _STALE = 120.0
@@ -124,16 +136,71 @@ class Home:
         except OSError as error:
             raise unusable(self.path, error) from error
 
+    def hold(self) -> int:
+        """Mark the instance as used by this program: a descriptor; closing it, or the program's end, takes it back.
+
+        Call it after :meth:`prepare`, and before the record is written. It waits while somebody removes the directory.
+
+        Raises:
+            InvalidInput: the directory cannot be used.
+        """
+        path = self.path / "lock"
+        while True:
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except FileNotFoundError:  # it has just been removed
+                self.prepare()
+                continue
+            except OSError as error:
+                raise unusable(self.path, error) from error
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), os.stat(path)):
+                    return fd
+            os.close(fd)  # the lock of a directory that was removed while we waited
+            self.prepare()
+
+    @contextmanager
+    def claimed(self) -> Iterator[bool]:
+        """Whether no program uses the instance; within the block, none begins to."""
+        try:
+            fd = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:  # one of 0.1.0, which locks nothing
+            yield True
+            return
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(fd)
+
     def exists(self) -> bool:
         """There is an instance of this name."""
         return (self.path / "record.json").exists()
 
-    def save(self, record: ClaudeInstance) -> None:
-        """Write the record, whole or not at all."""
+    def save(self, record: ClaudeInstance, *, new: bool = False) -> None:
+        """Write the record, whole or not at all.
+
+        Args:
+            new: there must be none.
+
+        Raises:
+            FileExistsError: there is one.
+        """
         fd, scratch = tempfile.mkstemp(dir=self.path)  # 0600
         with os.fdopen(fd, "w") as file:
             file.write(record.model_dump_json(indent=1))
-        os.rename(scratch, self.path / "record.json")
+        if not new:
+            os.rename(scratch, self.path / "record.json")
+            return
+        try:
+            os.link(scratch, self.path / "record.json")
+        finally:
+            os.unlink(scratch)
 
     def load(self) -> ClaudeInstance:
         """The record.
@@ -172,12 +239,35 @@ class Home:
             (self.path / "session").write_text(value)
 
     def remove(self) -> None:
-        """Delete the directory and all in it; harmless when repeated."""
-        for lock in (self.socket + ".lock", self.pane + ".lock"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(lock)
-        shutil.rmtree(self.pane, ignore_errors=True)
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete the directory and all in it; harmless when repeated.
+
+        The record goes last: what could not be removed still belongs to an instance, and no other inherits it.
+
+        Raises:
+            InvalidInput: names what could not be removed.
+        """
+        left = []
+        # In both places: what 0.1.0 has started is in the shared one only as long as it runs.
+        for place in {runtime_directory(self.path.parent.parent), shared_runtime_directory()}:
+            with contextlib.suppress(FileNotFoundError), opened(place) as run:
+                ours = os.fstat(run).st_uid == os.geteuid()
+                for suffix in (".sock.lock", ".pane.lock", ".sock", ".pane") if ours else ():
+                    left += remove_tree(run, self._short_name + suffix)
+        with contextlib.suppress(FileNotFoundError), opened(self.path) as home:
+            for name in set(os.listdir(home)) - {"record.json", "lock", MARKER}:
+                left += remove_tree(home, name)
+            if not left:
+                left += remove_tree(home, "record.json")
+        if not left:
+            with contextlib.suppress(FileNotFoundError), opened(self.path.parent) as instances:
+                left += remove_tree(instances, self.path.name)
+        if left:
+            more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+            raise InvalidInput(
+                f"{self.path} could not be removed: {'; '.join(left[:_SHOWN])}{more}",
+                instance=self.path.name,
+                hint="Delete that directory as its owner or as root, or repeat this when it can be done.",
+            )
 
 
 class Registry:
@@ -209,24 +299,58 @@ class Registry:
             raise InstanceNotFound(f"there is no instance {name!r}")
         return self.home(name).load()
 
+    def update(self, name: str, **changes: Any) -> ClaudeInstance:
+        """Change an instance's record; Claude Code has the changes when it is started the next time (``restart()``).
+
+        Args:
+            changes: fields of :func:`can_change`, as :meth:`ClaudeInstance.of` takes them; they replace what was there.
+
+        Returns:
+            The new record.
+
+        Raises:
+            InvalidInput: names the fields that need a new instance, or what is wrong with a value. Nothing was changed.
+            InstanceNotFound: there is none of this name.
+        """
+        kept = self.load(name)
+        if fixed := [field for field in changes if not can_change([field])]:
+            raise InvalidInput(
+                f"{', '.join(fixed)}: only a new instance can have that changed; {', '.join(_CHANGEABLE)} can be",
+                instance=name,
+                hint=f"`cc-bridge rm {name}` and `cc-bridge up {name} …` make a new one, which goes on with the "
+                "conversation where kind and directory are the same.",
+            )
+        record = ClaudeInstance.of(**{**dict(kept), **changes})
+        self.home(name).save(record)
+        return record
+
     def stale(self) -> list[str]:
-        """Ephemeral instances whose hosts were killed."""
-        found = []
-        for name in self.names():
-            home = self.home(name)
-            with contextlib.suppress(BridgeError, FileNotFoundError):
-                old = time.time() - home.path.stat().st_mtime > _STALE
-                if old and home.load().ephemeral and not _somebody_listens(home):
-                    found.append(name)
-        return found
+        """Ephemeral instances that no program uses any more, and no agent either: their hosts were killed."""
+        return [home.path.name for home in self._stale()]
 
     def sweep(self) -> list[str]:
         """Remove what stale instances have left; their names."""
         self.sessions.sweep()
-        stale = self.stale()
-        for name in stale:
-            self.home(name).remove()
-        return stale
+        swept = []
+        for home in self._stale():
+            with contextlib.suppress(InvalidInput):  # others can start all the same, and `cc-bridge prune` tells why
+                home.remove()
+                swept.append(home.path.name)
+        return swept
+
+    def _stale(self) -> Iterator[Home]:
+        """The homes of stale instances; none is taken into use while the caller has it."""
+        for name in self.names():
+            home = self.home(name)
+            with contextlib.suppress(BridgeError, OSError), home.claimed() as unused:
+                old = time.time() - home.path.stat().st_mtime > _STALE
+                if unused and old and home.load().ephemeral and not _somebody_listens(home):
+                    yield home
+
+
+def can_change(differences: Iterable[str]) -> bool:
+    """Whether an instance can have all of these fields changed: ``claude``, one of its fields, ``env``, ``relay``."""
+    return all(difference.partition(".")[0] in _CHANGEABLE for difference in differences)
 
 
 def _somebody_listens(home: Home) -> bool:

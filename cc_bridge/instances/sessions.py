@@ -24,11 +24,19 @@ from typing import IO, Any
 
 from cc_bridge_agent import wire
 
-from ..beneath import open_beneath, opened
+from ..beneath import open_beneath, opened, remove_tree
 from ..errors import InvalidInput
 from .bridge import is_uuid
 
-__all__ = ["LARGEST", "SavedConversation", "Sessions", "export_session", "open_session", "session_path"]
+__all__ = [
+    "LARGEST",
+    "SavedConversation",
+    "Sessions",
+    "export_session",
+    "forget_session",
+    "open_session",
+    "session_path",
+]
 
 #: Largest session kept, in bytes; and for how long, in seconds.
 LARGEST = 256 * 1024 * 1024
@@ -46,11 +54,16 @@ _ABOUT = "conversation.json"
 
 @dataclass(frozen=True)
 class SavedConversation:
-    """The conversation of an instance that was removed: its session, and where it took place."""
+    """The conversation of an instance that was removed: its session, and where it took place.
+
+    Attributes:
+        config: Claude Code's configuration directory on this machine, where its transcript still is; else empty.
+    """
 
     session_id: str
     kind: str
     cwd: str
+    config: str = ""
 
 
 class Sessions:
@@ -116,6 +129,29 @@ class Sessions:
         kept = self.recall(name)
         for path in [self._name(name)] + ([self._path(kept.session_id)] if kept and is_uuid(kept.session_id) else []):
             path.unlink(missing_ok=True)
+
+    def kept(self) -> dict[str, str]:
+        """The sessions that are kept: each one's id, and the name of the instance that had it, where it is known."""
+        names = {}
+        for path in sorted((self.directory / "names").glob("*.json")):
+            if (saved := self.recall(path.stem)) is not None:
+                names[saved.session_id] = path.stem
+        return {path.stem: names.get(path.stem, "") for path in sorted(self.directory.glob("*.jsonl"))}
+
+    def delete(self, session_id: str) -> None:
+        """Delete a session that is kept, its instance's transcript, and the note whose it was; harmless when repeated.
+
+        Raises:
+            InvalidInput: names what could not be deleted.
+        """
+        if not is_uuid(session_id):
+            return
+        if name := self.kept().get(session_id):
+            saved = self.recall(name)
+            if saved is not None and saved.config:
+                forget_session(Path(saved.config), session_id)
+            self._name(name).unlink(missing_ok=True)
+        self._path(session_id).unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Delete what nobody has gone on with for long."""
@@ -212,6 +248,26 @@ def open_session(config: Path, session_id: str) -> Iterator[IO[bytes]]:
                     yield content
                     return
         raise FileNotFoundError(session_id)
+
+
+def forget_session(config: Path, session_id: str) -> None:
+    """Delete a session's file and the directory of its name, in whatever project they are.
+
+    Raises:
+        InvalidInput: names what could not be deleted.
+    """
+    left = []
+    with (
+        suppress(FileNotFoundError, NotADirectoryError),
+        opened(config) as parent,
+        opened("projects", parent) as projects,
+    ):
+        for name in os.listdir(projects):
+            with suppress(OSError), opened(name, projects) as project:  # what cannot be opened has nothing of it
+                for item in (f"{session_id}.jsonl", session_id):
+                    left += remove_tree(project, item)
+    if left:
+        raise InvalidInput(f"the conversation in {config} could not be removed: {'; '.join(left)}")
 
 
 def _about(tar: tarfile.TarFile) -> dict[str, Any]:

@@ -8,14 +8,14 @@ import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio.to_thread
 import libtmux
 from libtmux.exc import LibTmuxException
 
 from ..errors import InvalidInput
-from ..instance import ClaudeInstance
+from ..instance import ClaudeInstance, Kind
 from ..login import KEYS, PARTS, decides, with_login
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from .bridge import Launch
@@ -38,6 +38,8 @@ class TmuxInstance(LocalProcess):
     Claude Code's configuration is the instance's own, too, unless ``env`` names a ``CLAUDE_CONFIG_DIR`` or a ``HOME``,
     or a pane is taken over.
     """
+
+    kind: ClassVar[Kind] = "tmux"
 
     def __init__(self, instance: ClaudeInstance, **options: Any) -> None:
         super().__init__(instance, **options)

@@ -81,10 +81,48 @@ def test_the_default_image_is_used_unless_said(scripted_model: ScriptedModel, wo
 
 
 def test_run_resumes(model_options: list[str], scripted_model: ScriptedModel) -> None:
-    first = cc("run", "remember this", "--json", *model_options)
+    first = cc("run", "remember this", "--json", "--keep", *model_options)
     session = json.loads(first.stdout.splitlines()[-1])["session_id"]
-    cc("run", "and now?", f"--resume={session}", *model_options)
-    assert "remember this" in json.dumps(scripted_model.requests[-1].body["messages"])
+    found = re.search(r"kept as (\S+):", first.stderr)
+    assert found
+    assert cc("rm", "--force", found[1]).returncode == 0
+    again = cc("run", "and now?", f"--resume={session}", *model_options)
+    assert "remember this" in json.dumps(scripted_model.requests[-1].body["messages"]), again.stderr
+    assert session in Registry().sessions.kept(), "it was there before, and is not run's to remove"
+    Registry().sessions.delete(session)
+
+
+def test_run_keeps_nothing(model_options: list[str], workspace: Path) -> None:
+    """No conversation here, and no transcript where Claude Code keeps its own."""
+    before = set(Registry().sessions.directory.rglob("*"))
+    assert cc("run", "[[say a secret]]", *model_options).stdout == "a secret\n"
+    assert set(Registry().sessions.directory.rglob("*")) == before
+    files = [path for path in (workspace / "home" / ".claude").rglob("*") if path.is_file()]
+    assert not [path for path in files if b"a secret" in path.read_bytes()]
+
+
+def test_prune_removes_conversations_whose_instances_have_gone(model_options: list[str]) -> None:
+    """When asked to, also without an engine; an instance's own stays."""
+    env = {**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    sessions = {}
+    try:
+        for name in ("gone", "stays"):
+            done = cc("up", name, *model_options)
+            assert done.returncode == 0, done.stderr
+            cc("send", name, "the words")
+            sessions[name] = Registry().home(name).session_id
+            cc("rm", "--force", name)
+        assert cc("up", "stays", *model_options).returncode == 0
+        assert {sessions["gone"]: "gone", sessions["stays"]: "stays"}.items() <= Registry().sessions.kept().items()
+        assert sessions["gone"] not in cc("prune", "--dry-run", env=env).stdout
+        said = cc("prune", "--dry-run", "--conversations", env=env)
+        assert (sessions["gone"] in said.stdout, sessions["stays"] in said.stdout) == (True, False), said.stderr
+        assert cc("prune", "--force", "--conversations", env=env).returncode == 0
+        assert sessions["gone"] not in Registry().sessions.kept()
+        assert Registry().sessions.recall("gone") is None
+        assert sessions["stays"] in Registry().sessions.kept()
+    finally:
+        cc("rm", "--force", "--conversation", "stays")
 
 
 @pytest.mark.long

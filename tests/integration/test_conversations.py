@@ -49,7 +49,7 @@ async def make(
         return made[-1]
 
     yield make
-    for instance in made:
+    for instance in reversed(made):  # of two with one name the later one has it
         await instance.remove(conversation=True)
         await instance.cleanup()
 

@@ -30,6 +30,7 @@ from cc_bridge.instances.registry import Registry
 from cc_bridge.state import Installation
 from cc_bridge.testing import ScriptedModel
 from cc_bridge.testing.instance_contract import run_out_of_time
+from tests.command import cc
 from tests.conftest import STUB
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -521,7 +522,26 @@ async def test_name_taken_by_a_stranger(make_docker: MakeDocker, images: Any) ->
 
 async def test_container_that_ends_at_once(make_docker: MakeDocker) -> None:
     instance = await make_docker(mounts=("/dev/null:/bin/sh:ro",))
-    with pytest.raises(ContainerStartError):
+    with pytest.raises(ContainerStartError) as caught:
+        await instance.start()
+    assert "docker logs" not in str(caught.value), "its log has gone with it"
+    assert docker("ps", "-aq", "--filter", f"name={instance.container}") == ""
+    assert not Registry().home(instance.name).path.exists(), "its record can be corrected"
+
+
+async def test_an_instance_whose_mount_has_gone_can_be_stopped_and_removed(
+    make_docker: MakeDocker, tmp_path: Path
+) -> None:
+    (tmp_path / "gone").mkdir()
+    instance = await make_docker(mounts=(f"{tmp_path}/gone:/x",))
+    await instance.start()
+    (tmp_path / "gone").rmdir()
+    assert await instance.send_command_and_wait("[[say it runs]]", 60) == (True, "it runs")
+    for verb in ("info", "stop", "rm"):
+        done = cc(verb, instance.name)
+        assert done.returncode == 0, done.stderr
+    assert docker("ps", "-aq", "--filter", f"name={instance.container}") == ""
+    with pytest.raises(InvalidInput, match="gone does not exist on this machine"):
         await instance.start()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,6 +124,17 @@ async def test_workspace_missing(make_record: Callable[..., Any], tmp_path: Path
         await other.start()
     await instance.cleanup()
     await other.cleanup()
+
+
+async def test_an_ephemeral_instance_that_lives_keeps_its_home(make_stubbed: Any) -> None:
+    """Also where nobody can be seen from here, as with an engine elsewhere, and whoever sweeps."""
+    instance = await make_stubbed()
+    await instance.start()
+    home = Registry().home(instance.name)
+    shutil.rmtree(home.pipes)
+    os.utime(home.path, (0, 0))
+    assert instance.name not in Registry().sweep()
+    assert home.exists()
 
 
 async def test_an_instance_that_was_removed_is_not_made_again(make_stubbed: Any) -> None:

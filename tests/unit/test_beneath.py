@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from cc_bridge.beneath import create_file, link_target, make_directory, open_beneath, opened, read_file
+from cc_bridge.beneath import create_file, link_target, make_directory, open_beneath, opened, read_file, remove_tree
 
 
 @pytest.fixture
@@ -80,3 +84,71 @@ def test_descriptors_are_given_back(home: Path) -> None:
             with pytest.raises(OSError):
                 os.close(open_beneath(root, parts))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_tree_is_removed_and_no_link_in_it_is_followed(home: Path, secret: Path) -> None:
+    (home / "real" / "link").symlink_to(secret)
+    os.mkfifo(home / "real" / "fifo")
+    with opened(home.parent) as parent:
+        assert remove_tree(parent, home.name) == []
+        assert remove_tree(parent, home.name) == [], "harmless when repeated"
+    assert not home.exists()
+    assert (secret / "file").read_text() == "secret"
+
+
+def test_a_link_in_the_place_of_a_tree_is_removed_and_not_followed(home: Path, secret: Path) -> None:
+    with opened(home) as parent:
+        assert remove_tree(parent, "link") == []
+    assert not (home / "link").is_symlink()
+    assert (secret / "file").exists()
+
+
+def test_a_tree_that_is_deeper_than_descriptors_and_paths_can_be_is_removed(tmp_path: Path) -> None:
+    depth = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8 + 5000
+    (tmp_path / "deep").mkdir()
+    step = os.open(tmp_path / "deep", os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("x", dir_fd=step)
+        below = os.open("x", os.O_RDONLY, dir_fd=step)
+        os.close(step)
+        step = below
+    os.close(step)
+    with opened(tmp_path) as parent:
+        assert remove_tree(parent, "deep") == []
+    assert not (tmp_path / "deep").exists()
+
+
+AS_NOBODY = """
+import os, sys
+from cc_bridge.beneath import opened, remove_tree
+from pathlib import Path
+
+place = Path(sys.argv[1])
+place.chmod(0o777)
+(place / "tree" / "theirs").mkdir(parents=True)
+(place / "tree" / "theirs" / "file").touch()
+if os.getuid() == 0:
+    (place / "tree").chmod(0o777)
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+cache = place / "tree" / "cache"
+(cache / "module" / "hidden").mkdir(parents=True)
+(cache / "module" / "hidden" / "file").touch()
+(cache / "module" / "file").touch()
+for path, mode in ((cache / "module" / "hidden", 0), (cache / "module", 0o500), (cache, 0o555)):
+    path.chmod(mode)
+with opened(place / "tree") as tree:
+    print(remove_tree(tree, "cache"), cache.exists())
+with opened(place) as parent:
+    print(remove_tree(parent, "tree"), (place / "tree").exists())
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs a second user")
+def test_what_is_read_only_is_removed_and_what_is_another_user_s_is_told() -> None:
+    """A cache of Go's modules is read-only, and root would not notice."""
+    with tempfile.TemporaryDirectory() as place:
+        argv = [sys.executable, "-c", AS_NOBODY, place]
+        done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[] False", "['tree/theirs/file: Permission denied'] True"]

@@ -31,7 +31,6 @@ def test_a_good_one() -> None:
         ({"workspace": None}, "workspace"),
         ({"env": {"A B": "x"}}, "env"),
         ({"env": {"A": "x\0y"}}, "env"),
-        ({"mounts": ("/nowhere:/x",)}, "/nowhere"),
         ({"mounts": ("/:x",)}, "must be absolute"),
         ({"mounts": ("/:/x:rx",)}, "'rx'"),
         ({"memory": "much"}, "memory"),
@@ -68,3 +67,13 @@ def test_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_mount(f"{tmp_path}:/x:ro") == (str(tmp_path), "/x", True)
     monkeypatch.chdir(tmp_path)
     assert parse_mount(".:/x:rw") == (str(tmp_path), "/x", False)
+
+
+def test_a_record_whose_mount_has_gone_is_a_record(tmp_path: Path) -> None:
+    """Or its instance could not even be stopped; it cannot be started, which is said then."""
+    record = ClaudeInstance.of(**{**GOOD, "mounts": (f"{tmp_path}/gone:/x",)})
+    assert ClaudeInstance.model_validate_json(record.model_dump_json()) == record
+    with pytest.raises(InvalidInput, match=f"{tmp_path}/gone does not exist on this machine"):
+        record.check_mounts()
+    (tmp_path / "gone").mkdir()
+    record.check_mounts()

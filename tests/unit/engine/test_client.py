@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -144,3 +147,75 @@ class TestEngine:
         monkeypatch.setitem(sys.modules, "docker", types.ModuleType("docker"))
         with pytest.raises(EngineError, match="SDK is not installed"):
             await Engine().client()
+
+
+FAKE_SSH = """#!/bin/sh
+echo started >>"$(dirname "$0")/log"
+echo ready
+exec cat
+"""
+
+
+class TestConnecting:
+    """No engine is asked: what connects is replaced, the way there is not."""
+
+    pytestmark = pytest.mark.anyio
+
+    @pytest.fixture
+    def ssh(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+        """A program in ssh's place; how often it was started."""
+        (tmp_path / "ssh").write_text(FAKE_SSH)
+        (tmp_path / "ssh").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setenv("DOCKER_HOST", "ssh://engine.example")
+        return lambda: (tmp_path / "log").read_text().count("started")
+
+    async def test_callers_at_once_share_one_client_and_one_tunnel(
+        self, ssh: Callable[[], int], mocker: MockerFixture
+    ) -> None:
+        connect = mocker.patch("cc_bridge.engine.client._connect", side_effect=lambda *_: mocker.Mock())
+        engine, found = Engine(), list[Any]()
+
+        async def ask() -> None:
+            found.append(await engine.client())
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(ask)
+        assert found[0] is found[1] is found[2]
+        assert (ssh(), connect.call_count) == (1, 1)
+        await engine.aclose()
+
+    async def test_a_tunnel_that_has_died_is_opened_again(self, ssh: Callable[[], int], mocker: MockerFixture) -> None:
+        clients = [mocker.Mock(), mocker.Mock()]
+        mocker.patch("cc_bridge.engine.client._connect", side_effect=clients)
+        engine = Engine()
+        assert await engine.client() is clients[0]
+        assert engine._tunnel is not None
+        engine._tunnel._process.kill()
+        await engine._tunnel._process.wait()
+        assert await engine.client() is clients[1]
+        assert ssh() == 2
+        clients[0].close.assert_called_once()
+        await engine.aclose()
+        clients[1].close.assert_called_once()
+
+    async def test_an_engine_that_refuses_is_waited_for_once(
+        self, mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And not once more by what cleans up afterwards; one that has come back is waited for again."""
+        monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+        monkeypatch.setattr("cc_bridge.engine.client.PAUSES", (0, 0, 0))
+        refused, client = ConnectionRefusedError(), mocker.Mock()
+        outcomes: list[Any] = [*[refused] * 4, refused, client]
+        connect = mocker.patch("cc_bridge.engine.client._connect", side_effect=outcomes)
+        engine = Engine()
+        for attempts in (4, 5):
+            with pytest.raises(EngineUnavailable):
+                await engine.client()
+            assert connect.call_count == attempts
+        assert await engine.client() is client
+        await engine.aclose()
+        connect.side_effect = [refused, client]
+        assert await engine.client() is client
+        await engine.aclose()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cc_bridge import ClaudeInstance, InvalidInput
+from cc_bridge import ClaudeInstance, InvalidInput, beneath
 from cc_bridge.errors import InstanceNotFound
 from cc_bridge.instances import registry as module
 from cc_bridge.instances.registry import Registry, agent_archive, state_root
+from cc_bridge.state import make_private, shared_runtime_directory
 
 SESSION = "70239f12-b8a6-4331-8634-823542f95e3f"
 
@@ -96,6 +99,35 @@ def test_sweep_spares_who_has_an_agent(registry: Registry) -> None:
     os.utime(home.path, (0, 0))
     assert registry.sweep() == []
     os.close(listening)
+
+
+def test_sweep_spares_an_ephemeral_instance_that_a_program_uses(registry: Registry) -> None:
+    """Its image is built for the first time, say, or its engine is elsewhere: nobody listens on its pipes."""
+    home = registry.home("used")
+    home.prepare()
+    held = home.hold()
+    home.save(record("used", ephemeral=True))
+    os.utime(home.path, (0, 0))
+    assert registry.stale() == registry.sweep() == []
+    os.close(held)
+    assert registry.sweep() == ["used"], "its program has gone"
+
+
+def test_an_instance_that_is_swept_meanwhile_is_held_anew(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = registry.home("demo")
+    home.prepare()
+    lock, times = fcntl.flock, []
+
+    def lock_after_a_sweep(fd: int, how: int) -> None:
+        if not times:
+            home.remove()
+        times.append(how)
+        lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_a_sweep)
+    os.close(home.hold())
+    assert len(times) == 2
+    assert (home.path / "lock").exists(), "it is the lock of the directory that is there"
 
 
 def test_the_agent_runs_from_its_archive(tmp_path: Path) -> None:
@@ -189,6 +221,45 @@ def test_an_instance_is_removed_with_its_lock_and_its_pane(registry: Registry) -
     Path(home.socket + ".lock").write_text("")
     home.remove()
     assert not any(Path(path).exists() for path in (home.path, home.pane, home.socket + ".lock"))
+
+
+def test_what_could_not_be_removed_is_told_and_nobody_inherits_it(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = registry.home("demo")
+    home.prepare()
+    home.save(record(ephemeral=True))
+    (home.claude_home / "cache").mkdir(parents=True)
+    remove = beneath.os.rmdir
+
+    def refuse(name: str, *, dir_fd: int) -> None:
+        if name == "home":
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        remove(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(beneath.os, "rmdir", refuse)
+    with pytest.raises(InvalidInput, match=r"demo could not be removed: home: Operation not permitted\. Delete"):
+        home.remove()
+    assert registry.names() == ["demo"], "it can be removed again"
+    os.utime(home.path, (0, 0))
+    assert registry.sweep() == [], "and others can start meanwhile"
+    monkeypatch.undo()
+    home.remove()
+    assert not home.path.exists()
+
+
+def test_no_lock_of_what_0_1_0_has_started_stays(registry: Registry) -> None:
+    """Its sockets are in a directory of all installations, which it is told by only as long as it runs."""
+    home = registry.home("demo")
+    home.prepare()
+    shared = shared_runtime_directory()
+    make_private(shared)
+    name = Path(home.socket).stem
+    locks = [Path(home.pane + ".lock"), shared / f"{name}.pane.lock", shared / f"{name}.sock.lock"]
+    for lock in locks:
+        lock.touch()
+    home.remove()
+    assert not [lock for lock in locks if lock.exists()]
 
 
 @pytest.mark.parametrize(("age", "swept"), [(100, []), (140, ["demo"])])

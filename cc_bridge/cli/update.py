@@ -1,0 +1,60 @@
+"""``cc-bridge update``: other options for an instance that is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import typer
+
+from ..errors import InvalidInput
+from . import options as o
+from .session import run_async
+
+__all__ = ["update"]
+
+
+def update(
+    context: typer.Context,
+    name: o.Name,
+    model: o.Model = "",
+    system_prompt: o.SystemPrompt = "",
+    allowed_tools: o.AllowedTools = "",
+    permission_mode: o.PermissionMode = "",
+    skip_permissions: o.SkipPermissions = False,
+    env: o.Env = None,
+    relay: o.Relay = True,
+) -> None:
+    """Change an instance's options; Claude Code has them when it is started the next time. Prints its name.
+
+    What is given replaces what was there; variables are added to those that it has. Everything else, such as limits,
+    mounts and the image, is its container's: `cc-bridge rm` makes room for a new one.
+    """
+    from ..instances.registry import Registry
+    from .display import Display
+
+    async def main() -> int:
+        given = o.given(context)
+        if not given:
+            raise InvalidInput("nothing to change is given", instance=name, hint="`cc-bridge update --help` says what.")
+        record = Registry().load(name)
+        words: dict[str, Any] = {
+            "model": model,
+            "system_prompt": system_prompt,
+            "allowed_tools": o.parse_tools(allowed_tools),
+            "permission_mode": permission_mode,
+            "skip_permissions": skip_permissions,
+        }
+        changes = {word: value for word, value in words.items() if word in given}
+        Registry().update(
+            name,
+            claude=replace(record.claude, **changes),
+            env={**record.env, **o.parse_env(env or ())},
+            relay=relay if "relay" in given else record.relay,
+        )
+        with Display() as display:
+            display.note(f"`cc-bridge restart {name}` starts it with that, if it runs")
+        print(name)
+        return 0
+
+    run_async(main)

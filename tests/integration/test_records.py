@@ -1,0 +1,172 @@
+"""A record and the instance that was made with it: one stays what the other says. covers: C2, L1"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cc_bridge import ClaudeInstance, ClaudeOptions, DockerContainer, LocalProcess, TmuxInstance
+from cc_bridge.errors import ClaudeError, InstanceDiffers, InvalidInput
+from cc_bridge.instances.registry import Registry
+from tests.command import cc
+from tests.conftest import STUB
+
+pytestmark = pytest.mark.anyio
+
+Make = Callable[..., ClaudeInstance]
+
+
+@pytest.fixture
+def make(make_record: Make, tmp_path: Path) -> Make:
+    """Makes records of instances that stay, with the stub in Claude Code's place."""
+    (tmp_path / "home").mkdir()
+
+    def make(**fields: Any) -> ClaudeInstance:
+        env = {"HOME": str(tmp_path / "home"), **fields.pop("env", {})}
+        return make_record(**{"ephemeral": False, "claude": ClaudeOptions(program=str(STUB)), "env": env, **fields})
+
+    return make
+
+
+@pytest.mark.parametrize("ephemeral", [False, True])
+async def test_a_record_of_an_instance_that_exists_is_not_overwritten(
+    make: Make, tmp_path: Path, ephemeral: bool
+) -> None:
+    """Also where the new one is ephemeral, and cleans up after it was refused."""
+    first = LocalProcess(make())
+    try:
+        await first.start()
+        kept = Registry().load(first.name)
+        other = make(name=first.name, workspace=tmp_path, claude=ClaudeOptions(model="other"), ephemeral=ephemeral)
+        other = LocalProcess(other)
+        differences = ("workspace", *(["ephemeral"] if ephemeral else []), "claude.program", "claude.model")
+        for act in (other.start, other.get_info, other.stop, other.remove):
+            with pytest.raises(InstanceDiffers, match=r"differs in workspace.*cc-bridge rm") as caught:
+                await act()
+            assert caught.value.differences == differences
+        with pytest.raises(InstanceDiffers):
+            await other.send_command_and_wait("plain", 30)
+        await other.cleanup()
+        assert Registry().load(first.name) == kept
+        assert await first.is_running()
+    finally:
+        await first.remove()
+    assert not Registry().home(first.name).exists()
+
+
+async def test_a_program_that_makes_the_same_record_again_goes_on_with_the_instance(make: Make) -> None:
+    record = make()
+    first, again = LocalProcess(record), LocalProcess(make(name=record.name))
+    try:
+        assert await first.send_command_and_wait("plain", 30) == (True, "Hello, you.")
+        assert again.record.created != record.created
+        assert await again.send_command_and_wait("plain", 30) == (True, "Hello, you.")
+        assert Registry().load(record.name).created == record.created
+    finally:
+        await again.release()
+        await first.remove()
+
+
+async def test_of_two_programs_that_make_one_name_at_once_the_second_is_refused(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = make()
+    first, second = LocalProcess(record), LocalProcess(make(name=record.name, project="other"))
+    looks = iter([False])  # the first is not yet there when the second looks
+    exists = type(first._home).exists
+    try:
+        await first.start()
+        monkeypatch.setattr(type(first._home), "exists", lambda home: next(looks, None) is None and exists(home))
+        with pytest.raises(InstanceDiffers, match="differs in project"):
+            second._prepare_home()
+    finally:
+        await second.release()
+        await first.remove()
+
+
+async def test_what_can_be_changed_is_changed_by_update_and_the_rest_needs_a_new_one(make: Make) -> None:
+    """Whoever has the instance takes it over; a change to the object's own record is told, and not passed over."""
+    instance = LocalProcess(make())
+    name = instance.name
+    try:
+        await instance.start()
+        claude = replace(instance.record.claude, model="other")
+        Registry().update(name, claude=claude, env={**instance.record.env, "MORE": "1"})
+        await instance.restart()
+        assert instance.record.claude.model == Registry().load(name).claude.model == "other"
+        with pytest.raises(InvalidInput, match="memory, image: only a new instance can have that changed"):
+            Registry().update(name, memory=1, image="x", relay=False)
+        with pytest.raises(InvalidInput, match="skip_permissions: allowed only in a container"):
+            Registry().update(name, claude=replace(claude, skip_permissions=True))
+        assert Registry().load(name) == instance.record, "nothing was changed"
+        instance.record.env["MORE"] = "2"
+        with pytest.raises(InstanceDiffers, match=r"differs in env\. .*cc-bridge update"):
+            await instance.start()
+        instance.record.env["MORE"] = "1"
+    finally:
+        await instance.remove()
+
+
+async def test_the_verb_update(make: Make) -> None:
+    instance = LocalProcess(make())
+    name = instance.name
+    try:
+        await instance.start()
+        done = cc("update", name, "--model=other", "--allowed-tools=Bash,Read", "-e", "MORE=1")
+        assert (done.returncode, done.stdout) == (0, f"{name}\n"), done.stderr
+        assert f"cc-bridge restart {name}" in done.stderr
+        changed = Registry().load(name)
+        assert changed.claude == replace(instance.record.claude, model="other", allowed_tools=("Bash", "Read"))
+        assert changed.env == {**instance.record.env, "MORE": "1"}
+        assert cc("update", name).returncode == cc("update", "nobody", "--model=x").returncode == 2
+    finally:
+        await instance.remove()
+
+
+@pytest.mark.parametrize("made_for", [DockerContainer, LocalProcess, TmuxInstance])
+@pytest.mark.parametrize("kind", ["docker", "local", "tmux"])
+async def test_a_record_runs_where_its_kind_says_or_nowhere(make: Make, made_for: Any, kind: str) -> None:
+    """What was to be in a container must not run on this machine."""
+    record = make(kind=kind, **({"image": "cc-bridge"} if kind == "docker" else {}))
+    if kind == made_for.kind:
+        await made_for(record).release()
+        return
+    with pytest.raises(InvalidInput, match=rf"its record is of kind '{kind}', and {made_for.__name__} runs"):
+        made_for(record)
+
+
+async def test_chat_does_not_pass_over_options_for_an_instance_that_exists(make: Make) -> None:
+    instance = LocalProcess(make())
+    try:
+        await instance.start()
+        done = cc("chat", instance.name, "--model=other", "--memory=1g", input="plain\n")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "--memory, --model given" in done.stderr or "--model, --memory given" in done.stderr
+        assert f"cc-bridge update {instance.name}" in done.stderr
+        assert cc("chat", instance.name, input="plain\n").stdout == "Hello, you.\n"
+        assert "there is no instance 'nobody'" in cc("chat", "nobody", "--model=other").stderr
+    finally:
+        await instance.remove()
+
+
+async def test_a_first_start_that_fails_leaves_a_record_that_can_be_corrected(make: Make) -> None:
+    """And one of an instance that has run before stays, whatever goes wrong."""
+    wrong = LocalProcess(make(claude=ClaudeOptions(program="no-such-program")))
+    with pytest.raises(ClaudeError):
+        await wrong.start()
+    assert not Registry().home(wrong.name).path.exists()
+    assert not await wrong.is_running()
+    await wrong.release()
+    right = LocalProcess(make(name=wrong.name))
+    try:
+        await right.start()
+        Registry().update(right.name, claude=ClaudeOptions(program="no-such-program"))
+        with pytest.raises(ClaudeError):
+            await right.restart()
+        assert Registry().names() == [right.name]
+    finally:
+        await right.remove()
