@@ -22,7 +22,7 @@ from .events import Event, PermissionRequest, TextDelta, TurnResult
 from .protocol.command_line import ClaudeOptions
 from .turn import Turn, TurnInfo
 
-__all__ = ["Allow", "ClaudeInstance", "Decision", "Deny", "InstanceInterface", "Kind", "OnPermission"]
+__all__ = ["Allow", "ClaudeInstance", "Decision", "Deny", "InstanceInterface", "Kind", "OnPermission", "decision_of"]
 
 Kind = Literal["docker", "local", "tmux"]
 
@@ -52,8 +52,26 @@ class Deny:
 
 Decision = Allow | Deny
 
-#: Decides on a permission request. It has a limited time (``permission_limit`` of the instance).
+#: A coroutine function that decides on a permission request, within ``permission_limit`` seconds of the instance's.
 OnPermission = Callable[[PermissionRequest], Awaitable[Decision]]
+
+
+async def decision_of(on_permission: OnPermission, request: PermissionRequest) -> Decision:
+    """What ``on_permission`` decides.
+
+    Raises:
+        InvalidInput: it is no coroutine function, or returned something else than Allow or Deny. A bool is not taken:
+            what a program returns by mistake is often true.
+    """
+    answer = on_permission(request)
+    if not isinstance(answer, Awaitable):
+        hint = "Write it with `async def`; instances of cc_bridge.blocking take plain functions, too."
+        raise InvalidInput(f"on_permission is no coroutine function: it returned {answer!r} at once", hint=hint)
+    decision: object = await answer
+    if not isinstance(decision, Allow | Deny):
+        hint = "Return Allow() or Deny(reason); the permission was denied."
+        raise InvalidInput(f"on_permission returned {decision!r}, which is no decision", hint=hint)
+    return decision
 
 
 class ClaudeInstance(BaseModel):
