@@ -27,6 +27,7 @@ from .instance import ClaudeInstance, InstanceInterface
 from .instances.docker_container import DockerContainer as _DockerContainer
 from .instances.local_process import LocalProcess as _LocalProcess
 from .instances.tmux_instance import TmuxInstance as _TmuxInstance
+from .shapes import InstanceInfo
 from .turn import Turn, TurnInfo
 
 __all__ = ["BlockingInstance", "BlockingTurn", "DockerContainer", "LocalProcess", "TmuxInstance"]
@@ -70,7 +71,7 @@ class BlockingInstance:
         """Its container or process runs *and* the agent answers."""
         return self._call(self._instance.is_running)
 
-    def get_info(self) -> dict[str, Any]:
+    def get_info(self) -> InstanceInfo:
         """Its configuration and state as JSON types, without secrets."""
         return self._call(self._instance.get_info)
 

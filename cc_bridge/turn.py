@@ -74,7 +74,7 @@ class Turn:
         self._events: deque[Event] = deque()
         self._result: TurnResult | None = None
         self._is_left = False  # nobody knows it any more
-        self._undecided: PermissionRequest | None = None  # the reader has seen it; decided when the next event is wanted
+        self._undecided: PermissionRequest | None = None  # seen; decided when the next event is wanted
 
     def __aiter__(self) -> Self:
         return self

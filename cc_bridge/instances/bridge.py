@@ -312,7 +312,7 @@ class Bridge:
                 self._log.warning("not_interrupted", reason=str(error))
 
     async def decide(self, request: PermissionRequest) -> None:
-        """Have a permission request decided, in time; what ``on_permission`` raises denies it. Harmless when repeated."""
+        """Have a permission request decided, in time; an error in ``on_permission`` denies it. Repeatable."""
         for joined in self._joined.values():
             if joined._conversation.is_open(request.request_id):
                 await joined.decide(request)

@@ -8,7 +8,7 @@ import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import anyio.to_thread
 import libtmux
@@ -19,6 +19,7 @@ from ..instance import ClaudeInstance
 from ..login import KEYS, PARTS, decides, with_login
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from .bridge import Launch
+from .bridged import InstanceOptions
 from .local_process import LocalProcess
 from .registry import agent_archive
 
@@ -39,7 +40,7 @@ class TmuxInstance(LocalProcess):
     or a pane is taken over.
     """
 
-    def __init__(self, instance: ClaudeInstance, **options: Any) -> None:
+    def __init__(self, instance: ClaudeInstance, **options: Unpack[InstanceOptions]) -> None:
         super().__init__(instance, **options)
         if instance.pane and not instance.tmux_socket:
             self._socket = default_tmux_socket()

@@ -23,6 +23,7 @@ import pytest
 from ..errors import ApiError, InvalidInput, NotLoggedIn, TurnNotFound
 from ..events import ApiRetry, PermissionRequest, TextDelta, ToolResult, ToolUse, TurnResult, TurnStarted, Verdict
 from ..instance import Allow, Decision, Deny, InstanceInterface
+from ..shapes import InstanceInfo
 from ..turn import Turn
 from .scripted_model import ScriptedModel
 
@@ -426,6 +427,7 @@ class InstanceContract:
         await instance.send_command_and_wait("[[say hello]]", _LIMIT)
         info = await instance.get_info()
         text = json.dumps(info)
+        assert InstanceInfo.__required_keys__ <= set(info) <= set(InstanceInfo.__annotations__)
         assert info["name"] == instance.record.name
         assert info["status"] == "running"
         assert info["channel"] in ("pipes", "exec", "direct", "socket")
