@@ -198,7 +198,7 @@ class BlockingInstance(Generic[InstanceT]):
         try:
             self._call(self._instance.cleanup)
         finally:
-            self._leave_portal()  # its thread would keep the program from ending
+            self._leave_portal()
 
     def remove(self, *, conversation: bool = False) -> None:
         """Stop, and remove all that belongs to the instance; with ``conversation`` that, too."""

@@ -64,8 +64,12 @@ class InstanceInfo(TypedDict):
         unknown_messages: how many messages of which kind were not understood.
         status: ``running`` or ``stopped``; of a container, the engine's word, or ``absent``.
         image: of the container; None: it has none.
-        container: its name. This and what follows is of containers only; and all but this, of those that are there.
-        id: the engine's.
+        tmux_socket: tmux: the socket of the pane's server.
+        pane: tmux: the pane's id; None: it is not there.
+        attach: tmux: the command by which a person comes to the pane.
+        screen: tmux: the lines that the pane shows, without empty ones; None: it is not there.
+        container: Docker: its name.
+        id: Docker: the engine's. This and what follows: of a container that is there.
         health: as the engine's health check found it; None: there is no check.
         ports: port in the container, and where it is reached on this machine.
         networks: by name, the address there.
@@ -89,6 +93,10 @@ class InstanceInfo(TypedDict):
     unknown_messages: dict[str, int]
     status: str
     image: str | None
+    tmux_socket: NotRequired[str]
+    pane: NotRequired[str | None]
+    attach: NotRequired[str]
+    screen: NotRequired[list[str] | None]
     container: NotRequired[str]
     id: NotRequired[str]
     container_created: NotRequired[str]
