@@ -14,24 +14,17 @@ ends without ``cleanup()`` leaves its instances as one that was killed does: eph
 
 from __future__ import annotations
 
-import inspect
-import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
-from threading import Lock, Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast
-
-import anyio
-import anyio.to_thread
-from anyio.from_thread import BlockingPortal
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast
 
 from .engine.execs import Attached, ExecResult, Exit
 from .engine.progress import Progress
 from .engine.streams import Chunk
 from .engine.usage import Usage
+from .event_loop import Caller, awaitable
 from .events import Event, PermissionRequest, TurnResult
 from .instance import ClaudeInstance, Decision, InstanceInterface
 from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
@@ -60,8 +53,6 @@ __all__ = [
     "open",
 ]
 
-P = ParamSpec("P")
-T = TypeVar("T")
 InstanceT = TypeVar("InstanceT", bound=InstanceInterface)
 BridgedT = TypeVar("BridgedT", bound=BridgedInstance)
 
@@ -83,55 +74,6 @@ class BlockingOptions(CommonOptions, total=False):
     on_permission: OnPermission | None
 
 
-class _EventLoop:
-    """An event loop in a thread of its own, for as long as somebody uses it.
-
-    Not anyio's ``BlockingPortalProvider``: when Python ends, that waits for its thread, which Python has stopped
-    already. So a program that had forgotten to clean up never ended.
-    """
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._users = 0
-
-    def enter(self) -> BlockingPortal:
-        with self._lock:
-            if not self._users:
-                ready: Future[BlockingPortal] = Future()
-                self._thread = Thread(target=self._run, args=(ready,), name="cc-bridge", daemon=True)
-                self._thread.start()
-                self._portal = ready.result()
-            self._users += 1
-            return self._portal
-
-    def leave(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users:
-                return
-            portal, thread = self._portal, self._thread
-        # Without the lock: what still runs there may want a loop for another instance.
-        portal.call(portal.stop)
-        thread.join()
-
-    @staticmethod
-    def _run(ready: Future[BlockingPortal]) -> None:
-        async def serve() -> None:
-            async with BlockingPortal() as portal:
-                ready.set_result(portal)
-                await portal.sleep_until_stopped()
-
-        try:
-            anyio.run(serve)
-        except BaseException as error:
-            if ready.done():
-                raise
-            ready.set_exception(error)
-
-
-_event_loop = _EventLoop()
-
-
 class BlockingInstance(Generic[InstanceT]):
     """An instance whose methods block; any number of threads may call them at once.
 
@@ -142,71 +84,70 @@ class BlockingInstance(Generic[InstanceT]):
     def __init__(self, instance: InstanceT) -> None:
         self.record = instance.record
         self._instance = instance
-        self._lock = Lock()
-        self._portal: BlockingPortal | None = None
+        self._loop = Caller()
 
     def start(self) -> None:
         """Make it run, so that the next command finds it ready. Harmless when repeated."""
-        self._call(self._instance.start)
+        self._loop.call(self._instance.start)
 
     def stop(self) -> None:
         """Interrupt what runs and end the processes. The conversation is kept."""
-        self._call(self._instance.stop)
+        self._loop.call(self._instance.stop)
 
     def restart(self) -> None:
         """Stop and start; the conversation goes on."""
-        self._call(self._instance.restart)
+        self._loop.call(self._instance.restart)
 
     def interrupt(self) -> None:
         """End the running turn, whichever thread waits for it; return when it is over."""
-        self._call(self._instance.interrupt)
+        self._loop.call(self._instance.interrupt)
 
     def is_running(self) -> bool:
         """Its container or process runs *and* the agent answers."""
-        return self._call(self._instance.is_running)
+        return self._loop.call(self._instance.is_running)
 
     def get_info(self) -> InstanceInfo:
         """Its configuration and state as JSON types, without secrets."""
-        return self._call(self._instance.get_info)
+        return self._loop.call(self._instance.get_info)
 
     def submit(self, text: str, id: str | None = None) -> BlockingTurn:  # noqa: A002
         """Queue a command, which runs once, however often it is submitted with this ``id``."""
-        return BlockingTurn(self, self._call(self._instance.submit, text, id))
+        return BlockingTurn(self, self._loop.call(self._instance.submit, text, id))
 
     def turn(self, id: str) -> BlockingTurn:  # noqa: A002
         """Find a turn again. Raises TurnNotFound where it is not kept."""
-        return BlockingTurn(self, self._call(self._instance.turn, id))
+        return BlockingTurn(self, self._loop.call(self._instance.turn, id))
 
     def turns(self) -> list[TurnInfo]:
         """The turns that :meth:`turn` finds, oldest first."""
-        return self._call(self._instance.turns)
+        return self._loop.call(self._instance.turns)
 
     def send_command_and_wait(self, text: str, timeout: float | None = 600.0) -> tuple[bool, str]:
         """Send a command; whether the answer is whole, and its text. ``timeout``: seconds, or None."""
-        return self._call(self._instance.send_command_and_wait, text, timeout)
+        return self._loop.call(self._instance.send_command_and_wait, text, timeout)
 
     def stream(self, text: str) -> Generator[Event, None, None]:
         """Send a command and yield its events. Closing the generator early interrupts the turn."""
-        return self._iterate(self._instance.stream(text))
+        return self._loop.iterate(self._instance.stream(text))
 
     def send_command(self, text: str) -> Generator[str, None, None]:
         """Send a command and yield the answer's text as it streams; raises TurnError where it is not whole."""
-        return self._iterate(self._instance.send_command(text))
+        return self._loop.iterate(self._instance.send_command(text))
 
     def cleanup(self) -> None:
         """Give back what this object holds, and leave the event loop, also where that fails. Harmless when repeated."""
         try:
-            self._call(self._instance.cleanup)
+            self._loop.call(self._instance.cleanup)
         finally:
-            self._leave_portal()
+            self._loop.leave()
 
     def remove(self, *, conversation: bool = False) -> None:
         """Stop, and remove all that belongs to the instance; with ``conversation`` that, too."""
         try:
-            self._call(partial(self._instance.remove, conversation=conversation))
-            self._call(self._instance.cleanup)
+            self._loop.call(partial(self._instance.remove, conversation=conversation))
+            self._loop.call(self._instance.cleanup)
         finally:
-            self._leave_portal()
+            self._loop.leave()
 
     def __enter__(self) -> Self:
         try:
@@ -221,78 +162,13 @@ class BlockingInstance(Generic[InstanceT]):
     ) -> None:
         self.cleanup()
 
-    def _iterate(self, generator: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-        # A step that Ctrl-C has cancelled may still be on its way out when the generator is closed, which waits for it.
-        turnstile = anyio.Lock()
-
-        async def step() -> T:
-            async with turnstile:
-                return await anext(generator)
-
-        async def close() -> None:
-            async with turnstile:
-                await generator.aclose()
-
-        try:
-            while True:
-                try:
-                    item = self._call(step)
-                except StopAsyncIteration:
-                    return
-                yield item
-        finally:
-            self._close(close)
-
-    def _call(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
-        scopes: list[anyio.CancelScope] = []
-        future: Future[T] | None = None
-
-        async def run() -> T:
-            with anyio.CancelScope() as scope:
-                scopes.append(scope)
-                return await function(*arguments)
-            raise RuntimeError("it was interrupted, and nobody waits for it")
-
-        def cancel() -> None:
-            for scope in scopes:
-                scope.cancel()
-
-        try:
-            with self._lock:  # so that no other thread ends the event loop between finding it and using it
-                if self._portal is None:
-                    self._portal = _event_loop.enter()
-                future = self._portal.start_task_soon(run)
-            return future.result()
-        except BaseException:
-            # Ctrl-C, and perhaps before there was a future to be cancelled, although the task has been started.
-            if self._portal is not None and not (future and future.done()):
-                self._portal.start_task_soon(cancel)
-            raise
-
-    def _close(self, function: Callable[[], Awaitable[None]]) -> None:
-        """Call this; where the instance was cleaned up before, leave no event loop behind that nobody would end."""
-        if sys.is_finalizing():
-            return  # Python closes what is left; no other thread runs any more, and the event loop's never answers
-        cleaned_up = self._portal is None
-        try:
-            self._call(function)
-        finally:
-            if cleaned_up:
-                self._leave_portal()
-
-    def _leave_portal(self) -> None:
-        with self._lock:
-            entered, self._portal = self._portal is not None, None
-        if entered:
-            _event_loop.leave()
-
 
 class BlockingTurn:
     """A turn whose methods block: an iterator of its events, and what :class:`~cc_bridge.turn.Turn` says."""
 
     def __init__(self, instance: BlockingInstance[Any], turn: Turn) -> None:
         self.id = turn.id
-        self._call, self._close = instance._call, instance._close
+        self._loop = instance._loop
         self._turn = turn
 
     def __iter__(self) -> Self:
@@ -300,13 +176,13 @@ class BlockingTurn:
 
     def __next__(self) -> Event:
         try:
-            return self._call(self._turn.__anext__)
+            return self._loop.call(self._turn.__anext__)
         except StopAsyncIteration:
             raise StopIteration from None
 
     def result(self) -> TurnResult:
         """Read to the end; the turn's result."""
-        return self._call(self._turn.result)
+        return self._loop.call(self._turn.result)
 
     def raise_for_result(self) -> None:
         """Nothing for a whole answer, else the error that fits."""
@@ -314,11 +190,11 @@ class BlockingTurn:
 
     def interrupt(self) -> None:
         """End the turn, and return when it is over; its result is still to be read."""
-        self._call(self._turn.interrupt)
+        self._loop.call(self._turn.interrupt)
 
     def close(self) -> None:
         """Leave the turn: one of one's own is interrupted, one that was found goes on."""
-        self._close(self._turn.aclose)
+        self._loop.close(self._turn.aclose)
 
     def __enter__(self) -> Self:
         return self
@@ -357,21 +233,21 @@ class _Bridged(BlockingInstance[BridgedT]):
             InvalidInput: there is no conversation yet, or the file cannot be written.
             EngineError: it cannot be had from the container.
         """
-        return self._call(self._instance.export_conversation, path)
+        return self._loop.call(self._instance.export_conversation, path)
 
     def keep_conversation(self) -> str:
         """Keep a copy of the conversation as it is now, for any instance with ``resume``; its session's id.
 
         Raises: as :meth:`export_conversation`.
         """
-        return self._call(self._instance.keep_conversation)
+        return self._loop.call(self._instance.keep_conversation)
 
     def release(self) -> None:
         """Give back what this object holds, and leave the event loop; the instance goes on, also an ephemeral one."""
         try:
-            self._call(self._instance.release)
+            self._loop.call(self._instance.release)
         finally:
-            self._leave_portal()
+            self._loop.leave()
 
 
 class LocalProcess(_Bridged[_LocalProcess]):
@@ -405,7 +281,7 @@ class DockerContainer(_Bridged[_DockerContainer]):
         on_dockerfile: OnDockerfile | None = None,
         **options: Unpack[BlockingOptions],
     ) -> None:
-        asks = None if on_dockerfile is None else _awaitable(on_dockerfile)
+        asks = None if on_dockerfile is None else awaitable(on_dockerfile)
         made = _DockerContainer(instance, client, on_progress=on_progress, on_dockerfile=asks, **_asynchronous(options))
         super().__init__(made)
 
@@ -430,7 +306,7 @@ class DockerContainer(_Bridged[_DockerContainer]):
         Raises:
             ContainerNotFound, ContainerNotRunning, EngineError: as they say.
         """
-        return self._call(partial(self._instance.exec, argv, user=user, limit=limit))
+        return self._loop.call(partial(self._instance.exec, argv, user=user, limit=limit))
 
 
 class BlockingTools:
@@ -438,32 +314,32 @@ class BlockingTools:
 
     def __init__(self, instance: BlockingInstance[Any], tools: ContainerTools) -> None:
         self.container = tools.container
-        self._call, self._iterate = instance._call, instance._iterate
+        self._loop = instance._loop
         self._tools = tools
 
     def exec(self, argv: Sequence[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
         """Run a command; its output is buffered. ``limit``: seconds."""
-        return self._call(partial(self._tools.exec, argv, user=user, limit=limit))
+        return self._loop.call(partial(self._tools.exec, argv, user=user, limit=limit))
 
     def exec_streaming(self, argv: Sequence[str], *, user: str = "") -> Generator[Chunk | Exit, None, None]:
         """Run a command; output as it comes, and at last how it ended."""
-        return self._iterate(self._tools.exec_streaming(argv, user=user))
+        return self._loop.iterate(self._tools.exec_streaming(argv, user=user))
 
     def attach(self, argv: Sequence[str], *, user: str = "", tty: bool = False, term: str = "") -> Attached:
         """Run a command, connected to its stdin and its output, with a terminal or without."""
-        return self._call(partial(self._tools.attach, argv, user=user, tty=tty, term=term))
+        return self._loop.call(partial(self._tools.attach, argv, user=user, tty=tty, term=term))
 
     def resize(self, exec_id: str, rows: int, columns: int) -> None:
         """Tell a command's terminal its size."""
-        self._call(self._tools.resize, exec_id, rows, columns)
+        self._loop.call(self._tools.resize, exec_id, rows, columns)
 
     def exit_code(self, exec_id: str) -> int | None:
         """A command's exit code; None while it runs."""
-        return self._call(self._tools.exit_code, exec_id)
+        return self._loop.call(self._tools.exit_code, exec_id)
 
     def usage(self) -> Usage:
         """What the container uses, measured over a second or so."""
-        return self._call(self._tools.usage)
+        return self._loop.call(self._tools.usage)
 
     def logs(
         self, *, follow: bool = False, tail: int | None = None, since: float = 0, timestamps: bool = False
@@ -474,7 +350,7 @@ class BlockingTools:
             tail: lines to begin with; None: all that the engine has kept.
             since: seconds since 1970.
         """
-        return self._iterate(self._tools.logs(follow=follow, tail=tail, since=since, timestamps=timestamps))
+        return self._loop.iterate(self._tools.logs(follow=follow, tail=tail, since=since, timestamps=timestamps))
 
     def copy_in(self, source: Path, target: str) -> str:
         """Copy a file or directory into the container, as ``cp`` does, owned by its user; what it has become.
@@ -482,7 +358,7 @@ class BlockingTools:
         Raises:
             InvalidInput: the source cannot be read, or the place in the container cannot be written.
         """
-        return self._call(self._tools.copy_in, source, target)
+        return self._loop.call(self._tools.copy_in, source, target)
 
     def copy_out(self, path: str, destination: Path) -> tuple[Path, Sequence[str]]:
         """Copy a file or directory out of the container; what it has become, and what was left out (links, devices).
@@ -490,7 +366,7 @@ class BlockingTools:
         Raises:
             InvalidInput: there is no such path, or the destination is there already or cannot be written.
         """
-        return self._call(self._tools.copy_out, path, destination)
+        return self._loop.call(self._tools.copy_out, path, destination)
 
 
 def open(  # noqa: A001  as cc_bridge.open
@@ -516,17 +392,4 @@ def open(  # noqa: A001  as cc_bridge.open
 def _asynchronous(options: BlockingOptions) -> InstanceOptions:
     """The same options with a coroutine function that decides."""
     decides = options.get("on_permission")
-    return cast("InstanceOptions", {**options, "on_permission": None if decides is None else _awaitable(decides)})
-
-
-def _awaitable(function: Callable[P, T | Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-    """A function as a coroutine function: a plain one runs in a thread, because it may block."""
-
-    async def call(*arguments: P.args, **more: P.kwargs) -> T:
-        if inspect.iscoroutinefunction(function):
-            answer: T | Awaitable[T] = function(*arguments, **more)
-        else:
-            answer = await anyio.to_thread.run_sync(partial(function, *arguments, **more), abandon_on_cancel=True)
-        return await answer if isinstance(answer, Awaitable) else answer
-
-    return call
+    return cast("InstanceOptions", {**options, "on_permission": None if decides is None else awaitable(decides)})

@@ -37,7 +37,7 @@ RUNGS = {
         "logs",
         "agent",
     },
-    "blocking": {"dockerfiles", "engine", "instances", "instance", "shapes", "turn", "events", "errors"},
+    "blocking": {"event_loop", "engine", "instances", "instance", "shapes", "turn", "events", "errors"},
     "testing": {"channels", "protocol", "instance", "shapes", "turn", "events", "errors"},
     "instances": {
         "beneath",
@@ -67,6 +67,7 @@ RUNGS = {
     "instance": {"names", "shapes", "turn", "protocol", "events", "errors"},
     "shapes": {"protocol"},
     "names": set(),
+    "event_loop": set(),
     "turn": {"events", "errors"},
     "protocol": {"events", "errors", "agent"},
     "logs": set(),

@@ -21,6 +21,7 @@ import cc_bridge
 from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, blocking
 from cc_bridge.blocking import BlockingInstance, BlockingTurn
 from cc_bridge.errors import ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
+from cc_bridge.event_loop import awaitable
 from cc_bridge.events import TextDelta, TurnResult, TurnStarted, Verdict
 from cc_bridge.instance import Allow, Deny
 from cc_bridge.instances.bridge import Place
@@ -399,7 +400,7 @@ def decided(function: Any) -> tuple[Any, threading.Thread]:
         return function(request)
 
     async def ask() -> Any:
-        return await blocking._awaitable(noting)(PermissionRequest("r", "Bash", {}))
+        return await awaitable(noting)(PermissionRequest("r", "Bash", {}))
 
     return anyio.run(ask), threads[0]
 
@@ -419,7 +420,7 @@ def test_a_coroutine_function_decides_as_well() -> None:
     threads = []
 
     async def ask() -> None:
-        threads.append(await blocking._awaitable(decide)(PermissionRequest("r", "Bash", {})))
+        threads.append(await awaitable(decide)(PermissionRequest("r", "Bash", {})))
 
     anyio.run(ask)
     assert threads == [threading.current_thread()]
