@@ -139,7 +139,8 @@ def test_help_and_completion_load_nothing_heavy() -> None:
 
 
 def test_a_command_to_an_instance_loads_neither_structlog_nor_rich() -> None:
-    modules = loaded_by("from cc_bridge.cli import send, display, turn; import cc_bridge.instances.local_process")
+    instances = "import cc_bridge.instances.local_process, cc_bridge.instances.factory"
+    modules = loaded_by(f"from cc_bridge.cli import send, display, turn; {instances}")
     assert not modules & {"docker", "structlog", "rich", "prompt_toolkit"}
 
 

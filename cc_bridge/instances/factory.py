@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-from ..dockerfiles import OnDockerfile
-from ..engine.progress import Progress
 from ..errors import InvalidInput
 from ..instance import ClaudeInstance
 from .bridged import InstanceOptions
@@ -14,6 +12,8 @@ from .registry import Registry
 if TYPE_CHECKING:
     import docker
 
+    from ..dockerfiles import OnDockerfile
+    from ..engine.progress import Progress
     from .docker_container import DockerContainer
     from .local_process import LocalProcess
     from .tmux_instance import TmuxInstance
