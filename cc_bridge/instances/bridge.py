@@ -317,19 +317,19 @@ class Bridge:
             if joined._conversation.is_open(request.request_id):
                 await joined.decide(request)
                 return
-        if not self._conversation.is_open(request.request_id):
-            self._log.info("permission_decided_elsewhere", tool=request.tool_name)
-            return
         decision: Decision | None = Deny()
         failure: Exception | None = None
-        if self._on_permission is not None:
+        if not self._conversation.is_open(request.request_id):
+            decision = None
+        elif self._on_permission is not None:
             decision, failure = await self._ask(request, self._on_permission)
         if isinstance(decision, Allow):
             given = request.input if decision.input is None else decision.input
             self._conversation.allow(request.request_id, given, decision.updates)
-        elif isinstance(decision, Deny):
+        elif decision is not None:
             self._conversation.deny(request.request_id, decision.reason)
-        self._log.info("permission_decided", tool=request.tool_name, allowed=isinstance(decision, Allow))
+        allowed = None if decision is None else isinstance(decision, Allow)  # None: decided elsewhere, or moot
+        self._log.info("permission_decided", tool=request.tool_name, allowed=allowed)
         await self._flush()
         if failure is not None:
             raise failure

@@ -578,6 +578,16 @@ async def test_defaults() -> None:
     assert (made._conversation._silence, made._conversation._interrupt_limit, made._permission_limit) == (30, 10, 300)
 
 
+async def test_a_joined_turn_has_its_permission_decided() -> None:
+    """By who joins it: the program that had begun it may be gone. covers: B4"""
+    agent, name = Agent(), str(uuid.uuid4())
+    first, second = bridge(agent), bridge(agent, on_permission=deciding(Allow()))
+    begun = await first.submit("ask", name)
+    await anext(begun)
+    result = await result_of(second, "ask", name)
+    assert json.loads(result.text)["behavior"] == "allow"
+
+
 async def test_who_leaves_a_joined_turn_ends_it_where_it_runs() -> None:
     agent = Agent()
     first, second = bridge(agent), bridge(agent)
