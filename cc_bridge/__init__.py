@@ -7,8 +7,8 @@
         async for piece in instance.send_command("What is in this directory?"):
             print(piece, end="")
 
-The names below are the public ones. They are loaded when first used: importing ``cc_bridge`` imports
-neither docker nor structlog, which cost some 90 ms each.
+The names below are the public ones: whatever they take, return or raise is among them. They are loaded when first
+used: importing ``cc_bridge`` imports neither docker nor structlog, which cost some 90 ms each.
 """
 
 from __future__ import annotations
@@ -20,59 +20,134 @@ from cc_bridge_agent import __version__
 
 if TYPE_CHECKING:
     from . import blocking
+    from .dockerfiles import OnDockerfile
+    from .engine.containers import ContainerInfo, ContainerSummary
+    from .engine.events import ContainerEvent
+    from .engine.execs import Attached, ExecResult, Exit
+    from .engine.networks import NetworkSpec
+    from .engine.progress import Progress, Step
+    from .engine.streams import Chunk
+    from .engine.usage import Usage
     from .errors import (
         AgentUnavailable,
         ApiError,
         BridgeError,
         ChannelError,
         ClaudeError,
+        ClaudeNotFound,
+        ClaudeStartError,
         ConnectionLost,
+        ContainerNotFound,
+        ContainerNotRunning,
+        ContainerStartError,
+        DockerfileNotApproved,
         EngineError,
+        InstanceDiffers,
+        EnginePermissionDenied,
+        EngineTimeout,
+        EngineUnavailable,
+        ImageBuildError,
+        ImageNotFound,
+        InstanceNotFound,
         InvalidInput,
+        LimitReached,
+        NameConflict,
+        NetworkConflict,
+        NoSpaceLeft,
         NotLoggedIn,
         ProtocolError,
         TurnError,
+        TurnFailed,
         TurnInterrupted,
+        TurnNotFound,
     )
     from .events import (
         ApiRetry,
         Event,
         PermissionRequest,
         PersonTurn,
+        Silence,
         TextDelta,
         ThinkingDelta,
         ToolResult,
         ToolUse,
         TurnResult,
         TurnStarted,
+        UnknownMessage,
         Verdict,
+        Waiting,
     )
-    from .instance import Allow, ClaudeInstance, Deny, InstanceInterface
+    from .instance import (
+        Allow,
+        ClaudeInstance,
+        Decision,
+        Deny,
+        InstanceInterface,
+        OnPermission,
+    )
+    from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
+    from .instances.container_tools import ContainerTools
     from .instances.docker_container import DockerContainer
+    from .instances.factory import instance_of, instances, open  # noqa: A004  as tarfile and gzip have it
     from .instances.local_process import LocalProcess
+    from .instances.registry import Home, Registry
+    from .instances.sessions import SavedConversation, Sessions
     from .instances.tmux_instance import TmuxInstance
+    from .instances.worktrees import Worktree
     from .manager.manager import ContainerManager
     from .manager.options import ContainerOptions
+    from .names import name_for
     from .protocol.command_line import ClaudeOptions
-    from .runner import ContainerRunner, run_command, run_command_streaming
+    from .runner import (
+        ContainerRunner,
+        Execution,
+        Message,
+        OneShotClaude,
+        Run,
+        Runtime,
+        run_command,
+        run_command_streaming,
+    )
+    from .shapes import InstanceFields, InstanceInfo, Kind
+    from .turn import Turn, TurnInfo
 
 _PLACES = {
+    "dockerfiles": "OnDockerfile",
+    "engine.containers": "ContainerInfo ContainerSummary",
+    "engine.events": "ContainerEvent",
+    "engine.execs": "Attached ExecResult Exit",
+    "engine.networks": "NetworkSpec",
+    "engine.progress": "Progress Step",
+    "engine.streams": "Chunk",
+    "engine.usage": "Usage",
     "errors": (
-        "AgentUnavailable ApiError BridgeError ChannelError ClaudeError ConnectionLost DockerfileNotApproved "
-        "EngineError InvalidInput NotLoggedIn ProtocolError TurnError TurnInterrupted"
+        "AgentUnavailable ApiError BridgeError ChannelError ClaudeError ClaudeNotFound ClaudeStartError "
+        "ConnectionLost ContainerNotFound ContainerNotRunning ContainerStartError DockerfileNotApproved "
+        "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound "
+        "InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict NetworkConflict NoSpaceLeft NotLoggedIn "
+        "ProtocolError TurnError TurnFailed TurnInterrupted TurnNotFound"
     ),
     "events": (
-        "ApiRetry Event PermissionRequest PersonTurn TextDelta ThinkingDelta ToolResult ToolUse TurnResult TurnStarted "
-        "Verdict"
+        "ApiRetry Event PermissionRequest PersonTurn Silence TextDelta ThinkingDelta ToolResult ToolUse TurnResult "
+        "TurnStarted UnknownMessage Verdict Waiting"
     ),
-    "instance": "Allow ClaudeInstance Deny InstanceInterface",
+    "instance": "Allow ClaudeInstance Decision Deny InstanceInterface OnPermission",
+    "instances.bridged": "BridgedInstance CommonOptions InstanceOptions",
+    "instances.container_tools": "ContainerTools",
     "instances.docker_container": "DockerContainer",
+    "instances.factory": "instance_of instances open",
     "instances.local_process": "LocalProcess",
+    "instances.registry": "Home Registry",
+    "instances.sessions": "SavedConversation Sessions",
     "instances.tmux_instance": "TmuxInstance",
+    "instances.worktrees": "Worktree",
     "manager.manager": "ContainerManager",
     "manager.options": "ContainerOptions",
+    "names": "name_for",
     "protocol.command_line": "ClaudeOptions",
-    "runner": "ContainerRunner run_command run_command_streaming",
+    "runner": "ContainerRunner Execution Message OneShotClaude Run Runtime run_command run_command_streaming",
+    "shapes": "InstanceFields InstanceInfo Kind",
+    "turn": "Turn TurnInfo",
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
 
@@ -81,39 +156,97 @@ __all__ = [
     "Allow",
     "ApiError",
     "ApiRetry",
+    "Attached",
     "BridgeError",
+    "BridgedInstance",
     "ChannelError",
+    "Chunk",
     "ClaudeError",
     "ClaudeInstance",
+    "ClaudeNotFound",
     "ClaudeOptions",
+    "ClaudeStartError",
+    "CommonOptions",
     "ConnectionLost",
+    "ContainerEvent",
+    "ContainerInfo",
     "ContainerManager",
+    "ContainerNotFound",
+    "ContainerNotRunning",
     "ContainerOptions",
     "ContainerRunner",
+    "ContainerStartError",
+    "ContainerSummary",
+    "ContainerTools",
+    "Decision",
     "Deny",
     "DockerContainer",
     "DockerfileNotApproved",
     "EngineError",
+    "EnginePermissionDenied",
+    "EngineTimeout",
+    "EngineUnavailable",
     "Event",
+    "ExecResult",
+    "Execution",
+    "Exit",
+    "Home",
+    "ImageBuildError",
+    "ImageNotFound",
+    "InstanceFields",
+    "InstanceInfo",
     "InstanceInterface",
+    "InstanceDiffers",
+    "InstanceNotFound",
+    "InstanceOptions",
     "InvalidInput",
+    "Kind",
+    "LimitReached",
     "LocalProcess",
+    "Message",
+    "NameConflict",
+    "NetworkConflict",
+    "NetworkSpec",
+    "NoSpaceLeft",
     "NotLoggedIn",
+    "OnDockerfile",
+    "OnPermission",
+    "OneShotClaude",
     "PermissionRequest",
     "PersonTurn",
+    "Progress",
     "ProtocolError",
+    "Registry",
+    "Run",
+    "Runtime",
+    "SavedConversation",
+    "Sessions",
+    "Silence",
+    "Step",
     "TextDelta",
     "ThinkingDelta",
     "TmuxInstance",
     "ToolResult",
     "ToolUse",
+    "Turn",
     "TurnError",
+    "TurnFailed",
+    "TurnInfo",
     "TurnInterrupted",
+    "TurnNotFound",
     "TurnResult",
     "TurnStarted",
+    "UnknownMessage",
+    "Usage",
     "Verdict",
+    "Waiting",
+    "Worktree",
     "__version__",
     "blocking",
+    "instance_of",
+    "instances",
+    "name_for",
+    "open",
     "run_command",
     "run_command_streaming",
 ]

@@ -8,114 +8,153 @@
         for piece in instance.send_command("What is in this directory?"):
             print(piece, end="")
 
-One event loop, in a thread of its own, serves all instances; it ends when the last one is cleaned up.
+One event loop, in a thread of its own, serves all instances; it ends when the last one is cleaned up. A program that
+ends without ``cleanup()`` leaves its instances as one that was killed does: ephemeral ones end by themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
-from threading import Lock
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast
 
-from anyio.from_thread import BlockingPortal, BlockingPortalProvider
-
-from .events import Event, TurnResult
-from .instance import ClaudeInstance, InstanceInterface
+from .engine.execs import Attached, ExecResult, Exit
+from .engine.progress import Progress
+from .engine.streams import Chunk
+from .engine.usage import Usage
+from .event_loop import Caller, awaitable
+from .events import Event, PermissionRequest, TurnResult
+from .instance import ClaudeInstance, Decision, InstanceInterface
+from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
+from .instances.container_tools import ContainerTools
 from .instances.docker_container import DockerContainer as _DockerContainer
 from .instances.local_process import LocalProcess as _LocalProcess
+from .instances.registry import Registry
 from .instances.tmux_instance import TmuxInstance as _TmuxInstance
+from .instances.worktrees import Worktree
+from .shapes import InstanceInfo
 from .turn import Turn, TurnInfo
 
-__all__ = ["BlockingInstance", "BlockingTurn", "DockerContainer", "LocalProcess", "TmuxInstance"]
+if TYPE_CHECKING:
+    import docker
 
-T = TypeVar("T")
+__all__ = [
+    "BlockingInstance",
+    "BlockingOptions",
+    "BlockingTools",
+    "BlockingTurn",
+    "DockerContainer",
+    "LocalProcess",
+    "OnDockerfile",
+    "OnPermission",
+    "TmuxInstance",
+    "open",
+]
 
-_provider = BlockingPortalProvider()
+InstanceT = TypeVar("InstanceT", bound=InstanceInterface)
+BridgedT = TypeVar("BridgedT", bound=BridgedInstance)
+
+#: Decides on a permission request: a plain function, which runs in a thread and may block, or a coroutine function.
+OnPermission = Callable[[PermissionRequest], Decision | Awaitable[Decision]]
+
+#: Asked whether to build a Dockerfile, with its path and its text: a plain function or a coroutine function.
+OnDockerfile = Callable[[Path, str], bool | Awaitable[bool]]
 
 
-class BlockingInstance:
+class BlockingOptions(CommonOptions, total=False):
+    """What instances of this module take besides their record.
+
+    Attributes:
+        on_permission: decides on permission requests; without it they are denied. One that takes longer than
+            ``permission_limit`` goes on in its thread, and is not listened to.
+    """
+
+    on_permission: OnPermission | None
+
+
+class BlockingInstance(Generic[InstanceT]):
     """An instance whose methods block; any number of threads may call them at once.
 
     The methods do, return and raise what those of :class:`~cc_bridge.InstanceInterface` do. A
     KeyboardInterrupt cancels the call that it interrupts.
     """
 
-    def __init__(self, instance: InstanceInterface) -> None:
+    def __init__(self, instance: InstanceT) -> None:
         self.record = instance.record
         self._instance = instance
-        self._resources = ExitStack()
-        self._lock = Lock()
-        self._portal: BlockingPortal | None = None
+        self._loop = Caller()
 
     def start(self) -> None:
         """Make it run, so that the next command finds it ready. Harmless when repeated."""
-        self._call(self._instance.start)
+        self._loop.call(self._instance.start)
 
     def stop(self) -> None:
         """Interrupt what runs and end the processes. The conversation is kept."""
-        self._call(self._instance.stop)
+        self._loop.call(self._instance.stop)
 
     def restart(self) -> None:
         """Stop and start; the conversation goes on."""
-        self._call(self._instance.restart)
+        self._loop.call(self._instance.restart)
 
     def interrupt(self) -> None:
         """End the running turn, whichever thread waits for it; return when it is over."""
-        self._call(self._instance.interrupt)
+        self._loop.call(self._instance.interrupt)
 
     def is_running(self) -> bool:
         """Its container or process runs *and* the agent answers."""
-        return self._call(self._instance.is_running)
+        return self._loop.call(self._instance.is_running)
 
-    def get_info(self) -> dict[str, Any]:
+    def get_info(self) -> InstanceInfo:
         """Its configuration and state as JSON types, without secrets."""
-        return self._call(self._instance.get_info)
+        return self._loop.call(self._instance.get_info)
 
     def submit(self, text: str, id: str | None = None) -> BlockingTurn:  # noqa: A002
         """Queue a command, which runs once, however often it is submitted with this ``id``."""
-        return BlockingTurn(self, self._call(self._instance.submit, text, id))
+        return BlockingTurn(self, self._loop.call(self._instance.submit, text, id))
 
     def turn(self, id: str) -> BlockingTurn:  # noqa: A002
         """Find a turn again. Raises TurnNotFound where it is not kept."""
-        return BlockingTurn(self, self._call(self._instance.turn, id))
+        return BlockingTurn(self, self._loop.call(self._instance.turn, id))
 
     def turns(self) -> list[TurnInfo]:
         """The turns that :meth:`turn` finds, oldest first."""
-        return self._call(self._instance.turns)
+        return self._loop.call(self._instance.turns)
 
     def send_command_and_wait(self, text: str, timeout: float | None = 600.0) -> tuple[bool, str]:
         """Send a command; whether the answer is whole, and its text. ``timeout``: seconds, or None."""
-        return self._call(self._instance.send_command_and_wait, text, timeout)
+        return self._loop.call(self._instance.send_command_and_wait, text, timeout)
 
     def stream(self, text: str) -> Generator[Event, None, None]:
         """Send a command and yield its events. Closing the generator early interrupts the turn."""
-        return self._iterate(self._instance.stream(text))
+        return self._loop.iterate(self._instance.stream(text))
 
     def send_command(self, text: str) -> Generator[str, None, None]:
         """Send a command and yield the answer's text as it streams; raises TurnError where it is not whole."""
-        return self._iterate(self._instance.send_command(text))
+        return self._loop.iterate(self._instance.send_command(text))
 
     def release(self) -> None:
-        """Give back what this object holds; the instance goes on, its turns and those that wait, too."""
-        self._call(self._instance.release)
+        """Give back what this object holds, and leave the event loop; the instance goes on, and its turns."""
+        try:
+            self._loop.call(self._instance.release)
+        finally:
+            self._loop.leave()
 
     def cleanup(self) -> None:
         """Give back what this object holds, and leave the event loop, also where that fails. Harmless when repeated."""
         try:
-            self._call(self._instance.cleanup)
+            self._loop.call(self._instance.cleanup)
         finally:
-            self._leave_portal()  # its thread would keep the program from ending
+            self._loop.leave()
 
     def remove(self, *, conversation: bool = False) -> None:
         """Stop, and remove all that belongs to the instance; with ``conversation`` that, too."""
         try:
-            self._call(partial(self._instance.remove, conversation=conversation))
-            self._call(self._instance.cleanup)
+            self._loop.call(partial(self._instance.remove, conversation=conversation))
+            self._loop.call(self._instance.cleanup)
         finally:
-            self._leave_portal()
+            self._loop.leave()
 
     def __enter__(self) -> Self:
         try:
@@ -130,49 +169,13 @@ class BlockingInstance:
     ) -> None:
         self.cleanup()
 
-    def _iterate(self, generator: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-        try:
-            while True:
-                try:
-                    item = self._call(generator.__anext__)
-                except StopAsyncIteration:
-                    return
-                yield item
-        finally:
-            self._close(generator.aclose)
-
-    def _call(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
-        with self._lock:  # so that no other thread ends the event loop between finding it and using it
-            if self._portal is None:
-                self._portal = self._resources.enter_context(_provider)
-            future = self._portal.start_task_soon(function, *arguments)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # does nothing unless it is this thread that was interrupted
-            raise
-
-    def _close(self, function: Callable[[], Awaitable[None]]) -> None:
-        """Call this; where the instance was cleaned up before, leave no event loop behind that nobody would end."""
-        cleaned_up = self._portal is None
-        try:
-            self._call(function)
-        finally:
-            if cleaned_up:
-                self._leave_portal()
-
-    def _leave_portal(self) -> None:
-        with self._lock:
-            self._portal = None
-            self._resources.close()
-
 
 class BlockingTurn:
     """A turn whose methods block: an iterator of its events, and what :class:`~cc_bridge.turn.Turn` says."""
 
-    def __init__(self, instance: BlockingInstance, turn: Turn) -> None:
+    def __init__(self, instance: BlockingInstance[Any], turn: Turn) -> None:
         self.id = turn.id
-        self._call, self._close = instance._call, instance._close
+        self._loop = instance._loop
         self._turn = turn
 
     def __iter__(self) -> Self:
@@ -180,13 +183,13 @@ class BlockingTurn:
 
     def __next__(self) -> Event:
         try:
-            return self._call(self._turn.__anext__)
+            return self._loop.call(self._turn.__anext__)
         except StopAsyncIteration:
             raise StopIteration from None
 
     def result(self) -> TurnResult:
         """Read to the end; the turn's result."""
-        return self._call(self._turn.result)
+        return self._loop.call(self._turn.result)
 
     def raise_for_result(self) -> None:
         """Nothing for a whole answer, else the error that fits."""
@@ -194,11 +197,11 @@ class BlockingTurn:
 
     def interrupt(self) -> None:
         """End the turn, and return when it is over; its result is still to be read."""
-        self._call(self._turn.interrupt)
+        self._loop.call(self._turn.interrupt)
 
     def close(self) -> None:
         """Leave the turn: one of one's own is interrupted, one that was found goes on."""
-        self._close(self._turn.aclose)
+        self._loop.close(self._turn.aclose)
 
     def __enter__(self) -> Self:
         return self
@@ -209,16 +212,191 @@ class BlockingTurn:
         self.close()
 
 
-def LocalProcess(instance: ClaudeInstance, **options: Any) -> BlockingInstance:  # noqa: N802  the same name as the async one
-    """A blocking :class:`cc_bridge.LocalProcess`, with its arguments."""
-    return BlockingInstance(_LocalProcess(instance, **options))
+class _Bridged(BlockingInstance[BridgedT]):
+    """What the kinds have in common that the contract does not ask for."""
+
+    @property
+    def name(self) -> str:
+        """The record's."""
+        return self._instance.name
+
+    @property
+    def agent_log(self) -> Path:
+        """Where the agent of a local process logs."""
+        return self._instance.agent_log
+
+    def worktree(self) -> Worktree | None:
+        """The git worktree that was made for the instance."""
+        return self._instance.worktree()
+
+    def conversation_to_go_on_with(self) -> str:
+        """The session that a new instance begins with: the one asked for, or that of its name's last instance."""
+        return self._instance.conversation_to_go_on_with()
+
+    def export_conversation(self, path: Path) -> str:
+        """Write the conversation into a file, which ``cc-bridge import`` takes; its session's id.
+
+        Raises:
+            InvalidInput: there is no conversation yet, or the file cannot be written.
+            EngineError: it cannot be had from the container.
+        """
+        return self._loop.call(self._instance.export_conversation, path)
+
+    def keep_conversation(self) -> str:
+        """Keep a copy of the conversation as it is now, for any instance with ``resume``; its session's id.
+
+        Raises: as :meth:`export_conversation`.
+        """
+        return self._loop.call(self._instance.keep_conversation)
+
+    def release(self) -> None:
+        """Give back what this object holds, and leave the event loop; the instance goes on, also an ephemeral one."""
+        try:
+            self._loop.call(self._instance.release)
+        finally:
+            self._loop.leave()
 
 
-def DockerContainer(instance: ClaudeInstance, client: Any = None, **options: Any) -> BlockingInstance:  # noqa: N802
-    """A blocking :class:`cc_bridge.DockerContainer`, with its arguments."""
-    return BlockingInstance(_DockerContainer(instance, client, **options))
+class LocalProcess(_Bridged[_LocalProcess]):
+    """A blocking :class:`cc_bridge.LocalProcess`, with its arguments; ``options``: see :class:`BlockingOptions`."""
+
+    def __init__(self, instance: ClaudeInstance, **options: Unpack[BlockingOptions]) -> None:
+        super().__init__(_LocalProcess(instance, **_asynchronous(options)))
 
 
-def TmuxInstance(instance: ClaudeInstance, **options: Any) -> BlockingInstance:  # noqa: N802  the same name as the async one
-    """A blocking :class:`cc_bridge.TmuxInstance`, with its arguments."""
-    return BlockingInstance(_TmuxInstance(instance, **options))
+class TmuxInstance(_Bridged[_TmuxInstance]):
+    """A blocking :class:`cc_bridge.TmuxInstance`, with its arguments; ``options``: see :class:`BlockingOptions`."""
+
+    def __init__(self, instance: ClaudeInstance, **options: Unpack[BlockingOptions]) -> None:
+        super().__init__(_TmuxInstance(instance, **_asynchronous(options)))
+
+    @property
+    def attach_argv(self) -> list[str]:
+        """The command by which a person comes to the pane; Ctrl-B D leaves it."""
+        return self._instance.attach_argv
+
+
+class DockerContainer(_Bridged[_DockerContainer]):
+    """A blocking :class:`cc_bridge.DockerContainer`, with its arguments; ``options``: see :class:`BlockingOptions`."""
+
+    def __init__(
+        self,
+        instance: ClaudeInstance,
+        client: docker.DockerClient | None = None,
+        *,
+        on_progress: Progress | None = None,
+        on_dockerfile: OnDockerfile | None = None,
+        **options: Unpack[BlockingOptions],
+    ) -> None:
+        asks = None if on_dockerfile is None else awaitable(on_dockerfile)
+        made = _DockerContainer(instance, client, on_progress=on_progress, on_dockerfile=asks, **_asynchronous(options))
+        super().__init__(made)
+
+    @property
+    def container(self) -> str:
+        """The container's name."""
+        return self._instance.container
+
+    @property
+    def tools(self) -> BlockingTools:
+        """What a person does to the container by hand: commands with a terminal, logs, files, what it uses."""
+        return BlockingTools(self, self._instance.tools)
+
+    @property
+    def attach_argv(self) -> list[str]:
+        """The command, in the container, by which a person comes to its pane; Ctrl-B D leaves it."""
+        return self._instance.attach_argv
+
+    def exec(self, argv: list[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
+        """Run a command in the container, for debugging; its output is buffered. ``limit``: seconds.
+
+        Raises:
+            ContainerNotFound, ContainerNotRunning, EngineError: as they say.
+        """
+        return self._loop.call(partial(self._instance.exec, argv, user=user, limit=limit))
+
+
+class BlockingTools:
+    """The blocking :class:`~cc_bridge.ContainerTools`: they do, return and raise the same."""
+
+    def __init__(self, instance: BlockingInstance[Any], tools: ContainerTools) -> None:
+        self.container = tools.container
+        self._loop = instance._loop
+        self._tools = tools
+
+    def exec(self, argv: Sequence[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
+        """Run a command; its output is buffered. ``limit``: seconds."""
+        return self._loop.call(partial(self._tools.exec, argv, user=user, limit=limit))
+
+    def exec_streaming(self, argv: Sequence[str], *, user: str = "") -> Generator[Chunk | Exit, None, None]:
+        """Run a command; output as it comes, and at last how it ended."""
+        return self._loop.iterate(self._tools.exec_streaming(argv, user=user))
+
+    def attach(self, argv: Sequence[str], *, user: str = "", tty: bool = False, term: str = "") -> Attached:
+        """Run a command, connected to its stdin and its output, with a terminal or without."""
+        return self._loop.call(partial(self._tools.attach, argv, user=user, tty=tty, term=term))
+
+    def resize(self, exec_id: str, rows: int, columns: int) -> None:
+        """Tell a command's terminal its size."""
+        self._loop.call(self._tools.resize, exec_id, rows, columns)
+
+    def exit_code(self, exec_id: str) -> int | None:
+        """A command's exit code; None while it runs."""
+        return self._loop.call(self._tools.exit_code, exec_id)
+
+    def usage(self) -> Usage:
+        """What the container uses, measured over a second or so."""
+        return self._loop.call(self._tools.usage)
+
+    def logs(
+        self, *, follow: bool = False, tail: int | None = None, since: float = 0, timestamps: bool = False
+    ) -> Generator[Chunk, None, None]:
+        """Its output; with ``follow`` also what it writes until it ends.
+
+        Args:
+            tail: lines to begin with; None: all that the engine has kept.
+            since: seconds since 1970.
+        """
+        return self._loop.iterate(self._tools.logs(follow=follow, tail=tail, since=since, timestamps=timestamps))
+
+    def copy_in(self, source: Path, target: str) -> str:
+        """Copy a file or directory into the container, as ``cp`` does, owned by its user; what it has become.
+
+        Raises:
+            InvalidInput: the source cannot be read, or the place in the container cannot be written.
+        """
+        return self._loop.call(self._tools.copy_in, source, target)
+
+    def copy_out(self, path: str, destination: Path) -> tuple[Path, Sequence[str]]:
+        """Copy a file or directory out of the container; what it has become, and what was left out (links, devices).
+
+        Raises:
+            InvalidInput: there is no such path, or the destination is there already or cannot be written.
+        """
+        return self._loop.call(self._tools.copy_out, path, destination)
+
+
+def open(  # noqa: A001  as cc_bridge.open
+    name: str,
+    *,
+    client: docker.DockerClient | None = None,
+    on_progress: Progress | None = None,
+    on_dockerfile: OnDockerfile | None = None,
+    **options: Unpack[BlockingOptions],
+) -> DockerContainer | LocalProcess | TmuxInstance:
+    """The instance that exists under this name; see :func:`cc_bridge.open`.
+
+    Raises:
+        InstanceNotFound: there is none.
+        InvalidInput: its record cannot be read.
+    """
+    record = (options.get("registry") or Registry()).load(name)
+    if record.kind == "docker":
+        return DockerContainer(record, client, on_progress=on_progress, on_dockerfile=on_dockerfile, **options)
+    return TmuxInstance(record, **options) if record.kind == "tmux" else LocalProcess(record, **options)
+
+
+def _asynchronous(options: BlockingOptions) -> InstanceOptions:
+    """The same options with a coroutine function that decides."""
+    decides = options.get("on_permission")
+    return cast("InstanceOptions", {**options, "on_permission": None if decides is None else awaitable(decides)})

@@ -12,21 +12,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self, Unpack
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import InvalidInput
 from .events import Event, PermissionRequest, TextDelta, TurnResult
+from .names import NAME
 from .protocol.command_line import ClaudeOptions
+from .shapes import InstanceFields, InstanceInfo, Kind
 from .turn import Turn, TurnInfo
 
-__all__ = ["Allow", "ClaudeInstance", "Decision", "Deny", "InstanceInterface", "Kind", "OnPermission"]
+__all__ = ["Allow", "ClaudeInstance", "Decision", "Deny", "InstanceInterface", "Kind", "OnPermission", "decision_of"]
 
-Kind = Literal["docker", "local", "tmux"]
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -52,84 +51,115 @@ class Deny:
 
 Decision = Allow | Deny
 
-#: Decides on a permission request. It has a limited time (``permission_limit`` of the instance).
+#: A coroutine function that decides on a permission request, within ``permission_limit`` seconds of the instance's.
 OnPermission = Callable[[PermissionRequest], Awaitable[Decision]]
 
 
-class ClaudeInstance(BaseModel):
-    """The record of an instance: its configuration, not its state.
+async def decision_of(on_permission: OnPermission, request: PermissionRequest) -> Decision:
+    """What ``on_permission`` decides.
 
-    Make one with :meth:`of`, which turns a validation error into one that names the field.
+    Raises:
+        InvalidInput: it is no coroutine function, or returned something else than Allow or Deny. A bool is not taken:
+            what a program returns by mistake is often true.
+    """
+    answer = on_permission(request)
+    if not isinstance(answer, Awaitable):
+        hint = "Write it with `async def`; instances of cc_bridge.blocking take plain functions, too."
+        raise InvalidInput(f"on_permission is no coroutine function: it returned {answer!r} at once", hint=hint)
+    decision: object = await answer
+    if not isinstance(decision, Allow | Deny):
+        hint = "Return Allow() or Deny(reason); the permission was denied."
+        raise InvalidInput(f"on_permission returned {decision!r}, which is no decision", hint=hint)
+    return decision
+
+
+class ClaudeInstance(BaseModel):
+    """The record of an instance: its configuration, not its state. Make one with :meth:`of`.
+
+    Attributes:
+        name: lower-case letters, digits, ``_ . -``, at most 63; unique on this machine. :func:`~cc_bridge.name_for`
+            makes one of any text.
+        kind: ``docker``: in a container; ``local``: a process of this machine; ``tmux``: in a pane of this machine.
+        workspace: the directory that Claude Code works in; for Docker, mounted at ``mount_at``.
+        worktree: the branch of which ``workspace`` is a git worktree that was made for the instance.
+        repository: where git keeps that branch; Docker: mounted at the same path, because a worktree names it.
+        env: variables of Claude Code's. All are secrets: they enter with its start, and are listed by name only.
+        claude: Claude Code's own options.
+        resume: the id of a Claude Code session to go on with.
+        fork: go on in a copy of that session; the original stays as it is.
+        ephemeral: leaves nothing behind: removed by ``cleanup()``, and by itself when its host has gone.
+        project, labels: the user's own, shown in listings.
+        created: when the record was made; UTC.
+        image: Docker: the image; ``auto``: that of the workspace's Dockerfile, else the default one; ``cc-bridge``: the
+            default one. Required unless ``dockerfile`` or ``container`` is given.
+        dockerfile: Docker: build this file, with the workspace as its context, instead of using an image.
+        container: Docker: an existing container to use, which is then neither created nor removed.
+        mount_at: Docker: where the workspace is in the container.
+        read_only_workspace: Docker: it may read the workspace, and not write.
+        mounts: Docker: more mounts, ``host:container[:ro|rw]``.
+        network: Docker: ``bridge``, ``host``, ``none`` or a network's name.
+        memory: Docker: bytes, swap included.
+        cpus: Docker: processors, also parts of one.
+        cpu_shares: Docker: weight where processors are scarce; 1024 is what other containers have.
+        pids: Docker: processes and threads at once.
+        restart: Docker: ``no``, ``on-failure[:times]``, ``always`` or ``unless-stopped``.
+        writable: Docker: let it write to its root file system.
+        docker_socket: Docker: mount the engine's socket. Whoever has it is root on the engine's machine.
+        credentials: Docker: mount this user's Claude Code login, read-only.
+        user: Docker: user in the container; by default the host's, or 1000:1000 where the host's is root.
+        tmux: Docker: the interactive Claude Code in a tmux pane in the container, which a person may attach to.
+        tmux_socket: tmux: the socket of a server of the user's, to open a session there; by default the instance has
+            its own.
+        pane: tmux: an existing pane, such as ``%3``, whose Claude Code is taken over; ``tmux_socket`` says where.
+        relay: in a pane: read the API's stream on its way, on loopback, for tokens as they come; else only finished
+            lines do.
     """
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     name: str
-    """Lower-case letters, digits, ``_ . -``; unique on this machine."""
     kind: Kind
     image: str = ""
-    """Docker: the image; ``auto``: that of the workspace's Dockerfile, else the default one. Required unless
-    ``dockerfile`` is given, or ``container`` names a container that exists."""
     dockerfile: Path | None = None
-    """Docker: build this file, with the workspace as its context, instead of using an image."""
     container: str = ""
-    """Docker: an existing container to use, which is then neither created nor removed."""
     workspace: Path | None = None
-    """The directory that Claude Code works in; for Docker, mounted at ``mount_at``."""
     worktree: str = ""
-    """The branch of which ``workspace`` is a git worktree that was made for the instance."""
     repository: Path | None = None
-    """Where git keeps that branch; Docker: mounted at the same path, because a worktree names it."""
     mount_at: str = "/workspace"
     read_only_workspace: bool = False
     mounts: tuple[str, ...] = ()
-    """More mounts, ``host:container[:ro|rw]``."""
     env: dict[str, str] = Field(default_factory=dict, repr=False)
-    """Variables of Claude Code's. All of them are secrets: they enter with its start, and are listed by name only."""
     network: str = "bridge"
     memory: int = 2 * 1024**3
-    """Bytes, swap included."""
     cpus: float = 2.0
     cpu_shares: int = 512
-    """Weight where processors are scarce; 1024 is what other containers have."""
     pids: int = 512
     restart: str = "no"
-    """Docker: ``no``, ``on-failure[:times]``, ``always`` or ``unless-stopped``."""
     writable: bool = False
-    """Docker: let it write to its root file system."""
     docker_socket: bool = False
-    """Docker: mount the engine's socket. Whoever has it is root on the engine's machine."""
     credentials: bool = False
-    """Docker: mount this user's Claude Code login, read-only."""
     user: str = ""
-    """Docker: user in the container; by default the host's, or 1000:1000 where the host's is root."""
     labels: dict[str, str] = Field(default_factory=dict)
     project: str = ""
     ephemeral: bool = False
-    """Leaves nothing behind: removed by ``cleanup()``, and by itself when its host has gone."""
     tmux: bool = False
-    """Docker: the interactive Claude Code in a tmux pane in the container, which a person may attach to."""
     tmux_socket: str = ""
-    """Tmux: the socket of a server of the user's, to open a session there; by default the instance has its own."""
     pane: str = ""
-    """Tmux: an existing pane, such as ``%3``, whose Claude Code is taken over; ``tmux_socket`` says where."""
     relay: bool = True
-    """In a pane: read the API's stream on its way, on loopback, for tokens as they come; else finished lines do."""
     claude: ClaudeOptions = ClaudeOptions()
     resume: str = ""
-    """A Claude Code session to go on with."""
     fork: bool = False
     created: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     @classmethod
-    def of(cls, **fields: Any) -> Self:
-        """A validated record.
+    def of(cls, **fields: Unpack[InstanceFields]) -> Self:
+        """A validated record of these fields, which the class explains.
 
         Raises:
             InvalidInput: names the field and what is wrong with it.
         """
         try:
-            return cls(**fields)
+            return cls.model_validate(fields)
         except ValidationError as error:
             problems = "; ".join(f"{_field(item)}: {_reason(item)}" for item in error.errors())
             raise InvalidInput(f"the instance cannot be: {problems}", instance=str(fields.get("name", ""))) from None
@@ -137,7 +167,7 @@ class ClaudeInstance(BaseModel):
     @field_validator("name")
     @classmethod
     def _check_name(cls, value: str) -> str:
-        if not _NAME.match(value):
+        if not NAME.match(value):
             raise ValueError("1 to 63 lower-case letters, digits, '_', '.', '-', beginning with a letter or digit")
         return value
 
@@ -345,7 +375,7 @@ class InstanceInterface(abc.ABC):
         """Its container or process runs *and* the agent answers."""
 
     @abc.abstractmethod
-    async def get_info(self) -> dict[str, Any]:
+    async def get_info(self) -> InstanceInfo:
         """Its configuration and state as JSON types, without secrets."""
 
     async def restart(self) -> None:

@@ -195,19 +195,32 @@ def error_message(error: BridgeError | str, exit_code: int | None = None) -> Mes
     return {"type": "error", "error": error.what, "kind": kind, "exit_code": exit_code, "hint": error.hint}
 
 
-async def run_command(argv: Sequence[str], options: ContainerOptions | None = None, **more: Any) -> ExecResult:
+async def run_command(
+    argv: Sequence[str],
+    options: ContainerOptions | None = None,
+    *,
+    stdin: bytes | None = None,
+    keep_container: bool = False,
+) -> ExecResult:
     """Run a command in a new container; see :meth:`~cc_bridge.manager.manager.ContainerManager.run_command`."""
     async with ContainerManager() as manager:
-        return await manager.run_command(options or ContainerOptions(workspace=Path(os.getcwd())), argv, **more)
+        chosen = options or ContainerOptions(workspace=Path(os.getcwd()))
+        return await manager.run_command(chosen, argv, stdin=stdin, keep_container=keep_container)
 
 
 async def run_command_streaming(
-    argv: Sequence[str], options: ContainerOptions | None = None, **more: Any
+    argv: Sequence[str],
+    options: ContainerOptions | None = None,
+    *,
+    stdin: bytes | None = None,
+    tty: bool = False,
+    keep_container: bool = False,
 ) -> AsyncGenerator[Chunk | Exit, None]:
     """The same, streamed; see :meth:`~cc_bridge.manager.manager.ContainerManager.run_command_streaming`."""
     async with ContainerManager() as manager:
         chosen = options or ContainerOptions(workspace=Path(os.getcwd()))
-        async with aclosing(manager.run_command_streaming(chosen, argv, **more)) as output:
+        stream = manager.run_command_streaming(chosen, argv, stdin=stdin, tty=tty, keep_container=keep_container)
+        async with aclosing(stream) as output:
             async for item in output:
                 yield item
 

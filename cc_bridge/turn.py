@@ -32,7 +32,7 @@ class TurnSource(Protocol):
         """At least one event of the turn."""
 
     async def decide(self, request: PermissionRequest) -> None:
-        """Have a permission request decided."""
+        """Have a permission request decided; harmless when repeated. Raises what ``on_permission`` raises."""
 
     async def interrupt_turn(self, turn_id: str) -> None:
         """End the turn; return when it is over. Its result is the last of its events."""
@@ -74,6 +74,7 @@ class Turn:
         self._events: deque[Event] = deque()
         self._result: TurnResult | None = None
         self._is_left = False  # nobody knows it any more
+        self._undecided: PermissionRequest | None = None  # seen; decided when the next event is wanted
 
     def __aiter__(self) -> Self:
         return self
@@ -81,19 +82,24 @@ class Turn:
     async def __anext__(self) -> Event:
         """The next event. Raises as ``InstanceInterface.stream`` says; a cancelled call has taken nothing.
 
+        After a :class:`~cc_bridge.PermissionRequest`, the next call has ``on_permission`` decide before it waits. What
+        ``on_permission`` raises comes out of that call as it is; the permission is denied, and reading may go on.
+
         A turn that was left, here or by another task, has no more.
         """
+        if self._undecided is not None:
+            await self._source.decide(self._undecided)
+            self._undecided = None
         while not self._events:
             if self._result is not None or self._is_left:
                 raise StopAsyncIteration
             self._events.extend(found := await self._source.wait_for_events(self.id))
             self._is_left = not found
-        event = self._events[0]
+        event = self._events.popleft()
         if isinstance(event, PermissionRequest):
-            await self._source.decide(event)
+            self._undecided = event
         elif isinstance(event, TurnResult):
             self._result = event
-        self._events.popleft()
         return event
 
     async def result(self) -> TurnResult:

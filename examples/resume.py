@@ -13,11 +13,11 @@ import uuid
 
 import anyio
 
-from cc_bridge import ClaudeInstance, LocalProcess, TextDelta
+from cc_bridge import ClaudeInstance, LocalProcess, TextDelta, name_for
 
 
 async def main(name: str, prompt: str) -> None:
-    instance = LocalProcess(ClaudeInstance.of(name=name, kind="local", workspace="."))
+    instance = LocalProcess(ClaudeInstance.of(name=name_for(name), kind="local", workspace="."))
     turn = await instance.submit(prompt, id=str(uuid.uuid5(uuid.NAMESPACE_URL, prompt)))
     async for event in turn:
         if isinstance(event, TextDelta):

@@ -22,7 +22,7 @@ from ..errors import InvalidInput
 
 if TYPE_CHECKING:
     from ..dockerfiles import OnDockerfile
-    from ..instance import ClaudeInstance
+    from ..instance import ClaudeInstance, OnPermission
     from ..instances.bridged import BridgedInstance
     from ..instances.docker_container import DockerContainer
     from .display import Display
@@ -177,7 +177,8 @@ class Options:
             raise InvalidInput(f"{', '.join(given)}: for containers only, and --on {self.on.value} is none")
         if self.on is not On.tmux and (given := self._given_of(_FOR_PANES)):
             raise InvalidInput(f"{', '.join(given)}: only with --on tmux")
-        workspace, branch = self.workspace.absolute(), {}
+        workspace = self.workspace.absolute()
+        branch: dict[str, Any] = {}
         resume = await resumed(self.resume, display)
         if self.pane:
             from ..instances.tmux_instance import default_tmux_socket, find_session
@@ -342,22 +343,16 @@ def new_name() -> str:
     return f"run-{uuid.uuid4().hex[:8]}"
 
 
-def instance_of(record: ClaudeInstance, display: Display, **options: Any) -> BridgedInstance:
-    """The instance for a record."""
-    if record.kind == "docker":
-        from ..instances.docker_container import DockerContainer
+def instance_of(record: ClaudeInstance, display: Display, on_permission: OnPermission | None = None) -> BridgedInstance:
+    """The instance for a record, which shows its progress and asks about Dockerfiles."""
+    from ..instances import factory
 
-        asks = asks_about_dockerfiles(display)
-        return DockerContainer(record, on_progress=display.progress, on_dockerfile=asks, **options)
-    if record.kind == "local":
-        from ..instances.local_process import LocalProcess
-
-        return LocalProcess(record, **options)
-    if record.kind == "tmux":
-        from ..instances.tmux_instance import TmuxInstance
-
-        return TmuxInstance(record, **options)
-    raise InvalidInput(f"this version has no instances of kind {record.kind!r}", instance=record.name)
+    return factory.instance_of(
+        record,
+        on_progress=display.progress,
+        on_dockerfile=asks_about_dockerfiles(display),
+        on_permission=on_permission,
+    )
 
 
 def asks_about_dockerfiles(display: Display) -> OnDockerfile | None:
@@ -378,7 +373,7 @@ def asks_about_dockerfiles(display: Display) -> OnDockerfile | None:
     return ask
 
 
-def load_docker(name: str, display: Display, **options: Any) -> DockerContainer:
+def load_docker(name: str, display: Display) -> DockerContainer:
     """The same, for verbs that need a container.
 
     Raises:
@@ -386,13 +381,13 @@ def load_docker(name: str, display: Display, **options: Any) -> DockerContainer:
     """
     from ..instances.docker_container import DockerContainer
 
-    instance = load(name, display, **options)
+    instance = load(name, display)
     if not isinstance(instance, DockerContainer):
         raise InvalidInput(f"it is a {instance.record.kind} instance, and has no container", instance=name)
     return instance
 
 
-def load(name: str, display: Display, **options: Any) -> BridgedInstance:
+def load(name: str, display: Display, on_permission: OnPermission | None = None) -> BridgedInstance:
     """The instance that is kept under this name.
 
     Raises:
@@ -400,4 +395,4 @@ def load(name: str, display: Display, **options: Any) -> BridgedInstance:
     """
     from ..instances.registry import Registry
 
-    return instance_of(Registry().load(name), display, **options)
+    return instance_of(Registry().load(name), display, on_permission)

@@ -29,7 +29,7 @@ from ..errors import (
     TurnNotFound,
 )
 from ..events import Event, PermissionRequest, TurnResult
-from ..instance import Allow, Decision, Deny, OnPermission
+from ..instance import Allow, Decision, Deny, OnPermission, decision_of
 from ..logs import Log
 from ..protocol.conversation import Command, Conversation, DeclareDone, EndProcess, ReadTranscript, SendInput, Withdraw
 from ..protocol.link import (
@@ -314,38 +314,55 @@ class Bridge:
                 self._log.warning("not_interrupted", reason=str(error))
 
     async def decide(self, request: PermissionRequest) -> None:
-        """Have a permission request decided, in time."""
+        """Have a permission request decided, in time; an error in ``on_permission`` denies it. Repeatable."""
+        for joined in self._joined.values():
+            if joined._conversation.is_open(request.request_id):
+                await joined.decide(request)
+                return
         decision: Decision | None = Deny()
-        if self._on_permission is not None:
-            decision = await self._ask(request, self._on_permission)
-        if decision is None:
-            self._log.info("permission_decided_elsewhere", tool=request.tool_name)
-            return
+        failure: Exception | None = None
+        if not self._conversation.is_open(request.request_id):
+            decision = None
+        elif self._on_permission is not None:
+            decision, failure = await self._ask(request, self._on_permission)
         if isinstance(decision, Allow):
             given = request.input if decision.input is None else decision.input
             self._conversation.allow(request.request_id, given, decision.updates)
-        else:
+        elif decision is not None:
             self._conversation.deny(request.request_id, decision.reason)
-        self._log.info("permission_decided", tool=request.tool_name, allowed=isinstance(decision, Allow))
+        allowed = None if decision is None else isinstance(decision, Allow)  # None: decided elsewhere, or moot
+        self._log.info("permission_decided", tool=request.tool_name, allowed=allowed)
         await self._flush()
+        if failure is not None:
+            raise failure
 
-    async def _ask(self, request: PermissionRequest, on_permission: OnPermission) -> Decision | None:
-        """The caller's decision; None: a person at the terminal was quicker, or the turn is over."""
+    async def _ask(
+        self, request: PermissionRequest, on_permission: OnPermission
+    ) -> tuple[Decision | None, Exception | None]:
+        """The caller's decision, and what went wrong; None: the request is moot, or cannot be answered now."""
         decision: Decision | None = Deny("Nobody has decided in time.")
+        failure: Exception | None = None
         conversation = self._conversation
 
         async def notice_others() -> None:
-            nonlocal decision
-            await self._pump(lambda: not conversation.is_open(request.request_id))
+            nonlocal decision, failure
+            try:
+                await self._pump(lambda: not conversation.is_open(request.request_id))
+            except BridgeError as error:
+                failure = error
             decision = None
             scope.cancel()
 
+        # Errors are handed out by hand: a task group would wrap them in an ExceptionGroup.
         async with anyio.create_task_group() as group:
             with anyio.move_on_after(self._permission_limit) as scope:
                 group.start_soon(notice_others)
-                decision = await on_permission(request)
+                try:
+                    decision = await decision_of(on_permission, request)
+                except Exception as error:
+                    decision, failure = Deny("It could not be decided: asking for it has failed."), error
             group.cancel_scope.cancel()
-        return decision
+        return decision, failure
 
     async def make_ready(self) -> None:
         """Connect, and start Claude Code if it does not run."""

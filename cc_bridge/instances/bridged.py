@@ -7,7 +7,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, TypedDict, cast
 
 import anyio
 import anyio.to_thread
@@ -21,6 +21,7 @@ from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
 from ..protocol.conversation import check_prompt
 from ..protocol.link import Hello, Link
+from ..shapes import InstanceInfo
 from ..turn import Turn, TurnInfo
 from .bridge import Bridge, Ending, Launch, is_uuid
 from .connection import Connection
@@ -28,7 +29,7 @@ from .registry import Registry, can_change
 from .sessions import SavedConversation, export_session, forget_session
 from .worktrees import Worktree
 
-__all__ = ["BridgedInstance"]
+__all__ = ["BridgedInstance", "CommonOptions", "InstanceOptions"]
 
 #: Seconds for Claude Code to end its turn and itself when the instance is stopped.
 GRACE = 5.0
@@ -40,16 +41,38 @@ _SAID = re.compile(r'"type": ?"(?:user|assistant)"')
 LINGER = 20.0
 
 
+class CommonOptions(TypedDict, total=False):
+    """What every instance takes besides its record, in :mod:`cc_bridge.blocking`, too.
+
+    Attributes:
+        registry: where instances are kept; by default the user's own.
+        permission_limit: seconds for ``on_permission`` to decide; then the request is denied. By default 300.
+        silence: seconds without a line from a running turn after which it is looked after. By default 30.
+        interrupt_limit: seconds for an interrupted turn to end, before the process is killed. By default 10.
+    """
+
+    registry: Registry | None
+    permission_limit: float
+    silence: float
+    interrupt_limit: float
+
+
+class InstanceOptions(CommonOptions, total=False):
+    """The same for instances whose methods are coroutines.
+
+    Attributes:
+        on_permission: decides on permission requests; without it they are denied.
+    """
+
+    on_permission: OnPermission | None
+
+
 class BridgedInstance(InstanceInterface):
     """A place with an agent, and one conversation with it.
 
     Args:
         instance: the record.
-        registry: where instances are kept; by default the user's own.
-        on_permission: decides on permission requests; without it they are denied.
-        permission_limit: seconds for it to decide.
-        silence: seconds without a line from a running turn after which it is looked after.
-        interrupt_limit: seconds for an interrupted turn to end, before the process is killed.
+        options: see :class:`InstanceOptions`.
 
     Raises:
         InvalidInput: the record is of another kind.
@@ -276,11 +299,11 @@ class BridgedInstance(InstanceInterface):
         """Where the agent of a local process logs."""
         return self._home.agent_log
 
-    async def get_info(self) -> dict[str, Any]:
+    async def get_info(self) -> InstanceInfo:
         """The record, the state, the channel and the session, in JSON types; secrets are masked."""
         self._check_record()
         record = self.record
-        return {
+        info = {
             "name": record.name,
             "kind": record.kind,
             "workspace": str(record.workspace) if record.workspace else None,
@@ -292,9 +315,10 @@ class BridgedInstance(InstanceInterface):
             "agent": self._bridge.agent_version,
             "claude": self._bridge.claude_version,
             "session_id": self._bridge.session_id or None,
-            "unknown_messages": self._bridge.unknown_messages,
+            "unknown_messages": dict(self._bridge.unknown_messages),
             **await self._place_info(),
         }
+        return cast("InstanceInfo", info)  # that all kinds say just this, the contract suite checks
 
     # What each kind adds
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import anyio.to_thread
 
@@ -63,9 +62,16 @@ class ContainerTools:
         """What the container uses, measured over a second or so."""
         return await self._containers.usage(self.container)
 
-    def logs(self, **options: Any) -> AsyncGenerator[Chunk, None]:
-        """Its output; see :meth:`~cc_bridge.engine.containers.Containers.logs`."""
-        return self._containers.logs(self.container, **options)
+    def logs(
+        self, *, follow: bool = False, tail: int | None = None, since: float = 0, timestamps: bool = False
+    ) -> AsyncGenerator[Chunk, None]:
+        """Its output; with ``follow`` also what it writes until it ends.
+
+        Args:
+            tail: lines to begin with; None: all that the engine has kept.
+            since: seconds since 1970.
+        """
+        return self._containers.logs(self.container, follow=follow, tail=tail, since=since, timestamps=timestamps)
 
     async def copy_in(self, source: Path, target: str) -> str:
         """Copy a file or directory into the container, owned by its user; what it has become.

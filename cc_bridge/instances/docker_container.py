@@ -8,7 +8,7 @@ import stat
 import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Unpack
 
 import anyio
 
@@ -44,7 +44,7 @@ from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from ..protocol.link import Link
 from ..state import Installation
 from .bridge import Ending, is_uuid
-from .bridged import GRACE, LINGER, BridgedInstance
+from .bridged import GRACE, LINGER, BridgedInstance, InstanceOptions
 from .connection import Connection
 from .container_tools import ContainerTools
 from .registry import agent_archive
@@ -128,7 +128,7 @@ class DockerContainer(BridgedInstance):
         on_progress: called, from a worker thread, with each step of an image's pull or build.
         on_dockerfile: asked whether to build a Dockerfile that a container may have written; without it, that is an
             error.
-        options: as :class:`~cc_bridge.instances.bridged.BridgedInstance` takes them.
+        options: see :class:`~cc_bridge.InstanceOptions`.
     """
 
     kind: ClassVar[Kind] = "docker"
@@ -144,7 +144,7 @@ class DockerContainer(BridgedInstance):
         *,
         on_progress: Progress | None = None,
         on_dockerfile: OnDockerfile | None = None,
-        **options: Any,
+        **options: Unpack[InstanceOptions],
     ) -> None:
         super().__init__(instance, **options)
         self._engine = Engine(client)

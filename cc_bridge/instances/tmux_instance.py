@@ -8,7 +8,7 @@ import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import anyio.to_thread
 import libtmux
@@ -19,6 +19,7 @@ from ..instance import ClaudeInstance, Kind
 from ..login import KEYS, PARTS, decides, with_login
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from .bridge import Launch
+from .bridged import InstanceOptions
 from .local_process import LocalProcess
 from .registry import agent_archive
 
@@ -41,7 +42,7 @@ class TmuxInstance(LocalProcess):
 
     kind: ClassVar[Kind] = "tmux"
 
-    def __init__(self, instance: ClaudeInstance, **options: Any) -> None:
+    def __init__(self, instance: ClaudeInstance, **options: Unpack[InstanceOptions]) -> None:
         super().__init__(instance, **options)
         if instance.pane and not instance.tmux_socket:
             self._socket = default_tmux_socket()

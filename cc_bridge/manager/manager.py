@@ -11,7 +11,7 @@ from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 import anyio.to_thread
@@ -287,10 +287,20 @@ class ContainerManager:
         await self._own(name)
         return await self.containers.usage(name)
 
-    async def logs(self, name: str, **options: Any) -> AsyncGenerator[Chunk, None]:
+    async def logs(
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float = 0,
+        timestamps: bool = False,
+        tty: bool = False,
+    ) -> AsyncGenerator[Chunk, None]:
         """Its output; see :meth:`~cc_bridge.engine.containers.Containers.logs`."""
         await self._own(name)
-        async with aclosing(self.containers.logs(name, **options)) as output:
+        stream = self.containers.logs(name, follow=follow, tail=tail, since=since, timestamps=timestamps, tty=tty)
+        async with aclosing(stream) as output:
             async for chunk in output:
                 yield chunk
 

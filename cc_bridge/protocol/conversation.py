@@ -541,7 +541,7 @@ class Conversation:
         self._current = ""
 
     def took(self, input_id: str, now: float, *, again: bool = False) -> None:
-        """The agent has passed an input on. ``again``: it answers a repeat, and frames before it have said what is so."""
+        """The agent has passed an input on. ``again``: it answers a repeat; frames before it have said what is so."""
         self._untaken.pop(input_id, None)
         if again and not self.is_sent(input_id):
             return

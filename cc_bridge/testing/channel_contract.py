@@ -70,12 +70,12 @@ class ChannelContract:
         host = await _open(open_channel)
         async with host.channel:
             for number in range(200):
-                await host.say(f"n{number}", {"number": number, "text": "é漢字🙂\u2028"})
+                await host.say(f"c-{number}", {"number": number, "text": "é漢字🙂\u2028"})
             said = await host.until(Output, 200)
             took = await host.until(Took, 200)
         assert [output.message["number"] for output in said] == list(range(200))
         assert {output.message["text"] for output in said} == {"é漢字🙂\u2028"}
-        assert [event.id for event in took] == [f"n{number}" for number in range(200)]
+        assert [event.id for event in took] == [f"c-{number}" for number in range(200)]
 
     async def test_long_lines_and_both_ways_at_once(self, open_channel: OpenChannel) -> None:
         host = await _open(open_channel)
@@ -84,7 +84,7 @@ class ChannelContract:
 
             async def say_all() -> None:
                 for number in range(4):
-                    await host.say(f"n{number}", {"text": text})
+                    await host.say(f"c-{number}", {"text": text})
 
             group.start_soon(say_all)
             said = await host.until(Output, 4)
@@ -95,9 +95,9 @@ class ChannelContract:
         async with host.channel:
             with anyio.move_on_after(0.05):
                 await host.channel.receive()
-            await host.say("a", {"still": "here"})
+            await host.say("c-a", {"still": "here"})
             (said,) = await host.until(Output)
-        assert said.message == {"uuid": "a", "still": "here"}
+        assert said.message == {"uuid": "c-a", "still": "here"}
 
     async def test_two_receivers_at_once_are_a_mistake(self, open_channel: OpenChannel) -> None:
         host = await _open(open_channel)

@@ -33,6 +33,7 @@ from ..events import (
     Waiting,
 )
 from ..instance import Allow, Decision, Deny, InstanceInterface
+from ..shapes import InstanceInfo
 from ..turn import Turn
 from .scripted_model import ScriptedModel
 
@@ -390,6 +391,34 @@ class InstanceContract:
         assert [request.tool_name for request in asked] == ["Bash"]
         assert [event.is_error for event in events if isinstance(event, ToolResult)] == [True]
 
+    async def test_a_permission_request_is_seen_before_it_is_decided(self, make_instance: MakeInstance) -> None:
+        order: list[str] = []
+
+        async def decide(_: PermissionRequest) -> Decision:
+            order.append("decided")
+            return Allow()
+
+        instance = await make_instance(on_permission=decide)
+        async with aclosing(instance.stream(f"[[tool Bash {_TOUCH}]] [[say Done.]]")) as stream:
+            async for event in stream:
+                order += ["seen"] if isinstance(event, PermissionRequest) else []
+        assert order == ["seen", "decided"]
+
+    async def test_an_error_in_on_permission_is_its_readers_and_denies(self, make_instance: MakeInstance) -> None:
+        async def decide(_: PermissionRequest) -> Decision:
+            raise ZeroDivisionError
+
+        instance = await make_instance(on_permission=decide)
+        with anyio.fail_after(_LIMIT):
+            async with await instance.submit(f"[[tool Bash {_TOUCH}]] [[say Done.]]") as turn:
+                with pytest.raises(ZeroDivisionError):
+                    async for _ in turn:
+                        pass
+                events = [event async for event in turn]
+        assert [event.is_error for event in events if isinstance(event, ToolResult)] == [True]
+        assert isinstance(events[-1], TurnResult)
+        assert await instance.send_command_and_wait("[[say fine]]", _LIMIT) == (True, "fine")
+
     @pytest.mark.parametrize(("decision", "fails"), [(Allow(), False), (Deny("Not today."), True)])
     async def test_permission_as_decided(self, make_instance: MakeInstance, decision: Decision, fails: bool) -> None:
         async def decide(request: PermissionRequest) -> Decision:
@@ -500,6 +529,7 @@ class InstanceContract:
         await instance.send_command_and_wait("[[say hello]]", _LIMIT)
         info = await instance.get_info()
         text = json.dumps(info)
+        assert InstanceInfo.__required_keys__ <= set(info) <= set(InstanceInfo.__annotations__)
         assert info["name"] == instance.record.name
         assert info["status"] == "running"
         assert info["channel"] in ("pipes", "exec", "direct", "socket")

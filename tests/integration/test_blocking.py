@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cc_bridge import ClaudeOptions, InvalidInput, TurnResult, blocking
+from cc_bridge import Allow, ClaudeOptions, Deny, InvalidInput, PermissionRequest, ToolResult, TurnResult, blocking
 from cc_bridge.blocking import BlockingInstance
 from tests.conftest import STUB
 
@@ -72,3 +72,23 @@ def test_no_thread_stays(make_record: Callable[..., Any], tmp_path: Path) -> Non
     made.cleanup()
     portals = [thread for thread in set(threading.enumerate()) - before if "portal" in thread.name]
     assert portals == []
+
+
+def test_a_plain_function_decides_on_permissions(
+    make_record: Callable[..., Any], claude: str, claude_env: dict[str, str]
+) -> None:
+    """It may block: it runs in a thread, while the event loop goes on. covers: B4"""
+    asked: list[threading.Thread] = []
+
+    def decide(request: PermissionRequest) -> Allow | Deny:
+        asked.append(threading.current_thread())
+        assert instance.is_running(), "the event loop serves others meanwhile"
+        return Allow() if len(asked) == 1 else Deny("No.")
+
+    prompt = '[[tool Bash {"command": "touch made-by-a-tool", "description": "x"}]] [[say Done.]]'
+    with blocking.LocalProcess(make_record(env=claude_env), on_permission=decide) as instance:
+        for fails in (False, True):
+            events = list(instance.stream(prompt))
+            assert [event.is_error for event in events if isinstance(event, ToolResult)] == [fails]
+    assert len(asked) == 2
+    assert threading.main_thread() not in asked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -16,6 +16,7 @@ class ScriptedSource:
     Attributes:
         asked: what was asked of it, in order: the method's name, and what it was about.
         never_over: abandoning a turn does not return.
+        idle: called when there is nothing more to say.
     """
 
     instance_name = "demo"
@@ -24,6 +25,7 @@ class ScriptedSource:
         self.batches = deque(batches)
         self.asked: list[tuple[str, object]] = []
         self.never_over = False
+        self.idle: Callable[[], None] = lambda: None
         self.undecided = anyio.Event()
         self.undecided.set()
 
@@ -31,6 +33,7 @@ class ScriptedSource:
         self.asked.append(("wait_for_events", turn_id))
         await anyio.lowlevel.checkpoint()
         if not self.batches:
+            self.idle()
             await anyio.sleep_forever()
         return list(self.batches.popleft())
 

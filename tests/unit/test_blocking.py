@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,11 +17,17 @@ import anyio
 import pytest
 from anyio.from_thread import BlockingPortal
 
-from cc_bridge import ClaudeInstance, InstanceInterface
+import cc_bridge
+from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, blocking
 from cc_bridge.blocking import BlockingInstance, BlockingTurn
 from cc_bridge.errors import ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
+from cc_bridge.event_loop import awaitable
 from cc_bridge.events import TextDelta, TurnResult, TurnStarted, Verdict
+from cc_bridge.instance import Allow, Deny
+from cc_bridge.instances.bridge import Place
+from cc_bridge.instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
 from cc_bridge.turn import Turn, TurnInfo
+from tests.conftest import STUB
 
 from .scripted_source import ScriptedSource
 
@@ -47,6 +57,7 @@ class FakeInstance(InstanceInterface):
         self._present = 0
         self.waiting: anyio.Event | None = None
         self.called = threading.Event()
+        self.idle = threading.Event()
         self.cancelled = False
 
     async def release(self) -> None:
@@ -69,6 +80,7 @@ class FakeInstance(InstanceInterface):
         }.get(text, [TurnStarted("s", "m"), TextDelta(text), TextDelta("!"), TurnResult(Verdict.COMPLETED, f"{text}!")])
         turn_id = id or f"turn-{len(self.sources)}"
         self.sources[turn_id] = ScriptedSource(*[[event] for event in events])
+        self.sources[turn_id].idle = self.idle.set
         return Turn(self.sources[turn_id], turn_id)
 
     async def _meet(self) -> None:
@@ -150,18 +162,54 @@ def event_loops() -> Callable[[], int]:
 # The same names
 
 
-def test_every_method_has_the_names_and_arguments_of_the_asynchronous_one() -> None:
-    for theirs, ours in ((InstanceInterface, BlockingInstance), (Turn, BlockingTurn)):
-        names = [name for name, value in vars(theirs).items() if inspect.isfunction(value) and name[0] != "_"]
-        for name in names:
-            blocking_name = {"aclose": "close"}.get(name, name)
-            if name == "check_workspace":
-                continue
-            wanted = [
-                (item.name, item.default) for item in inspect.signature(getattr(theirs, name)).parameters.values()
-            ]
-            found = inspect.signature(getattr(ours, blocking_name)).parameters.values()
-            assert [(item.name, item.default) for item in found] == wanted, f"{ours.__name__}.{blocking_name}"
+#: Methods for the bridge alone, which have to be public for another class.
+_FOR_THE_BRIDGE = {*vars(Place), "exists", "claude_hint"}
+
+
+def _signature(function: Callable[..., Any]) -> list[tuple[str, object, Any]]:
+    return [(item.name, item.kind, item.default) for item in inspect.signature(function).parameters.values()]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (InstanceInterface, BlockingInstance),
+        (Turn, BlockingTurn),
+        (cc_bridge.LocalProcess, blocking.LocalProcess),
+        (cc_bridge.TmuxInstance, blocking.TmuxInstance),
+        (cc_bridge.DockerContainer, blocking.DockerContainer),
+        (cc_bridge.ContainerTools, blocking.BlockingTools),
+    ],
+)
+def test_every_method_has_the_names_and_arguments_of_the_asynchronous_one(theirs: type, ours: type) -> None:
+    """Properties, too. covers: C16"""
+    for name in dir(theirs):
+        thing, blocking_name = inspect.getattr_static(theirs, name), {"aclose": "close"}.get(name, name)
+        if name.startswith("_") or name in _FOR_THE_BRIDGE:
+            continue
+        found = inspect.getattr_static(ours, blocking_name, None)
+        assert found is not None, f"{ours.__name__}.{blocking_name} is missing"
+        assert found.__doc__ or found.fget.__doc__, f"{ours.__name__}.{blocking_name} has no docstring"
+        if inspect.isfunction(thing):
+            assert _signature(found) == _signature(thing), f"{ours.__name__}.{blocking_name}"
+
+
+@pytest.mark.parametrize("kind", ["LocalProcess", "TmuxInstance", "DockerContainer", "open"])
+def test_instances_are_made_with_the_same_arguments(kind: str) -> None:
+    theirs, ours = getattr(cc_bridge, kind), getattr(blocking, kind)
+    names = set(inspect.signature(theirs).parameters) | set(InstanceOptions.__annotations__)
+    assert set(inspect.signature(ours).parameters) | set(blocking.BlockingOptions.__annotations__) | {"options"} == (
+        names - {*CommonOptions.__annotations__, "on_permission"}
+        | set(blocking.BlockingOptions.__annotations__)
+        | {"options"}
+    )
+
+
+def test_the_options_are_those_of_the_constructor() -> None:
+    """Which a type checker reads from a TypedDict."""
+    found = inspect.signature(BridgedInstance).parameters.values()
+    keywords = {item.name for item in found if item.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert keywords == set(InstanceOptions.__annotations__) == set(blocking.BlockingOptions.__annotations__)
 
 
 def test_each_method_does_what_the_asynchronous_one_does(instance: BlockingInstance, fake: FakeInstance) -> None:
@@ -316,7 +364,104 @@ def test_ctrl_c_cancels_the_call_that_it_interrupts(
     assert instance.send_command_and_wait("hello") == (True, "hello!")
 
 
+@pytest.mark.parametrize("how", ["a loop", "a turn"])
+def test_ctrl_c_in_an_iterator_is_ctrl_c_and_ends_the_turn(
+    instance: BlockingInstance[FakeInstance], fake: FakeInstance, how: str
+) -> None:
+    """A real one, while the next piece is waited for. covers: C16"""
+    main = threading.main_thread().ident
+    assert main == threading.get_ident()
+
+    def press() -> None:
+        assert fake.idle.wait(_LIMIT)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as pool:
+        pressed = pool.submit(press)
+        with pytest.raises(KeyboardInterrupt):
+            if how == "a loop":
+                for _ in instance.send_command("hang"):
+                    pass
+            else:
+                with instance.submit("hang") as turn:
+                    for _ in turn:
+                        pass
+        pressed.result()
+    assert fake.sources["turn-0"].asked[-1][0] == "abandoned"
+    assert instance.send_command_and_wait("hello") == (True, "hello!")
+
+
+# Permissions
+
+
+def decided(function: Any) -> tuple[Any, threading.Thread]:
+    """What a function decides, as the instance gets it, and the thread in which it ran."""
+    threads: list[threading.Thread] = []
+
+    def noting(request: PermissionRequest) -> Any:
+        threads.append(threading.current_thread())
+        return function(request)
+
+    async def ask() -> Any:
+        return await awaitable(noting)(PermissionRequest("r", "Bash", {}))
+
+    return anyio.run(ask), threads[0]
+
+
+def test_a_plain_function_decides_and_may_block() -> None:
+    """It runs in a thread of its own. covers: B4"""
+    answer, thread = decided(lambda request: Allow() if request.tool_name == "Bash" else Deny())
+    assert answer == Allow()
+    assert thread is not threading.current_thread()
+
+
+def test_a_coroutine_function_decides_as_well() -> None:
+    async def decide(request: PermissionRequest) -> Any:
+        return threading.current_thread()
+
+    assert decided(decide)[0] is threading.current_thread(), "on the event loop"
+    threads = []
+
+    async def ask() -> None:
+        threads.append(await awaitable(decide)(PermissionRequest("r", "Bash", {})))
+
+    anyio.run(ask)
+    assert threads == [threading.current_thread()]
+
+
 # The end
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "print(instance.send_command_and_wait('plain'))",
+        "answer = instance.send_command('interrupted-bare'); print(next(answer))",
+        "turn = instance.submit('interrupted-bare'); print(next(turn))",
+        "import threading; threading.Thread(target=lambda: print(list(instance.send_command('plain')))).start()",
+    ],
+    ids=["after an answer", "in an answer", "in a turn", "while a thread of its own goes on"],
+)
+def test_a_program_that_forgets_to_clean_up_ends(use: str, tmp_path: Path) -> None:
+    """And says nothing of it. covers: C16"""
+    code = f"""
+from cc_bridge import ClaudeInstance, ClaudeOptions, blocking
+claude = ClaudeOptions(program={str(STUB)!r})
+record = ClaudeInstance.of(name="forgotten", kind="local", workspace={str(tmp_path)!r}, claude=claude, ephemeral=True)
+instance = blocking.LocalProcess(record)
+{use}
+"""
+    environment = {**os.environ, "CC_BRIDGE_HOME": str(tmp_path / "state"), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=_LIMIT, cwd="/"
+    )
+    stop = ClaudeInstance.of(name="forgotten", kind="local", workspace=tmp_path, ephemeral=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CC_BRIDGE_HOME", str(tmp_path / "state"))
+        patch.setenv("HOME", str(tmp_path))
+        blocking.LocalProcess(stop).cleanup()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
 
 
 def test_one_event_loop_serves_all_and_ends_with_the_last_one(tmp_path: Path, event_loops: Callable[[], int]) -> None:

@@ -443,6 +443,32 @@ async def test_a_decision_that_does_not_come_is_a_refusal() -> None:
     assert json.loads(result.text) == {"behavior": "deny", "message": "Nobody has decided in time."}
 
 
+async def failing(request: Any) -> Any:
+    raise ZeroDivisionError("in on_permission")
+
+
+@pytest.mark.parametrize(
+    ("decide", "error", "says"),
+    [
+        (failing, ZeroDivisionError, "in on_permission"),
+        (deciding(True), InvalidInput, r"returned True.*Allow\(\) or Deny"),
+        (deciding(None), InvalidInput, r"returned None.*Allow\(\) or Deny"),
+        (lambda request: Allow(), InvalidInput, "no coroutine function.*async def"),
+    ],
+)
+async def test_an_error_in_on_permission_is_the_readers_and_denies(
+    decide: Decide, error: type[Exception], says: str
+) -> None:
+    """It comes as it is, not in a group, and reading may go on. covers: B4, L3"""
+    made = bridge(Agent(), on_permission=decide)
+    async with await made.submit("ask") as turn:
+        with pytest.raises(error, match=says):
+            await turn.result()
+        result = await turn.result()
+    assert json.loads(result.text)["behavior"] == "deny"
+    assert (await result_of(made, "hello")).text == "you said hello"
+
+
 async def test_a_decision_that_somebody_else_has_taken_is_not_waited_for() -> None:
     agent = Agent()
 
@@ -550,6 +576,16 @@ async def test_defaults() -> None:
     assert Ending("x") == Ending("x", None, out_of_memory=False)
     made = Bridge(Agent(), Log("demo", "memory"))
     assert (made._conversation._silence, made._conversation._interrupt_limit, made._permission_limit) == (30, 10, 300)
+
+
+async def test_a_joined_turn_has_its_permission_decided() -> None:
+    """By who joins it: the program that had begun it may be gone. covers: B4"""
+    agent, name = Agent(), str(uuid.uuid4())
+    first, second = bridge(agent), bridge(agent, on_permission=deciding(Allow()))
+    begun = await first.submit("ask", name)
+    await anext(begun)
+    result = await result_of(second, "ask", name)
+    assert json.loads(result.text)["behavior"] == "allow"
 
 
 async def test_who_leaves_a_joined_turn_ends_it_where_it_runs() -> None:

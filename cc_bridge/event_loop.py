@@ -1,0 +1,158 @@
+"""One event loop for all who block: coroutine functions called from threads, and plain functions from coroutines."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from concurrent.futures import Future
+from functools import partial
+from threading import Lock, Thread
+from typing import ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio.from_thread import BlockingPortal
+
+__all__ = ["Caller", "awaitable"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _EventLoop:
+    """An event loop in a thread of its own, for as long as somebody uses it.
+
+    Not anyio's ``BlockingPortalProvider``: when Python ends, that waits for its thread, which Python has stopped
+    already. So a program that had forgotten to clean up never ended.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._users = 0
+
+    def enter(self) -> BlockingPortal:
+        with self._lock:
+            if not self._users:
+                ready: Future[BlockingPortal] = Future()
+                self._thread = Thread(target=self._run, args=(ready,), name="cc-bridge", daemon=True)
+                self._thread.start()
+                self._portal = ready.result()
+            self._users += 1
+            return self._portal
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            portal, thread = self._portal, self._thread
+        # Without the lock: what still runs there may want a loop for another instance.
+        portal.call(portal.stop)
+        thread.join()
+
+    @staticmethod
+    def _run(ready: Future[BlockingPortal]) -> None:
+        async def serve() -> None:
+            async with BlockingPortal() as portal:
+                ready.set_result(portal)
+                await portal.sleep_until_stopped()
+
+        try:
+            anyio.run(serve)
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)
+
+
+_event_loop = _EventLoop()
+
+
+class Caller:
+    """Calls coroutine functions from any number of threads; takes the event loop with the first call."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._portal: BlockingPortal | None = None
+
+    def iterate(self, generator: AsyncGenerator[T, None]) -> Generator[T, None, None]:
+        """What the generator yields; closing the iterator closes it, and Ctrl-C cancels its step and closes it."""
+        # A step that Ctrl-C has cancelled may still be on its way out when the generator is closed, which waits for it.
+        turnstile = anyio.Lock()
+
+        async def step() -> T:
+            async with turnstile:
+                return await anext(generator)
+
+        async def close() -> None:
+            async with turnstile:
+                await generator.aclose()
+
+        try:
+            while True:
+                try:
+                    item = self.call(step)
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            self.close(close)
+
+    def call(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
+        """What the function returns or raises; an exception in this thread, such as KeyboardInterrupt, cancels it."""
+        scopes: list[anyio.CancelScope] = []
+        future: Future[T] | None = None
+
+        async def run() -> T:
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                return await function(*arguments)
+            raise RuntimeError("it was interrupted, and nobody waits for it")
+
+        def cancel() -> None:
+            for scope in scopes:
+                scope.cancel()
+
+        try:
+            with self._lock:  # so that no other thread ends the event loop between finding it and using it
+                if self._portal is None:
+                    self._portal = _event_loop.enter()
+                future = self._portal.start_task_soon(run)
+            return future.result()
+        except BaseException:
+            # Ctrl-C, and perhaps before there was a future to be cancelled, although the task has been started.
+            if self._portal is not None and not (future and future.done()):
+                self._portal.start_task_soon(cancel)
+            raise
+
+    def close(self, function: Callable[[], Awaitable[None]]) -> None:
+        """Call this; where the loop was left before, leave no event loop behind that nobody would end."""
+        if sys.is_finalizing():
+            return  # Python closes what is left; no other thread runs any more, and the event loop's never answers
+        cleaned_up = self._portal is None
+        try:
+            self.call(function)
+        finally:
+            if cleaned_up:
+                self.leave()
+
+    def leave(self) -> None:
+        """Give the event loop back; the next call takes it again."""
+        with self._lock:
+            entered, self._portal = self._portal is not None, None
+        if entered:
+            _event_loop.leave()
+
+
+def awaitable(function: Callable[P, T | Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """A function as a coroutine function: a plain one runs in a thread, because it may block."""
+
+    async def call(*arguments: P.args, **more: P.kwargs) -> T:
+        if inspect.iscoroutinefunction(function):
+            answer: T | Awaitable[T] = function(*arguments, **more)
+        else:
+            answer = await anyio.to_thread.run_sync(partial(function, *arguments, **more), abandon_on_cancel=True)
+        return await answer if isinstance(answer, Awaitable) else answer
+
+    return call
