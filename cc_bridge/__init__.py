@@ -42,12 +42,12 @@ if TYPE_CHECKING:
         ContainerStartError,
         DockerfileNotApproved,
         EngineError,
-        InstanceDiffers,
         EnginePermissionDenied,
         EngineTimeout,
         EngineUnavailable,
         ImageBuildError,
         ImageNotFound,
+        InstanceDiffers,
         InstanceNotFound,
         InvalidInput,
         LimitReached,
@@ -124,8 +124,8 @@ _PLACES = {
         "AgentUnavailable ApiError BridgeError ChannelError ClaudeError ClaudeNotFound ClaudeStartError "
         "ConnectionLost ContainerNotFound ContainerNotRunning ContainerStartError DockerfileNotApproved "
         "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound "
-        "InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict NetworkConflict NoSpaceLeft NotLoggedIn "
-        "ProtocolError TurnError TurnFailed TurnInterrupted TurnNotFound"
+        "InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict NetworkConflict NoSpaceLeft "
+        "NotLoggedIn ProtocolError TurnError TurnFailed TurnInterrupted TurnNotFound"
     ),
     "events": (
         "ApiRetry Event PermissionRequest PersonTurn Silence TextDelta ThinkingDelta ToolResult ToolUse TurnResult "
@@ -193,10 +193,10 @@ __all__ = [
     "Home",
     "ImageBuildError",
     "ImageNotFound",
+    "InstanceDiffers",
     "InstanceFields",
     "InstanceInfo",
     "InstanceInterface",
-    "InstanceDiffers",
     "InstanceNotFound",
     "InstanceOptions",
     "InvalidInput",

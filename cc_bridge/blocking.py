@@ -249,13 +249,6 @@ class _Bridged(BlockingInstance[BridgedT]):
         """
         return self._loop.call(self._instance.keep_conversation)
 
-    def release(self) -> None:
-        """Give back what this object holds, and leave the event loop; the instance goes on, also an ephemeral one."""
-        try:
-            self._loop.call(self._instance.release)
-        finally:
-            self._loop.leave()
-
 
 class LocalProcess(_Bridged[_LocalProcess]):
     """A blocking :class:`cc_bridge.LocalProcess`, with its arguments; ``options``: see :class:`BlockingOptions`."""
