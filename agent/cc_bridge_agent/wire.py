@@ -163,7 +163,7 @@ def _count_structure(text: bytes) -> int:
 def _has_many_brackets(line: bytes) -> bool:
     """Whether a line has as many as one that is nested too deeply must have. A long line of text is skipped over."""
     if len(line) < _LONG:
-        return len(line) > MAX_DEPTH and line.count(b"{") + line.count(b"[") > MAX_DEPTH
+        return line.count(b"{") + line.count(b"[") > MAX_DEPTH
     found = 0
     for bracket in (b"{", b"["):
         at = line.find(bracket)
