@@ -120,6 +120,65 @@ def test_a_turn_is_done_once_and_only_if_it_was_accepted(ledger: Ledger) -> None
     assert [frame for frame in decoded(ledger.keep()) if "done" in frame] == [{"seq": 2, "done": "a"}]
 
 
+def test_what_waits_is_kept_with_its_text_and_given_under_its_id(ledger: Ledger) -> None:
+    """covers: C16"""
+    ledger.take("a")
+    ledger.hold("b", b'{"b":1}')
+    assert ledger.has_taken("b")
+    assert not ledger.take("b")
+    assert (ledger.queue.current, ledger.queue.waiting, list(ledger.open_ids)) == ("a", ["b"], ["a"])
+    assert ledger.kept()[-1] == {"id": "b", "read": False}
+    assert ledger.position(None, "b") == 1
+    ledger.queue.current = ""
+    assert ledger.queue.next() == ("b", b'{"b":1}')
+    ledger.give("b")
+    assert (ledger.queue.current, list(ledger.open_ids)) == ("b", ["a", "b"])
+    assert ledger.position(None, "b") == 2
+    expected = [{"seq": 1, "took": "a"}, {"seq": 2, "queued": "b", "in": {"b": 1}}, {"seq": 3, "took": "b"}]
+    assert decoded(ledger.keep()) == expected
+
+
+def test_what_was_withdrawn_is_as_if_it_had_never_come(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.take("a")
+    ledger.hold("b", b"{}")
+    assert ledger.withdraw("b")
+    assert not ledger.withdraw("b")
+    assert not ledger.withdraw("a")
+    assert not ledger.has_taken("b")
+    assert ledger.kept() == [{"id": "a", "read": False}]
+    assert decoded(ledger.keep())[-1] == {"seq": 3, "withdrawn": "b"}
+    assert another(ledger, tmp_path).queue.waiting == []
+
+
+def test_the_next_agent_has_what_waits(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.take("a")
+    for name in ("b", "c", "d"):
+        ledger.hold(name, b'{"%b":1}' % name.encode())
+    ledger.queue.withdraw("b")
+    ledger.give("b")
+    ledger.withdraw("c")
+    ledger.keep()
+    found = another(ledger, tmp_path)
+    assert (found.queue.current, found.queue.waiting) == ("", ["d"])
+    assert found.queue.next() == ("d", b'{"d":1}')
+    assert not any(found.take(name) for name in ("a", "b", "d"))
+    assert found.take("c")
+
+
+def test_what_waits_is_not_trimmed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "SEGMENT", 1)
+    monkeypatch.setattr(journal_module, "HISTORY", 0)
+    say(ledger, {"err": "1"})
+    ledger.hold("b", b"{}")
+    ledger.keep()
+    for number in range(3):
+        ledger.take(f"n{number}")
+        ledger.keep()
+        ledger.done(f"n{number}", ledger.seq)
+        ledger.keep()
+    assert ledger.journal.first == 2, "what came before it is gone"
+
+
 def test_a_turn_can_be_declared_done_after_its_process_has_ended(ledger: Ledger) -> None:
     ledger.take("a")
     ledger.open_ids.clear()

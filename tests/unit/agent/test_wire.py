@@ -89,6 +89,26 @@ def test_input_travels_as_it_is(name: str, message: dict[str, Any]) -> None:
     assert wire.decode(frame) == {"id": name, "in": message}
 
 
+@given(IDS, IDS, FRAMES)
+def test_input_for_a_turn_names_it(name: str, turn: str, message: dict[str, Any]) -> None:
+    line = json.dumps(message).encode()
+    frame = wire.encode_input(name, line, turn).rstrip(b"\n")
+    assert wire.split_input(frame) == (name, turn, line)
+    assert wire.decode(frame) == {"id": name, "for": turn, "in": message}
+    with pytest.raises(wire.FrameError, match="not an id"):
+        wire.encode_input(name, line, f"{turn} ")
+
+
+@given(st.integers(0, 10**17), IDS, FRAMES)
+def test_what_waits_is_kept_as_it_is(seq: int, name: str, message: dict[str, Any]) -> None:
+    line = json.dumps(message).encode()
+    frame = wire.encode_queued(seq, name, line)
+    assert wire.split_queued(frame) == (name, line)
+    assert wire.decode(frame.rstrip(b"\n")) == {"seq": seq, "queued": name, "in": message}
+    assert wire.split_queued(wire.encode_output(seq, line)) is None
+    assert wire.split_queued(wire.encode({"seq": seq, "took": name})) is None
+
+
 @pytest.mark.parametrize("name", ["", "a b", "../x", "x" * 65, "é", "a\n"])
 def test_what_is_no_id(name: str) -> None:
     with pytest.raises(wire.FrameError, match="not an id"):
