@@ -39,7 +39,9 @@ class Audience:
         """
         journal = self._ledger.journal
         if journal.full:
-            journal.forget(max([client.acknowledged for client in self.clients], default=0))
+            read = max([client.acknowledged for client in self.clients], default=0)
+            self._ledger.hold_again(min(read, journal.last))
+            journal.forget(read)
         return not journal.full and not self._ledger.waiting
 
     def attach(self, client: Client, after: int) -> None:

@@ -90,11 +90,22 @@ class Ledger:
             self.open_ids[input_id] = None
         self.number([{"took": input_id}])
 
-    def hold(self, input_id: str, line: bytes) -> None:
-        """Accept an input that has to wait; it is kept with its text, and waits in the next agent, too."""
+    def hold(self, input_id: str, line: bytes, *, first: bool = False) -> None:
+        """Accept an input that has to wait; it is kept with its text, and waits in the next agent, too.
+
+        Args:
+            first: it had been given to a Claude Code that has ended without reading it.
+        """
         self._note(input_id, self.seq + 1)
-        self.queue.hold(input_id, line)
+        self.open_ids.pop(input_id, None)
+        self.queue.hold(input_id, line, first=first)
         self.waiting.append(wire.encode_queued(self.seq + 1, input_id, line))
+
+    def hold_again(self, up_to: int) -> None:
+        """Keep anew what waits, and was kept at or before this number: that is about to be forgotten."""
+        for input_id, line in self.queue.lines():
+            if self._taken.get(input_id, 0) <= up_to:
+                self.hold(input_id, line)
 
     def withdraw(self, input_id: str) -> bool:
         """An input that waits is not to be passed on, and forgotten; False: it does not wait (any more)."""
@@ -154,7 +165,8 @@ class Ledger:
     def _note(self, input_id: str, seq: int) -> None:
         self._taken[input_id] = seq
         if len(self._taken) > _REMEMBERED_IDS:
-            self._forget(next(iter(self._taken)))
+            waiting = self.queue.waiting
+            self._forget(next(known for known in self._taken if known not in waiting))
         if not input_id.startswith(wire.CONTROL):
             self._unread.add(input_id)
 
@@ -176,8 +188,9 @@ class Ledger:
         elif kind == b"queued":
             held = wire.split_queued(frame)
             if held is not None:
+                given = held[0] in self._taken and held[0] not in self.queue.waiting
                 self._note(held[0], seq)
-                self.queue.hold(*held)
+                self.queue.hold(*held, first=given)
         elif kind == b"withdrawn":
             self._forget(value.decode("ascii"))
         elif kind == b"done":

@@ -24,6 +24,7 @@ class Queue:
 
     def __init__(self) -> None:
         self.current = ""
+        self._names = False  # this Claude Code's results name their turns
         self._waiting: "OrderedDict[str, bytes]" = OrderedDict()
         self._size = 0
 
@@ -31,6 +32,10 @@ class Queue:
     def waiting(self) -> List[str]:
         """Ids of the inputs that wait, the next one first."""
         return list(self._waiting)
+
+    def lines(self) -> List[Tuple[str, bytes]]:
+        """What waits, with its lines."""
+        return list(self._waiting.items())
 
     @property
     def is_free(self) -> bool:
@@ -41,10 +46,12 @@ class Queue:
         """An input of so many bytes may wait."""
         return len(self._waiting) < MOST_INPUTS and self._size + size <= MOST_BYTES
 
-    def hold(self, input_id: str, line: bytes) -> None:
-        """The last of those that wait."""
+    def hold(self, input_id: str, line: bytes, *, first: bool = False) -> None:
+        """The last of those that wait, or the first."""
+        self._size += len(line) - len(self._waiting.get(input_id, b""))
         self._waiting[input_id] = line
-        self._size += len(line)
+        if first:
+            self._waiting.move_to_end(input_id, last=False)
 
     def withdraw(self, input_id: str) -> bool:
         """Forget one that waits; False: it does not."""
@@ -64,7 +71,7 @@ class Queue:
         """A line of Claude Code's is the end of the turn that it has now, which is over then.
 
         A result that names turns, as newer releases' do, ends only one that it names: an interrupted turn's may come
-        when the next one runs.
+        when the next one runs. From then on one that names none ends none.
         """
         if not self.current or b'"result"' not in line:
             return False
@@ -72,8 +79,16 @@ class Queue:
             message = wire.decode(line)
         except wire.FrameError:
             return False  # text, or more than anybody reads
+        if message.get("type") != "result":
+            return False
         named = message.get("user_message_uuids")
-        if message.get("type") != "result" or (isinstance(named, list) and named and self.current not in named):
+        named = named if isinstance(named, list) else []
+        self._names = self._names or bool(named)
+        if self.current not in named and self._names:
             return False
         self.current = ""
         return True
+
+    def begin(self) -> None:
+        """A new Claude Code, of whichever release, has no turn."""
+        self.current, self._names = "", False

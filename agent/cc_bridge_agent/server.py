@@ -129,7 +129,8 @@ class Server:
 
     def _frame_of_session(self, client: Client, session: Session, frame: wire.Frame) -> None:
         if "signal" in frame:
-            session.signal(_SIGNALS[frame["signal"]])
+            if frame.get("for") in (None, session.ledger.queue.current):
+                session.signal(_SIGNALS[frame["signal"]])
         elif "ack" in frame:
             session.audience.acknowledge(client, int(frame["ack"]))
         elif "done" in frame:

@@ -11,7 +11,7 @@ from .audience import Audience
 from .ledger import Ledger
 from .loop import Loop
 from .outbox import Outbox
-from .spawn import oom_kills, spawn, waiting_bytes
+from .spawn import has_ended, oom_kills, spawn, waiting_bytes
 
 _CHUNK = 65536
 
@@ -39,6 +39,9 @@ class Session:
         self._exit_code: Optional[int] = None
         self._stdin = Outbox()
         self._stdin_watched = False  # for room to write
+        self._given = b""  # the line that began the turn that the process has
+        self._written = 0  # bytes of it and of all that was written after it
+        self._unwritten = 0  # bytes that could not be written, because nobody reads
         self._splitters: Dict[str, wire.LineSplitter] = {}
         self._output_stopped = False
         self._is_ending = False  # it was told to end, and is given no more turns
@@ -74,10 +77,11 @@ class Session:
         self._process = process = spawn(argv, env, cwd)
         self._exit_code = None
         self._is_ending = False
+        self._given, self._written, self._unwritten = b"", 0, 0
         self._splitters = {"out": wire.LineSplitter(), "err": wire.LineSplitter(65536)}
         self._oom_kills = oom_kills()
         self.ledger.open_ids.clear()
-        self.ledger.queue.current = ""
+        self.ledger.queue.begin()
         self._log("claude_started", session=self.name, pid=process.pid, program=argv[0])
         self._add_frame({"started": process.pid})
         self._output_stopped = True  # as it is, until somebody looks
@@ -99,9 +103,11 @@ class Session:
             return {"error": "not_running", "message": "Claude Code is not running", "id": input_id}
         if turn and turn != ledger.queue.current:
             return {"took": input_id, "late": True}
-        if input_id.startswith(wire.CONTROL) or (ledger.queue.is_free and not self._is_ending):
+        if input_id.startswith(wire.CONTROL):
             ledger.give(input_id)
             self._pass_on(line)
+        elif ledger.queue.is_free and not self._is_ending:
+            self._begin_turn(input_id, line)
         elif ledger.queue.has_room(len(line)):
             ledger.hold(input_id, line)
             self.audience.tell()
@@ -118,13 +124,29 @@ class Session:
 
     def _give_next(self) -> None:
         """The turn before has ended, or there is a new Claude Code: what has waited longest is next."""
-        waiting = self.ledger.queue.next() if self._process and not self._is_ending else None
+        if self._process is None or self._is_ending or self.ledger.waiting or has_ended(self._process.pid):
+            return  # or there is no room to keep that it was given: then when there is
+        waiting = self.ledger.queue.next()
         if waiting is not None:
-            self.ledger.give(waiting[0])
-            self._pass_on(waiting[1])
+            self._begin_turn(*waiting)
+
+    def _begin_turn(self, input_id: str, line: bytes) -> None:
+        self._given, self._written = line, 0
+        self.ledger.give(input_id)
+        self._pass_on(line)
+
+    def _take_back(self, process: "subprocess.Popen[bytes]") -> None:
+        """A turn whose line the process has not read waits again, before all others: nothing of it has happened."""
+        unread = self._unwritten + self._stdin.size
+        if process.stdin and not process.stdin.closed:
+            unread += waiting_bytes(process.stdin.fileno())
+        current = self.ledger.queue.current
+        if current and self._written and unread >= self._written:
+            self.ledger.hold(current, self._given, first=True)
 
     def _pass_on(self, line: bytes) -> None:
         kept = self.audience.keep()  # first, for nobody else knows that it must not be passed on again
+        self._written += len(line) + 1
         self._stdin.add(line + b"\n")
         self._write_stdin()
         self.audience.give(*kept)
@@ -156,6 +178,7 @@ class Session:
             self._stdin.write(self._process.stdin.fileno())
         except OSError as error:  # EPIPE: it is ending; its exit tells the clients
             self._log("stdin_closed", session=self.name, reason=str(error))
+            self._unwritten += self._stdin.size
             self._stdin.clear()
         if self._stdin.size or self._stdin_watched:
             self._stdin_watched = bool(self._stdin.size)
@@ -173,6 +196,7 @@ class Session:
             for kind, pipe in (("out", self._process.stdout), ("err", self._process.stderr)):
                 if pipe and not pipe.closed:
                     self._loop.watch(pipe.fileno(), None if stopped else self._reader(kind))
+        self._give_next()
 
     def _reader(self, kind: str) -> Callable[[], None]:
         return self._read_stdout if kind == "out" else self._read_stderr
@@ -246,6 +270,7 @@ class Session:
             rest = self._splitters[kind].flush()
             if rest:
                 self._number(kind, rest + b"\n")
+        self._take_back(process)
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe and not pipe.closed:
                 self._loop.watch(pipe.fileno())

@@ -58,6 +58,11 @@ def oom_kills() -> int:
     return 0
 
 
+def has_ended(pid: int) -> bool:
+    """A child of ours has ended, and was not waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def waiting_bytes(fd: int) -> int:
     """How many bytes are in a pipe just now (FIONREAD, ioctl_tty(2))."""
     count = bytearray(4)

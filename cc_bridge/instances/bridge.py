@@ -218,6 +218,8 @@ class Bridge:
                 instance=self.instance_name,
                 hint="uuid.uuid5() makes one of any text.",
             )
+        if turn_id in self._joined:
+            raise InvalidInput(f"there is a turn with the id {turn_id} already", instance=self.instance_name)
         self._conversation.submit(turn_id, text, anyio.current_time())
         return Turn(self, turn_id)
 
@@ -266,8 +268,9 @@ class Bridge:
         return taken
 
     async def leave(self) -> None:
-        """Listen no longer to the turn that is followed; it goes on."""
-        await self.aclose("the reader has left")
+        """Listen no longer to the turn that is followed; it goes on. One of this program's own is not left so."""
+        if self._follow:
+            await self.aclose("the reader has left")
 
     async def interrupt_turn(self, turn_id: str) -> None:
         """End the turn and wait until it is over; its reader gets the result."""
@@ -299,7 +302,8 @@ class Bridge:
 
     async def interrupt(self) -> None:
         """Interrupt the running turn and wait until it is over; its reader gets the result."""
-        turn_id = self._conversation.active
+        aside = [turn_id for turn_id, other in self._joined.items() if other._conversation.active is not None]
+        turn_id = next(iter(aside), self._conversation.active)
         if turn_id is not None:
             await self.interrupt_turn(turn_id)
 
@@ -381,8 +385,7 @@ class Bridge:
                 await follower.aclose(reason)
         self._position = None
         now = anyio.current_time()
-        self._conversation.connection_lost(reason, now)
-        self._conversation.fail_queued(reason, now)
+        self._conversation.close(reason, now)
 
     # The pump
 
@@ -409,12 +412,13 @@ class Bridge:
         position = self._connection.link.position if self._connection else self._position
         if position is None:
             return False
-        for turn_id in self._conversation.crowded:
+        conversation, now = self._conversation, anyio.current_time()
+        for turn_id in [turn_id for turn_id in conversation.crowded if conversation.can_be_split_off(turn_id)]:
             self._log.info("turn_set_aside", turn=turn_id)
             follower = self._joined[turn_id] = self._follower(turn_id)
-            follower._conversation, follower._position = self._conversation.split_off(turn_id), position
+            follower._conversation, follower._position = conversation.split_off(turn_id, now), position
             follower._claude_runs = self._claude_runs
-        return True
+        return not conversation.crowded
 
     async def _advance(self, satisfied: Callable[[], bool]) -> None:
         """One step: connect, or send, or receive."""
@@ -517,7 +521,7 @@ class Bridge:
         self._log.warning("agent_refused", code=refusal.code, reason=refusal.message)
         if refusal.code == "not_running":
             self._claude_runs = False
-            if self._conversation.inputs_refused(anyio.current_time()):
+            if self._conversation.inputs_refused(anyio.current_time(), refusal.id):
                 self._count_tries(refusal.message)
             return None
         if refusal.code == "full":
@@ -548,10 +552,13 @@ class Bridge:
                     self._issue(command)
                 await self._write()
                 # Last, because it may take time and be cancelled, which must cost none of the others.
-                for command in commands:
-                    if isinstance(command, ReadTranscript):
-                        lines = await self._read_transcript(command.session_id)
-                        self._conversation.receive_transcript(command.turn_id, lines, anyio.current_time())
+                reading = [command for command in commands if isinstance(command, ReadTranscript)]
+                try:
+                    while reading:
+                        lines = await self._read_transcript(reading[0].session_id)
+                        self._conversation.receive_transcript(reading.pop(0).turn_id, lines, anyio.current_time())
+                finally:
+                    self._conversation.put_back(reading)
             await self._write()
 
     def _issue(self, command: Command) -> None:
@@ -565,9 +572,9 @@ class Bridge:
                 link.withdraw_input(input_id)
             case DeclareDone(input_id):
                 link.declare_done(input_id)
-            case EndProcess(reason):
+            case EndProcess(reason, turn):
                 self._log.warning("claude_killed", reason=reason)
-                link.signal_claude("KILL")
+                link.signal_claude("KILL", turn)
 
     async def _read_transcript(self, session_id: str) -> list[str] | None:
         try:
@@ -594,6 +601,7 @@ class Bridge:
                 self._go_on(await Connection.welcome(better, channel, self._place.name))
         waits = not self._follow or self._conversation.waits_in_agent  # whoever has sent it may be gone
         if not self._claude_runs and not self._conversation.settling and waits:
+            await self._carry_out()  # what was given up must not be the first that it gets
             await self._start_claude()
 
     async def _connect(self) -> None:
@@ -627,7 +635,7 @@ class Bridge:
             self._claude_runs = hello.state == "running"
         if hello.resumed:
             # Whether Claude Code runs, the frames that follow say.
-            self._resent.update(self._conversation.connection_resumed())
+            self._resent.update(self._conversation.connection_resumed(anyio.current_time()))
         else:
             self._claude_runs = hello.state == "running"
             if self._claude_runs:

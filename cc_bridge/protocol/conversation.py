@@ -106,9 +106,14 @@ class ReadTranscript:
 
 @dataclass(frozen=True, slots=True)
 class EndProcess:
-    """Kill Claude Code: it hangs. The next command resumes the session in a new process."""
+    """Kill Claude Code: it hangs. The next command resumes the session in a new process.
+
+    Attributes:
+        turn: unless it has another turn by now.
+    """
 
     reason: str
+    turn: str = ""
 
 
 Command = SendInput | Withdraw | DeclareDone | ReadTranscript | EndProcess
@@ -150,6 +155,7 @@ TRANSITIONS: dict[TurnState, dict[_Step, TurnState]] = {
         _Step.FINISH: TurnState.DONE,
     },
     TurnState.TAKEN: {
+        _Step.WAIT: TurnState.WAITING,  # Claude Code has ended without reading it
         _Step.TAKE: TurnState.TAKEN,
         _Step.BEGIN: TurnState.RUNNING,
         _Step.FINISH: TurnState.DONE,
@@ -290,12 +296,14 @@ class Conversation:
         self._current = ""
         self._commands: list[Command] = []
         self._untaken: dict[str, SendInput] = {}  # given out, and not yet answered by the agent
-        self._undeclared: set[str] = set()  # turns of whose end the agent has not confirmed to know
+        self._undeclared: dict[str, None] = {}  # turns of whose end the agent has not confirmed to know
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self._ready = False
         self._controls = 0
         self._replaying = False
         self._agent_queues = False
+        self._withdrawing: dict[str, None] = {}  # ids given up, of which the agent has not said what became
+        self._is_full = False  # the agent's queue is
         self._line: dict[str, int] = {}  # ids that wait in the agent, and their places
         self._places = 0
         self._open_requests: dict[str, str] = {}  # permission requests that wait, and how a control input names them
@@ -325,6 +333,10 @@ class Conversation:
 
     def replayed(self) -> None:
         """What comes from here on is new."""
+        if self._replaying:
+            for turn in self._turns.values():
+                if turn.state is TurnState.WAITING:
+                    turn.events.append(events.Waiting(turn.ahead + 1))
         self._replaying = False
 
     def withdraw(self, turn_id: str, now: float) -> None:
@@ -352,7 +364,7 @@ class Conversation:
         if turn.state is TurnState.RUNNING:
             self._send_interrupt(turn)
         elif self._agent_queues and not turn.with_claude:
-            self._commands.append(Withdraw(turn_id))
+            self._withdraw(turn_id)
 
     def is_open(self, request_id: str) -> bool:
         """The permission request waits for a decision."""
@@ -403,18 +415,22 @@ class Conversation:
             if self._takeable(turn) > _MOST_EVENTS or (turn.weight > _MOST_BYTES and self._takeable(turn))
         ]
 
-    def split_off(self, turn_id: str) -> Conversation:
+    def can_be_split_off(self, turn_id: str) -> bool:
+        """Nobody waits for what becomes of it but its reader: no permission is asked for, no end is under way."""
+        turn = self._turns[turn_id]
+        return not (turn.interrupt or turn.exited or (turn.with_claude and self._open_requests))
+
+    def split_off(self, turn_id: str, now: float) -> Conversation:
         """A conversation of one turn's own, which goes on with the next line as this one does; here it is forgotten."""
         other = Conversation(silence=self._silence, interrupt_limit=self._interrupt_limit)
         turn = other._turns[turn_id] = self._turns.pop(turn_id)
         turn.followed = True
+        turn.quiet_since, turn.wake_at = now, now + self._silence
         other.session_id, other.claude_version = self.session_id, self.claude_version
         other._order, other._claimed, other._current = dict(self._order), dict(self._claimed), self._current
         other._agent_queues, other._line, other._places = self._agent_queues, dict(self._line), self._places
         other._ready, other._controls = self._ready, self._controls
         other._stderr.extend(self._stderr)
-        if turn.with_claude:
-            other._open_requests, self._open_requests = self._open_requests, {}
         return other
 
     def is_sent(self, turn_id: str) -> bool:
@@ -469,8 +485,15 @@ class Conversation:
         """What to carry out now, in order."""
         commands, self._commands = self._commands, []
         self._untaken.update({item.input_id: item for item in commands if isinstance(item, SendInput)})
-        self._undeclared.update(item.input_id for item in commands if isinstance(item, DeclareDone))
+        self._undeclared.update({item.input_id: None for item in commands if isinstance(item, DeclareDone)})
+        for unanswered in (self._untaken, self._undeclared):  # an agent that never answers must not fill the memory
+            while len(unanswered) > _MOST_IDS:
+                del unanswered[next(iter(unanswered))]
         return commands
+
+    def put_back(self, commands: Iterable[Command]) -> None:
+        """What could not be carried out, and still is to be."""
+        self._commands[:0] = commands
 
     def next_timer(self) -> float | None:
         """When to call :meth:`handle_timer`; None: never."""
@@ -489,17 +512,21 @@ class Conversation:
             self._line.clear()
             for input_id in queue or ():
                 self._join_line(input_id)
+        if self._agent_queues:
+            self._commands += [Withdraw(input_id) for input_id in self._withdrawing]
 
     def accepted(self, input_id: str, now: float) -> None:
-        """The agent will pass an input on when the turns before it have ended."""
+        """The agent will pass an input on when the turns before it have ended, or once more to the next Claude Code."""
         self._untaken.pop(input_id, None)
-        self._join_line(input_id)
         turn = self._turns.get(input_id)
-        if turn is not None and turn.state is TurnState.SENT:
+        self._join_line(input_id, first=input_id in self._order)
+        self._order.pop(input_id, None)
+        if turn is not None and turn.state in (TurnState.SENT, TurnState.TAKEN):
             turn.step(_Step.WAIT)
             turn.place = self._line[input_id]
             turn.ahead = sum(place < turn.place for place in self._line.values())
-            turn.events.append(events.Waiting(turn.ahead + 1))
+            if not self._replaying:
+                turn.events.append(events.Waiting(turn.ahead + 1))
         self._send_next(now)
 
     def withdrawn(self, input_id: str, now: float, *, late: bool = False) -> None:
@@ -508,6 +535,8 @@ class Conversation:
         One that the agent has not accepted by then was lost with a connection, and is not sent again.
         """
         turn = self._turns.get(input_id)
+        self._withdrawing.pop(input_id, None)
+        self._is_full = False
         if late and (turn is None or turn.state is not TurnState.SENT or turn.followed):
             return
         self._untaken.pop(input_id, None)
@@ -517,11 +546,16 @@ class Conversation:
         self._send_next(now)
 
     def refused(self, input_id: str, reason: str, now: float) -> None:
-        """The agent does not accept an input."""
+        """The agent's queue is full: the input is sent again when something has left it."""
         self._untaken.pop(input_id, None)
         turn = self._turns.get(input_id)
         if turn is not None and turn.state is TurnState.SENT:
-            self._finish(turn, Verdict.FAILED, now, error=reason)
+            if self._line:
+                self._is_full = True
+                self._requeue(now, turn)
+            else:  # it has no room for this one alone
+                self._finish(turn, Verdict.FAILED, now, error=reason)
+                self._send_next(now)
 
     def process_ready(self, open_ids: Iterable[str], now: float) -> None:
         """Claude Code runs and can be written to. ``open_ids``: taken earlier, by whomever, and not done."""
@@ -545,6 +579,8 @@ class Conversation:
         self._untaken.pop(input_id, None)
         if again and not self.is_sent(input_id):
             return
+        self._withdrawing.pop(input_id, None)
+        self._is_full = False
         self._leave_line(input_id)
         turn = self._turns.get(input_id)
         if turn is not None and (turn.active or turn.state is TurnState.WAITING):
@@ -597,46 +633,51 @@ class Conversation:
             else:
                 self._finish_dead(turn, now)
 
-    def connection_resumed(self) -> list[str]:
+    def connection_resumed(self, now: float) -> list[str]:
         """The connection broke and goes on without a gap: what the agent may not have got is sent again.
 
         Returns:
             The ids of these inputs, which may prove to be accepted already.
         """
         self._declare_again()
-        given_up = [
-            turn.id
-            for turn in self._turns.values()
-            if turn.interrupt and turn.state in (TurnState.SENT, TurnState.WAITING) and self._agent_queues
-        ]
-        again = [item for item in self._untaken.values() if item.input_id not in given_up]
+        for turn in self._turns.values():
+            if turn.ticks:  # the time without a connection was no silence of Claude Code's
+                turn.wake_at = max(turn.wake_at, now + min(self._silence, self._interrupt_limit))
+        again = [item for item in self._untaken.values() if item.input_id not in self._withdrawing]
         self._commands[:0] = again
-        self._commands += [Withdraw(turn_id) for turn_id in given_up]
         self._untaken.clear()
         return [item.input_id for item in again]
 
     def declared(self, turn_id: str) -> None:
         """The agent knows that this turn was seen to its end."""
-        self._undeclared.discard(turn_id)
+        self._undeclared.pop(turn_id, None)
 
-    def inputs_refused(self, now: float) -> bool:
-        """Claude Code was not running: what was sent and not taken waits again; False: that was known."""
+    def inputs_refused(self, now: float, input_id: str = "") -> bool:
+        """Claude Code was not running: what was sent and not taken waits again; False: that was known.
+
+        Args:
+            input_id: the one that was refused; empty (0.1.0): none of those that were sent was taken.
+        """
         self._ready = False
-        self._untaken.clear()
-        return self._requeue(now, TurnState.SENT)
+        if input_id:
+            self._untaken.pop(input_id, None)
+        else:
+            self._untaken.clear()
+        sent = [turn for turn in self._turns.values() if turn.state is TurnState.SENT]
+        return self._requeue(now, *[turn for turn in sent if input_id in ("", turn.id)])
 
-    def _requeue(self, now: float, *states: TurnState) -> bool:
-        """Turns of ours in these states are to be sent anew, unless they were given up.
+    def _requeue(self, now: float, *turns: _Turn) -> bool:
+        """These turns are to be sent anew, in the order of their submission, unless they were given up.
 
         One that is followed is another's to send.
         """
-        again = [turn for turn in self._turns.values() if turn.state in states and not turn.followed]
-        for turn in reversed(again):
+        again = [turn for turn in turns if not turn.followed]
+        for turn in again:
             if turn.interrupt:
-                self._finish(turn, Verdict.INTERRUPTED, now, error="given up before it was accepted")
+                self._finish(turn, Verdict.INTERRUPTED, now, error="given up before it was passed on")
             else:
                 turn.step(_Step.REQUEUE)
-                self._queue.appendleft(turn.id)
+        self._queue = deque(turn.id for turn in self._turns.values() if turn.state is TurnState.QUEUED)
         return bool(again)
 
     def connection_lost(self, reason: str, now: float) -> None:
@@ -644,12 +685,20 @@ class Conversation:
         self._ready = False
         self._untaken.clear()
         self._line.clear()
-        self._requeue(now, TurnState.SENT, TurnState.WAITING)
+        waits = (TurnState.SENT, TurnState.WAITING)
+        self._requeue(now, *[turn for turn in self._turns.values() if turn.state in waits])
         for turn in [turn for turn in self._turns.values() if turn.active or turn.state is TurnState.WAITING]:
             self._finish(turn, Verdict.INTERRUPTED, now, error=reason)
         self._claimed.clear()
         self._order.clear()
         self._current = ""
+
+    def close(self, reason: str, now: float) -> None:
+        """Nobody listens any more. What waits in the agent will still be answered, under its id."""
+        for turn in [turn for turn in self._turns.values() if turn.state is TurnState.WAITING]:
+            self._finish(turn, Verdict.INTERRUPTED, now, error=f"{reason}; it still waits, and will be answered")
+        self.connection_lost(reason, now)
+        self.fail_queued(reason, now)
 
     def fail_queued(self, error: str, now: float) -> None:
         """Nothing can be sent any more: end the waiting turns, too."""
@@ -680,7 +729,7 @@ class Conversation:
             elif turn.interrupt and self._agent_queues and not turn.with_claude:
                 self._finish(turn, Verdict.INTERRUPTED, now, error="given up; the agent does not answer")
             elif turn.interrupt:
-                self._commands.append(EndProcess("an interrupted turn did not end"))
+                self._commands.append(EndProcess("an interrupted turn did not end", turn.id))
                 turn.wake_at = now + self._interrupt_limit
             else:
                 turn.wake_at = now + self._silence
@@ -866,8 +915,8 @@ class Conversation:
             self._claimed.pop(turn_id, None)
             known = turn_id in self._order
             self._order.pop(turn_id, None)
-            if known and turn_id not in self._turns:
-                self._commands.append(DeclareDone(turn_id))
+            if known and turn_id not in self._turns and not self._agent_queues:
+                self._commands.append(DeclareDone(turn_id))  # its program may be gone; 0.1.0 knows no other end of it
         if self._current in answered:
             self._current = ""
         self._send_next(now)
@@ -923,7 +972,7 @@ class Conversation:
             self._add_text(turn, f"\n\n{whole}" if rest is None else rest)
         if not turn.exited:
             self._ready = False
-            self._commands.append(EndProcess("its turn had ended and it did not say so"))
+            self._commands.append(EndProcess("its turn had ended and it did not say so", turn.id))
         self._finish(turn, verdict, now)
 
     def _finish_dead(self, turn: _Turn, now: float) -> None:
@@ -949,6 +998,7 @@ class Conversation:
             self._commands.append(DeclareDone(turn.id))
         if turn.with_claude:
             self._open_requests.clear()  # one turn runs at a time
+        self._untaken.pop(turn.id, None)
         turn.step(_Step.FINISH)
         self._order.pop(turn.id, None)
         if self._current == turn.id:
@@ -1014,10 +1064,10 @@ class Conversation:
         self._commands += [DeclareDone(turn_id) for turn_id in self._undeclared]
         self._undeclared.clear()
 
-    def _join_line(self, input_id: str) -> None:
+    def _join_line(self, input_id: str, *, first: bool = False) -> None:
         if input_id not in self._line:
             self._places += 1
-            self._line[input_id] = self._places
+            self._line[input_id] = min(self._line.values(), default=1) - 1 if first else self._places
             if len(self._line) > _MOST_IDS:
                 self._leave_line(next(iter(self._line)))
 
@@ -1038,7 +1088,13 @@ class Conversation:
             turn.wake_at = now + self._silence
             self._commands.append(SendInput(turn.id, sj.user_message(turn.text, turn.id)))
 
+    def _withdraw(self, turn_id: str) -> None:
+        _remember(self._withdrawing, turn_id)
+        self._commands.append(Withdraw(turn_id))
+
     def _may_send(self) -> bool:
+        if self._is_full:
+            return False
         ahead = sum(turn.active or turn.state is TurnState.WAITING for turn in self._turns.values())
         return ahead < (_MOST_AHEAD if self._agent_queues else 1)
 

@@ -285,9 +285,9 @@ class Link:
         """An input that waits in the agent is not to be passed on; ``Withdrawn`` follows."""
         self._send({"withdraw": input_id})
 
-    def signal_claude(self, name: str) -> None:
-        """Send ``INT``, ``TERM`` or ``KILL`` to Claude Code."""
-        self._send({"signal": name})
+    def signal_claude(self, name: str, turn: str = "") -> None:
+        """Send ``INT``, ``TERM`` or ``KILL`` to Claude Code. ``turn``: only while it has this turn."""
+        self._send({"signal": name, **({"for": turn} if turn else {})})
 
     def shut_down(self) -> None:
         """Ask the agent to end, with Claude Code; the connection ends when it has."""

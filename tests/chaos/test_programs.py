@@ -64,6 +64,7 @@ class Commands:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.texts: dict[str, str] = {}
+        self.completed: set[str] = set()
 
     def new(self) -> tuple[str, str]:
         """Id and prompt."""
@@ -78,6 +79,7 @@ class Commands:
         whole = self.texts[turn_id]
         if result.verdict is Verdict.COMPLETED:
             assert result.text.strip() == whole
+            self.completed.add(turn_id)
         else:
             assert may_end, f"{whole!r}: {result.verdict} {result.error}"
             assert whole.startswith(result.text.strip())
@@ -145,7 +147,9 @@ async def test_commands_at_random(
         accepted = [turn.id for turn in await programs[0].turns()]
     asked = [request.prompt.split()[-1] for request in scripted_model.requests if "[[pace" in request.prompt]
     assert len(asked) == len(set(asked)), "a command was asked twice"
-    assert [turn_id for turn_id in accepted if turn_id in set(asked)] == asked, "not in the order of acceptance"
+    # The model may hear of one that was interrupted when the next one is there already.
+    in_order = [turn_id for turn_id in asked if turn_id in commands.completed]
+    assert [turn_id for turn_id in accepted if turn_id in commands.completed] == in_order
 
 
 @pytest.mark.long

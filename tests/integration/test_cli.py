@@ -59,8 +59,11 @@ def test_run_in_a_container(scripted_model: ScriptedModel, workspace: Path, imag
     """covers: G3, M1, R4"""
     options = [f"--env={key}={value}" for key, value in scripted_model.claude_env().items()]
     options += [f"--image={images.claude}", "--network=host", f"--workspace={workspace}"]
-    first = cc("run", "[[say from a container]]", "--json", *options)
+    first = cc("run", "[[say from a container]]", "--json", "--keep", *options)
     assert first.returncode == 0, first.stderr
+    found = re.search(r"kept as (\S+):", first.stderr)
+    assert found
+    assert cc("rm", "--force", found[1]).returncode == 0
     result = json.loads(first.stdout.splitlines()[-1])
     assert result["text"] == "from a container"
     again = cc("run", "and again", f"--resume={result['session_id']}", *options)

@@ -254,7 +254,7 @@ class System:
                 if self.following or not event.resumed:
                     self.claude_runs = event.state == "running"
                 if event.resumed:
-                    conversation.connection_resumed()
+                    conversation.connection_resumed(0.0)
                 elif self.claude_runs:
                     conversation.process_ready(event.open_ids, 0.0)
                 self.newest = event.seq
@@ -276,9 +276,9 @@ class System:
             case Exited(code):
                 self.claude_runs = False
                 conversation.process_exited(code, 0.0)
-            case AgentRefused("not_running"):
+            case AgentRefused("not_running", _, _, refused):
                 self.claude_runs = False
-                conversation.inputs_refused(0.0)
+                conversation.inputs_refused(0.0, refused)
             case AgentRefused("gone"):
                 self.lose()
                 self.position = None

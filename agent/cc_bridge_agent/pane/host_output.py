@@ -1,5 +1,6 @@
 """What the host is told of a pane: the lines that ``claude -p`` would write, each message once. Sans-I/O."""
 
+import os
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from .turn import Entry, PaneTurn
@@ -104,7 +105,7 @@ class HostOutput:
             "input": payload.get("tool_input"),
             "permission_suggestions": payload.get("permission_suggestions") or [],
         }
-        request_id = "pane-%s-%d" % (key, number)
+        request_id = "pane-%s-%d-%s" % (key, number, os.urandom(4).hex())  # process ids come again
         self._asked[request_id] = {"key": key, "tool": payload.get("tool_name"), "input": payload.get("tool_input")}
         self.tell({"type": "control_request", "request_id": request_id, "request": request})
 

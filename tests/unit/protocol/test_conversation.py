@@ -602,11 +602,11 @@ class TestReplay:
         turn = player.submit()
         player.conversation.allow("r-1", {})
         player.step()
-        assert player.conversation.connection_resumed() == [turn, player.conversation.commands()[1].input_id]
+        assert player.conversation.connection_resumed(player.now) == [turn, player.conversation.commands()[1].input_id]
         player.took(turn)
-        assert len(player.conversation.connection_resumed()) == 1
+        assert len(player.conversation.connection_resumed(player.now)) == 1
         player.conversation.took(player.conversation.commands()[0].input_id, 0.0)
-        assert player.conversation.connection_resumed() == []
+        assert player.conversation.connection_resumed(player.now) == []
 
     def test_the_end_of_a_turn_is_told_until_the_agent_knows(self) -> None:
         player = Player()
@@ -615,7 +615,7 @@ class TestReplay:
         player.init(turn)
         player.say({"type": "result", "subtype": "success", "result": "x", "user_message_uuids": [turn]})
         assert player.others == [DeclareDone(turn)]
-        player.conversation.connection_resumed()
+        player.conversation.connection_resumed(player.now)
         assert player.conversation.commands() == [DeclareDone(turn)]
         player.conversation.declared(turn)
         player.conversation.process_ready((), 0.0)
@@ -1039,7 +1039,7 @@ class TestTheProcessEnds:
         assert not player.conversation.is_done(first), "the agent has not answered yet"
         player.conversation.inputs_refused(player.now)
         assert player.conversation.queued == (first, second)
-        assert player.conversation.connection_resumed() == [], "it is sent anew, and not again"
+        assert player.conversation.connection_resumed(player.now) == [], "it is sent anew, and not again"
         restarted(player)
         assert player.sent == [first, first]
 
@@ -1439,16 +1439,16 @@ class TestTheConnection:
         player = Player()
         turn = player.submit()
         player.conversation.deny("r-1", "No.")
-        assert player.conversation.connection_resumed() == [turn]
+        assert player.conversation.connection_resumed(player.now) == [turn]
         commands = player.conversation.commands()
         assert [command.input_id[:2] for command in commands if isinstance(command, SendInput)] == [turn[:2], "c-"]
-        assert player.conversation.connection_resumed() == [command.input_id for command in commands]
+        assert player.conversation.connection_resumed(player.now) == [command.input_id for command in commands]
 
     def test_what_somebody_else_had_sent_is_not_sent_again(self) -> None:
         player = Player()
         turn = player.submit()
         player.conversation.withdraw(turn, player.now)
-        assert player.conversation.connection_resumed() == []
+        assert player.conversation.connection_resumed(player.now) == []
 
     def test_a_control_message_to_a_process_that_has_ended_is_not_sent_again(self) -> None:
         player = Player()
@@ -1456,7 +1456,7 @@ class TestTheConnection:
         player.conversation.deny("r-1", "No.")
         player.step()
         exited(player, 0)
-        assert player.conversation.connection_resumed() == [turn]
+        assert player.conversation.connection_resumed(player.now) == [turn]
 
     def test_after_a_lost_connection_lines_are_nobody_s(self) -> None:
         player, turn = begun()
