@@ -40,7 +40,8 @@ class Audience:
         journal = self._ledger.journal
         if journal.full:
             read = max([client.acknowledged for client in self.clients], default=0)
-            self._ledger.hold_again(min(read, journal.last))
+            if self._ledger.hold_again(min(read, journal.last)):
+                self.tell()
             journal.forget(read)
         return not journal.full and not self._ledger.waiting
 

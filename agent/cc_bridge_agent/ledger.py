@@ -101,11 +101,15 @@ class Ledger:
         self.queue.hold(input_id, line, first=first)
         self.waiting.append(wire.encode_queued(self.seq + 1, input_id, line))
 
-    def hold_again(self, up_to: int) -> None:
-        """Keep anew what waits, and was kept at or before this number: that is about to be forgotten."""
-        for input_id, line in self.queue.lines():
-            if self._taken.get(input_id, 0) <= up_to:
-                self.hold(input_id, line)
+    def hold_again(self, up_to: int) -> bool:
+        """Keep anew what waits, and was kept at or before this number: that is about to be forgotten.
+
+        Returns: there is something to be kept.
+        """
+        lines = [held for held in self.queue.lines() if self._taken.get(held[0], 0) <= up_to]
+        for input_id, line in lines:
+            self.hold(input_id, line)
+        return bool(lines)
 
     def withdraw(self, input_id: str) -> bool:
         """An input that waits is not to be passed on, and forgotten; False: it does not wait (any more)."""

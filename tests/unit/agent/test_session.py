@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cc_bridge_agent import queue
+from cc_bridge_agent import journal, queue
 from cc_bridge_agent.ledger import Ledger
 from cc_bridge_agent.session import Session
 from cc_bridge_agent.spawn import StartError
@@ -190,6 +190,7 @@ def test_an_interrupt_is_for_its_turn_and_no_other(stage: Stage) -> None:
 def test_what_waits_is_given_to_the_next_process(stage: Stage) -> None:
     pid = stage.start("cat")
     stage.session.take("a", "", b'{"a":1}')
+    stage.until("out", {"a": 1})
     stage.session.take("b", "", b'{"b":1}')
     stage.session.signal(signal.SIGKILL)
     assert stage.session.take("c", "", b'{"c":1}') is None, "it is ending, and is given no more"
@@ -204,6 +205,7 @@ def test_what_waits_outlives_the_agent(stage: Stage, tmp_path: Path) -> None:
     pid = stage.start("cat")
     for name in ("a", "b", "c", "d"):
         stage.session.take(name, "", b'{"%b":1}' % name.encode())
+    stage.until("out", {"a": 1})
     stage.session.withdraw("c")
     stage.session.signal(signal.SIGKILL)
     stage.wait(pid)
@@ -215,6 +217,47 @@ def test_what_waits_outlives_the_agent(stage: Stage, tmp_path: Path) -> None:
     another.until("out", {"b": 1})
     another.session.signal(signal.SIGKILL)
     another.wait(pid)
+
+
+def test_what_a_process_has_not_read_waits_again_before_all_others(stage: Stage, tmp_path: Path) -> None:
+    """Nothing of it has happened; also where the result before it and the end come together."""
+    pid = stage.python("print('{\"type\":\"result\"}', flush=True); input()")
+    stage.session.take("a", "", b'{"a":1}')
+    stage.session.take("b", "", b'{"b":1}')
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    stage.until("out", {"type": "result"})
+    assert stage.session.describe()["queue"] == ["b"], "it is not given to one that has ended"
+    stage.wait(pid)
+    pid = stage.start("sleep", "1000")
+    stage.session.take("c", "", b'{"c":1}')
+    stage.session.take("c-1", "", b"{}")
+    stage.session.signal(signal.SIGKILL)
+    stage.wait(pid)
+    assert stage.host.said("took")[-2:] == ["b", "c-1"]
+    assert [next(iter(frame.keys() - {"seq", "in"})) for frame in stage.host.frames[-2:]] == ["queued", "exit"]
+    assert stage.session.describe()["queue"] == ["b", "c"]
+    stage.ledger.journal.close()
+    assert Stage(tmp_path).session.describe()["queue"] == ["b", "c"]
+
+
+def test_what_waits_is_kept_anew_before_it_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "SEGMENT", 1000)
+    stage = Stage(tmp_path, limit=5000)
+    pid = stage.start("cat")
+    stage.session.take("a", "", b'{"a":1}')
+    stage.session.take("b", "", b'{"b":1}')
+    for number in range(100):
+        stage.session.take(f"c-{number}", "", b'{"number":%d,"pad":"%b"}' % (number, b"x" * 200))
+        while {"number": number, "pad": "x" * 200} not in stage.host.said("out"):
+            stage.session.audience.acknowledge(stage.host, stage.host.given)
+            stage.loop.step()
+    assert stage.ledger.journal.first > 10
+    stage.session.signal(signal.SIGKILL)
+    stage.wait(pid)
+    stage.ledger.journal.close()
+    another = Ledger(str(tmp_path / "journal"), LIMIT)
+    assert another.queue.waiting == ["b"]
+    assert another.position(None, "b") is not None
 
 
 def test_more_than_may_wait_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,6 +360,7 @@ def test_a_signal_ends_it_and_is_told(stage: Stage, number: signal.Signals) -> N
 def test_after_its_end_another_is_started_and_knows_nothing_of_it(stage: Stage) -> None:
     pid = stage.start("cat")
     stage.session.take("a", "", b"{}")
+    stage.until("out", {})
     stage.session.signal(signal.SIGKILL)
     stage.wait(pid)
     assert stage.session.describe()["open"] == []
