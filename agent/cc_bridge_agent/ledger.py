@@ -136,8 +136,8 @@ class Ledger:
         self._unread.discard(input_id)
         self.open_ids.pop(input_id, None)
         self.number([{"done": input_id}])
-        waiting = [self._taken[waits] for waits in self.queue.waiting[:1] if waits in self._taken]
-        self.journal.trim(min([self._settled, given, *(seq - 1 for seq in waiting)]))
+        unread = min([self._taken[other] for other in self._unread], default=self.seq + 1)
+        self.journal.trim(min(self._settled, given, unread - 1))
         self._settled = self.journal.last
         return True
 

@@ -280,6 +280,7 @@ class Bridge:
         conversation = self._conversation
         conversation.interrupt(turn_id, anyio.current_time())
         await self._pump(lambda: conversation.is_done(turn_id), patient=False)
+        self._drained.set()
 
     async def abandon(self, turn_id: str) -> None:
         """Interrupt the turn, wait until it is over, and forget it."""
@@ -308,8 +309,11 @@ class Bridge:
             await self.interrupt_turn(turn_id)
 
     async def interrupt_quietly(self, limit: float) -> None:
-        """The same where it can be done at once: within ``limit`` seconds and over the connection there is."""
-        if self._connection is None or self._conversation.active is None:
+        """The same before Claude Code ends, at once: within ``limit`` seconds and over the connection there is.
+
+        An agent with a queue does so itself when it is told to end, and begins no other turn before it has ended.
+        """
+        if self._connection is None or self._conversation.active is None or self._conversation.agent_queues:
             return
         with anyio.move_on_after(limit):
             try:

@@ -412,7 +412,8 @@ class Conversation:
         return [
             turn.id
             for turn in self._turns.values()
-            if self._takeable(turn) > _MOST_EVENTS or (turn.weight > _MOST_BYTES and self._takeable(turn))
+            if turn.state is not TurnState.DONE  # which gets no more of them
+            and (self._takeable(turn) > _MOST_EVENTS or (turn.weight > _MOST_BYTES and self._takeable(turn)))
         ]
 
     def can_be_split_off(self, turn_id: str) -> bool:
@@ -449,6 +450,11 @@ class Conversation:
             (turn.id for turn in self._turns.values() if turn.with_claude),
             next((turn.id for turn in self._turns.values() if turn.active), None),
         )
+
+    @property
+    def agent_queues(self) -> bool:
+        """The agent has a queue of turns."""
+        return self._agent_queues
 
     @property
     def waits_in_agent(self) -> bool:

@@ -221,7 +221,7 @@ def test_what_waits_outlives_the_agent(stage: Stage, tmp_path: Path) -> None:
 
 def test_what_a_process_has_not_read_waits_again_before_all_others(stage: Stage, tmp_path: Path) -> None:
     """Nothing of it has happened; also where the result before it and the end come together."""
-    pid = stage.python("print('{\"type\":\"result\"}', flush=True); input()")
+    pid = stage.python('print(\'{"type":"result"}\', flush=True); input()')
     stage.session.take("a", "", b'{"a":1}')
     stage.session.take("b", "", b'{"b":1}')
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
