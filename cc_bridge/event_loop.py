@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
+import gc
 import inspect
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Future
 from functools import partial
-from threading import Lock, Thread
-from typing import ParamSpec, TypeVar
+from threading import RLock, Thread, get_ident
+from typing import Any, ParamSpec, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -28,8 +30,9 @@ class _EventLoop:
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._users = 0
+        self._here: set[int] = set()  # more than one, while one that was left comes to its end
 
     def enter(self) -> BlockingPortal:
         with self._lock:
@@ -41,6 +44,14 @@ class _EventLoop:
             self._users += 1
             return self._portal
 
+    def is_here(self) -> bool:
+        """Whether this is its own thread, which must not wait for it."""
+        return get_ident() in self._here
+
+    def refuse_here(self) -> None:
+        if self.is_here():
+            raise RuntimeError("this blocks, and cannot be called on the event loop: a plain function may")
+
     def leave(self) -> None:
         with self._lock:
             self._users -= 1
@@ -51,30 +62,47 @@ class _EventLoop:
         portal.call(portal.stop)
         thread.join()
 
-    @staticmethod
-    def _run(ready: Future[BlockingPortal]) -> None:
+    def _run(self, ready: Future[BlockingPortal]) -> None:
         async def serve() -> None:
             async with BlockingPortal() as portal:
                 ready.set_result(portal)
                 await portal.sleep_until_stopped()
 
+        self._here.add(get_ident())
         try:
             anyio.run(serve)
         except BaseException as error:
             if ready.done():
                 raise
             ready.set_exception(error)
+        finally:
+            self._here.discard(get_ident())
 
 
 _event_loop = _EventLoop()
+
+#: The threads in which Python collects garbage now.
+_collecting: set[int] = set()
+
+
+def _note_collection(phase: str, _: dict[str, Any]) -> None:
+    if phase == "start":
+        _collecting.add(get_ident())
+    else:
+        _collecting.discard(get_ident())
+
+
+gc.callbacks.append(_note_collection)
 
 
 class Caller:
     """Calls coroutine functions from any number of threads; takes the event loop with the first call."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._portal: BlockingPortal | None = None
+        # Not to be collected with the iterator: Python would close them at once, and so twice.
+        self._open: set[AsyncGenerator[Any, None]] = set()
 
     def iterate(self, generator: AsyncGenerator[T, None]) -> Generator[T, None, None]:
         """What the generator yields; closing the iterator closes it, and Ctrl-C cancels its step and closes it."""
@@ -88,7 +116,9 @@ class Caller:
         async def close() -> None:
             async with turnstile:
                 await generator.aclose()
+            self._open.discard(generator)
 
+        self._open.add(generator)
         try:
             while True:
                 try:
@@ -101,6 +131,7 @@ class Caller:
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
         """What the function returns or raises; an exception in this thread, such as KeyboardInterrupt, cancels it."""
+        _event_loop.refuse_here()  # and before the lock: who has it may wait for the event loop
         scopes: list[anyio.CancelScope] = []
         future: Future[T] | None = None
 
@@ -130,6 +161,14 @@ class Caller:
         """Call this; where the loop was left before, leave no event loop behind that nobody would end."""
         if sys.is_finalizing():
             return  # Python closes what is left; no other thread runs any more, and the event loop's never answers
+        if get_ident() in _collecting or _event_loop.is_here():
+            # Garbage is collected in any thread at any moment: with any lock held, and in the event loop's thread, too.
+            # Here nothing may be waited for, and a Thread's start() waits.
+            _thread.start_new_thread(self._close, (function,))
+        else:
+            self._close(function)
+
+    def _close(self, function: Callable[[], Awaitable[None]]) -> None:
         cleaned_up = self._portal is None
         try:
             self.call(function)
@@ -139,6 +178,7 @@ class Caller:
 
     def leave(self) -> None:
         """Give the event loop back; the next call takes it again."""
+        _event_loop.refuse_here()
         with self._lock:
             entered, self._portal = self._portal is not None, None
         if entered:

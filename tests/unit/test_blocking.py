@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import signal
@@ -257,6 +258,41 @@ def test_an_error_in_the_loops_body_ends_the_turn(instance: BlockingInstance, fa
     with pytest.raises(ZeroDivisionError):
         answer.throw(ZeroDivisionError)
     assert fake.sources["turn-0"].asked[-1][0] == "abandoned"
+
+
+def test_a_forgotten_generator_is_closed_wherever_python_collects_it(
+    instance: BlockingInstance, fake: FakeInstance
+) -> None:
+    """Here on the event loop, while the thread that waits for it holds the lock. covers: C16"""
+    collected, closed = threading.Event(), threading.Event()
+
+    async def collect() -> None:
+        gc.collect()
+
+    def call() -> None:
+        with instance._loop._lock:
+            instance._loop.call(collect)
+        collected.set()
+
+    answer = instance.send_command("hang")
+    next(answer)
+    fake.sources["turn-0"].over = closed.set
+    cycle: list[Any] = [answer]
+    cycle.append(cycle)
+    del answer, cycle
+    threading.Thread(target=call, daemon=True).start()
+    assert collected.wait(_LIMIT)
+    assert closed.wait(_LIMIT)
+
+
+def test_a_blocking_method_on_the_event_loop_says_so(instance: BlockingInstance) -> None:
+    """For example in a coroutine function that decides on permissions; it hung where another thread began a call."""
+
+    async def ask() -> None:
+        instance.is_running()
+
+    with pytest.raises(RuntimeError, match="this blocks"):
+        instance._loop.call(ask)
 
 
 # Turns
