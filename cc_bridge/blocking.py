@@ -135,26 +135,22 @@ class BlockingInstance(Generic[InstanceT]):
         return self._loop.iterate(self._instance.send_command(text))
 
     def release(self) -> None:
-        """Give back what this object holds, and leave the event loop; the instance goes on, and its turns."""
-        try:
-            self._loop.call(self._instance.release)
-        finally:
-            self._loop.leave()
+        """Give back what this object holds, and leave the event loop; the instance goes on, and its turns.
+
+        Calls that still run in other threads end with a BridgeError.
+        """
+        self._loop.finish(self._instance.release)
 
     def cleanup(self) -> None:
-        """Give back what this object holds, and leave the event loop, also where that fails. Harmless when repeated."""
-        try:
-            self._loop.call(self._instance.cleanup)
-        finally:
-            self._loop.leave()
+        """Give back what this object holds, and leave the event loop, also where that fails. Harmless when repeated.
+
+        Calls that still run in other threads end with a BridgeError.
+        """
+        self._loop.finish(self._instance.cleanup)
 
     def remove(self, *, conversation: bool = False) -> None:
         """Stop, and remove all that belongs to the instance; with ``conversation`` that, too."""
-        try:
-            self._loop.call(partial(self._instance.remove, conversation=conversation))
-            self._loop.call(self._instance.cleanup)
-        finally:
-            self._loop.leave()
+        self._loop.finish(partial(self._instance.remove, conversation=conversation), self._instance.cleanup)
 
     def __enter__(self) -> Self:
         try:

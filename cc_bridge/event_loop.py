@@ -8,6 +8,7 @@ import inspect
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from threading import RLock, Thread, get_ident
 from typing import Any, ParamSpec, TypeVar
@@ -15,6 +16,8 @@ from typing import Any, ParamSpec, TypeVar
 import anyio
 import anyio.to_thread
 from anyio.from_thread import BlockingPortal
+
+from .errors import BridgeError
 
 __all__ = ["Caller", "awaitable"]
 
@@ -101,6 +104,8 @@ class Caller:
     def __init__(self) -> None:
         self._lock = RLock()
         self._portal: BlockingPortal | None = None
+        self._kept = False
+        self._running: set[Callable[[], None]] = set()  # how to end each call
         # Not to be collected with the iterator: Python would close them at once, and so twice.
         self._open: set[AsyncGenerator[Any, None]] = set()
 
@@ -131,31 +136,49 @@ class Caller:
 
     def call(self, function: Callable[..., Awaitable[T]], *arguments: object) -> T:
         """What the function returns or raises; an exception in this thread, such as KeyboardInterrupt, cancels it."""
+        return self._call(partial(function, *arguments), keeps=True, ends=True)
+
+    def _call(self, function: Callable[[], Awaitable[T]], *, keeps: bool, ends: bool) -> T:
+        """``keeps``: the event loop is wanted after the call, too; ``ends``: with :meth:`leave`, if not before."""
         _event_loop.refuse_here()  # and before the lock: who has it may wait for the event loop
         scopes: list[anyio.CancelScope] = []
+        portal: BlockingPortal | None = None
         future: Future[T] | None = None
+        error: Exception = RuntimeError("it was interrupted, and nobody waits for it")
 
         async def run() -> T:
             with anyio.CancelScope() as scope:
                 scopes.append(scope)
-                return await function(*arguments)
-            raise RuntimeError("it was interrupted, and nobody waits for it")
+                return await function()
+            raise error
 
         def cancel() -> None:
             for scope in scopes:
                 scope.cancel()
 
+        def end() -> None:
+            nonlocal error
+            error = BridgeError("the instance was cleaned up or released while this ran")
+            cancel()
+
         try:
             with self._lock:  # so that no other thread ends the event loop between finding it and using it
                 if self._portal is None:
                     self._portal = _event_loop.enter()
-                future = self._portal.start_task_soon(run)
+                portal = self._portal
+                self._kept = self._kept or keeps
+                if ends:
+                    self._running.add(end)
+                future = portal.start_task_soon(run)
             return future.result()
         except BaseException:
             # Ctrl-C, and perhaps before there was a future to be cancelled, although the task has been started.
-            if self._portal is not None and not (future and future.done()):
-                self._portal.start_task_soon(cancel)
+            if portal is not None and not (future and future.done()):
+                with suppress(RuntimeError):  # the event loop is about to end: then the call has been cancelled
+                    portal.start_task_soon(cancel)
             raise
+        finally:
+            self._running.discard(end)
 
     def close(self, function: Callable[[], Awaitable[None]]) -> None:
         """Call this; where the loop was left before, leave no event loop behind that nobody would end."""
@@ -169,20 +192,34 @@ class Caller:
             self._close(function)
 
     def _close(self, function: Callable[[], Awaitable[None]]) -> None:
-        cleaned_up = self._portal is None
         try:
-            self.call(function)
+            self._call(function, keeps=False, ends=False)
         finally:
-            if cleaned_up:
+            with self._lock:
+                unused = not self._kept and not self._running
+            if unused:
                 self.leave()
 
+    def finish(self, *functions: Callable[[], Awaitable[None]]) -> None:
+        """Call these in turn, up to the first that fails, and leave in any case."""
+        try:
+            for function in functions:
+                self._call(function, keeps=False, ends=False)
+        finally:
+            self.leave()
+
     def leave(self) -> None:
-        """Give the event loop back; the next call takes it again."""
+        """Give the event loop back, and end the calls that still run; the next call takes it again."""
         _event_loop.refuse_here()
         with self._lock:
-            entered, self._portal = self._portal is not None, None
-        if entered:
-            _event_loop.leave()
+            portal, self._portal = self._portal, None
+            running, self._running = list(self._running), set()
+            self._kept = False
+        if portal is None:
+            return
+        for end in running:
+            portal.call(end)
+        _event_loop.leave()
 
 
 def awaitable(function: Callable[P, T | Awaitable[T]]) -> Callable[P, Awaitable[T]]:

@@ -21,7 +21,7 @@ from anyio.from_thread import BlockingPortal
 import cc_bridge
 from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, blocking
 from cc_bridge.blocking import BlockingInstance, BlockingTurn
-from cc_bridge.errors import ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
+from cc_bridge.errors import BridgeError, ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
 from cc_bridge.event_loop import awaitable
 from cc_bridge.events import TextDelta, TurnResult, TurnStarted, Verdict
 from cc_bridge.instance import Allow, Deny
@@ -372,9 +372,37 @@ def test_a_thread_may_clean_up_while_others_still_use_the_instance(
     with ThreadPoolExecutor(THREADS) as pool:
         answers = [pool.submit(instance.send_command_and_wait, "hello") for _ in range(THREADS)]
         endings = [pool.submit(instance.cleanup) for _ in range(THREADS)]
-    assert [answer.result() for answer in answers] == [(True, "hello!")] * THREADS
+    for answer in answers:
+        error = answer.exception()
+        assert isinstance(error, BridgeError) if error else answer.result() == (True, "hello!")
     assert [ending.result() for ending in endings] == [None] * THREADS
     instance.cleanup()
+    assert event_loops() == 0
+
+
+@pytest.mark.parametrize("end", ["cleanup", "release", "remove"])
+def test_what_runs_in_another_thread_does_not_keep_the_clean_up_from_ending(
+    instance: BlockingInstance, fake: FakeInstance, end: str, event_loops: Callable[[], int]
+) -> None:
+    """It ends with an error that says why."""
+    call: Future[Any] = Future()
+
+    def ask() -> None:
+        try:
+            call.set_result(instance.get_info())
+        except BaseException as error:
+            call.set_exception(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    assert fake.called.wait(_LIMIT)
+    ending = threading.Thread(target=getattr(instance, end), daemon=True)
+    ending.start()
+    with pytest.raises(BridgeError, match="while this ran"):
+        call.result(_LIMIT)
+    ending.join(_LIMIT)
+    asking.join(_LIMIT)
+    assert fake.cancelled
     assert event_loops() == 0
 
 
