@@ -6,9 +6,9 @@ import _thread
 import gc
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from threading import RLock, Thread, get_ident
 from typing import Any, ParamSpec, TypeVar
@@ -35,17 +35,25 @@ class _EventLoop:
     def __init__(self) -> None:
         self._lock = RLock()
         self._users = 0
+        self._portal: BlockingPortal | None = None
+        self._thread: Thread | None = None
         self._here: set[int] = set()  # more than one, while one that was left comes to its end
 
     def enter(self) -> BlockingPortal:
         with self._lock:
-            if not self._users:
+            if not self.serves(self._portal):
+                self._users = 0
                 ready: Future[BlockingPortal] = Future()
                 self._thread = Thread(target=self._run, args=(ready,), name="cc-bridge", daemon=True)
                 self._thread.start()
                 self._portal = ready.result()
             self._users += 1
+            assert self._portal
             return self._portal
+
+    def serves(self, portal: BlockingPortal | None) -> bool:
+        """Whether this is the portal now, and its event loop has not ended by itself."""
+        return portal is not None and portal is self._portal and self._thread is not None and self._thread.is_alive()
 
     def is_here(self) -> bool:
         """Whether this is its own thread, which must not wait for it."""
@@ -55,15 +63,18 @@ class _EventLoop:
         if self.is_here():
             raise RuntimeError("this blocks, and cannot be called on the event loop: a plain function may")
 
-    def leave(self) -> None:
+    def leave(self, portal: BlockingPortal) -> None:
         with self._lock:
+            if not self.serves(portal):
+                return
             self._users -= 1
             if self._users:
                 return
-            portal, thread = self._portal, self._thread
+            self._portal, thread = None, self._thread
         # Without the lock: what still runs there may want a loop for another instance.
         portal.call(portal.stop)
-        thread.join()
+        if thread:
+            thread.join()
 
     def _run(self, ready: Future[BlockingPortal]) -> None:
         async def serve() -> None:
@@ -96,6 +107,24 @@ def _note_collection(phase: str, _: dict[str, Any]) -> None:
 
 
 gc.callbacks.append(_note_collection)
+
+
+class _Carried(Exception):
+    """What would end an event loop, such as SystemExit, on its way to the thread that has called."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(repr(error))
+        self.error = error
+
+
+@contextmanager
+def _carrying() -> Iterator[None]:
+    try:
+        yield
+    except (Exception, GeneratorExit, anyio.get_cancelled_exc_class()):
+        raise
+    except BaseException as error:
+        raise _Carried(error) from error
 
 
 class Caller:
@@ -147,7 +176,7 @@ class Caller:
         error: Exception = RuntimeError("it was interrupted, and nobody waits for it")
 
         async def run() -> T:
-            with anyio.CancelScope() as scope:
+            with anyio.CancelScope() as scope, _carrying():
                 scopes.append(scope)
                 return await function()
             raise error
@@ -163,7 +192,7 @@ class Caller:
 
         try:
             with self._lock:  # so that no other thread ends the event loop between finding it and using it
-                if self._portal is None:
+                if self._portal is None or not _event_loop.serves(self._portal):
                     self._portal = _event_loop.enter()
                 portal = self._portal
                 self._kept = self._kept or keeps
@@ -171,6 +200,8 @@ class Caller:
                     self._running.add(end)
                 future = portal.start_task_soon(run)
             return future.result()
+        except _Carried as carried:
+            raise carried.error from None
         except BaseException:
             # Ctrl-C, and perhaps before there was a future to be cancelled, although the task has been started.
             if portal is not None and not (future and future.done()):
@@ -217,19 +248,21 @@ class Caller:
             self._kept = False
         if portal is None:
             return
-        for end in running:
-            portal.call(end)
-        _event_loop.leave()
+        if _event_loop.serves(portal):
+            for end in running:
+                portal.call(end)
+        _event_loop.leave(portal)
 
 
 def awaitable(function: Callable[P, T | Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     """A function as a coroutine function: a plain one runs in a thread, because it may block."""
 
     async def call(*arguments: P.args, **more: P.kwargs) -> T:
-        if inspect.iscoroutinefunction(function):
-            answer: T | Awaitable[T] = function(*arguments, **more)
-        else:
-            answer = await anyio.to_thread.run_sync(partial(function, *arguments, **more), abandon_on_cancel=True)
-        return await answer if isinstance(answer, Awaitable) else answer
+        with _carrying():
+            if inspect.iscoroutinefunction(function):
+                answer: T | Awaitable[T] = function(*arguments, **more)
+            else:
+                answer = await anyio.to_thread.run_sync(partial(function, *arguments, **more), abandon_on_cancel=True)
+            return await answer if isinstance(answer, Awaitable) else answer
 
     return call

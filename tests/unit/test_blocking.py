@@ -19,7 +19,7 @@ import pytest
 from anyio.from_thread import BlockingPortal
 
 import cc_bridge
-from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, blocking
+from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, blocking, event_loop
 from cc_bridge.blocking import BlockingInstance, BlockingTurn
 from cc_bridge.errors import BridgeError, ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
 from cc_bridge.event_loop import awaitable
@@ -491,6 +491,55 @@ def test_a_coroutine_function_decides_as_well() -> None:
 
     anyio.run(ask)
     assert threads == [threading.current_thread()]
+
+
+@pytest.mark.parametrize("how", ["a plain function", "a coroutine function", "no function of the caller's"])
+def test_sys_exit_in_a_callback_is_raised_where_it_was_called_and_ends_no_event_loop(
+    instance: BlockingInstance, fake: FakeInstance, how: str
+) -> None:
+    """Which serves all instances. covers: C16"""
+
+    def decide() -> None:
+        sys.exit("not in this program")
+
+    async def decide_later() -> None:
+        sys.exit("not in this program")
+
+    function: Any = {"a plain function": awaitable(decide), "a coroutine function": awaitable(decide_later)}.get(
+        how, decide_later
+    )
+    instance.start()
+    with pytest.raises(SystemExit, match="not in this program"):
+        instance._loop.call(function)
+    assert instance.is_running()
+    assert len(fake.threads) == 1
+
+
+def test_an_event_loop_that_has_ended_by_itself_is_replaced(
+    fake: FakeInstance, tmp_path: Path, event_loops: Callable[[], int]
+) -> None:
+    """Whoever still holds it gives it back without harm, and takes the new one with the next call."""
+    instance, other = BlockingInstance(fake), BlockingInstance(FakeInstance(tmp_path))
+    instance.start()
+    other.start()
+    instance._loop.call(_end_the_event_loop)
+    for thread in fake.threads:
+        thread.join(_LIMIT)
+    third = BlockingInstance(FakeInstance(tmp_path))
+    third.start()
+    other._loop.leave()
+    assert instance.is_running()
+    third.cleanup()
+    assert instance.is_running()
+    instance.cleanup()
+    other.cleanup()
+    assert event_loops() == 0
+
+
+async def _end_the_event_loop() -> None:
+    portal = event_loop._event_loop._portal
+    assert portal is not None
+    await portal.stop()
 
 
 # The end
