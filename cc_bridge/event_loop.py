@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import gc
 import inspect
+import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from concurrent.futures import Future
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from threading import RLock, Thread, get_ident
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakSet
 
 import anyio
 import anyio.to_thread
@@ -33,6 +35,9 @@ class _EventLoop:
     """
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self._lock = RLock()
         self._users = 0
         self._portal: BlockingPortal | None = None
@@ -127,10 +132,19 @@ def _carrying() -> Iterator[None]:
         raise _Carried(error) from error
 
 
+#: Those that a forked process inherits.
+_callers: WeakSet[Caller] = WeakSet()
+
+
 class Caller:
     """Calls coroutine functions from any number of threads; takes the event loop with the first call."""
 
     def __init__(self) -> None:
+        self.reset()
+        _callers.add(self)
+
+    def reset(self) -> None:
+        """Forget the event loop, and whoever uses it."""
         self._lock = RLock()
         self._portal: BlockingPortal | None = None
         self._kept = False
@@ -252,6 +266,16 @@ class Caller:
             for end in running:
                 portal.call(end)
         _event_loop.leave(portal)
+
+
+def _begin_anew() -> None:
+    """A forked process has one thread: the event loop's is gone, and whoever held a lock."""
+    _event_loop.reset()
+    for caller in list(_callers):
+        caller.reset()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def awaitable(function: Callable[P, T | Awaitable[T]]) -> Callable[P, Awaitable[T]]:

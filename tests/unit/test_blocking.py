@@ -577,6 +577,40 @@ instance = blocking.LocalProcess(record)
     assert done.stdout
 
 
+def test_a_forked_process_has_an_event_loop_of_its_own() -> None:
+    """Whatever the parent's threads did as it was forked. covers: C16"""
+    code = f"""
+import os, signal, threading
+from cc_bridge import blocking, event_loop
+
+class Instance:
+    record = None
+    async def is_running(self): return True
+    async def cleanup(self): pass
+
+instance = blocking.BlockingInstance(Instance())
+instance.is_running()
+held = threading.Event()
+def hold():
+    with event_loop._event_loop._lock, instance._loop._lock:
+        held.set()
+        threading.Event().wait()
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm({int(_LIMIT) // 2})
+    own = blocking.BlockingInstance(Instance())
+    works = own.is_running() and instance.is_running()
+    instance.cleanup()
+    own.cleanup()
+    os._exit(0 if works and threading.active_count() == 1 else 1)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=_LIMIT)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_one_event_loop_serves_all_and_ends_with_the_last_one(tmp_path: Path, event_loops: Callable[[], int]) -> None:
     first, second = FakeInstance(tmp_path), FakeInstance(tmp_path)
     one, other = BlockingInstance(first), BlockingInstance(second)
