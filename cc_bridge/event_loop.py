@@ -281,12 +281,15 @@ os.register_at_fork(after_in_child=_begin_anew)
 def awaitable(function: Callable[P, T | Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     """A function as a coroutine function: a plain one runs in a thread, because it may block."""
 
-    async def call(*arguments: P.args, **more: P.kwargs) -> T:
+    async def asked(*arguments: P.args, **more: P.kwargs) -> T:
         with _carrying():
             if inspect.iscoroutinefunction(function):
                 answer: T | Awaitable[T] = function(*arguments, **more)
             else:
-                answer = await anyio.to_thread.run_sync(partial(function, *arguments, **more), abandon_on_cancel=True)
+                # Not one of the forty threads that all share: it may take as long as a person takes to answer.
+                own = anyio.CapacityLimiter(1)
+                call = partial(function, *arguments, **more)
+                answer = await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=own)
             return await answer if isinstance(answer, Awaitable) else answer
 
-    return call
+    return asked

@@ -493,6 +493,32 @@ def test_a_coroutine_function_decides_as_well() -> None:
     assert threads == [threading.current_thread()]
 
 
+def test_plain_functions_that_wait_keep_nothing_else_from_a_thread() -> None:
+    """Each has its own, however many wait. covers: C16"""
+    go = threading.Event()
+
+    async def ask() -> None:
+        everybody = int(anyio.to_thread.current_default_thread_limiter().total_tokens) + 1
+        asked = threading.Semaphore(0)
+
+        def decide() -> None:
+            asked.release()
+            assert go.wait(_LIMIT)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(everybody):
+                group.start_soon(awaitable(decide))
+            try:
+                with anyio.fail_after(_LIMIT / 2):
+                    await anyio.to_thread.run_sync(
+                        lambda: [asked.acquire() for _ in range(everybody)], abandon_on_cancel=True
+                    )
+            finally:
+                go.set()
+
+    anyio.run(ask)
+
+
 @pytest.mark.parametrize("how", ["a plain function", "a coroutine function", "no function of the caller's"])
 def test_sys_exit_in_a_callback_is_raised_where_it_was_called_and_ends_no_event_loop(
     instance: BlockingInstance, fake: FakeInstance, how: str
