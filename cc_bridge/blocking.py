@@ -82,9 +82,13 @@ class BlockingInstance(Generic[InstanceT]):
     """
 
     def __init__(self, instance: InstanceT) -> None:
-        self.record = instance.record
         self._instance = instance
-        self._loop = Caller()
+        self._loop = Caller(lambda: instance.release())
+
+    @property
+    def record(self) -> ClaudeInstance:
+        """The instance's, as it is now."""
+        return self._instance.record
 
     def start(self) -> None:
         """Make it run, so that the next command finds it ready. Harmless when repeated."""
@@ -179,13 +183,13 @@ class BlockingTurn:
 
     def __next__(self) -> Event:
         try:
-            return self._loop.call(self._turn.__anext__)
+            return self._loop.go_on(self._turn.__anext__)
         except StopAsyncIteration:
             raise StopIteration from None
 
     def result(self) -> TurnResult:
         """Read to the end; the turn's result."""
-        return self._loop.call(self._turn.result)
+        return self._loop.go_on(self._turn.result)
 
     def raise_for_result(self) -> None:
         """Nothing for a whole answer, else the error that fits."""
@@ -193,7 +197,7 @@ class BlockingTurn:
 
     def interrupt(self) -> None:
         """End the turn, and return when it is over; its result is still to be read."""
-        self._loop.call(self._turn.interrupt)
+        self._loop.go_on(self._turn.interrupt)
 
     def close(self) -> None:
         """Leave the turn: one of one's own is interrupted, one that was found goes on."""

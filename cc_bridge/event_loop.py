@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from threading import RLock, Thread, get_ident
 from typing import Any, ParamSpec, TypeVar
@@ -137,9 +137,14 @@ _callers: WeakSet[Caller] = WeakSet()
 
 
 class Caller:
-    """Calls coroutine functions from any number of threads; takes the event loop with the first call."""
+    """Calls coroutine functions from any number of threads; takes the event loop with the first call.
 
-    def __init__(self) -> None:
+    Args:
+        release: gives back what was taken on the event loop.
+    """
+
+    def __init__(self, release: Callable[[], Awaitable[None]]) -> None:
+        self._release = release
         self.reset()
         _callers.add(self)
 
@@ -167,12 +172,14 @@ class Caller:
             self._open.discard(generator)
 
         self._open.add(generator)
+        take: Callable[[Callable[[], Awaitable[T]]], T] = self.call
         try:
             while True:
                 try:
-                    item = self.call(step)
+                    item = take(step)
                 except StopAsyncIteration:
                     return
+                take = self.go_on
                 yield item
         finally:
             self.close(close)
@@ -240,18 +247,27 @@ class Caller:
         try:
             self._call(function, keeps=False, ends=False)
         finally:
-            with self._lock:
-                unused = not self._kept and not self._running
-            if unused:
+            if self._is_unused():
                 self.leave()
 
-    def finish(self, *functions: Callable[[], Awaitable[None]]) -> None:
-        """Call these in turn, up to the first that fails, and leave in any case."""
+    def go_on(self, function: Callable[[], Awaitable[T]]) -> T:
+        """Call this, which belongs to an earlier call; where the loop was left since, hold nothing afterwards."""
         try:
-            for function in functions:
-                self._call(function, keeps=False, ends=False)
+            return self._call(function, keeps=False, ends=True)
         finally:
-            self.leave()
+            if self._is_unused():
+                self.finish(self._release)
+
+    def _is_unused(self) -> bool:
+        with self._lock:
+            return self._portal is not None and not self._kept and not self._running
+
+    def finish(self, *functions: Callable[[], Awaitable[None]]) -> None:
+        """Call these in turn and leave, also where one of them fails."""
+        with ExitStack() as stack:
+            stack.callback(self.leave)
+            for function in reversed(functions):
+                stack.callback(self._call, function, keeps=False, ends=False)
 
     def leave(self) -> None:
         """Give the event loop back, and end the calls that still run; the next call takes it again."""

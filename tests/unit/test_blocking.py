@@ -613,6 +613,7 @@ class Instance:
     record = None
     async def is_running(self): return True
     async def cleanup(self): pass
+    async def release(self): pass
 
 instance = blocking.BlockingInstance(Instance())
 instance.is_running()
@@ -701,6 +702,40 @@ def test_removing_is_the_end_as_well(fake: FakeInstance, conversation: bool, eve
     instance.remove(conversation=conversation)
     assert fake.asked == [f"remove conversation={conversation}", "cleanup"]
     assert event_loops() == 0
+
+
+def test_removing_in_vain_gives_back_what_the_object_holds(fake: FakeInstance, event_loops: Callable[[], int]) -> None:
+    fake.broken["remove conversation=False"] = EngineUnavailable("no engine answers")
+    with pytest.raises(EngineUnavailable):
+        BlockingInstance(fake).remove()
+    assert fake.asked == ["remove conversation=False", "cleanup"]
+    assert event_loops() == 0
+
+
+@pytest.mark.parametrize("how", ["a step", "the result", "an interruption", "a generator"])
+def test_a_turn_that_is_read_after_the_clean_up_holds_nothing_afterwards(
+    instance: BlockingInstance, fake: FakeInstance, how: str, event_loops: Callable[[], int]
+) -> None:
+    turn, answer = instance.submit("hello"), instance.send_command("hello")
+    assert next(answer) == "hello"
+    instance.cleanup()
+    fake.asked.clear()
+    if how == "a step":
+        assert isinstance(next(turn), TurnStarted)
+    elif how == "the result":
+        assert turn.result().text == "hello!"
+    elif how == "an interruption":
+        turn.interrupt()
+    else:
+        list(answer)  # which has ended with the event loop
+    assert set(fake.asked) == {"release"}
+    assert event_loops() == 0
+
+
+def test_the_record_is_the_instances_own(instance: BlockingInstance, fake: FakeInstance, tmp_path: Path) -> None:
+    """Which changes, as with `cc-bridge update`."""
+    fake.record = ClaudeInstance.of(name="other", kind="local", workspace=tmp_path)
+    assert instance.record is fake.record
 
 
 def test_no_event_loop_stays_where_the_clean_up_fails(fake: FakeInstance, event_loops: Callable[[], int]) -> None:
