@@ -82,9 +82,13 @@ class BlockingInstance(Generic[InstanceT]):
     """
 
     def __init__(self, instance: InstanceT) -> None:
-        self.record = instance.record
         self._instance = instance
-        self._loop = Caller()
+        self._loop = Caller(lambda: instance.release())
+
+    @property
+    def record(self) -> ClaudeInstance:
+        """The instance's, as it is now."""
+        return self._instance.record
 
     def start(self) -> None:
         """Make it run, so that the next command finds it ready. Harmless when repeated."""
@@ -135,26 +139,22 @@ class BlockingInstance(Generic[InstanceT]):
         return self._loop.iterate(self._instance.send_command(text))
 
     def release(self) -> None:
-        """Give back what this object holds, and leave the event loop; the instance goes on, and its turns."""
-        try:
-            self._loop.call(self._instance.release)
-        finally:
-            self._loop.leave()
+        """Give back what this object holds, and leave the event loop; the instance goes on, and its turns.
+
+        Calls that still run in other threads end with a BridgeError.
+        """
+        self._loop.finish(self._instance.release)
 
     def cleanup(self) -> None:
-        """Give back what this object holds, and leave the event loop, also where that fails. Harmless when repeated."""
-        try:
-            self._loop.call(self._instance.cleanup)
-        finally:
-            self._loop.leave()
+        """Give back what this object holds, and leave the event loop, also where that fails. Harmless when repeated.
+
+        Calls that still run in other threads end with a BridgeError.
+        """
+        self._loop.finish(self._instance.cleanup)
 
     def remove(self, *, conversation: bool = False) -> None:
         """Stop, and remove all that belongs to the instance; with ``conversation`` that, too."""
-        try:
-            self._loop.call(partial(self._instance.remove, conversation=conversation))
-            self._loop.call(self._instance.cleanup)
-        finally:
-            self._loop.leave()
+        self._loop.finish(partial(self._instance.remove, conversation=conversation), self._instance.cleanup)
 
     def __enter__(self) -> Self:
         try:
@@ -183,13 +183,13 @@ class BlockingTurn:
 
     def __next__(self) -> Event:
         try:
-            return self._loop.call(self._turn.__anext__)
+            return self._loop.go_on(self._turn.__anext__)
         except StopAsyncIteration:
             raise StopIteration from None
 
     def result(self) -> TurnResult:
         """Read to the end; the turn's result."""
-        return self._loop.call(self._turn.result)
+        return self._loop.go_on(self._turn.result)
 
     def raise_for_result(self) -> None:
         """Nothing for a whole answer, else the error that fits."""
@@ -197,7 +197,7 @@ class BlockingTurn:
 
     def interrupt(self) -> None:
         """End the turn, and return when it is over; its result is still to be read."""
-        self._loop.call(self._turn.interrupt)
+        self._loop.go_on(self._turn.interrupt)
 
     def close(self) -> None:
         """Leave the turn: one of one's own is interrupted, one that was found goes on."""

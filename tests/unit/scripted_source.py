@@ -17,6 +17,7 @@ class ScriptedSource:
         asked: what was asked of it, in order: the method's name, and what it was about.
         never_over: abandoning a turn does not return.
         idle: called when there is nothing more to say.
+        over: called when a turn has been abandoned.
     """
 
     instance_name = "demo"
@@ -26,6 +27,7 @@ class ScriptedSource:
         self.asked: list[tuple[str, object]] = []
         self.never_over = False
         self.idle: Callable[[], None] = lambda: None
+        self.over: Callable[[], None] = lambda: None
         self.undecided = anyio.Event()
         self.undecided.set()
 
@@ -50,6 +52,7 @@ class ScriptedSource:
         if self.never_over:
             await anyio.sleep_forever()
         self.asked.append(("abandoned", turn_id))
+        self.over()
 
     async def leave(self) -> None:
         self.asked.append(("leave", ""))

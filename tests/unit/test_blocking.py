@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import signal
@@ -18,9 +19,9 @@ import pytest
 from anyio.from_thread import BlockingPortal
 
 import cc_bridge
-from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, blocking
+from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, blocking, event_loop
 from cc_bridge.blocking import BlockingInstance, BlockingTurn
-from cc_bridge.errors import ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
+from cc_bridge.errors import BridgeError, ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
 from cc_bridge.event_loop import awaitable
 from cc_bridge.events import TextDelta, TurnResult, TurnStarted, Verdict
 from cc_bridge.instance import Allow, Deny
@@ -259,6 +260,41 @@ def test_an_error_in_the_loops_body_ends_the_turn(instance: BlockingInstance, fa
     assert fake.sources["turn-0"].asked[-1][0] == "abandoned"
 
 
+def test_a_forgotten_generator_is_closed_wherever_python_collects_it(
+    instance: BlockingInstance, fake: FakeInstance
+) -> None:
+    """Here on the event loop, while the thread that waits for it holds the lock. covers: C16"""
+    collected, closed = threading.Event(), threading.Event()
+
+    async def collect() -> None:
+        gc.collect()
+
+    def call() -> None:
+        with instance._loop._lock:
+            instance._loop.call(collect)
+        collected.set()
+
+    answer = instance.send_command("hang")
+    next(answer)
+    fake.sources["turn-0"].over = closed.set
+    cycle: list[Any] = [answer]
+    cycle.append(cycle)
+    del answer, cycle
+    threading.Thread(target=call, daemon=True).start()
+    assert collected.wait(_LIMIT)
+    assert closed.wait(_LIMIT)
+
+
+def test_a_blocking_method_on_the_event_loop_says_so(instance: BlockingInstance) -> None:
+    """For example in a coroutine function that decides on permissions; it hung where another thread began a call."""
+
+    async def ask() -> None:
+        instance.is_running()
+
+    with pytest.raises(RuntimeError, match="this blocks"):
+        instance._loop.call(ask)
+
+
 # Turns
 
 
@@ -336,9 +372,37 @@ def test_a_thread_may_clean_up_while_others_still_use_the_instance(
     with ThreadPoolExecutor(THREADS) as pool:
         answers = [pool.submit(instance.send_command_and_wait, "hello") for _ in range(THREADS)]
         endings = [pool.submit(instance.cleanup) for _ in range(THREADS)]
-    assert [answer.result() for answer in answers] == [(True, "hello!")] * THREADS
+    for answer in answers:
+        error = answer.exception()
+        assert isinstance(error, BridgeError) if error else answer.result() == (True, "hello!")
     assert [ending.result() for ending in endings] == [None] * THREADS
     instance.cleanup()
+    assert event_loops() == 0
+
+
+@pytest.mark.parametrize("end", ["cleanup", "release", "remove"])
+def test_what_runs_in_another_thread_does_not_keep_the_clean_up_from_ending(
+    instance: BlockingInstance, fake: FakeInstance, end: str, event_loops: Callable[[], int]
+) -> None:
+    """It ends with an error that says why."""
+    call: Future[Any] = Future()
+
+    def ask() -> None:
+        try:
+            call.set_result(instance.get_info())
+        except BaseException as error:
+            call.set_exception(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    assert fake.called.wait(_LIMIT)
+    ending = threading.Thread(target=getattr(instance, end), daemon=True)
+    ending.start()
+    with pytest.raises(BridgeError, match="while this ran"):
+        call.result(_LIMIT)
+    ending.join(_LIMIT)
+    asking.join(_LIMIT)
+    assert fake.cancelled
     assert event_loops() == 0
 
 
@@ -429,6 +493,81 @@ def test_a_coroutine_function_decides_as_well() -> None:
     assert threads == [threading.current_thread()]
 
 
+def test_plain_functions_that_wait_keep_nothing_else_from_a_thread() -> None:
+    """Each has its own, however many wait. covers: C16"""
+    go = threading.Event()
+
+    async def ask() -> None:
+        everybody = int(anyio.to_thread.current_default_thread_limiter().total_tokens) + 1
+        asked = threading.Semaphore(0)
+
+        def decide() -> None:
+            asked.release()
+            assert go.wait(_LIMIT)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(everybody):
+                group.start_soon(awaitable(decide))
+            try:
+                with anyio.fail_after(_LIMIT / 2):
+                    await anyio.to_thread.run_sync(
+                        lambda: [asked.acquire() for _ in range(everybody)], abandon_on_cancel=True
+                    )
+            finally:
+                go.set()
+
+    anyio.run(ask)
+
+
+@pytest.mark.parametrize("how", ["a plain function", "a coroutine function", "no function of the caller's"])
+def test_sys_exit_in_a_callback_is_raised_where_it_was_called_and_ends_no_event_loop(
+    instance: BlockingInstance, fake: FakeInstance, how: str
+) -> None:
+    """Which serves all instances. covers: C16"""
+
+    def decide() -> None:
+        sys.exit("not in this program")
+
+    async def decide_later() -> None:
+        sys.exit("not in this program")
+
+    function: Any = {"a plain function": awaitable(decide), "a coroutine function": awaitable(decide_later)}.get(
+        how, decide_later
+    )
+    instance.start()
+    with pytest.raises(SystemExit, match="not in this program"):
+        instance._loop.call(function)
+    assert instance.is_running()
+    assert len(fake.threads) == 1
+
+
+def test_an_event_loop_that_has_ended_by_itself_is_replaced(
+    fake: FakeInstance, tmp_path: Path, event_loops: Callable[[], int]
+) -> None:
+    """Whoever still holds it gives it back without harm, and takes the new one with the next call."""
+    instance, other = BlockingInstance(fake), BlockingInstance(FakeInstance(tmp_path))
+    instance.start()
+    other.start()
+    instance._loop.call(_end_the_event_loop)
+    for thread in fake.threads:
+        thread.join(_LIMIT)
+    third = BlockingInstance(FakeInstance(tmp_path))
+    third.start()
+    other._loop.leave()
+    assert instance.is_running()
+    third.cleanup()
+    assert instance.is_running()
+    instance.cleanup()
+    other.cleanup()
+    assert event_loops() == 0
+
+
+async def _end_the_event_loop() -> None:
+    portal = event_loop._event_loop._portal
+    assert portal is not None
+    await portal.stop()
+
+
 # The end
 
 
@@ -462,6 +601,41 @@ instance = blocking.LocalProcess(record)
         blocking.LocalProcess(stop).cleanup()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
+
+
+def test_a_forked_process_has_an_event_loop_of_its_own() -> None:
+    """Whatever the parent's threads did as it was forked. covers: C16"""
+    code = f"""
+import os, signal, threading
+from cc_bridge import blocking, event_loop
+
+class Instance:
+    record = None
+    async def is_running(self): return True
+    async def cleanup(self): pass
+    async def release(self): pass
+
+instance = blocking.BlockingInstance(Instance())
+instance.is_running()
+held = threading.Event()
+def hold():
+    with event_loop._event_loop._lock, instance._loop._lock:
+        held.set()
+        threading.Event().wait()
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm({int(_LIMIT) // 2})
+    own = blocking.BlockingInstance(Instance())
+    works = own.is_running() and instance.is_running()
+    instance.cleanup()
+    own.cleanup()
+    os._exit(0 if works and threading.active_count() == 1 else 1)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=_LIMIT)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_one_event_loop_serves_all_and_ends_with_the_last_one(tmp_path: Path, event_loops: Callable[[], int]) -> None:
@@ -528,6 +702,40 @@ def test_removing_is_the_end_as_well(fake: FakeInstance, conversation: bool, eve
     instance.remove(conversation=conversation)
     assert fake.asked == [f"remove conversation={conversation}", "cleanup"]
     assert event_loops() == 0
+
+
+def test_removing_in_vain_gives_back_what_the_object_holds(fake: FakeInstance, event_loops: Callable[[], int]) -> None:
+    fake.broken["remove conversation=False"] = EngineUnavailable("no engine answers")
+    with pytest.raises(EngineUnavailable):
+        BlockingInstance(fake).remove()
+    assert fake.asked == ["remove conversation=False", "cleanup"]
+    assert event_loops() == 0
+
+
+@pytest.mark.parametrize("how", ["a step", "the result", "an interruption", "a generator"])
+def test_a_turn_that_is_read_after_the_clean_up_holds_nothing_afterwards(
+    instance: BlockingInstance, fake: FakeInstance, how: str, event_loops: Callable[[], int]
+) -> None:
+    turn, answer = instance.submit("hello"), instance.send_command("hello")
+    assert next(answer) == "hello"
+    instance.cleanup()
+    fake.asked.clear()
+    if how == "a step":
+        assert isinstance(next(turn), TurnStarted)
+    elif how == "the result":
+        assert turn.result().text == "hello!"
+    elif how == "an interruption":
+        turn.interrupt()
+    else:
+        list(answer)  # which has ended with the event loop
+    assert set(fake.asked) == {"release"}
+    assert event_loops() == 0
+
+
+def test_the_record_is_the_instances_own(instance: BlockingInstance, fake: FakeInstance, tmp_path: Path) -> None:
+    """Which changes, as with `cc-bridge update`."""
+    fake.record = ClaudeInstance.of(name="other", kind="local", workspace=tmp_path)
+    assert instance.record is fake.record
 
 
 def test_no_event_loop_stays_where_the_clean_up_fails(fake: FakeInstance, event_loops: Callable[[], int]) -> None:
