@@ -145,7 +145,7 @@ class BridgedInstance(InstanceInterface):
         """
         self._is_first_start = not self._check_record()
         await self._check_needs()
-        self._registry.sweep()
+        await anyio.to_thread.run_sync(self._registry.sweep)
         try:
             await self._bridge.make_ready()
         except BridgeError:
@@ -191,7 +191,7 @@ class BridgedInstance(InstanceInterface):
         except EngineError as error:  # a container that cannot be reached removes itself when its host has gone
             self._log.warning("not_removed", reason=error.what)
             with suppress(InvalidInput):
-                self._home.remove()
+                await anyio.to_thread.run_sync(self._home.remove)
         except InvalidInput as error:
             self._log.warning("not_removed", reason=error.what)
 
@@ -226,7 +226,7 @@ class BridgedInstance(InstanceInterface):
         session_id = self._bridge.session_id
         if not keeps and self._config_outside and is_uuid(session_id) and not self._is_of_another():
             await anyio.to_thread.run_sync(forget_session, Path(self._config_outside), session_id)
-        self._home.remove()
+        await anyio.to_thread.run_sync(self._home.remove)
         self._log.info("removed")
 
     def worktree(self) -> Worktree | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, DockerContainer, LocalProcess, TmuxInstance
 from cc_bridge.errors import ClaudeError, InstanceDiffers, InvalidInput
-from cc_bridge.instances.registry import Registry
+from cc_bridge.instances.registry import Home, Registry
 from tests.command import cc
 from tests.conftest import STUB
 
@@ -170,3 +171,18 @@ async def test_a_first_start_that_fails_leaves_a_record_that_can_be_corrected(ma
         assert Registry().names() == [right.name]
     finally:
         await right.remove()
+
+
+async def test_a_large_directory_is_removed_beside_the_event_loop(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove, threads = Home.remove, []
+
+    def watched(home: Home) -> None:
+        threads.append(threading.current_thread())
+        remove(home)
+
+    monkeypatch.setattr(Home, "remove", watched)
+    instance = LocalProcess(make())
+    await instance.start()
+    await instance.remove()
+    assert threads
+    assert threading.current_thread() not in threads
