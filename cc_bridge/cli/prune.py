@@ -83,7 +83,8 @@ def prune(
 
 def _directory(registry: Registry, name: str) -> _Leftover:
     async def remove() -> None:
-        registry.home(name).remove()
+        if not registry.remove_if_stale(name):  # a person has thought about it meanwhile
+            raise InvalidInput("it is used again, or has gone", instance=name)
 
     return _Leftover("directory", name, "the host of this ephemeral instance was killed", remove)
 

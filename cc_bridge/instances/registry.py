@@ -326,26 +326,40 @@ class Registry:
 
     def stale(self) -> list[str]:
         """Ephemeral instances that no program uses any more, and no agent either: their hosts were killed."""
-        return [home.path.name for home in self._stale()]
+        found = []
+        for name in self.names():
+            with contextlib.suppress(BridgeError, OSError), self._claimed_if_stale(name) as stale:
+                found += [name] if stale else []
+        return found
+
+    def remove_if_stale(self, name: str) -> bool:
+        """Remove what a stale instance has left; False: it is none, or not any more.
+
+        Raises:
+            InvalidInput: names what could not be removed.
+        """
+        with self._claimed_if_stale(name) as stale:
+            if stale:
+                self.home(name).remove()
+            return stale
 
     def sweep(self) -> list[str]:
         """Remove what stale instances have left; their names."""
         self.sessions.sweep()
         swept = []
-        for home in self._stale():
-            with contextlib.suppress(InvalidInput):  # others can start all the same, and `cc-bridge prune` tells why
-                home.remove()
-                swept.append(home.path.name)
+        for name in self.names():
+            # One that cannot be: others can start all the same, and `cc-bridge prune` tells why.
+            with contextlib.suppress(BridgeError, OSError):
+                swept += [name] if self.remove_if_stale(name) else []
         return swept
 
-    def _stale(self) -> Iterator[Home]:
-        """The homes of stale instances; none is taken into use while the caller has it."""
-        for name in self.names():
-            home = self.home(name)
-            with contextlib.suppress(BridgeError, OSError), home.claimed() as unused:
-                old = time.time() - home.path.stat().st_mtime > _STALE
-                if unused and old and home.load().ephemeral and not _somebody_listens(home):
-                    yield home
+    @contextmanager
+    def _claimed_if_stale(self, name: str) -> Iterator[bool]:
+        """Whether it is stale; within the block, no program takes it into use."""
+        home = self.home(name)
+        with home.claimed() as unused:
+            old = home.exists() and time.time() - home.path.stat().st_mtime > _STALE
+            yield unused and old and home.load().ephemeral and not _somebody_listens(home)
 
 
 def can_change(differences: Iterable[str]) -> bool:

@@ -113,6 +113,23 @@ def test_sweep_spares_an_ephemeral_instance_that_a_program_uses(registry: Regist
     assert registry.sweep() == ["used"], "its program has gone"
 
 
+def test_what_was_stale_is_looked_at_again_before_it_is_removed(registry: Registry) -> None:
+    """Between the two a person is asked, and a program may take the name into use."""
+    home = registry.home("demo")
+    home.prepare()
+    home.save(record(ephemeral=True))
+    os.close(home.hold())
+    os.utime(home.path, (0, 0))
+    assert registry.stale() == ["demo"]
+    held = home.hold()
+    assert not registry.remove_if_stale("demo")
+    assert home.exists()
+    os.close(held)
+    assert registry.remove_if_stale("demo")
+    assert not home.path.exists()
+    assert not registry.remove_if_stale("demo"), "it has gone"
+
+
 def test_an_instance_that_is_swept_meanwhile_is_held_anew(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     home = registry.home("demo")
     home.prepare()

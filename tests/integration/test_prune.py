@@ -1,0 +1,41 @@
+"""What `cc-bridge prune` removes, and what it leaves."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cc_bridge import ClaudeInstance
+from cc_bridge.instances.registry import Home, Registry
+from tests.command import COMMAND, Terminal, cc
+
+#: One that nobody answers at, and one that is no address.
+NO_ENGINES = ["unix:///nonexistent", "nonsense"]
+
+
+@pytest.fixture
+def stale(make_record: Callable[..., ClaudeInstance], monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    """The directory of an ephemeral instance whose host was killed; there is no engine."""
+    monkeypatch.setenv("DOCKER_HOST", NO_ENGINES[0])
+    name = f"stale-{uuid.uuid4().hex[:8]}"
+    home = Registry().home(name)
+    home.prepare()
+    home.save(make_record(name=name, ephemeral=True))
+    os.close(home.hold())
+    os.utime(home.path, (0, 0))
+    yield home
+    home.remove()
+
+
+def test_what_is_used_again_while_a_person_thinks_about_it_stays(stale: Home) -> None:
+    with Terminal([*COMMAND, "prune"]) as person:
+        person.wait_for("Remove ")
+        held = stale.hold()
+        person.type("y\n")
+        person.wait_for(f"directory {stale.path.name} stays: it is used again")
+        assert person.end() == 0
+    assert stale.exists()
+    os.close(held)
