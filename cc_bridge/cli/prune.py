@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import BridgeError, EngineUnavailable, InvalidInput
+from ..errors import BridgeError, EngineError, InvalidInput
 from . import options as o
 from .session import run_async
 
@@ -52,13 +52,14 @@ def prune(
     async def main() -> int:
         with Display() as display:
             registry = Registry()
-            async with ContainerManager() as manager:
+            async with AsyncExitStack() as open_ones:
                 stale = registry.stale()
                 kept = [name for name in registry.names() if name not in stale]
                 found = [_directory(registry, name) for name in stale]
                 try:
+                    manager = await open_ones.enter_async_context(ContainerManager())
                     found += await _leftovers(manager, kept, images=images, volumes=volumes)
-                except EngineUnavailable as error:  # what is on this machine can be removed without it
+                except (EngineError, InvalidInput) as error:  # what is on this machine can be removed without it
                     display.note(f"containers and what belongs to them stay: {error}")
                 if conversations:
                     found += _conversations(registry)

@@ -39,3 +39,14 @@ def test_what_is_used_again_while_a_person_thinks_about_it_stays(stale: Home) ->
         assert person.end() == 0
     assert stale.exists()
     os.close(held)
+
+
+@pytest.mark.parametrize("address", NO_ENGINES)
+def test_what_is_on_this_machine_is_removed_whatever_docker_says(
+    stale: Home, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", address)
+    done = cc("prune", "--force")
+    assert done.returncode == 0, done.stderr
+    assert "containers and what belongs to them stay: " in done.stderr
+    assert not stale.path.exists()
