@@ -91,23 +91,36 @@ def _directory(registry: Registry, name: str) -> _Leftover:
 
 
 def _conversations(registry: Registry) -> list[_Leftover]:
-    """Those that are kept, but for what an instance may still begin with."""
-    names, wanted = registry.names(), set()
-    for name in names:
-        with suppress(BridgeError):  # a broken record begins with nothing
-            wanted.add(registry.load(name).resume)
-
     def delete(session_id: str) -> Callable[[], Awaitable[object]]:
         async def remove() -> None:
+            if session_id not in _gone(registry):  # a person has thought about it meanwhile
+                raise InvalidInput("an instance has it by now, or it has gone")
             registry.sessions.delete(session_id)
 
         return remove
 
     return [
-        _Leftover("conversation", session_id, f"of {name or 'an instance'}, which has gone", delete(session_id))
-        for session_id, name in registry.sessions.kept().items()
-        if session_id not in wanted and name not in names
+        _Leftover(
+            "conversation", session_id, f"of {', '.join(names) or 'an instance'}, which has gone", delete(session_id)
+        )
+        for session_id, names in _gone(registry).items()
     ]
+
+
+def _gone(registry: Registry) -> dict[str, tuple[str, ...]]:
+    """The conversations that are kept, but for what an instance has or may still begin with; whose they were."""
+    living, wanted = registry.names(), set()
+    for name in living:
+        with suppress(BridgeError):
+            wanted.add(registry.home(name).session_id)
+        with suppress(BridgeError):  # a broken record begins with nothing
+            wanted.add(registry.load(name).resume)
+    kept = registry.sessions.kept()
+    return {
+        session_id: names
+        for session_id, names in kept.items()
+        if session_id not in wanted and not set(names) & set(living)
+    }
 
 
 async def _leftovers(
