@@ -186,3 +186,14 @@ async def test_a_large_directory_is_removed_beside_the_event_loop(make: Make, mo
     await instance.remove()
     assert threads
     assert threading.current_thread() not in threads
+
+
+async def test_the_last_lines_of_a_log_are_all_where_it_has_fewer(make: Make) -> None:
+    instance = LocalProcess(make())
+    try:
+        instance._prepare_home()
+        instance.agent_log.write_text("one\ntwo\nthree\n")
+        shown = [cc("logs", instance.name, "--tail", str(count)).stdout.split() for count in (0, 2, 4, 7)]
+        assert shown == [[], ["two", "three"], ["one", "two", "three"], ["one", "two", "three"]]
+    finally:
+        await instance.remove()
