@@ -57,6 +57,9 @@ __all__ = ["Home", "Registry", "agent_archive", "can_change", "state_root"]
 #: Fields that can be changed: they enter with each start of Claude Code. All others are its container's or its place's.
 _CHANGEABLE = ("claude", "env", "relay")
 
+#: What says that there is no record of a name; a name may be longer than a directory's can be.
+_THERE_IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+
 #: How many things that could not be removed are named.
 _SHOWN = 3
 
@@ -211,13 +214,16 @@ class Home:
         """
         try:
             text = (self.path / "record.json").read_text()
-        except (FileNotFoundError, NotADirectoryError):
-            raise InstanceNotFound(f"there is no instance {self.path.name!r}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            if isinstance(error, OSError) and error.errno in _THERE_IS_NONE:
+                raise InstanceNotFound(f"there is no instance {self.path.name!r}") from None
+            what = f"its record cannot be read: {error.strerror if isinstance(error, OSError) else error}"
+            raise InvalidInput(what, instance=self.path.name, hint="`cc-bridge rm --force` removes it.") from None
         try:
             return ClaudeInstance.model_validate_json(text)
         except ValidationError as error:
             what = f"its record cannot be read: {error.error_count()} problems, the first: {error.errors()[0]['msg']}"
-            raise InvalidInput(what, instance=self.path.name, hint="`cc-bridge rm` removes it.") from None
+            raise InvalidInput(what, instance=self.path.name, hint="`cc-bridge rm --force` removes it.") from None
 
     @property
     def session_id(self) -> str:
@@ -227,7 +233,7 @@ class Home:
             InvalidInput: the state directory is not this user's to read.
         """
         try:
-            return (self.path / "session").read_text().strip()
+            return (self.path / "session").read_text(errors="replace").strip()
         except FileNotFoundError:
             return ""
         except OSError as error:

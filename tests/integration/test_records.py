@@ -197,3 +197,21 @@ async def test_the_last_lines_of_a_log_are_all_where_it_has_fewer(make: Make) ->
         assert shown == [[], ["two", "three"], ["one", "two", "three"], ["one", "two", "three"]]
     finally:
         await instance.remove()
+
+
+async def test_a_record_that_is_no_text_hides_no_other_and_is_removed_by_force(make: Make) -> None:
+    good, bad = make(), make()
+    for record in (good, bad):
+        home = Registry().home(record.name)
+        home.prepare()
+        home.save(record)
+    (home.path / "record.json").write_bytes(b"\xff")
+    try:
+        assert {good.name, bad.name} <= set(cc("ps", "--quiet").stdout.split())
+        assert cc("rm", bad.name).returncode == 2
+        assert home.path.exists()
+        assert cc("rm", "--force", bad.name).stdout == f"{bad.name}\n"
+        assert not home.path.exists()
+    finally:
+        home.remove()
+        Registry().home(good.name).remove()

@@ -49,18 +49,26 @@ def test_private(registry: Registry) -> None:
     assert (home.path / "record.json").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("name", ["nobody", "", ".", "..", "../../etc", "a/b"])
+@pytest.mark.parametrize("name", ["nobody", "", ".", "..", "../../etc", "a/b", "x" * 300])
 def test_unknown_instances(registry: Registry, name: str) -> None:
     with pytest.raises(InstanceNotFound):
         registry.load(name)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"name": "demo"}', "not json"])
-def test_a_broken_record(registry: Registry, text: str) -> None:
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"name": "demo"}', b"not json", b'{"name": "\xff"}'])
+def test_a_broken_record(registry: Registry, text: bytes) -> None:
     home = registry.home("demo")
     home.prepare()
-    (home.path / "record.json").write_text(text)
-    with pytest.raises(InvalidInput, match="demo: its record cannot be read"):
+    (home.path / "record.json").write_bytes(text)
+    with pytest.raises(InvalidInput, match=r"demo: its record cannot be read.*rm --force"):
+        registry.load("demo")
+    home.remove()
+
+
+def test_a_record_that_is_no_file(registry: Registry) -> None:
+    home = registry.home("demo")
+    (home.path / "record.json").mkdir(parents=True)
+    with pytest.raises(InvalidInput, match="demo: its record cannot be read: Is a directory"):
         registry.load("demo")
 
 
