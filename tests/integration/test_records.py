@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, DockerContainer, LocalProcess, TmuxInstance
@@ -171,6 +172,54 @@ async def test_a_first_start_that_fails_leaves_a_record_that_can_be_corrected(ma
         assert Registry().names() == [right.name]
     finally:
         await right.remove()
+
+
+async def test_a_first_start_by_a_command_leaves_nothing_where_it_fails(make: Make) -> None:
+    wrong = LocalProcess(make(claude=ClaudeOptions(program="no-such-program")))
+    with pytest.raises(ClaudeError):
+        await wrong.send_command_and_wait("plain", 30)
+    await wrong.release()
+    assert not Registry().home(wrong.name).path.exists()
+
+
+async def test_of_two_first_starts_at_once_each_fails_and_neither_leaves_anything(make: Make) -> None:
+    wrong = LocalProcess(make(claude=ClaudeOptions(program="no-such-program")))
+    errors = []
+
+    async def start() -> None:
+        with pytest.raises(ClaudeError) as caught:
+            await wrong.start()
+        errors.append(caught.value)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(start)
+        group.start_soon(start)
+    await wrong.release()
+    assert len(errors) == 2
+    assert not Registry().home(wrong.name).path.exists()
+
+
+@pytest.mark.parametrize("by", ["start", "send_command_and_wait"])
+async def test_a_first_start_that_is_given_up_leaves_nothing(
+    make: Make, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = LocalProcess(make())
+    launching = anyio.Event()
+
+    async def launch(session_id: str) -> None:
+        launching.set()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(instance, "launch", launch)
+    async with anyio.create_task_group() as group:
+        group.start_soon(getattr(instance, by), *([] if by == "start" else ["plain", 30]))
+        with anyio.fail_after(30):
+            await launching.wait()
+        assert Registry().home(instance.name).exists()
+        group.cancel_scope.cancel()
+    assert not await instance.is_running()
+    await instance.release()
+    assert not Registry().home(instance.name).path.exists()
 
 
 async def test_a_large_directory_is_removed_beside_the_event_loop(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
