@@ -27,7 +27,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -318,17 +318,33 @@ class Registry:
             InvalidInput: names the fields that need a new instance, or what is wrong with a value. Nothing was changed.
             InstanceNotFound: there is none of this name.
         """
-        kept = self.load(name)
-        if fixed := [field for field in changes if not can_change([field])]:
-            raise InvalidInput(
-                f"{', '.join(fixed)}: only a new instance can have that changed; {', '.join(_CHANGEABLE)} can be",
-                instance=name,
-                hint=f"`cc-bridge rm {name}` and `cc-bridge up {name} …` make a new one, which goes on with the "
-                "conversation where kind and directory are the same.",
-            )
-        record = ClaudeInstance.of(**{**dict(kept), **changes})
-        self.home(name).save(record)
-        return record
+        return self.change(name, lambda kept: changes)
+
+    def change(self, name: str, changes_of: Callable[[ClaudeInstance], Mapping[str, Any]]) -> ClaudeInstance:
+        """The same for changes that depend on what is there: no other program changes it in between.
+
+        Args:
+            changes_of: is given the record, and returns the changes; it must not call this.
+
+        Raises: as :meth:`update`.
+        """
+        self.load(name)
+        home = self.home(name)
+        with contextlib.suppress(FileNotFoundError), opened(home.path) as directory:
+            fcntl.flock(directory, fcntl.LOCK_EX)  # the directory itself: `lock` says who uses the instance
+            kept = self.load(name)
+            changes = changes_of(kept)
+            if fixed := [field for field in changes if not can_change([field])]:
+                raise InvalidInput(
+                    f"{', '.join(fixed)}: only a new instance can have that changed; {', '.join(_CHANGEABLE)} can be",
+                    instance=name,
+                    hint=f"`cc-bridge rm {name}` and `cc-bridge up {name} …` make a new one, which goes on with the "
+                    "conversation where kind and directory are the same.",
+                )
+            record = ClaudeInstance.of(**{**dict(kept), **changes})
+            home.save(record)
+            return record
+        raise InstanceNotFound(f"there is no instance {name!r}")  # it has just been removed
 
     def stale(self) -> list[str]:
         """Ephemeral instances that no program uses any more, and no agent either: their hosts were killed."""

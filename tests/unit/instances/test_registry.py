@@ -7,12 +7,14 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from cc_bridge import ClaudeInstance, InvalidInput, beneath
+from cc_bridge.beneath import opened
 from cc_bridge.errors import InstanceNotFound
 from cc_bridge.instances import registry as module
 from cc_bridge.instances.registry import Registry, agent_archive, state_root
@@ -119,6 +121,28 @@ def test_sweep_spares_an_ephemeral_instance_that_a_program_uses(registry: Regist
     assert registry.stale() == registry.sweep() == []
     os.close(held)
     assert registry.sweep() == ["used"], "its program has gone"
+
+
+def test_of_two_that_change_a_record_at_once_neither_loses_what_the_other_has_changed(registry: Registry) -> None:
+    home = registry.home("demo")
+    home.prepare()
+    home.save(record())
+    others: list[threading.Thread] = []
+
+    def add(name: str) -> None:
+        registry.change("demo", lambda kept: {"env": {**kept.env, name: "1"}})
+
+    def change(kept: ClaudeInstance) -> dict[str, object]:
+        other = threading.Thread(target=add, args=["OTHER"])
+        other.start()
+        others.append(other)
+        with opened(home.path) as directory, pytest.raises(BlockingIOError):
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return {"env": {**kept.env, "OURS": "1"}}
+
+    registry.change("demo", change)
+    others[0].join()
+    assert registry.load("demo").env.keys() == {"MY_KEY", "OURS", "OTHER"}
 
 
 def test_what_was_stale_is_looked_at_again_before_it_is_removed(registry: Registry) -> None:
