@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import os
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -26,7 +25,7 @@ from ..shapes import InstanceInfo
 from ..turn import Turn, TurnInfo
 from .bridge import Bridge, Ending, Launch, is_uuid
 from .connection import Connection
-from .registry import Registry, can_change
+from .registry import Registry, can_change, let_go
 from .sessions import SavedConversation, export_session, forget_session
 from .worktrees import Worktree
 
@@ -198,7 +197,7 @@ class BridgedInstance(InstanceInterface):
     def _let_go(self) -> None:
         """Say that this object uses the instance no longer."""
         if self._held is not None:
-            os.close(self._held)
+            let_go(self._held)
             self._held = None
 
     async def remove(self, *, conversation: bool = False) -> None:
@@ -412,7 +411,7 @@ class BridgedInstance(InstanceInterface):
         self._home.prepare()
         held, self._held = self._held, self._home.hold()
         if held is not None:
-            os.close(held)
+            let_go(held)
         if not self._check_record():
             try:
                 self._home.save(self.record, new=True)

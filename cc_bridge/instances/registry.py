@@ -52,7 +52,7 @@ from ..state import (
 )
 from .sessions import Sessions
 
-__all__ = ["Home", "Registry", "agent_archive", "can_change", "state_root"]
+__all__ = ["Home", "Registry", "agent_archive", "can_change", "let_go", "state_root"]
 
 #: Fields that can be changed: they enter with each start of Claude Code. All others are its container's or its place's.
 _CHANGEABLE = ("claude", "env", "relay")
@@ -179,7 +179,7 @@ class Home:
             else:
                 yield True
         finally:
-            os.close(fd)
+            let_go(fd)
 
     def exists(self) -> bool:
         """There is an instance of this name."""
@@ -382,6 +382,12 @@ class Registry:
         with home.claimed() as unused:
             old = home.exists() and time.time() - home.path.stat().st_mtime > _STALE
             yield unused and old and home.load().ephemeral and not _somebody_listens(home)
+
+
+def let_go(held: int) -> None:
+    """Take back what :meth:`Home.hold` has marked, also where a child that was forked has a copy of the descriptor."""
+    fcntl.flock(held, fcntl.LOCK_UN)
+    os.close(held)
 
 
 def can_change(differences: Iterable[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -264,3 +265,17 @@ async def test_a_record_that_is_no_text_hides_no_other_and_is_removed_by_force(m
     finally:
         home.remove()
         Registry().home(good.name).remove()
+
+
+async def test_an_instance_is_given_back_although_a_forked_child_has_a_copy_of_the_lock(make: Make) -> None:
+    instance = LocalProcess(make())
+    try:
+        instance._prepare_home()
+        assert instance._held is not None
+        copy = os.dup(instance._held)  # as fork(2) makes one
+        await instance.release()
+        with instance._home.claimed() as unused:
+            assert unused
+        os.close(copy)
+    finally:
+        await instance.remove()
