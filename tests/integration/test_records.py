@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -279,3 +280,19 @@ async def test_an_instance_is_given_back_although_a_forked_child_has_a_copy_of_t
         os.close(copy)
     finally:
         await instance.remove()
+
+
+async def test_a_configuration_that_is_a_link_has_its_conversations_all_the_same(make: Make, tmp_path: Path) -> None:
+    """As managers of dotfiles make it."""
+    session_id = str(uuid.uuid4())
+    transcript = tmp_path / "dotfiles" / "projects" / "-p" / f"{session_id}.jsonl"
+    transcript.parent.mkdir(parents=True)
+    transcript.write_text('{"type":"user"}\n')
+    (tmp_path / "home" / ".claude").symlink_to(tmp_path / "dotfiles")
+    record = make()
+    LocalProcess(record)._prepare_home()
+    Registry().home(record.name).remember_session(session_id)
+    instance = LocalProcess(record)
+    assert await instance.export_conversation(tmp_path / "exported") == session_id
+    await instance.remove(conversation=True)
+    assert not transcript.exists()
