@@ -296,3 +296,22 @@ async def test_a_configuration_that_is_a_link_has_its_conversations_all_the_same
     assert await instance.export_conversation(tmp_path / "exported") == session_id
     await instance.remove(conversation=True)
     assert not transcript.exists()
+
+
+async def test_of_several_that_are_to_be_removed_one_that_cannot_be_keeps_no_other(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
+    there, container = make(), make(kind="docker", image="cc-bridge")
+    for record in (there, container):
+        home = Registry().home(record.name)
+        home.prepare()
+        home.save(record)
+    try:
+        done = cc("rm", "--force", container.name, "nobody", there.name)
+        assert (done.returncode, done.stdout) == (3, f"{there.name}\n")
+        assert "there is no instance 'nobody'" in done.stderr
+        assert not Registry().home(there.name).exists()
+        assert home.exists()
+    finally:
+        home.remove()
