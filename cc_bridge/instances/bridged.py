@@ -153,7 +153,7 @@ class BridgedInstance(InstanceInterface):
         self._let_go()
         with self._home.claimed() as unused:
             pass  # not held on to: a task of this program that wanted it would wait for us, and we for it
-        if unused:
+        if unused and not self._home.session_id:  # or another program has talked to it meanwhile
             await self._remove_quietly(self._take_away)
         self._is_first_start, self._first_launch = False, True
 

@@ -224,6 +224,18 @@ async def test_a_first_start_that_is_given_up_leaves_nothing(
     assert not Registry().home(instance.name).path.exists()
 
 
+async def test_a_first_start_that_fails_leaves_what_another_program_has_talked_to_meanwhile(make: Make) -> None:
+    wrong = LocalProcess(make(claude=ClaudeOptions(program="no-such-program")))
+    wrong._prepare_home()
+    wrong._home.remember_session(str(uuid.uuid4()))
+    try:
+        with pytest.raises(ClaudeError):
+            await wrong.start()
+        assert wrong._home.exists()
+    finally:
+        await wrong.remove()
+
+
 async def test_a_large_directory_is_removed_beside_the_event_loop(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     remove, threads = Home.remove, []
 
