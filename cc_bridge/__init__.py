@@ -151,6 +151,9 @@ _PLACES = {
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
 
+#: Modules and packages that are loaded when first used, too; ``instances`` is both a package and a function.
+_MODULES = {"blocking", *(place.partition(".")[0] for place in _PLACES)}
+
 __all__ = [
     "AgentUnavailable",
     "Allow",
@@ -253,8 +256,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "blocking":
-        return importlib.import_module(".blocking", __name__)
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _PLACE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_PLACE_OF[name]}", __name__), name)

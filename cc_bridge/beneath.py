@@ -12,11 +12,19 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["create_file", "link_target", "make_directory", "open_beneath", "opened", "read_file", "remove_tree"]
 
 #: Opens a directory that may not even be read.
 _PATH_ONLY = getattr(os, "O_PATH", os.O_RDONLY)
+
+#: Why a directory is emptied where it is: it is another user's, or of a lower layer; and in how many others at most.
+_CANNOT_MOVE = (errno.EACCES, errno.EPERM, errno.EXDEV)
+_MOST_OPEN = 64
+
+#: Characters of a path that is told, about.
+_LONGEST_PATH = 4096
 
 
 @contextmanager
@@ -109,13 +117,13 @@ def remove_tree(parent: int, name: str) -> list[str]:
         What could not be deleted, and why: ``home/cache: Operation not permitted``. Empty: nothing is left.
     """
     left: list[str] = []
+    step = _Step(None, name)
     try:
-        if not _is_directory(name, parent):
-            os.unlink(name, dir_fd=parent)
+        if _remove(name, parent):
             return left
         _make_writable(name, parent)
         with opened(name, parent) as top:
-            todo = _empty(top, top, name, left)
+            todo = _empty(top, top, step, left)
             while todo:
                 moved, path = todo.pop()
                 try:
@@ -126,29 +134,77 @@ def remove_tree(parent: int, name: str) -> list[str]:
                     _note(left, path, error)
         os.rmdir(name, dir_fd=parent)
     except OSError as error:
-        _note(left, name, error)
+        _note(left, step, error)
     return left
 
 
-def _empty(directory: int, top: int, path: str, left: list[str]) -> list[tuple[str, str]]:
-    """Delete a directory's files, and move its directories to the top.
+class _Step(NamedTuple):
+    """A name, and the directory that it is in. A path for each directory would be as long as the tree is deep."""
+
+    above: _Step | None
+    name: str
+
+    def __str__(self) -> str:
+        names, length, step = [self.name], 0, self.above
+        while step is not None and length < _LONGEST_PATH:
+            names.append(step.name)
+            length += len(step.name) + 1
+            step = step.above
+        return "/".join([*(["…"] if step else []), *reversed(names)])
+
+
+def _empty(directory: int, top: int, path: _Step, left: list[str], depth: int = 0) -> list[tuple[str, _Step]]:
+    """Delete a directory's files and empty directories, and move its other directories to the top.
 
     Returns:
-        The directories: the name that each has there, and the path that it had.
+        Those directories: the name that each has there, and where it was.
     """
     moved = []
     for name in os.listdir(directory):
+        step = _Step(path, name)
         try:
-            if _is_directory(name, directory):
-                _make_writable(name, directory)  # or it cannot be moved: rename(2), EACCES
-                there = secrets.token_hex(8)
+            if _remove(name, directory):
+                continue
+            _make_writable(name, directory)  # or it cannot be moved: rename(2), EACCES
+            there = secrets.token_hex(8)
+            try:
                 os.rename(name, there, src_dir_fd=directory, dst_dir_fd=top)
-                moved.append((there, f"{path}/{name}"))
+            except OSError as error:
+                if error.errno not in _CANNOT_MOVE or depth == _MOST_OPEN:
+                    raise
+                moved += _empty_in_place(directory, top, step, left, depth + 1)
             else:
-                os.unlink(name, dir_fd=directory)
+                moved.append((there, step))
         except OSError as error:
-            _note(left, f"{path}/{name}", error)
+            _note(left, step, error)
     return moved
+
+
+def _empty_in_place(parent: int, top: int, path: _Step, left: list[str], depth: int) -> list[tuple[str, _Step]]:
+    """The same for a directory that cannot be moved, another user's say; and delete it, or note what is left of it."""
+    before = len(left)
+    with opened(path.name, parent) as directory:
+        moved = _empty(directory, top, path, left, depth)
+    try:
+        os.rmdir(path.name, dir_fd=parent)
+    except OSError as error:
+        if len(left) == before:
+            _note(left, path, error)
+    return moved
+
+
+def _remove(name: str, parent: int) -> bool:
+    """Delete a file or an empty directory; False: it is a directory that may have to be emptied first."""
+    if not _is_directory(name, parent):
+        os.unlink(name, dir_fd=parent)
+        return True
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES, errno.EPERM):
+            raise
+        return False
+    return True
 
 
 def _is_directory(name: str, parent: int) -> bool:
@@ -166,7 +222,7 @@ def _make_writable(name: str, parent: int) -> None:
         os.close(fd)
 
 
-def _note(left: list[str], path: str, error: OSError) -> None:
+def _note(left: list[str], path: _Step, error: OSError) -> None:
     """Note what was not deleted; not what has gone meanwhile, and not what holds something that was not deleted."""
     if error.errno != errno.ENOENT and not (error.errno in (errno.ENOTEMPTY, errno.EEXIST) and left):
         left.append(f"{path}: {error.strerror}")

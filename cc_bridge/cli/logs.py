@@ -75,6 +75,6 @@ def _show_file(instance: BridgedInstance, more: bool, tail: int | None) -> int:
         raise InvalidInput("a local agent's log is a file, without --follow and times", instance=instance.name)
     path = instance.agent_log
     lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
-    shown = lines if tail is None else lines[len(lines) - tail :]
+    shown = lines if tail is None else lines[max(0, len(lines) - tail) :]
     sys.stdout.write(shown_on(sys.stdout, "".join(shown)))
     return 0

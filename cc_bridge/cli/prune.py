@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import BridgeError, EngineUnavailable, InvalidInput
+from ..errors import BridgeError, EngineError, InvalidInput
 from . import options as o
 from .session import run_async
 
@@ -52,13 +52,14 @@ def prune(
     async def main() -> int:
         with Display() as display:
             registry = Registry()
-            async with ContainerManager() as manager:
+            async with AsyncExitStack() as open_ones:
                 stale = registry.stale()
                 kept = [name for name in registry.names() if name not in stale]
                 found = [_directory(registry, name) for name in stale]
                 try:
+                    manager = await open_ones.enter_async_context(ContainerManager())
                     found += await _leftovers(manager, kept, images=images, volumes=volumes)
-                except EngineUnavailable as error:  # what is on this machine can be removed without it
+                except (EngineError, InvalidInput) as error:  # what is on this machine can be removed without it
                     display.note(f"containers and what belongs to them stay: {error}")
                 if conversations:
                     found += _conversations(registry)
@@ -83,29 +84,43 @@ def prune(
 
 def _directory(registry: Registry, name: str) -> _Leftover:
     async def remove() -> None:
-        registry.home(name).remove()
+        if not registry.remove_if_stale(name):  # a person has thought about it meanwhile
+            raise InvalidInput("it is used again, or has gone", instance=name)
 
     return _Leftover("directory", name, "the host of this ephemeral instance was killed", remove)
 
 
 def _conversations(registry: Registry) -> list[_Leftover]:
-    """Those that are kept, but for what an instance may still begin with."""
-    names, wanted = registry.names(), set()
-    for name in names:
-        with suppress(BridgeError):  # a broken record begins with nothing
-            wanted.add(registry.load(name).resume)
-
     def delete(session_id: str) -> Callable[[], Awaitable[object]]:
         async def remove() -> None:
+            if session_id not in _gone(registry):  # a person has thought about it meanwhile
+                raise InvalidInput("an instance has it by now, or it has gone")
             registry.sessions.delete(session_id)
 
         return remove
 
     return [
-        _Leftover("conversation", session_id, f"of {name or 'an instance'}, which has gone", delete(session_id))
-        for session_id, name in registry.sessions.kept().items()
-        if session_id not in wanted and name not in names
+        _Leftover(
+            "conversation", session_id, f"of {', '.join(names) or 'an instance'}, which has gone", delete(session_id)
+        )
+        for session_id, names in _gone(registry).items()
     ]
+
+
+def _gone(registry: Registry) -> dict[str, tuple[str, ...]]:
+    """The conversations that are kept, but for what an instance has or may still begin with; whose they were."""
+    living, wanted = registry.names(), set()
+    for name in living:
+        with suppress(BridgeError):
+            wanted.add(registry.home(name).session_id)
+        with suppress(BridgeError):  # a broken record begins with nothing
+            wanted.add(registry.load(name).resume)
+    kept = registry.sessions.kept()
+    return {
+        session_id: names
+        for session_id, names in kept.items()
+        if session_id not in wanted and not set(names) & set(living)
+    }
 
 
 async def _leftovers(

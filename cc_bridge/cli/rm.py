@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import anyio.to_thread
 import typer
 
-from ..errors import InvalidInput
+from ..errors import BridgeError, InvalidInput
 from . import options as o
-from .session import run_async
+from .session import report, run_async
 
 if TYPE_CHECKING:
     from ..instance import InstanceInterface
@@ -29,6 +29,8 @@ def rm(
 ) -> None:
     """Remove instances: container, pipes and home. The workspace is not touched.
 
+    One that cannot be removed does not keep the others; the exit code is that of the first.
+
     A git worktree that was made for the instance goes, too, when its branch is merged; the branch stays.
 
     The conversation is kept for 30 days: `cc-bridge up` with the same name goes on with it.
@@ -37,27 +39,34 @@ def rm(
     from .display import Display
 
     async def main() -> int:
+        codes = []
         with Display() as display:
             for name in names:
                 try:
-                    Registry().load(name)
-                except InvalidInput:  # its record is broken; whatever else is wrong must not cost the conversation
-                    if not force or name not in Registry().names():
-                        raise
-                    Registry().home(name).remove()
+                    await remove(name, display)
+                except BridgeError as error:  # the others go all the same
+                    codes.append(report(error))
+                else:
                     print(name)
-                    continue
-                instance = o.load(name, display)
-                try:
-                    if not force and await _runs(instance):
-                        raise InvalidInput("it is running", instance=name, hint="Stop it first, or use --force.")
-                    await instance.remove(conversation=conversation)
-                finally:
-                    await instance.release()
-                if (tree := instance.worktree()) is not None:
-                    await anyio.to_thread.run_sync(_remove_worktree, tree, worktree, display)
-                print(name)
-        return 0
+        return codes[0] if codes else 0
+
+    async def remove(name: str, display: Display) -> None:
+        try:
+            Registry().load(name)
+        except InvalidInput:  # its record is broken; whatever else is wrong must not cost the conversation
+            if not force or name not in Registry().names():
+                raise
+            Registry().home(name).remove()
+            return
+        instance = o.load(name, display)
+        try:
+            if not force and await _runs(instance):
+                raise InvalidInput("it is running", instance=name, hint="Stop it first, or use --force.")
+            await instance.remove(conversation=conversation)
+        finally:
+            await instance.release()
+        if (tree := instance.worktree()) is not None:
+            await anyio.to_thread.run_sync(_remove_worktree, tree, worktree, display)
 
     run_async(main)
 

@@ -16,7 +16,7 @@ from ..errors import BridgeError, ChannelError, ClaudeError, EngineError, Engine
 from ..logs import configure_when_needed
 from .harmless import plain
 
-__all__ = ["TIMED_OUT", "exit_code_of", "run_async", "set_verbose"]
+__all__ = ["TIMED_OUT", "exit_code_of", "report", "run_async", "set_verbose"]
 
 TIMED_OUT = 124
 
@@ -85,7 +85,7 @@ def run_async(
     except BaseException as error:
         cause = _cause(error)
         if isinstance(cause, BridgeError):
-            _fail(cause)
+            raise typer.Exit(report(cause)) from None
         if not isinstance(cause, BrokenPipeError):
             raise
         # The reader of stdout has gone (`cc-bridge run … | head -1`): not an error worth a word.
@@ -130,11 +130,12 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _fail(error: BridgeError) -> NoReturn:
+def report(error: BridgeError) -> int:
+    """Say what went wrong; the exit code for it."""
     print(f"cc-bridge: {plain(str(error))}", file=sys.stderr)
     if isinstance(error, EngineUnavailable):
         print("cc-bridge: without Docker, `--on local` runs Claude Code in a process of this machine.", file=sys.stderr)
-    raise typer.Exit(exit_code_of(error))
+    return exit_code_of(error)
 
 
 def _cause(error: BaseException) -> BaseException:

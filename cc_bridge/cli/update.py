@@ -37,7 +37,6 @@ def update(
         given = o.given(context)
         if not given:
             raise InvalidInput("nothing to change is given", instance=name, hint="`cc-bridge update --help` says what.")
-        record = Registry().load(name)
         words: dict[str, Any] = {
             "model": model,
             "system_prompt": system_prompt,
@@ -46,11 +45,14 @@ def update(
             "skip_permissions": skip_permissions,
         }
         changes = {word: value for word, value in words.items() if word in given}
-        Registry().update(
+        more = o.parse_env(env or ())
+        Registry().change(
             name,
-            claude=replace(record.claude, **changes),
-            env={**record.env, **o.parse_env(env or ())},
-            relay=relay if "relay" in given else record.relay,
+            lambda record: {
+                "claude": replace(record.claude, **changes),
+                "env": {**record.env, **more},
+                "relay": relay if "relay" in given else record.relay,
+            },
         )
         with Display() as display:
             display.note(f"`cc-bridge restart {name}` starts it with that, if it runs")

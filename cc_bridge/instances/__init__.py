@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import sys
 import types
 
@@ -14,6 +16,12 @@ class _Instances(types.ModuleType):
         from .factory import instances
 
         return instances()
+
+    def __getattr__(self, name: str) -> types.ModuleType:
+        """A module of this package, loaded when first used."""
+        if name.startswith("_") or importlib.util.find_spec(f"{__name__}.{name}") is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return importlib.import_module(f"{__name__}.{name}")
 
 
 # Importing any module of this package puts the package in the function's place: so it can be called as well.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import abc
-import os
 import re
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypedDict, cast
@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel
-from ..errors import BridgeError, ChannelError, ConnectionLost, EngineError, InstanceDiffers, InvalidInput
+from ..errors import ChannelError, ConnectionLost, EngineError, InstanceDiffers, InvalidInput
 from ..instance import ClaudeInstance, InstanceInterface, Kind, OnPermission
 from ..login import with_login
 from ..logs import Log
@@ -25,7 +25,7 @@ from ..shapes import InstanceInfo
 from ..turn import Turn, TurnInfo
 from .bridge import Bridge, Ending, Launch, is_uuid
 from .connection import Connection
-from .registry import Registry, can_change
+from .registry import Registry, can_change, let_go
 from .sessions import SavedConversation, export_session, forget_session
 from .worktrees import Worktree
 
@@ -105,10 +105,10 @@ class BridgedInstance(InstanceInterface):
         self._log = Log(instance.name, instance.kind)
         self._kept: ClaudeInstance | None = None  # the record as it was last seen in the state directory
         self._held: int | None = None  # says to other programs that this one uses the instance
-        self._is_first_start = False
+        self._is_first_start = False  # this object has written the record, and Claude Code has not started since
         self._first_launch = True
         self._ending = Ending("")
-        self._bridge = Bridge(
+        self._bridge = _UndoingBridge(
             self,
             self._log,
             session_id=self._home.session_id,
@@ -141,30 +141,21 @@ class BridgedInstance(InstanceInterface):
     async def start(self) -> None:
         """Check what it needs, forget conversations that are too old, and connect; the agent starts on the way.
 
-        A first start that fails leaves nothing, so that the record can be corrected.
+        A first start that fails or is given up leaves nothing, so that the record can be corrected.
         """
-        self._is_first_start = not self._check_record()
+        self._check_record()
         await self._check_needs()
-        self._registry.sweep()
-        try:
-            await self._bridge.make_ready()
-        except BridgeError:
-            if self._is_first_start:
-                await self._undo_start()
-            raise
-        finally:
-            self._is_first_start = False
+        await anyio.to_thread.run_sync(self._registry.sweep)
+        await self._bridge.make_ready()
 
     async def _undo_start(self) -> None:
         """Remove what a first start has made, unless another program uses it by now."""
-        with anyio.CancelScope(shield=True):
-            await self._bridge.aclose()
-            self._let_go()
-            with self._home.claimed() as unused:
-                pass  # not held on to: a task of this program that wanted it would wait for us, and we for it
-            if unused:
-                await self._remove_quietly()
-            self._first_launch = True
+        self._let_go()
+        with self._home.claimed() as unused:
+            pass  # not held on to: a task of this program that wanted it would wait for us, and we for it
+        if unused and not self._home.session_id:  # or another program has talked to it meanwhile
+            await self._remove_quietly(self._take_away)
+        self._is_first_start, self._first_launch = False, True
 
     async def stop(self) -> None:
         """Interrupt what runs, close the connection, and end the agent with Claude Code."""
@@ -178,20 +169,20 @@ class BridgedInstance(InstanceInterface):
         """Close the connection; remove an ephemeral instance, or leave it to end by itself where that fails."""
         try:
             if self.record.ephemeral:
-                await self._remove_quietly()
+                await self._remove_quietly(self.remove)
         finally:
             await self.release()
 
-    async def _remove_quietly(self) -> None:
+    async def _remove_quietly(self, remove: Callable[[], Awaitable[None]]) -> None:
         """Remove it, as far as that is possible; the rest is logged."""
         try:
-            await self.remove()
+            await remove()
         except InstanceDiffers:
             pass  # the name is another's, and nothing is there of this one
         except EngineError as error:  # a container that cannot be reached removes itself when its host has gone
             self._log.warning("not_removed", reason=error.what)
             with suppress(InvalidInput):
-                self._home.remove()
+                await anyio.to_thread.run_sync(self._home.remove)
         except InvalidInput as error:
             self._log.warning("not_removed", reason=error.what)
 
@@ -206,13 +197,16 @@ class BridgedInstance(InstanceInterface):
     def _let_go(self) -> None:
         """Say that this object uses the instance no longer."""
         if self._held is not None:
-            os.close(self._held)
+            let_go(self._held)
             self._held = None
 
     async def remove(self, *, conversation: bool = False) -> None:
         """Remove it with its place and its directory; its conversation is kept, unless told otherwise or ephemeral."""
         self._check_record()
         await self._bridge.aclose("the instance was removed")
+        await self._take_away(conversation=conversation)
+
+    async def _take_away(self, *, conversation: bool = False) -> None:
         keeps = not conversation and not self.record.ephemeral
         goes_too = keeps and await self._session_goes_with_place()
         if goes_too:
@@ -226,7 +220,7 @@ class BridgedInstance(InstanceInterface):
         session_id = self._bridge.session_id
         if not keeps and self._config_outside and is_uuid(session_id) and not self._is_of_another():
             await anyio.to_thread.run_sync(forget_session, Path(self._config_outside), session_id)
-        self._home.remove()
+        await anyio.to_thread.run_sync(self._home.remove)
         self._log.info("removed")
 
     def worktree(self) -> Worktree | None:
@@ -417,7 +411,7 @@ class BridgedInstance(InstanceInterface):
         self._home.prepare()
         held, self._held = self._held, self._home.hold()
         if held is not None:
-            os.close(held)
+            let_go(held)
         if not self._check_record():
             try:
                 self._home.save(self.record, new=True)
@@ -425,6 +419,7 @@ class BridgedInstance(InstanceInterface):
                 self._check_record()
             else:
                 self._kept = self.record.model_copy(deep=True)
+                self._is_first_start = True
 
     def _check_record(self) -> bool:
         """Make sure that the instance of this name, if there is one, is this one; take over what was changed in it.
@@ -477,6 +472,42 @@ class BridgedInstance(InstanceInterface):
             return None
         await connection.aclose()
         return connection.hello
+
+
+class _UndoingBridge(Bridge):
+    """Has a first start undone that fails or is given up, whoever wanted it, before anybody tries again."""
+
+    def __init__(self, instance: BridgedInstance, log: Log, **settings: Any) -> None:
+        super().__init__(instance, log, **settings)
+        self._instance = instance
+
+    async def make_ready(self) -> None:
+        async with self._turnstile:
+            try:
+                await self._ensure_ready()
+            except BaseException as error:
+                if isinstance(error, ChannelError):
+                    await self._disconnect()
+                await self._undo()
+                raise
+
+    async def _advance(self, satisfied: Callable[[], bool]) -> None:
+        try:
+            await super()._advance(satisfied)
+        except BaseException:
+            await self._undo()
+            raise
+
+    async def _ensure_ready(self) -> None:
+        await super()._ensure_ready()
+        self._instance._is_first_start = False  # Claude Code runs: from now on the record stays
+
+    async def _undo(self) -> None:
+        if self._instance._is_first_start:
+            with anyio.CancelScope(shield=True):
+                await self._disconnect()
+                self._position, self._claude_runs = None, False
+                await self._instance._undo_start()
 
 
 def can_be_resumed(transcript: list[str] | None) -> bool:

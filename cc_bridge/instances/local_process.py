@@ -130,14 +130,19 @@ class LocalProcess(BridgedInstance):
         env = {**os.environ, **self.record.env}
         return Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME", "~")).expanduser() / ".claude")
 
+    @property
+    def _real_config(self) -> Path:
+        """The same without links, as managers of dotfiles make them: within it none is followed."""
+        return Path(os.path.realpath(self._config))
+
     async def _open_session(self, session_id: str) -> IO[bytes] | None:
-        with suppress(OSError), open_session(self._config, session_id) as content:
+        with suppress(OSError), open_session(self._real_config, session_id) as content:
             return os.fdopen(os.dup(content.fileno()), "rb")
         return None
 
     @property
     def _config_outside(self) -> str:
-        return str(self._config)
+        return str(self._real_config)
 
     def _restore_session(self) -> None:
         """Have the session to go on with where Claude Code looks for it; one of its own is there already."""

@@ -27,7 +27,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +52,13 @@ from ..state import (
 )
 from .sessions import Sessions
 
-__all__ = ["Home", "Registry", "agent_archive", "can_change", "state_root"]
+__all__ = ["Home", "Registry", "agent_archive", "can_change", "let_go", "state_root"]
 
 #: Fields that can be changed: they enter with each start of Claude Code. All others are its container's or its place's.
 _CHANGEABLE = ("claude", "env", "relay")
+
+#: What says that there is no record of a name; a name may be longer than a directory's can be.
+_THERE_IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 #: How many things that could not be removed are named.
 _SHOWN = 3
@@ -176,7 +179,7 @@ class Home:
             else:
                 yield True
         finally:
-            os.close(fd)
+            let_go(fd)
 
     def exists(self) -> bool:
         """There is an instance of this name."""
@@ -211,13 +214,16 @@ class Home:
         """
         try:
             text = (self.path / "record.json").read_text()
-        except (FileNotFoundError, NotADirectoryError):
-            raise InstanceNotFound(f"there is no instance {self.path.name!r}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            if isinstance(error, OSError) and error.errno in _THERE_IS_NONE:
+                raise InstanceNotFound(f"there is no instance {self.path.name!r}") from None
+            what = f"its record cannot be read: {error.strerror if isinstance(error, OSError) else error}"
+            raise InvalidInput(what, instance=self.path.name, hint="`cc-bridge rm --force` removes it.") from None
         try:
             return ClaudeInstance.model_validate_json(text)
         except ValidationError as error:
             what = f"its record cannot be read: {error.error_count()} problems, the first: {error.errors()[0]['msg']}"
-            raise InvalidInput(what, instance=self.path.name, hint="`cc-bridge rm` removes it.") from None
+            raise InvalidInput(what, instance=self.path.name, hint="`cc-bridge rm --force` removes it.") from None
 
     @property
     def session_id(self) -> str:
@@ -227,7 +233,7 @@ class Home:
             InvalidInput: the state directory is not this user's to read.
         """
         try:
-            return (self.path / "session").read_text().strip()
+            return (self.path / "session").read_text(errors="replace").strip()
         except FileNotFoundError:
             return ""
         except OSError as error:
@@ -312,40 +318,76 @@ class Registry:
             InvalidInput: names the fields that need a new instance, or what is wrong with a value. Nothing was changed.
             InstanceNotFound: there is none of this name.
         """
-        kept = self.load(name)
-        if fixed := [field for field in changes if not can_change([field])]:
-            raise InvalidInput(
-                f"{', '.join(fixed)}: only a new instance can have that changed; {', '.join(_CHANGEABLE)} can be",
-                instance=name,
-                hint=f"`cc-bridge rm {name}` and `cc-bridge up {name} …` make a new one, which goes on with the "
-                "conversation where kind and directory are the same.",
-            )
-        record = ClaudeInstance.of(**{**dict(kept), **changes})
-        self.home(name).save(record)
-        return record
+        return self.change(name, lambda kept: changes)
+
+    def change(self, name: str, changes_of: Callable[[ClaudeInstance], Mapping[str, Any]]) -> ClaudeInstance:
+        """The same for changes that depend on what is there: no other program changes it in between.
+
+        Args:
+            changes_of: is given the record, and returns the changes; it must not call this.
+
+        Raises: as :meth:`update`.
+        """
+        self.load(name)
+        home = self.home(name)
+        with contextlib.suppress(FileNotFoundError), opened(home.path) as directory:
+            fcntl.flock(directory, fcntl.LOCK_EX)  # the directory itself: `lock` says who uses the instance
+            kept = self.load(name)
+            changes = changes_of(kept)
+            if fixed := [field for field in changes if not can_change([field])]:
+                raise InvalidInput(
+                    f"{', '.join(fixed)}: only a new instance can have that changed; {', '.join(_CHANGEABLE)} can be",
+                    instance=name,
+                    hint=f"`cc-bridge rm {name}` and `cc-bridge up {name} …` make a new one, which goes on with the "
+                    "conversation where kind and directory are the same.",
+                )
+            record = ClaudeInstance.of(**{**dict(kept), **changes})
+            home.save(record)
+            return record
+        raise InstanceNotFound(f"there is no instance {name!r}")  # it has just been removed
 
     def stale(self) -> list[str]:
         """Ephemeral instances that no program uses any more, and no agent either: their hosts were killed."""
-        return [home.path.name for home in self._stale()]
+        found = []
+        for name in self.names():
+            with contextlib.suppress(BridgeError, OSError), self._claimed_if_stale(name) as stale:
+                found += [name] if stale else []
+        return found
+
+    def remove_if_stale(self, name: str) -> bool:
+        """Remove what a stale instance has left; False: it is none, or not any more.
+
+        Raises:
+            InvalidInput: names what could not be removed.
+        """
+        with self._claimed_if_stale(name) as stale:
+            if stale:
+                self.home(name).remove()
+            return stale
 
     def sweep(self) -> list[str]:
         """Remove what stale instances have left; their names."""
         self.sessions.sweep()
         swept = []
-        for home in self._stale():
-            with contextlib.suppress(InvalidInput):  # others can start all the same, and `cc-bridge prune` tells why
-                home.remove()
-                swept.append(home.path.name)
+        for name in self.names():
+            # One that cannot be: others can start all the same, and `cc-bridge prune` tells why.
+            with contextlib.suppress(BridgeError, OSError):
+                swept += [name] if self.remove_if_stale(name) else []
         return swept
 
-    def _stale(self) -> Iterator[Home]:
-        """The homes of stale instances; none is taken into use while the caller has it."""
-        for name in self.names():
-            home = self.home(name)
-            with contextlib.suppress(BridgeError, OSError), home.claimed() as unused:
-                old = time.time() - home.path.stat().st_mtime > _STALE
-                if unused and old and home.load().ephemeral and not _somebody_listens(home):
-                    yield home
+    @contextmanager
+    def _claimed_if_stale(self, name: str) -> Iterator[bool]:
+        """Whether it is stale; within the block, no program takes it into use."""
+        home = self.home(name)
+        with home.claimed() as unused:
+            old = home.exists() and time.time() - home.path.stat().st_mtime > _STALE
+            yield unused and old and home.load().ephemeral and not _somebody_listens(home)
+
+
+def let_go(held: int) -> None:
+    """Take back what :meth:`Home.hold` has marked, also where a child that was forked has a copy of the descriptor."""
+    fcntl.flock(held, fcntl.LOCK_UN)
+    os.close(held)
 
 
 def can_change(differences: Iterable[str]) -> bool:

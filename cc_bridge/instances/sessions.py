@@ -130,23 +130,23 @@ class Sessions:
         for path in [self._name(name)] + ([self._path(kept.session_id)] if kept and is_uuid(kept.session_id) else []):
             path.unlink(missing_ok=True)
 
-    def kept(self) -> dict[str, str]:
-        """The sessions that are kept: each one's id, and the name of the instance that had it, where it is known."""
-        names = {}
+    def kept(self) -> dict[str, tuple[str, ...]]:
+        """The sessions that are kept: each one's id, and the names of the instances that had it, as far as known."""
+        names: dict[str, list[str]] = {}
         for path in sorted((self.directory / "names").glob("*.json")):
             if (saved := self.recall(path.stem)) is not None:
-                names[saved.session_id] = path.stem
-        return {path.stem: names.get(path.stem, "") for path in sorted(self.directory.glob("*.jsonl"))}
+                names.setdefault(saved.session_id, []).append(path.stem)
+        return {path.stem: tuple(names.get(path.stem, ())) for path in sorted(self.directory.glob("*.jsonl"))}
 
     def delete(self, session_id: str) -> None:
-        """Delete a session that is kept, its instance's transcript, and the note whose it was; harmless when repeated.
+        """Delete a session that is kept, its instances' transcripts and their notes; harmless when repeated.
 
         Raises:
             InvalidInput: names what could not be deleted.
         """
         if not is_uuid(session_id):
             return
-        if name := self.kept().get(session_id):
+        for name in self.kept().get(session_id, ()):
             saved = self.recall(name)
             if saved is not None and saved.config:
                 forget_session(Path(saved.config), session_id)

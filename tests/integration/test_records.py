@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, DockerContainer, LocalProcess, TmuxInstance
 from cc_bridge.errors import ClaudeError, InstanceDiffers, InvalidInput
-from cc_bridge.instances.registry import Registry
+from cc_bridge.instances.registry import Home, Registry
 from tests.command import cc
 from tests.conftest import STUB
 
@@ -170,3 +174,156 @@ async def test_a_first_start_that_fails_leaves_a_record_that_can_be_corrected(ma
         assert Registry().names() == [right.name]
     finally:
         await right.remove()
+
+
+async def test_a_first_start_by_a_command_leaves_nothing_where_it_fails(make: Make) -> None:
+    wrong = LocalProcess(make(claude=ClaudeOptions(program="no-such-program")))
+    with pytest.raises(ClaudeError):
+        await wrong.send_command_and_wait("plain", 30)
+    await wrong.release()
+    assert not Registry().home(wrong.name).path.exists()
+
+
+async def test_of_two_first_starts_at_once_each_fails_and_neither_leaves_anything(make: Make) -> None:
+    wrong = LocalProcess(make(claude=ClaudeOptions(program="no-such-program")))
+    errors = []
+
+    async def start() -> None:
+        with pytest.raises(ClaudeError) as caught:
+            await wrong.start()
+        errors.append(caught.value)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(start)
+        group.start_soon(start)
+    await wrong.release()
+    assert len(errors) == 2
+    assert not Registry().home(wrong.name).path.exists()
+
+
+@pytest.mark.parametrize("by", ["start", "send_command_and_wait"])
+async def test_a_first_start_that_is_given_up_leaves_nothing(
+    make: Make, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = LocalProcess(make())
+    launching = anyio.Event()
+
+    async def launch(session_id: str) -> None:
+        launching.set()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(instance, "launch", launch)
+    async with anyio.create_task_group() as group:
+        group.start_soon(getattr(instance, by), *([] if by == "start" else ["plain", 30]))
+        with anyio.fail_after(30):
+            await launching.wait()
+        assert Registry().home(instance.name).exists()
+        group.cancel_scope.cancel()
+    assert not await instance.is_running()
+    await instance.release()
+    assert not Registry().home(instance.name).path.exists()
+
+
+async def test_a_first_start_that_fails_leaves_what_another_program_has_talked_to_meanwhile(make: Make) -> None:
+    wrong = LocalProcess(make(claude=ClaudeOptions(program="no-such-program")))
+    wrong._prepare_home()
+    wrong._home.remember_session(str(uuid.uuid4()))
+    try:
+        with pytest.raises(ClaudeError):
+            await wrong.start()
+        assert wrong._home.exists()
+    finally:
+        await wrong.remove()
+
+
+async def test_a_large_directory_is_removed_beside_the_event_loop(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove, threads = Home.remove, []
+
+    def watched(home: Home) -> None:
+        threads.append(threading.current_thread())
+        remove(home)
+
+    monkeypatch.setattr(Home, "remove", watched)
+    instance = LocalProcess(make())
+    await instance.start()
+    await instance.remove()
+    assert threads
+    assert threading.current_thread() not in threads
+
+
+async def test_the_last_lines_of_a_log_are_all_where_it_has_fewer(make: Make) -> None:
+    instance = LocalProcess(make())
+    try:
+        instance._prepare_home()
+        instance.agent_log.write_text("one\ntwo\nthree\n")
+        shown = [cc("logs", instance.name, "--tail", str(count)).stdout.split() for count in (0, 2, 4, 7)]
+        assert shown == [[], ["two", "three"], ["one", "two", "three"], ["one", "two", "three"]]
+    finally:
+        await instance.remove()
+
+
+async def test_a_record_that_is_no_text_hides_no_other_and_is_removed_by_force(make: Make) -> None:
+    good, bad = make(), make()
+    for record in (good, bad):
+        home = Registry().home(record.name)
+        home.prepare()
+        home.save(record)
+    (home.path / "record.json").write_bytes(b"\xff")
+    try:
+        assert {good.name, bad.name} <= set(cc("ps", "--quiet").stdout.split())
+        assert cc("rm", bad.name).returncode == 2
+        assert home.path.exists()
+        assert cc("rm", "--force", bad.name).stdout == f"{bad.name}\n"
+        assert not home.path.exists()
+    finally:
+        home.remove()
+        Registry().home(good.name).remove()
+
+
+async def test_an_instance_is_given_back_although_a_forked_child_has_a_copy_of_the_lock(make: Make) -> None:
+    instance = LocalProcess(make())
+    try:
+        instance._prepare_home()
+        assert instance._held is not None
+        copy = os.dup(instance._held)  # as fork(2) makes one
+        await instance.release()
+        with instance._home.claimed() as unused:
+            assert unused
+        os.close(copy)
+    finally:
+        await instance.remove()
+
+
+async def test_a_configuration_that_is_a_link_has_its_conversations_all_the_same(make: Make, tmp_path: Path) -> None:
+    """As managers of dotfiles make it."""
+    session_id = str(uuid.uuid4())
+    transcript = tmp_path / "dotfiles" / "projects" / "-p" / f"{session_id}.jsonl"
+    transcript.parent.mkdir(parents=True)
+    transcript.write_text('{"type":"user"}\n')
+    (tmp_path / "home" / ".claude").symlink_to(tmp_path / "dotfiles")
+    record = make()
+    LocalProcess(record)._prepare_home()
+    Registry().home(record.name).remember_session(session_id)
+    instance = LocalProcess(record)
+    assert await instance.export_conversation(tmp_path / "exported") == session_id
+    await instance.remove(conversation=True)
+    assert not transcript.exists()
+
+
+async def test_of_several_that_are_to_be_removed_one_that_cannot_be_keeps_no_other(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent")
+    there, container = make(), make(kind="docker", image="cc-bridge")
+    for record in (there, container):
+        home = Registry().home(record.name)
+        home.prepare()
+        home.save(record)
+    try:
+        done = cc("rm", "--force", container.name, "nobody", there.name)
+        assert (done.returncode, done.stdout) == (3, f"{there.name}\n")
+        assert "there is no instance 'nobody'" in done.stderr
+        assert not Registry().home(there.name).exists()
+        assert home.exists()
+    finally:
+        home.remove()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cc_bridge import beneath
 from cc_bridge.beneath import create_file, link_target, make_directory, open_beneath, opened, read_file, remove_tree
 
 
@@ -118,6 +119,18 @@ def test_a_tree_that_is_deeper_than_descriptors_and_paths_can_be_is_removed(tmp_
     assert not (tmp_path / "deep").exists()
 
 
+def test_what_is_left_of_a_deep_tree_is_told_in_few_words() -> None:
+    """A directory knows the one that it is in; all of its path for each would be as much as the depth squared."""
+    step = beneath._Step(None, "top")
+    assert str(beneath._Step(step, "file")) == "top/file"
+    for _ in range(10_000):
+        step = beneath._Step(step, "x" * 255)
+    told = str(beneath._Step(step, "file"))
+    assert told.startswith("…/xxx")
+    assert told.endswith("x/file")
+    assert len(told) < 5000
+
+
 AS_NOBODY = """
 import os, sys
 from cc_bridge.beneath import opened, remove_tree
@@ -127,12 +140,19 @@ place = Path(sys.argv[1])
 place.chmod(0o777)
 (place / "tree" / "theirs").mkdir(parents=True)
 (place / "tree" / "theirs" / "file").touch()
+(place / "mounted/home/sub/point").mkdir(parents=True)
+(place / "mounted/home/locked/in/deeper").mkdir(parents=True)
+(place / "mounted/home/locked/in/deeper/file").touch()
+for path in ("mounted", "mounted/home", "mounted/home/sub", "mounted/home/locked/in/deeper"):
+    (place / path).chmod(0o777)
 if os.getuid() == 0:
     (place / "tree").chmod(0o777)
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
 cache = place / "tree" / "cache"
+with opened(place / "mounted") as mounted:
+    print(remove_tree(mounted, "home"), os.listdir(mounted))
 (cache / "module" / "hidden").mkdir(parents=True)
 (cache / "module" / "hidden" / "file").touch()
 (cache / "module" / "file").touch()
@@ -147,8 +167,12 @@ with opened(place) as parent:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs a second user")
 def test_what_is_read_only_is_removed_and_what_is_another_user_s_is_told() -> None:
-    """A cache of Go's modules is read-only, and root would not notice."""
+    """A cache of Go's modules is read-only, and root would not notice. A mount's place is root's, and empty."""
     with tempfile.TemporaryDirectory() as place:
         argv = [sys.executable, "-c", AS_NOBODY, place]
         done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["[] False", "['tree/theirs/file: Permission denied'] True"]
+    assert done.stdout.splitlines() == [
+        "['home/locked/in/deeper: Permission denied'] ['home']",
+        "[] False",
+        "['tree/theirs/file: Permission denied'] True",
+    ]

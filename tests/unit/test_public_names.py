@@ -161,6 +161,13 @@ def test_instances_is_a_function_whatever_was_imported_before(before: str, tmp_p
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
+@pytest.mark.parametrize("module", ["errors", "runner", "instances.registry", "instances.local_process", "blocking"])
+def test_a_module_is_there_when_it_is_first_used(module: str) -> None:
+    code = f"import cc_bridge; print(cc_bridge.{module}.__name__, hasattr(cc_bridge.instances, 'nothing'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (f"cc_bridge.{module} False\n", "")
+
+
 def test_the_record_explains_each_field() -> None:
     """For ``help()``; and ``of`` takes just these."""
     explained = (ClaudeInstance.__doc__ or "").split("Attributes:")[1]

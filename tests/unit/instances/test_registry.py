@@ -7,12 +7,14 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from cc_bridge import ClaudeInstance, InvalidInput, beneath
+from cc_bridge.beneath import opened
 from cc_bridge.errors import InstanceNotFound
 from cc_bridge.instances import registry as module
 from cc_bridge.instances.registry import Registry, agent_archive, state_root
@@ -49,18 +51,26 @@ def test_private(registry: Registry) -> None:
     assert (home.path / "record.json").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("name", ["nobody", "", ".", "..", "../../etc", "a/b"])
+@pytest.mark.parametrize("name", ["nobody", "", ".", "..", "../../etc", "a/b", "x" * 300])
 def test_unknown_instances(registry: Registry, name: str) -> None:
     with pytest.raises(InstanceNotFound):
         registry.load(name)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"name": "demo"}', "not json"])
-def test_a_broken_record(registry: Registry, text: str) -> None:
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"name": "demo"}', b"not json", b'{"name": "\xff"}'])
+def test_a_broken_record(registry: Registry, text: bytes) -> None:
     home = registry.home("demo")
     home.prepare()
-    (home.path / "record.json").write_text(text)
-    with pytest.raises(InvalidInput, match="demo: its record cannot be read"):
+    (home.path / "record.json").write_bytes(text)
+    with pytest.raises(InvalidInput, match=r"demo: its record cannot be read.*rm --force"):
+        registry.load("demo")
+    home.remove()
+
+
+def test_a_record_that_is_no_file(registry: Registry) -> None:
+    home = registry.home("demo")
+    (home.path / "record.json").mkdir(parents=True)
+    with pytest.raises(InvalidInput, match="demo: its record cannot be read: Is a directory"):
         registry.load("demo")
 
 
@@ -111,6 +121,45 @@ def test_sweep_spares_an_ephemeral_instance_that_a_program_uses(registry: Regist
     assert registry.stale() == registry.sweep() == []
     os.close(held)
     assert registry.sweep() == ["used"], "its program has gone"
+
+
+def test_of_two_that_change_a_record_at_once_neither_loses_what_the_other_has_changed(registry: Registry) -> None:
+    home = registry.home("demo")
+    home.prepare()
+    home.save(record())
+    others: list[threading.Thread] = []
+
+    def add(name: str) -> None:
+        registry.change("demo", lambda kept: {"env": {**kept.env, name: "1"}})
+
+    def change(kept: ClaudeInstance) -> dict[str, object]:
+        other = threading.Thread(target=add, args=["OTHER"])
+        other.start()
+        others.append(other)
+        with opened(home.path) as directory, pytest.raises(BlockingIOError):
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return {"env": {**kept.env, "OURS": "1"}}
+
+    registry.change("demo", change)
+    others[0].join()
+    assert registry.load("demo").env.keys() == {"MY_KEY", "OURS", "OTHER"}
+
+
+def test_what_was_stale_is_looked_at_again_before_it_is_removed(registry: Registry) -> None:
+    """Between the two a person is asked, and a program may take the name into use."""
+    home = registry.home("demo")
+    home.prepare()
+    home.save(record(ephemeral=True))
+    os.close(home.hold())
+    os.utime(home.path, (0, 0))
+    assert registry.stale() == ["demo"]
+    held = home.hold()
+    assert not registry.remove_if_stale("demo")
+    assert home.exists()
+    os.close(held)
+    assert registry.remove_if_stale("demo")
+    assert not home.path.exists()
+    assert not registry.remove_if_stale("demo"), "it has gone"
 
 
 def test_an_instance_that_is_swept_meanwhile_is_held_anew(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
