@@ -42,6 +42,7 @@ class Session:
         self._given = b""  # the line that began the turn that the process has
         self._written = 0  # bytes of it and of all that was written after it
         self._unwritten = 0  # bytes that could not be written, because nobody reads
+        self._has_worked = False  # the process has ended a turn
         self._splitters: Dict[str, wire.LineSplitter] = {}
         self._output_stopped = False
         self._is_ending = False  # it was told to end, and is given no more turns
@@ -77,7 +78,7 @@ class Session:
         self._process = process = spawn(argv, env, cwd)
         self._exit_code = None
         self._is_ending = False
-        self._given, self._written, self._unwritten = b"", 0, 0
+        self._given, self._written, self._unwritten, self._has_worked = b"", 0, 0, False
         self._splitters = {"out": wire.LineSplitter(), "err": wire.LineSplitter(65536)}
         self._oom_kills = oom_kills()
         self.ledger.open_ids.clear()
@@ -136,12 +137,15 @@ class Session:
         self._pass_on(line)
 
     def _take_back(self, process: "subprocess.Popen[bytes]") -> None:
-        """A turn whose line the process has not read waits again, before all others: nothing of it has happened."""
+        """A turn whose line the process has not read waits again, before all others: nothing of it has happened.
+
+        Not where the process has ended no turn: one that cannot start would be started for ever.
+        """
         unread = self._unwritten + self._stdin.size
         if process.stdin and not process.stdin.closed:
             unread += waiting_bytes(process.stdin.fileno())
         current = self.ledger.queue.current
-        if current and self._written and unread >= self._written:
+        if current and self._has_worked and unread >= self._written:
             self.ledger.hold(current, self._given, first=True)
 
     def _pass_on(self, line: bytes) -> None:
@@ -240,8 +244,9 @@ class Session:
             self.ledger.number([{"err": line.decode("utf-8", "replace")} for line in lines])
             return False
         self.ledger.number_output(lines)
-        ends = self.ledger.queue.ends_turn
-        return sum(map(ends, lines)) > 0  # all are to be looked at
+        ended = sum(map(self.ledger.queue.ends_turn, lines)) > 0  # all are to be looked at
+        self._has_worked = self._has_worked or ended
+        return ended
 
     def _add_frame(self, frame: Dict[str, Any]) -> None:
         self.ledger.number([frame])

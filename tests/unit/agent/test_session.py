@@ -228,16 +228,25 @@ def test_what_a_process_has_not_read_waits_again_before_all_others(stage: Stage,
     stage.until("out", {"type": "result"})
     assert stage.session.describe()["queue"] == ["b"], "it is not given to one that has ended"
     stage.wait(pid)
-    pid = stage.start("sleep", "1000")
+    pid = stage.python('input(); print(\'{"type":"result","n":2}\', flush=True); import time; time.sleep(1000)')
     stage.session.take("c", "", b'{"c":1}')
+    stage.until("out", {"type": "result", "n": 2})
     stage.session.take("c-1", "", b"{}")
     stage.session.signal(signal.SIGKILL)
     stage.wait(pid)
-    assert stage.host.said("took")[-2:] == ["b", "c-1"]
+    assert stage.host.said("took")[-2:] == ["c", "c-1"]
     assert [next(iter(frame.keys() - {"seq", "in"})) for frame in stage.host.frames[-2:]] == ["queued", "exit"]
-    assert stage.session.describe()["queue"] == ["b", "c"]
+    assert stage.session.describe()["queue"] == ["c"]
     stage.ledger.journal.close()
-    assert Stage(tmp_path).session.describe()["queue"] == ["b", "c"]
+    assert Ledger(str(tmp_path / "journal"), LIMIT).queue.waiting == ["c"]
+
+
+def test_one_that_cannot_start_ends_its_turn(stage: Stage) -> None:
+    """It would be started for ever, if what it has not read waited again."""
+    pid = stage.start("false")
+    stage.session.take("a", "", b"{}")
+    stage.wait(pid)
+    assert stage.session.describe()["queue"] == []
 
 
 def test_what_waits_is_kept_anew_before_it_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
