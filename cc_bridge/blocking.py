@@ -159,7 +159,7 @@ class BlockingInstance(Generic[InstanceT]):
     def __enter__(self) -> Self:
         try:
             self.start()
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: nobody else would clean up, because __exit__ is not called
             self.cleanup()
             raise
         return self

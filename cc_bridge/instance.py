@@ -440,7 +440,7 @@ class InstanceInterface(abc.ABC):
     async def __aenter__(self) -> Self:
         try:
             await self.start()
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody else would clean up, because __aexit__ is not called
             with anyio.CancelScope(shield=True):
                 await self.cleanup()
             raise

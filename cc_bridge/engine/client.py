@@ -322,7 +322,7 @@ def _connect_unix(connection: Any) -> None:
     try:
         made.settimeout(connection.timeout)
         made.connect(connection.unix_socket)
-    except BaseException:
+    except BaseException:  # an interrupt, too: nobody else has the socket
         made.close()
         raise
     connection.sock = made

@@ -55,7 +55,7 @@ class Tunnel:
         tunnel = cls(process, directory, errors)
         try:
             await tunnel._wait(url, limit)
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody else knows of the process
             await tunnel.aclose()
             raise
         return tunnel

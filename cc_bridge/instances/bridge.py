@@ -230,7 +230,7 @@ class Bridge:
         follower = self._follower(turn_id)
         try:
             await follower.make_ready()
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody else has its connection
             await follower.leave()
             raise
         return Turn(follower, turn_id, found=True)

@@ -494,7 +494,7 @@ class _UndoingBridge(Bridge):
     async def _advance(self, satisfied: Callable[[], bool]) -> None:
         try:
             await super()._advance(satisfied)
-        except BaseException:
+        except BaseException:  # cancelled, too: a start that was given up has failed
             await self._undo()
             raise
 

@@ -240,7 +240,7 @@ class DockerContainer(BridgedInstance):
                 await self._ensure_running()
             except NameConflict as error:
                 self._log.info("made_by_another_program", reason=error.what)
-                await anyio.sleep(0.2)  # back-off
+                await anyio.sleep(0.2)  # back-off: its container may not be shown yet, or be on its way out
                 continue
             try:
                 return await self._descend_ladder(greeting)
@@ -312,7 +312,7 @@ class DockerContainer(BridgedInstance):
         channel = await DockerExecChannel.open(self._execs, self.container, argv)
         try:
             answer = await channel.exchange(greeting)
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody else has the channel
             await channel.aclose()
             raise
         if answer.startswith(b"{"):

@@ -165,7 +165,6 @@ async def test_what_waits_survives_every_kill(
     """Of Claude Code, or of the agent, which ends Claude Code and where it runs, too."""
     rng = random.Random(f"{SEED} {kind.__name__} {what}")
     commands = Commands(rng)
-    waiting: list[str] = []
     running = await programs[0].submit("[[say a]] [[hang]]")
     while not isinstance(await anext(running), TextDelta):
         pass
