@@ -23,7 +23,7 @@ import os
 import re
 import shlex
 import shutil
-import time
+import signal
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from .http import decoded
@@ -34,8 +34,8 @@ _PERMISSION_LIMIT = 24 * 3600
 #: In a line of a transcript: somebody has said something.
 _SAID = re.compile(rb'"type": ?"(?:user|assistant)"')
 
-#: Twentieths of a second for the last program in the same directory to end.
-_LOCK_TRIES = 200
+#: Seconds for the last program in the same directory to end.
+_LOCK_LIMIT = 10.0
 
 #: Answers whose FIFOs are kept open: long enough for the slowest hook to have read.
 _KEPT_ANSWERS = 16
@@ -224,20 +224,27 @@ def _command(command: str, timeout: int = 10) -> Dict[str, Any]:
 
 
 def _wait_for_lock(path: str) -> int:
-    """The directory is ours alone: one before us, whose agent was killed, may be ending.
+    """The directory is ours alone: one before us, whose agent was killed, may be ending. In the main thread only.
 
     Raises:
         BlockingIOError: it does not end.
     """
+
+    def give_up(_number: int, _frame: object) -> None:
+        raise BlockingIOError("another program uses %s" % path)
+
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    for _ in range(_LOCK_TRIES):
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return fd
-        except BlockingIOError:
-            time.sleep(0.05)  # back-off
-    os.close(fd)
-    raise BlockingIOError("another program uses %s" % path)
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, _LOCK_LIMIT)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)  # which the handler interrupts
+    except BlockingIOError:
+        os.close(fd)
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    return fd
 
 
 def can_be_resumed(session_id: str, env: Dict[str, str]) -> bool:
