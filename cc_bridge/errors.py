@@ -62,6 +62,7 @@ __all__ = [
     "EngineUnavailable",
     "ImageBuildError",
     "ImageNotFound",
+    "InstanceBusy",
     "InstanceDiffers",
     "InstanceNotFound",
     "InvalidInput",
@@ -122,6 +123,12 @@ class InstanceDiffers(InvalidInput):
         what = f"there is an instance of this name already, and it differs in {', '.join(differences)}"
         super().__init__(what, instance=instance, hint=hint)
         self.differences = tuple(differences)
+
+
+class InstanceBusy(InvalidInput):
+    """Another program is starting, stopping or removing the instance, and has been for too long."""
+
+    hint = "Try again when it is done; `cc-bridge ps` shows what became of it."
 
 
 class DockerfileNotApproved(InvalidInput):

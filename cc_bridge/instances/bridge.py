@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -100,6 +101,20 @@ class Place(Protocol):
 
     def exists(self) -> bool:
         """The instance has not been removed."""
+
+    async def rest(self) -> bool:
+        """Wait until nobody starts or ends the instance; False: somebody did."""
+
+    def starting(self, abandon: Callable[[], Awaitable[None]]) -> AbstractAsyncContextManager[None]:
+        """The bridge connects and starts Claude Code within; nobody else starts or ends the instance meanwhile.
+
+        Args:
+            abandon: gives up the connection; awaited before what a failed first start has made is removed.
+
+        Raises:
+            AgentUnavailable: somebody wants the instance to end.
+            InstanceBusy: another program does not come to an end with it.
+        """
 
     def pop_ending(self) -> Ending:
         """Why the previous agent exited, if :meth:`connect` has learned it; cleared by this call."""
@@ -237,7 +252,8 @@ class Bridge:
 
     async def turns(self) -> list[TurnInfo]:
         """What can be found; see ``InstanceInterface.turns``."""
-        connection = await Connection.open(Link(), self._place.connect, self._place.name)
+        async with self._place.starting(self._abandon):
+            connection = await Connection.open(Link(), self._place.connect, self._place.name)
         try:
             connection.link.ask_status()
             await connection.write()
@@ -375,6 +391,8 @@ class Bridge:
     async def make_ready(self) -> None:
         """Connect, and start Claude Code if it does not run."""
         async with self._turnstile:
+            while not await self._place.rest():
+                pass
             try:
                 await self._ensure_ready()
             except ChannelError:
@@ -426,6 +444,8 @@ class Bridge:
 
     async def _advance(self, satisfied: Callable[[], bool]) -> None:
         """One step: connect, or send, or receive."""
+        if self._has_to_start and not await self._place.rest():
+            return  # it was started, stopped or removed meanwhile: something else may be wanted now
         try:
             await self._ensure_ready()
             await self._carry_out()
@@ -593,20 +613,38 @@ class Bridge:
 
     # The connection
 
-    async def _ensure_ready(self) -> None:
+    @property
+    def _has_to_start(self) -> bool:
+        """Something is to be started before the next line can come: a connection, or Claude Code."""
         if self._connection is None:
-            await self._connect()
-        elif self._conversation.between_turns:
-            better = Link(after=self._connection.link.position)
-            better.greet()
-            channel = await self._place.connect_better(self._connection.channel.kind, better.data_to_send())
-            if channel is not None:
-                await self._disconnect()
-                self._go_on(await Connection.welcome(better, channel, self._place.name))
+            return True
         waits = not self._follow or self._conversation.waits_in_agent  # whoever has sent it may be gone
-        if not self._claude_runs and not self._conversation.settling and waits:
-            await self._carry_out()  # what was given up must not be the first that it gets
-            await self._start_claude()
+        return waits and not self._claude_runs and not self._conversation.settling
+
+    async def _ensure_ready(self) -> None:
+        if self._connection is not None and self._conversation.between_turns:
+            await self._improve(self._connection)
+        if self._has_to_start:
+            async with self._place.starting(self._abandon):
+                if self._connection is None:
+                    await self._connect()
+                if self._has_to_start:
+                    await self._carry_out()  # what was given up must not be the first that it gets
+                    await self._start_claude()
+
+    async def _improve(self, connection: Connection) -> None:
+        """Change to a better channel, where there is one by now."""
+        better = Link(after=connection.link.position)
+        better.greet()
+        channel = await self._place.connect_better(connection.channel.kind, better.data_to_send())
+        if channel is not None:
+            await self._disconnect()
+            self._go_on(await Connection.welcome(better, channel, self._place.name))
+
+    async def _abandon(self) -> None:
+        """Give up the connection for good: what was at the other end is removed."""
+        await self._disconnect()
+        self._position, self._claude_runs = None, False
 
     async def _connect(self) -> None:
         """Connect; where a turn was cut off, go on after the last frame that came."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypedDict, cast
 
@@ -25,14 +25,21 @@ from ..shapes import InstanceInfo
 from ..turn import Turn, TurnInfo
 from .bridge import Bridge, Ending, Launch, is_uuid
 from .connection import Connection
+from .life import Step
 from .registry import Registry, can_change, let_go
 from .sessions import SavedConversation, export_session, forget_session
+from .steps import Steps, exclusive
 from .worktrees import Worktree
 
 __all__ = ["BridgedInstance", "CommonOptions", "InstanceOptions"]
 
 #: Seconds for Claude Code to end its turn and itself when the instance is stopped.
 GRACE = 5.0
+
+#: Seconds for another program that starts the instance: as long as an image may take to be built; and for one that
+#: does anything with it before this one ends it.
+_OTHERS_START = 1800.0
+_OTHERS_END = 60.0
 
 #: In a line of a transcript: somebody has said something.
 _SAID = re.compile(r'"type": ?"(?:user|assistant)"')
@@ -108,7 +115,8 @@ class BridgedInstance(InstanceInterface):
         self._is_first_start = False  # this object has written the record, and Claude Code has not started since
         self._first_launch = True
         self._ending = Ending("")
-        self._bridge = _UndoingBridge(
+        self._steps = Steps(self.name)
+        self._bridge = Bridge(
             self,
             self._log,
             session_id=self._home.session_id,
@@ -148,6 +156,37 @@ class BridgedInstance(InstanceInterface):
         await anyio.to_thread.run_sync(self._registry.sweep)
         await self._bridge.make_ready()
 
+    # Its life
+
+    async def rest(self) -> bool:
+        """See ``Place``."""
+        return await self._steps.rest()
+
+    @asynccontextmanager
+    async def starting(self, abandon: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+        """See ``Place``. A first start that fails or is given up is undone, whoever wanted it."""
+        async with self._steps.take(Step.START):
+            await anyio.to_thread.run_sync(self._home.prepare)
+            async with self._alone(_OTHERS_START):
+                try:
+                    yield
+                except BaseException:  # cancelled, too: a start that was given up has failed
+                    if self._is_first_start:
+                        with anyio.CancelScope(shield=True):
+                            await abandon()
+                            await self._undo_start()
+                    raise
+                self._is_first_start = False  # from now on the record stays
+
+    @asynccontextmanager
+    async def _taking(self, step: Step) -> AsyncIterator[None]:
+        """The instance ends within: no start is under way, here or in another program, and none begins."""
+        async with self._steps.take(step), self._alone(_OTHERS_END):
+            yield
+
+    def _alone(self, limit: float) -> AbstractAsyncContextManager[None]:
+        return exclusive(self._home.changing, limit, self.name)
+
     async def _undo_start(self) -> None:
         """Remove what a first start has made, unless another program uses it by now."""
         self._let_go()
@@ -161,8 +200,9 @@ class BridgedInstance(InstanceInterface):
         """Interrupt what runs, close the connection, and end the agent with Claude Code."""
         self._check_record()
         await self._bridge.interrupt_quietly(GRACE)
-        await self._bridge.aclose("the instance was stopped")
-        await self._stop_place()
+        async with self._taking(Step.STOP):
+            await self._bridge.aclose("the instance was stopped")
+            await self._stop_place()
         self._log.info("stopped")
 
     async def cleanup(self) -> None:
@@ -188,11 +228,14 @@ class BridgedInstance(InstanceInterface):
 
     async def release(self) -> None:
         """Give back what this object holds; the instance goes on, also an ephemeral one of another program's."""
-        await self._bridge.aclose()
-        try:
-            await self._release()
-        finally:
-            self._let_go()
+        # Also where the caller is cancelled: nobody else can give it back.
+        with anyio.CancelScope(shield=True):
+            async with self._steps.take(Step.RELEASE):
+                await self._bridge.aclose()
+                try:
+                    await self._release()
+                finally:
+                    self._let_go()
 
     def _let_go(self) -> None:
         """Say that this object uses the instance no longer."""
@@ -202,9 +245,10 @@ class BridgedInstance(InstanceInterface):
 
     async def remove(self, *, conversation: bool = False) -> None:
         """Remove it with its place and its directory; its conversation is kept, unless told otherwise or ephemeral."""
-        self._check_record()
-        await self._bridge.aclose("the instance was removed")
-        await self._take_away(conversation=conversation)
+        async with self._taking(Step.REMOVE):
+            self._check_record()
+            await self._bridge.aclose("the instance was removed")
+            await self._take_away(conversation=conversation)
 
     async def _take_away(self, *, conversation: bool = False) -> None:
         keeps = not conversation and not self.record.ephemeral
@@ -472,42 +516,6 @@ class BridgedInstance(InstanceInterface):
             return None
         await connection.aclose()
         return connection.hello
-
-
-class _UndoingBridge(Bridge):
-    """Has a first start undone that fails or is given up, whoever wanted it, before anybody tries again."""
-
-    def __init__(self, instance: BridgedInstance, log: Log, **settings: Any) -> None:
-        super().__init__(instance, log, **settings)
-        self._instance = instance
-
-    async def make_ready(self) -> None:
-        async with self._turnstile:
-            try:
-                await self._ensure_ready()
-            except BaseException as error:
-                if isinstance(error, ChannelError):
-                    await self._disconnect()
-                await self._undo()
-                raise
-
-    async def _advance(self, satisfied: Callable[[], bool]) -> None:
-        try:
-            await super()._advance(satisfied)
-        except BaseException:  # cancelled, too: a start that was given up has failed
-            await self._undo()
-            raise
-
-    async def _ensure_ready(self) -> None:
-        await super()._ensure_ready()
-        self._instance._is_first_start = False  # Claude Code runs: from now on the record stays
-
-    async def _undo(self) -> None:
-        if self._instance._is_first_start:
-            with anyio.CancelScope(shield=True):
-                await self._disconnect()
-                self._position, self._claude_runs = None, False
-                await self._instance._undo_start()
 
 
 def can_be_resumed(transcript: list[str] | None) -> bool:

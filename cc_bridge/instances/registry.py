@@ -10,6 +10,7 @@
     └── instances/<name>/         0700
         ├── record.json           0600: the record; it may have secrets in `env`
         ├── lock                  held by every program that uses the instance
+        ├── changing              held by the one that starts, stops or removes it
         ├── session               Claude Code's session id, to go on with
         ├── pipes/                mounted read-only into the container
         ├── journal/              the agent's: what Claude Code has said; outlives agent and container
@@ -60,6 +61,9 @@ _CHANGEABLE = ("claude", "env", "relay")
 #: What says that there is no record of a name; a name may be longer than a directory's can be.
 _THERE_IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
+#: What goes with the directory itself: who waits for one of them must not find another in its place.
+_STAYS = ("lock", "changing", MARKER)
+
 #: How many things that could not be removed are named.
 _SHOWN = 3
 
@@ -82,6 +86,11 @@ class Home:
     def journal(self) -> Path:
         """The agent's journals, one for each session."""
         return self.path / "journal"
+
+    @property
+    def changing(self) -> Path:
+        """What programs lock that start, stop or remove the instance (:func:`.steps.exclusive`)."""
+        return self.path / "changing"
 
     @property
     def claude_home(self) -> Path:
@@ -260,7 +269,7 @@ class Home:
                 for suffix in (".sock.lock", ".pane.lock", ".sock", ".pane") if ours else ():
                     left += remove_tree(run, self._short_name + suffix)
         with contextlib.suppress(FileNotFoundError), opened(self.path) as home:
-            for name in set(os.listdir(home)) - {"record.json", "lock", MARKER}:
+            for name in set(os.listdir(home)) - {"record.json", *_STAYS}:
                 left += remove_tree(home, name)
             if not left:
                 left += remove_tree(home, "record.json")

@@ -15,12 +15,12 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import anyio
 import pytest
 
-from ..errors import ApiError, InvalidInput, NotLoggedIn, TurnNotFound
+from ..errors import ApiError, ChannelError, InstanceNotFound, InvalidInput, NotLoggedIn, TurnNotFound
 from ..events import (
     ApiRetry,
     PermissionRequest,
@@ -523,6 +523,34 @@ class InstanceContract:
             assert await anext(answer) == "a"
             await instance.cleanup()
         assert not await instance.is_running()
+
+    @pytest.mark.parametrize("end", ["stop", "remove"])
+    @pytest.mark.parametrize("whose", ["its own", "another program's"])
+    async def test_an_end_is_an_end_also_of_what_is_being_started(
+        self, make_instance: MakeInstance, end: str, whose: str
+    ) -> None:
+        """Whatever a start has come to, nothing runs afterwards, and the next start works. covers: L1, L3"""
+        for pause in (0.0, 0.02, 0.3):
+            instance = await make_instance()
+            other = instance if whose == "its own" else await make_instance(again=instance)
+
+            async def begin(instance: InstanceInterface = instance) -> None:
+                with suppress(ChannelError, InstanceNotFound):
+                    await instance.start()
+
+            with anyio.fail_after(_LIMIT):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(begin)
+                    await anyio.sleep(pause)
+                    await getattr(other, end)()
+                    if whose == "its own":
+                        assert not await instance.is_running()
+                if whose != "its own":  # who comes first is open between programs, but not that both have their way
+                    await getattr(other, end)()
+            assert not await instance.is_running()
+            assert not await other.is_running()
+            assert await instance.send_command_and_wait("[[say back]]", _LIMIT) == (True, "back")
+            await instance.cleanup()
 
     async def test_info_is_json_and_has_no_secret(self, make_instance: MakeInstance) -> None:
         instance = await make_instance()

@@ -131,13 +131,14 @@ async def test_a_hundred_texts_give_a_hundred_answers(
 ) -> None:
     instance, _ = pane
     chance = random.Random(5)
-    got = []
     for number in range(100):
         text = _random_text(chance, number).replace("[[", "[ [")
         ok, answer = await instance.send_command_and_wait(text, _LIMIT)
         assert ok, answer
-        got.append(answer.split() == f"You said: {text}".split())
-    assert got == [True] * 100
+        got, wanted = answer.split(), f"You said: {text}".split()
+        if got != wanted:
+            at = next(i for i, (a, b) in enumerate(zip([*got, None], [*wanted, None], strict=False)) if a != b)
+            pytest.fail(f"text {number} ({len(text)} characters), word {at}: {got[at:][:9]}, not {wanted[at:][:9]}")
     assert len(scripted_model.requests) == 101
 
 

@@ -16,8 +16,10 @@ from .turn import Entry, PaneTurn, last_user_message
 #: Seconds for the transcript to have what a hook has announced; it is written every 100 ms.
 _BEHIND = 2.0
 
-#: Seconds for a prompt to be taken once Enter was pressed, and for an interrupt to be seen.
+#: Seconds for a prompt to be taken once Enter was pressed; for a command of Claude Code's own to say something or to
+#: open a dialog, before that is looked for the first time; and for an interrupt to be seen.
 _TAKE_LIMIT = 3.0
+_LOCAL_LIMIT = 1.0
 _INTERRUPT_LIMIT = 1.5
 
 #: Seconds for Claude Code to come up, and for a person's turn of which nothing is heard while a command waits.
@@ -156,8 +158,6 @@ class Translator:
         if self._entry is not None and self._entry.state == "entering":
             self._entry.state = "entered"
             self._wake_at = now + _take_limit(self._entry)
-            if self._entry.is_local:
-                self._wake_at = now + 1.0
 
     def withdrawn(self, now: float) -> None:
         """It was taken out of the line again."""
@@ -182,11 +182,11 @@ class Translator:
                 self._end_entry(entry, now, interrupted=True, text="interrupted before it was taken")
             elif key == entry.key:
                 self._enter(entry, now)
-            elif entry.is_local:
-                self._end_entry(entry, now)  # it has done what it does, and has nothing to say
             elif entry.attempts < _ATTEMPTS:
                 entry.attempts += 1
                 self._wake_at = now + _take_limit(entry)
+            elif entry.is_local:
+                self._end_entry(entry, now)  # it has done what it does, and has nothing to say
             else:
                 self._fail_entry(entry, "Claude Code did not take the command", now)
         self.advance(now)
@@ -603,7 +603,8 @@ def _is_told(turn: PaneTurn, message: str, line: str) -> bool:
 
 def _take_limit(entry: Entry) -> float:
     """Seconds: more for what is long, and for each attempt, because a machine that was too busy may still be."""
-    return (_TAKE_LIMIT + len(entry.text) / 200_000) * 1.5 ** (entry.attempts - 1)
+    least = _LOCAL_LIMIT if entry.is_local else _TAKE_LIMIT
+    return (least + len(entry.text) / 200_000) * 1.5 ** (entry.attempts - 1)
 
 
 def _is_local(text: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
@@ -14,6 +16,8 @@ from cc_bridge.channels.base import Channel
 from cc_bridge.errors import AgentUnavailable, ConnectionLost
 from cc_bridge.events import TextDelta, TurnResult, Verdict
 from cc_bridge.instances.bridge import Bridge, Launch
+from cc_bridge.instances.life import Step
+from cc_bridge.instances.steps import Steps
 from cc_bridge.logs import Log
 from cc_bridge.testing.memory_channel import MemoryChannel
 
@@ -29,6 +33,7 @@ class Place:
 
     def __init__(self, *faults: str) -> None:
         self.faults = list(faults)
+        self.steps = Steps(self.name)
         self.channels: list[MemoryChannel] = []
 
     async def connect(self, greeting: bytes) -> Channel:
@@ -44,6 +49,12 @@ class Place:
         elif fault == "mute":
             channel._waiting.clear()
         return channel
+
+    async def rest(self) -> bool:
+        return await self.steps.rest()
+
+    def starting(self, abandon: Callable[[], Awaitable[None]]) -> AbstractAsyncContextManager[None]:
+        return self.steps.take(Step.START)
 
     async def connect_better(self, current: str, greeting: bytes) -> Channel | None:
         return None
@@ -64,10 +75,16 @@ def bridge(place: Place) -> Bridge:
 
 #: The echo says the user's message again, and nothing else: enough to see that it arrived.
 async def arrives(made: Bridge, place: Place) -> bool:
-    async with await made.submit("hello") as turn:
-        with anyio.move_on_after(0.2):
-            await turn.result()
-        return place.channels[-1]._stand_in._seq >= 2
+    def has_arrived() -> bool:
+        return bool(place.channels) and place.channels[-1]._stand_in._seq >= 2
+
+    async with await made.submit("hello") as turn, anyio.create_task_group() as group:
+        group.start_soon(turn.result)
+        with anyio.move_on_after(10):
+            while not has_arrived():
+                await anyio.sleep(0.005)
+        group.cancel_scope.cancel()
+        return has_arrived()
 
 
 @pytest.mark.parametrize("fault", ["dies after hello", "breaks after 0", "breaks after 60", "breaks after 150"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
@@ -26,6 +27,8 @@ from cc_bridge.events import TextDelta, TurnResult, Verdict
 from cc_bridge.instance import Allow, Deny
 from cc_bridge.instances import bridge as module
 from cc_bridge.instances.bridge import Bridge, Ending, Launch
+from cc_bridge.instances.life import Step
+from cc_bridge.instances.steps import Steps
 from cc_bridge.logs import Log
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +85,7 @@ class Agent:
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
         self.taken: dict[str, int] = {}
+        self.steps = Steps(self.name)
         self.wires: list[Wire] = []
         self.heard: list[dict[str, Any]] = []
         self.running = False
@@ -108,6 +112,12 @@ class Agent:
             self.unavailable -= 1
             raise AgentUnavailable("nobody is there", instance=self.name)
         return await self._connected("pipes", greeting)
+
+    async def rest(self) -> bool:
+        return await self.steps.rest()
+
+    def starting(self, abandon: Callable[[], Awaitable[None]]) -> AbstractAsyncContextManager[None]:
+        return self.steps.take(Step.START)
 
     async def connect_better(self, current: str, greeting: bytes) -> Channel | None:
         kind, self.better = self.better, None

@@ -1,0 +1,96 @@
+"""What an instance may do next: the table of its life. Sans-I/O.
+
+A *step* starts, stops, removes or lets go of an instance, and one is under way at a time. Whoever wants one asks first
+(:meth:`Life.ask`), and the table says whether it begins, waits for what is under way, or cancels that and waits for it.
+"""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["TABLE", "Answer", "Life", "State", "Step"]
+
+
+class Step(enum.Enum):
+    """What starts or ends something."""
+
+    START = "start"
+    STOP = "stop"
+    REMOVE = "remove"
+    RELEASE = "release"
+
+
+class State(enum.Enum):
+    """What is under way; if nothing is, what the last step has left.
+
+    READY: connected, and Claude Code can be used. RESTING: this program holds nothing of the instance, which is new,
+    stopped, removed, or another program's to use.
+    """
+
+    RESTING = "resting"
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    REMOVING = "removing"
+    RELEASING = "releasing"
+
+
+class Answer(enum.Enum):
+    """What whoever wants a step is to do."""
+
+    BEGIN = "begin"
+    WAIT = "wait until what is under way is over, and ask again"
+    CANCEL = "cancel what is under way, wait until it is over, and ask again"
+
+
+_UNDER_WAY = {
+    Step.START: State.STARTING,
+    Step.STOP: State.STOPPING,
+    Step.REMOVE: State.REMOVING,
+    Step.RELEASE: State.RELEASING,
+}
+
+_BEGINS = dict.fromkeys(Step, Answer.BEGIN)
+_WAITS = dict.fromkeys(Step, Answer.WAIT)
+
+#: The whole life. A start gives way to what ends it, because it may take as long as an image is built; what ends
+#: something is never cancelled for another step, because half an end is neither.
+TABLE: dict[State, dict[Step, Answer]] = {
+    State.RESTING: _BEGINS,
+    State.READY: _BEGINS,  # a start, too: a connection breaks, and another reader has one of its own
+    State.STARTING: {**dict.fromkeys(Step, Answer.CANCEL), Step.START: Answer.WAIT},
+    State.STOPPING: _WAITS,
+    State.REMOVING: _WAITS,
+    State.RELEASING: _WAITS,
+}
+
+
+class Life:
+    """Where the instance of one object stands.
+
+    Attributes:
+        state: see :class:`State`.
+    """
+
+    def __init__(self) -> None:
+        self.state = State.RESTING
+        self._before = State.RESTING
+        self._under_way: Step | None = None
+
+    def ask(self, step: Step) -> Answer:
+        """Whether the step can begin now."""
+        return TABLE[self.state][step]
+
+    def begin(self, step: Step) -> None:
+        """It begins; :meth:`ask` has just said that it can."""
+        if self.ask(step) is not Answer.BEGIN:
+            raise RuntimeError(f"an instance that is {self.state.value} cannot {step.value}")
+        self._before, self._under_way, self.state = self.state, step, _UNDER_WAY[step]
+
+    def end(self, *, failed: bool = False) -> None:
+        """What was under way is over. One that failed, or was cancelled, leaves what was before it."""
+        if failed:
+            self.state = self._before
+        else:
+            self.state = State.READY if self._under_way is Step.START else State.RESTING
+        self._under_way = None

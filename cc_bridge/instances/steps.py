@@ -1,0 +1,161 @@
+"""The steps of an instance's life, one at a time: among the tasks of this program, and among programs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import anyio
+
+from ..channels.fifo import Descriptor, make_fifo, open_fifo
+from ..errors import AgentUnavailable, InstanceBusy
+from .life import Answer, Life, State, Step
+
+__all__ = ["Steps", "exclusive"]
+
+#: Held where there is no directory, and nothing to exclude anybody from.
+_NOTHING = Descriptor(-1)
+
+
+class _UnderWay:
+    """A step that somebody takes."""
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+        self.over = anyio.Event()
+        self.cancelled_for: Step | None = None
+
+
+class Steps:
+    """Asks the table of the instance's life, and does as it says.
+
+    Args:
+        name: the instance's, for error messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._life = Life()
+        self._under_way: _UnderWay | None = None
+
+    @property
+    def state(self) -> State:
+        """Where the instance stands."""
+        return self._life.state
+
+    async def rest(self) -> bool:
+        """Wait until nothing is under way; False: something was, and much may be different now."""
+        if self._under_way is None:
+            return True
+        await self._under_way.over.wait()
+        return False
+
+    @asynccontextmanager
+    async def take(self, step: Step) -> AsyncIterator[None]:
+        """Within the block the step is under way, and no other of this object.
+
+        Raises:
+            AgentUnavailable: it was a start, and somebody wants the instance to end.
+        """
+        while (other := self._under_way) is not None:
+            if self._life.ask(step) is Answer.CANCEL:
+                other.cancelled_for = step
+                other.scope.cancel()
+            await other.over.wait()
+        self._life.begin(step)
+        taken = self._under_way = _UnderWay()
+        failed = True
+        try:
+            with taken.scope:
+                yield
+                failed = False
+        finally:
+            self._life.end(failed=failed)
+            self._under_way = None
+            taken.over.set()
+        if taken.cancelled_for and failed:
+            what = f"its start was given up, because somebody wanted to {taken.cancelled_for.value} it"
+            raise AgentUnavailable(what, instance=self._name)
+
+
+@asynccontextmanager
+async def exclusive(path: Path, limit: float, name: str) -> AsyncIterator[None]:
+    """Within the block no other program, and no other task of this one, is in a block with the same path.
+
+    A program that is killed in its block leaves it by that.
+
+    Args:
+        path: a FIFO, which is made where it is missing; nothing is locked where its directory is missing.
+        limit: seconds to wait.
+        name: the instance's, for error messages.
+
+    Raises:
+        InstanceBusy: somebody else was in the block for so long.
+    """
+    held = None
+    with anyio.move_on_after(limit):
+        held = await _acquire(path)
+    if held is None:
+        held = _try(path)  # its holder may have left it without being noticed: a child that it forked has a copy
+    if held is None:
+        what = f"another program was starting or ending it for {limit:.0f} seconds"
+        raise InstanceBusy(what, instance=name)
+    try:
+        yield
+    finally:
+        if held is not _NOTHING:
+            _unlock(held)
+
+
+async def _acquire(path: Path) -> Descriptor:
+    """What holds the lock as long as it is open."""
+    while (held := _try(path)) is None:
+        with suppress(FileNotFoundError):
+            reader = _open(path, os.O_RDONLY)
+            try:
+                # Again, now that the end of whoever has it will be seen: it may have gone in between.
+                if not _lock(reader):
+                    await reader.wait_readable()
+            finally:
+                _unlock(reader)
+    return held
+
+
+def _try(path: Path) -> Descriptor | None:
+    """The lock, if it is free.
+
+    It is held by an end for writing, because the kernel takes the lock back before it says to those who wait for
+    reading that the last writer has gone, also when a process is killed.
+    """
+    try:
+        held = _open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return _NOTHING
+    if _lock(held):
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held.fileno()), os.stat(path)):  # else it was removed while we waited
+                return held
+    _unlock(held)
+    return None
+
+
+def _open(path: Path, flags: int) -> Descriptor:
+    with suppress(FileExistsError):
+        make_fifo(str(path.parent), path.name)
+    return open_fifo(str(path.parent), path.name, flags)
+
+
+def _lock(descriptor: Descriptor) -> bool:
+    try:
+        fcntl.flock(descriptor.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unlock(descriptor: Descriptor) -> None:
+    fcntl.flock(descriptor.fileno(), fcntl.LOCK_UN)  # a child that was forked may have a copy
+    descriptor.close()
