@@ -389,7 +389,10 @@ class _Pane:
                 self._files.give_up_key()  # the job is over
             try:
                 if isinstance(item, line.Ask):
-                    self._files.ask_editor(item.text, replace=item.replace, lost=item.lost)
+                    ask = self._files.ask_editor
+                    if not ask(item.text, replace=item.replace, lost=item.lost, again=item.again):
+                        self._line.key_heard()
+                        continue
                     if forgetting is not None:
                         forgetting.cancel()
                     forgetting = self._loop.call_later(_KEY_LIFE, self._forget_late_keys)
