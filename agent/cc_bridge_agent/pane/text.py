@@ -32,8 +32,8 @@ def to_enter(text: str) -> str:
     """What is to be put into the input line, so that it is submitted as it is.
 
     A blank after it, which Claude Code takes off again: Enter would make a new line of a last backslash, and would take
-    a suggestion for a last word with @ or /. One before it, where a slash begins no command. And one more where it would
-    otherwise cut a long text in the middle of a character.
+    a suggestion for a last word with @ or /. One before it, where a slash begins no command. And one more where a long
+    text would otherwise be cut in the middle of a character.
     """
     before = " " if text.startswith("/") and not text[1:2].isalpha() else ""
     after = " "
