@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         EngineUnavailable,
         ImageBuildError,
         ImageNotFound,
+        InstanceBusy,
         InstanceDiffers,
         InstanceNotFound,
         InvalidInput,
@@ -123,7 +124,7 @@ _PLACES = {
     "errors": (
         "AgentUnavailable ApiError BridgeError ChannelError ClaudeError ClaudeNotFound ClaudeStartError "
         "ConnectionLost ContainerNotFound ContainerNotRunning ContainerStartError DockerfileNotApproved "
-        "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound "
+        "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound InstanceBusy "
         "InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict NetworkConflict NoSpaceLeft "
         "NotLoggedIn ProtocolError TurnError TurnFailed TurnInterrupted TurnNotFound"
     ),
@@ -196,6 +197,7 @@ __all__ = [
     "Home",
     "ImageBuildError",
     "ImageNotFound",
+    "InstanceBusy",
     "InstanceDiffers",
     "InstanceFields",
     "InstanceInfo",
