@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
+import anyio.to_thread
+
 from ..beneath import link_target, open_beneath, opened
 from ..errors import ContainerNotFound, EngineError, InvalidInput
 from .client import Engine
@@ -278,6 +280,17 @@ class Archives:
         """Files by name into a directory of the container, owned by this user."""
         with tar_of_bytes(files, uid, gid) as archive:
             await self.put(container, directory, archive)
+
+    async def put_tree(self, container: str, target: str, source: Path, *, uid: int, gid: int) -> None:
+        """Copy a file or directory of this machine into the container as ``target``, owned by this user.
+
+        Raises:
+            InvalidInput: the source cannot be read.
+        """
+        directory, _, name = target.rstrip("/").rpartition("/")
+        archive = await anyio.to_thread.run_sync(tar_of_tree, source, name, uid, gid)
+        with archive:
+            await self.put(container, directory or "/", archive)
 
     async def get_files(self, container: str, path: str, destination: Path) -> list[str]:
         """Copy a file or directory of the container's to ``destination``; see :func:`unpack`."""

@@ -1,4 +1,4 @@
-"""Containers: made with hardening on, started, watched while they start, measured, ended."""
+"""Containers: made, started, watched while they start, measured, ended."""
 
 from __future__ import annotations
 
@@ -6,171 +6,25 @@ import os
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
 from ..errors import ContainerNotFound, ContainerStartError, EngineError, EngineTimeout, EngineUnavailable, NameConflict
 from .client import OPERATION_LIMIT, PAUSES, Engine
+from .container_spec import ContainerSpec, docker_words
+from .labels import NONCE, OWN_LABELS, label_filter
 from .streams import Chunk, Demultiplexer, raw_socket, read_until
 from .usage import Usage, usage_of
 
 __all__ = [
-    "LABEL",
-    "NONCE",
-    "OWN_LABELS",
     "ContainerInfo",
-    "ContainerSpec",
     "ContainerSummary",
     "Containers",
-    "Mount",
-    "docker_words",
-    "user_for",
 ]
 
-#: The prefix of every label of ours.
-LABEL = "cc-bridge"
-
-#: Tells a container that was made from one that another has made under the same name.
-NONCE = f"{LABEL}.nonce"
-
-#: All labels of ours on a container; one that does not apply is empty.
-OWN_LABELS = tuple(
-    f"{LABEL}.{name}"
-    for name in ["install", "instance", "project", "project-type", "type", "version", "created", "owner", "variables"]
-)
-
-
-@dataclass(frozen=True)
-class Mount:
-    """A directory or file of the engine's machine (``source`` begins with ``/``), or a named volume."""
-
-    source: str
-    target: str
-    read_only: bool = False
-
-    @property
-    def is_volume(self) -> bool:
-        """It names a volume."""
-        return not self.source.startswith("/")
-
-    def words(self) -> str:
-        """As ``docker --mount`` wants it: comma-separated values, quoted as RFC 4180 has it."""
-        parts = [f"type={'volume' if self.is_volume else 'bind'}", f"source={self.source}", f"target={self.target}"]
-        parts += ["readonly"] if self.read_only else []
-        quoted = ['"{}"'.format(part.replace('"', '""')) if set(part) & set(',"') else part for part in parts]
-        return ",".join(quoted)
-
-
-@dataclass(frozen=True)
-class ContainerSpec:
-    """What to create. The limits are the hardening defaults (requirement M2).
-
-    Attributes:
-        command: words that take the place of the image's own; None: the image's own.
-        memory: bytes; swap is not added to it.
-        cpu_shares: weight where processors are scarce; 1024 is what other containers have.
-        tmpfs: container path to mount options.
-        ports: port in the container to port on this machine, 0 for any.
-        groups: more groups of the user's, by number.
-        restart: ``no``, ``on-failure[:times]``, ``always`` or ``unless-stopped``.
-        log_size: bytes of output that the engine keeps; older output is dropped.
-    """
-
-    name: str
-    image: str
-    command: Sequence[str] | None
-    user: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    mounts: Sequence[Mount] = ()
-    workdir: str = ""
-    network: str = "bridge"
-    memory: int = 2 * 1024**3
-    cpus: float = 2.0
-    cpu_shares: int = 512
-    pids: int = 512
-    read_only: bool = True
-    tmpfs: Mapping[str, str] = field(default_factory=lambda: {"/tmp": "rw,nosuid,nodev,size=512m,mode=1777"})
-    ports: Mapping[int, int] = field(default_factory=dict)
-    groups: Sequence[int] = ()
-    restart: str = "no"
-    auto_remove: bool = False
-    tty: bool = False
-    stdin: bool = False
-    log_size: int = 30 * 1024**2
-
-    def options(self) -> dict[str, Any]:
-        """The arguments of the SDK's ``containers.create``."""
-        import docker.types
-
-        policy, _, times = self.restart.partition(":")
-        return {
-            "name": self.name,
-            "image": self.image,
-            **({} if self.command is None else {"entrypoint": list(self.command), "command": []}),
-            "user": self.user or None,
-            "labels": dict(self.labels),
-            "environment": dict(self.environment),
-            "mounts": [
-                docker.types.Mount(
-                    mount.target, mount.source, type="volume" if mount.is_volume else "bind", read_only=mount.read_only
-                )
-                for mount in self.mounts
-            ],
-            "working_dir": self.workdir or None,
-            "network": self.network if not _is_mode(self.network) else None,
-            "network_mode": self.network if _is_mode(self.network) else None,
-            "ports": {f"{inside}/tcp": ("127.0.0.1", outside or None) for inside, outside in self.ports.items()},
-            "init": True,
-            "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges"],
-            "mem_limit": self.memory,
-            "memswap_limit": self.memory,
-            "nano_cpus": int(self.cpus * 1e9),
-            "cpu_shares": self.cpu_shares,
-            "pids_limit": self.pids,
-            "read_only": self.read_only,
-            "tmpfs": dict(self.tmpfs),
-            "group_add": [str(group) for group in self.groups],
-            "restart_policy": {"Name": policy, "MaximumRetryCount": int(times or 0)},
-            "auto_remove": self.auto_remove,
-            "tty": self.tty,
-            "stdin_open": self.stdin,
-            "log_config": docker.types.LogConfig(
-                type="json-file", config={"max-size": str(self.log_size // 3), "max-file": "3"}
-            ),
-        }
-
-
-def docker_words(spec: ContainerSpec) -> list[str]:
-    """The words of ``docker create`` that make the same container."""
-    words = ["create", "--name", spec.name, "--init", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-    words += ["--memory", str(spec.memory), "--memory-swap", str(spec.memory), "--cpus", f"{spec.cpus:g}"]
-    words += ["--cpu-shares", str(spec.cpu_shares), "--pids-limit", str(spec.pids)]
-    words += ["--read-only"] if spec.read_only else []
-    words += ["--network", spec.network, "--restart", spec.restart]
-    words += ["--log-driver", "json-file", "--log-opt", f"max-size={spec.log_size // 3}", "--log-opt", "max-file=3"]
-    words += ["--user", spec.user] if spec.user else []
-    words += ["--workdir", spec.workdir] if spec.workdir else []
-    words += ["--rm"] if spec.auto_remove else []
-    words += ["--tty"] if spec.tty else []
-    words += ["--interactive"] if spec.stdin else []
-    for option, values in (
-        ("--label", [f"{key}={value}" for key, value in spec.labels.items()]),
-        ("--env", [f"{key}={value}" for key, value in spec.environment.items()]),
-        ("--mount", [mount.words() for mount in spec.mounts]),
-        ("--tmpfs", [f"{path}:{options}" for path, options in spec.tmpfs.items()]),
-        ("--publish", [f"127.0.0.1:{outside or ''}:{inside}/tcp" for inside, outside in spec.ports.items()]),
-        ("--group-add", [str(group) for group in spec.groups]),
-    ):
-        words += [word for value in values for word in (option, value)]
-    if spec.command is None:
-        return [*words, spec.image]
-    first, *rest = spec.command
-    return [*words, "--entrypoint", first, spec.image, *rest]
+_OUTPUT = {"stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
 
 
 @dataclass(frozen=True)
@@ -333,7 +187,7 @@ class Containers:
     async def labelled(self, labels: Mapping[str, str]) -> list[ContainerSummary]:
         """Those with all these labels, running or not, newest first; an empty value stands for any."""
         client = await self._engine.client()
-        wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
+        wanted = label_filter(labels)
         shown = ["ps", "--all", *(word for label in wanted for word in ("--filter", f"label={label}"))]
         found = await self._engine.call(
             client.api.containers, all=True, filters={"label": wanted}, repeat=True, shown=shown
@@ -463,22 +317,6 @@ class Containers:
         except EngineError as error:
             if "already in progress" not in error.what:  # another host removes it just now
                 raise
-
-
-def user_for(workspace: Path | None) -> tuple[int, int]:
-    """Number and group of the user in a container: this machine's, so that files have the right owner; never root."""
-    uid, gid = os.getuid(), os.getgid()
-    if uid == 0:  # who owns the workspace, and else the first ordinary user of any Debian
-        owner = workspace.stat() if workspace and workspace.exists() else None
-        uid, gid = (owner.st_uid, owner.st_gid) if owner and owner.st_uid else (1000, 1000)
-    return uid, gid
-
-
-_OUTPUT = {"stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
-
-
-def _is_mode(network: str) -> bool:
-    return network in ("bridge", "host", "none", "default") or network.startswith("container:")
 
 
 def _info(raw: Mapping[str, Any]) -> ContainerInfo:

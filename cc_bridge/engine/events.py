@@ -12,6 +12,7 @@ import anyio
 
 from ..errors import EngineTimeout, EngineUnavailable
 from .client import OPERATION_LIMIT, Engine
+from .labels import label_filter
 
 __all__ = ["ContainerEvent", "EventReader", "Events"]
 
@@ -100,7 +101,7 @@ class Events:
             EngineError: the engine refuses, or is not there in the first place.
         """
         client = await self._engine.client()
-        wanted = {"type": "container", "label": [f"{key}={value}" if value else key for key, value in labels.items()]}
+        wanted = {"type": "container", "label": label_filter(labels)}
         reader, since, last, breaks = EventReader(), time.time(), "", 0
 
         def read() -> Generator[dict[str, Any]]:

@@ -20,6 +20,7 @@ from ..dockerfiles import Dockerfile
 from ..errors import EngineError, ImageBuildError, ImageNotFound, InvalidInput, NoSpaceLeft
 from .archives import add_beneath, tar_of_bytes
 from .client import Engine
+from .labels import label_filter
 from .progress import Progress, ProgressReader, Step
 
 __all__ = ["AUTO_IMAGE", "DEFAULT_IMAGE", "BuildContext", "ImageInfo", "Images", "dockerfile", "template", "templates"]
@@ -342,8 +343,7 @@ class Images:
     async def labelled(self, labels: Mapping[str, str]) -> list[ImageInfo]:
         """Those with all these labels, newest first."""
         client = await self._engine.client()
-        wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
-        found = await self._engine.call(client.api.images, filters={"label": wanted}, repeat=True)
+        found = await self._engine.call(client.api.images, filters={"label": label_filter(labels)}, repeat=True)
         return [
             ImageInfo(
                 id=raw["Id"],

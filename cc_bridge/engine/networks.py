@@ -11,6 +11,7 @@ import anyio
 
 from ..errors import EngineError, InvalidInput, NetworkConflict
 from .client import Engine
+from .labels import label_filter
 
 __all__ = ["NetworkInfo", "NetworkSpec", "Networks"]
 
@@ -106,8 +107,7 @@ class Networks:
     async def labelled(self, labels: Mapping[str, str]) -> list[NetworkInfo]:
         """Those with all these labels."""
         client = await self._engine.client()
-        wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
-        found = await self._engine.call(client.api.networks, filters={"label": wanted}, repeat=True)
+        found = await self._engine.call(client.api.networks, filters={"label": label_filter(labels)}, repeat=True)
         return [info for raw in found if (info := await self._inspect(raw["Id"])) is not None]
 
     async def is_used(self, id: str) -> bool:  # noqa: A002  the word that fits

@@ -12,7 +12,9 @@ import anyio
 from ..errors import ContainerNotFound, EngineError
 from .archives import Archives, tar_of_directory
 from .client import Engine
-from .containers import Containers, ContainerSpec, Mount
+from .container_spec import ContainerSpec, Mount
+from .containers import Containers
+from .labels import label_filter
 
 __all__ = ["VolumeInfo", "Volumes"]
 
@@ -79,7 +81,7 @@ class Volumes:
     async def labelled(self, labels: Mapping[str, str], *, unused: bool = False) -> list[VolumeInfo]:
         """Those with all these labels. ``unused``: only those that no container has."""
         client = await self._engine.client()
-        wanted: dict[str, Any] = {"label": [f"{key}={value}" if value else key for key, value in labels.items()]}
+        wanted: dict[str, Any] = {"label": label_filter(labels)}
         if unused:
             wanted["dangling"] = True
         found = await self._engine.call(client.api.volumes, filters=wanted, repeat=True)

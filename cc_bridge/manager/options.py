@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from ..engine.containers import Mount
+from ..engine.container_spec import CONTAINER_HOME, Mount
 from ..engine.networks import NetworkSpec
 from ..errors import InvalidInput
-from ..instance import docker_socket, parse_mount
+from ..limits import Limits
 from ..login import login_file, with_login
+from ..mounts import docker_socket, parse_mount
 
 __all__ = [
     "DEPENDENCIES",
-    "HOME",
     "ContainerEnv",
     "ContainerOptions",
     "PathMap",
@@ -35,9 +35,6 @@ DEPENDENCIES: Mapping[str, tuple[str, ...]] = {
     "ruby": ("vendor/bundle",),
 }
 
-#: Where Claude Code finds its login and keeps its sessions, in the container.
-HOME = "/home/cc-bridge"
-
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 #: A shell's own (bash(1)); setting one ends it.
@@ -47,7 +44,7 @@ _PROJECT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,40}\Z")
 
 
 @dataclass(frozen=True)
-class ContainerOptions:
+class ContainerOptions(Limits):
     """What a project's container is to be. Limits and hardening have safe defaults.
 
     Attributes:
@@ -62,7 +59,6 @@ class ContainerOptions:
         network: a mode (``bridge``, ``host``, ``none``), a network's name, or one to be made if it is missing.
         ports: port in the container to port on this machine (loopback only), 0 for any.
         user: ``uid[:gid]`` or a name; by default this machine's user, never root.
-        memory: bytes.
         read_only: the root file system; ``/tmp`` and ``HOME`` are writable.
         restart: ``no``, ``on-failure[:times]``, ``always`` or ``unless-stopped``.
         docker_socket: mount the engine's own socket. Whoever has it is root on the engine's machine.
@@ -84,10 +80,6 @@ class ContainerOptions:
     network: str | NetworkSpec = "bridge"
     ports: Mapping[int, int] = field(default_factory=dict)
     user: str = ""
-    memory: int = 2 * 1024**3
-    cpus: float = 2.0
-    cpu_shares: int = 512
-    pids: int = 512
     read_only: bool = True
     restart: str = "no"
     docker_socket: bool = False
@@ -116,7 +108,7 @@ class ContainerEnv:
 
 def build_container_env(options: ContainerOptions, environ: Mapping[str, str] = os.environ) -> ContainerEnv:
     """``TERM``, ``HOME``, ``PORT`` and ``PROJECT_ID``; and, secret, the options' variables and a login if asked for."""
-    plain = {"TERM": "xterm-256color", "HOME": HOME, "PROJECT_ID": options.project}
+    plain = {"TERM": "xterm-256color", "HOME": CONTAINER_HOME, "PROJECT_ID": options.project}
     if options.ports:
         plain["PORT"] = str(next(iter(options.ports)))
     return ContainerEnv(plain, with_login(options.env, environ) if options.login else dict(options.env))
@@ -138,9 +130,9 @@ def build_container_mounts(
     if options.workspace is not None:
         mounts.append(Mount(str(options.workspace.resolve()), options.mount_at, options.read_only_workspace))
     if home is not None:
-        mounts.append(Mount(str(home), HOME))
+        mounts.append(Mount(str(home), CONTAINER_HOME))
     if options.credentials:
-        mounts.append(Mount(str(login_file()), f"{HOME}/.claude/.credentials.json", read_only=True))
+        mounts.append(Mount(str(login_file()), f"{CONTAINER_HOME}/.claude/.credentials.json", read_only=True))
     mounts += [Mount(*parse_mount(mount)) for mount in options.mounts]
     dependencies = dependency_volumes(options) if volumes is None else volumes
     mounts += [Mount(name, path) for name, path in dependencies.items()]

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path, PurePosixPath
 
-import anyio.to_thread
-
-from ..engine.archives import Archives, tar_of_tree
-from ..engine.client import Engine
-from ..engine.containers import Containers
-from ..engine.execs import Attached, ExecResult, Execs, Exit
-from ..engine.streams import Chunk
-from ..engine.usage import Usage
 from ..errors import ContainerNotFound, EngineError, InvalidInput
+from .archives import Archives
+from .client import Engine
+from .container_spec import CONTAINER_HOME
+from .containers import Containers
+from .execs import Attached, ExecResult, Execs, Exit
+from .streams import Chunk
+from .usage import Usage
 
 __all__ = ["ContainerTools"]
 
@@ -63,15 +62,18 @@ class ContainerTools:
         return await self._containers.usage(self.container)
 
     def logs(
-        self, *, follow: bool = False, tail: int | None = None, since: float = 0, timestamps: bool = False
+        self,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float = 0,
+        timestamps: bool = False,
+        tty: bool = False,
     ) -> AsyncGenerator[Chunk, None]:
-        """Its output; with ``follow`` also what it writes until it ends.
-
-        Args:
-            tail: lines to begin with; None: all that the engine has kept.
-            since: seconds since 1970.
-        """
-        return self._containers.logs(self.container, follow=follow, tail=tail, since=since, timestamps=timestamps)
+        """Its output; see :meth:`~cc_bridge.engine.containers.Containers.logs`."""
+        return self._containers.logs(
+            self.container, follow=follow, tail=tail, since=since, timestamps=timestamps, tty=tty
+        )
 
     async def copy_in(self, source: Path, target: str) -> str:
         """Copy a file or directory into the container, owned by its user; what it has become.
@@ -87,17 +89,16 @@ class ContainerTools:
         path = PurePosixPath(target, source.resolve().name) if there and there.is_directory else PurePosixPath(target)
         if not path.is_absolute():
             raise InvalidInput(f"{target!r}: the path in the container must be absolute")
-        archive = await anyio.to_thread.run_sync(tar_of_tree, source, path.name, *self._owner)
-        with archive:
-            try:
-                await self._archives.put(self.container, str(path.parent), archive)
-            except ContainerNotFound as error:
-                raise InvalidInput(f"{path.parent} in {self.container}: {error.what}") from error
-            except EngineError as error:
-                if "read-only" not in error.what:
-                    raise
-                hint = "Its root file system is read-only: copy to the workspace or to /home/cc-bridge."
-                raise InvalidInput(f"{path} in {self.container} cannot be written", hint=hint) from error
+        uid, gid = self._owner
+        try:
+            await self._archives.put_tree(self.container, str(path), source, uid=uid, gid=gid)
+        except ContainerNotFound as error:
+            raise InvalidInput(f"{path.parent} in {self.container}: {error.what}") from error
+        except EngineError as error:
+            if "read-only" not in error.what:
+                raise
+            hint = f"Its root file system is read-only: copy to the workspace or to {CONTAINER_HOME}."
+            raise InvalidInput(f"{path} in {self.container} cannot be written", hint=hint) from error
         return str(path)
 
     async def copy_out(self, path: str, destination: Path) -> tuple[Path, Sequence[str]]:
