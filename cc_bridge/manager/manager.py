@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -25,13 +24,14 @@ from ..engine.labels import LABEL
 from ..engine.progress import Progress
 from ..engine.streams import Chunk
 from ..engine.usage import Usage
-from ..errors import ContainerNotFound, ContainerStartError, EngineError, LimitReached, NameConflict
+from ..errors import ContainerNotFound
 from ..logs import Log
 from ..state import Installation, agent_archive, state_root
 from .commands import Commands
-from .options import ContainerOptions, build_container_env, container_name
+from .options import ContainerOptions
 from .own import OwnContainers
 from .provisions import Provisions
+from .services import Services
 from .variables import VariableFiles
 
 if TYPE_CHECKING:
@@ -41,15 +41,6 @@ __all__ = ["ContainerManager"]
 
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE = 10.0
-
-#: How often to look again where several programs make the same container at once.
-_TRIES = 5
-
-#: How often a name that somebody else has is changed before that is an error.
-_NAMES = 5
-
-#: What stays until it is told to end.
-_IDLE = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"]
 
 
 class ContainerManager:
@@ -82,7 +73,6 @@ class ContainerManager:
         self._root = root or state_root()
         self._installation = Installation.at(self._root)
         self._keep = keep
-        self._most_running = dict(most_running or {})
         self._log = Log("", "manager")
         self.containers = Containers(self._engine)
         self.execs = Execs(self._engine)
@@ -96,6 +86,9 @@ class ContainerManager:
         self.networks = self._provisions.networks
         self.volumes = self._provisions.volumes
         self._variables = VariableFiles(self._root)
+        self._services = Services(
+            self.containers, self._own, self._provisions, self._variables, self._log, dict(most_running or {})
+        )
         self._commands = Commands(self.containers, self._provisions, self._variables)
 
     @property
@@ -137,36 +130,11 @@ class ContainerManager:
             NetworkConflict, ImageNotFound, ImageBuildError, NameConflict: as they say.
             LimitReached: as many containers of this type of project run as may.
         """
-        await self._check_limit(options.project_type)
-        provided = await self._provisions.provide(options)
-        secret = build_container_env(replace(options, login=False)).secret
-        for attempt in range(_NAMES):
-            name = container_name(options.project) + (f"-{secrets.token_hex(2)}" if attempt else "")
-            spec = self._provisions.spec(name, options, provided, command or _IDLE, kind)
-            spec = self._variables.give(spec, secret)
-            try:
-                await self.containers.create(spec)
-            except BaseException as error:
-                self._variables.remove(spec.labels)
-                if isinstance(error, NameConflict) and attempt < _NAMES - 1:
-                    continue
-                raise
-            try:
-                return await self.containers.inspect(name)
-            except BaseException:
-                with anyio.CancelScope(shield=True):
-                    await self.containers.remove(name)
-                self._variables.remove(spec.labels)
-                raise
-        raise AssertionError("every way out of the loop is above")
+        return await self._services.create(options, command, kind)
 
     async def forgotten_variables(self) -> Sequence[Path]:
         """Files with variables of containers that have gone without us."""
         return self._variables.left([item.labels for item in await self._own.labelled({})])
-
-    async def _remove(self, item: ContainerInfo | ContainerSummary, *, force: bool = True) -> None:
-        await self.containers.remove(item.id, force=force)
-        self._variables.remove(item.labels)
 
     async def get_or_create(
         self, options: ContainerOptions, command: Sequence[str] | None = None, *, kind: str = "service"
@@ -178,37 +146,7 @@ class ContainerManager:
         Raises: as :meth:`create_secure_container`, and
             ContainerStartError: it could not be started.
         """
-        for _ in range(_TRIES):
-            made: ContainerInfo | None = None
-            found = await self._own.eldest(options.project, kind)
-            if found is None:
-                made = await self.create_secure_container(options, command, kind=kind)
-                found = await self._own.eldest(options.project, kind) or made
-            try:
-                await self._start(found)
-                # An elder one may have come to light meanwhile: containers are dated before they can be seen.
-                used = await self._own.eldest(options.project, kind)
-            except ContainerNotFound:
-                continue  # its creator removed it in favour of an older one
-            if made is not None and (used is None or used.id != made.id):
-                await self._remove(made)
-            if used is not None and used.id == found.id:
-                return await self.containers.inspect(used.id)
-        raise NameConflict(f"containers of the project {options.project} come and go; another program makes them, too")
-
-    async def _start(self, info: ContainerInfo) -> None:
-        if info.running:
-            return
-        try:
-            if info.status == "paused":
-                await self.containers.unpause(info.id)
-            else:
-                await self.containers.start(info.id)
-        except ContainerStartError:
-            if info.status == "created":  # it has never run: nothing is lost
-                await self._remove(info)
-            raise
-        self._log.info("container_started", container=info.name)
+        return await self._services.get_or_create(options, command, kind)
 
     async def stop(self, name: str, grace: float = _GRACE) -> None:
         """SIGTERM, ``grace`` seconds, SIGKILL; tolerant of one that has ended or gone."""
@@ -229,7 +167,7 @@ class ContainerManager:
         info = await self._own.find(name)
         if info is None:
             return
-        await self._remove(info)
+        await self._services.remove(info)
         for volume in info.volumes if volumes else ():
             found = None if volume.startswith("/") else await self.volumes.find(volume.partition(":")[0])
             if found is not None and self._own.owns(found.labels):
@@ -237,7 +175,7 @@ class ContainerManager:
 
     async def list(self, project: str = "") -> Sequence[ContainerSummary]:
         """Containers of this installation, or of one of its projects: running or not, newest first."""
-        return await self._own.labelled({f"{LABEL}.project": project} if project else {})
+        return await self._own.of_project(project)
 
     async def stats(self, name: str) -> Usage:
         """What it uses, measured over a second or so."""
@@ -277,19 +215,7 @@ class ContainerManager:
         Returns:
             Names of those removed.
         """
-        found = await self.list(project)
-        too_many = len(found) - (self._keep if keep is None else keep)
-        stopped = [item for item in reversed(found) if item.status in ("created", "exited", "dead")]
-        removed = []
-        for item in stopped[: max(too_many, 0)]:
-            try:
-                # Without force: somebody may have started it meanwhile.
-                await self._remove(item, force=False)
-            except EngineError as error:
-                self._log.info("not_removed", container=item.name, reason=error.what)
-            else:
-                removed.append(item.name)
-        return removed
+        return await self._services.clean_up(project, self._keep if keep is None else keep)
 
     # Commands, each in a container of its own
 
@@ -410,22 +336,6 @@ class ContainerManager:
 
     def _tools(self, name: str) -> ContainerTools:
         return ContainerTools(self._engine, name, user_for(None))
-
-    async def _check_limit(self, project_type: str) -> None:
-        most = self._most_running.get(project_type)
-        if most is None:
-            return
-        found = [
-            item
-            for item in await self.list()
-            if item.labels.get(f"{LABEL}.project-type") == project_type and item.status == "running"
-        ]
-        if len(found) >= most:
-            names = ", ".join(item.name for item in found)
-            raise LimitReached(
-                f"{len(found)} containers of type {project_type} run, and {most} may: {names}",
-                hint="Stop one of them, or raise the limit.",
-            )
 
     async def _with_cause(self, event: ContainerEvent) -> ContainerEvent:
         """The engine may tell of the end before it tells that memory ran out; by now it knows."""

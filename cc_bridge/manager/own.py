@@ -64,6 +64,10 @@ class OwnContainers:
             found += await self._containers.labelled({f"{LABEL}.install": install, **labels})
         return [item for item in found if self.owns(item.labels)]
 
+    async def of_project(self, project: str = "") -> Sequence[ContainerSummary]:
+        """This installation's containers, or those of one of its projects."""
+        return await self.labelled({f"{LABEL}.project": project} if project else {})
+
     async def eldest(self, project: str, kind: str) -> ContainerInfo | None:
         """The container that everybody uses for this purpose."""
         found = []
