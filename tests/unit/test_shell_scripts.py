@@ -17,8 +17,6 @@ from tests.conftest import lacking
 
 NEIGHBOUR = 65534
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
-
 
 @dataclass(frozen=True)
 class Shell:
@@ -96,7 +94,7 @@ def test_the_archive_is_put_into_a_directory_of_this_users_alone(shell: Shell, t
     assert may_be_run(shell, archive)
 
 
-@as_root
+@pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize("planted", ["a directory", "a link"])
 def test_what_a_neighbour_has_put_there_is_neither_run_nor_written_to(
     shell: Shell, tmp_path: Path, planted: str
