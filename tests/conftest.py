@@ -47,7 +47,7 @@ _HOW = {
     "socat": "the packages socat and openssl bring them",
     "ssh": "the packages openssh-server and openssh-client bring it",
     "busybox": "the package busybox brings it",
-    "root": "root can play another user; a container's root will do",
+    "root": "run the tests as root; a container's will do",
     "python": "pyenv or the distribution has other Pythons",
 }
 _missing: dict[str, str] = {}
