@@ -26,11 +26,11 @@ class Mount:
 
     @property
     def is_volume(self) -> bool:
-        """It names a volume."""
+        """Whether it is a named volume."""
         return not self.source.startswith("/")
 
     def words(self) -> str:
-        """As ``docker --mount`` wants it: comma-separated values, quoted as RFC 4180 has it."""
+        """For ``docker --mount``: comma-separated values, quoted as in RFC 4180."""
         parts = [f"type={'volume' if self.is_volume else 'bind'}", f"source={self.source}", f"target={self.target}"]
         parts += ["readonly"] if self.read_only else []
         quoted = ['"{}"'.format(part.replace('"', '""')) if set(part) & set(',"') else part for part in parts]
@@ -42,12 +42,12 @@ class ContainerSpec(Limits):
     """What to create, hardened unless it says otherwise (requirement M2).
 
     Attributes:
-        command: words that take the place of the image's own; None: the image's own.
+        command: replaces the image's entrypoint and command; None: keep them.
         tmpfs: container path to mount options.
-        ports: port in the container to port on this machine, 0 for any.
-        groups: more groups of the user's, by number.
+        ports: container port to local port, 0 for any.
+        groups: supplementary group ids.
         restart: ``no``, ``on-failure[:times]``, ``always`` or ``unless-stopped``.
-        log_size: bytes of output that the engine keeps; older output is dropped.
+        log_size: bytes of output that the engine keeps.
     """
 
     name: str
@@ -113,7 +113,7 @@ class ContainerSpec(Limits):
 
 
 def docker_words(spec: ContainerSpec) -> list[str]:
-    """The words of ``docker create`` that make the same container."""
+    """The arguments of ``docker`` that create the same container."""
     words = ["create", "--name", spec.name, "--init", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
     words += ["--memory", str(spec.memory), "--memory-swap", str(spec.memory), "--cpus", f"{spec.cpus:g}"]
     words += ["--cpu-shares", str(spec.cpu_shares), "--pids-limit", str(spec.pids)]
@@ -141,9 +141,9 @@ def docker_words(spec: ContainerSpec) -> list[str]:
 
 
 def user_for(workspace: Path | None) -> tuple[int, int]:
-    """Number and group of the user in a container: this machine's, so that files have the right owner; never root."""
+    """User and group id for a container: this process's, so that files have the right owner, but never root."""
     uid, gid = os.getuid(), os.getgid()
-    if uid == 0:  # who owns the workspace, and else the first ordinary user of any Debian
+    if uid == 0:  # the workspace's owner, or else the first regular user of Debian
         owner = workspace.stat() if workspace and workspace.exists() else None
         uid, gid = (owner.st_uid, owner.st_gid) if owner and owner.st_uid else (1000, 1000)
     return uid, gid

@@ -34,9 +34,9 @@ class ContainerInfo:
     Attributes:
         status: ``created``, ``running``, ``paused``, ``restarting``, ``removing``, ``exited`` or ``dead``.
         networks: network name to address.
-        exit_code: of the last run.
+        exit_code: of its last run.
         error: why it could not be started.
-        pid: of the main process, on the engine's machine; 0: it does not run.
+        pid: of the main process, on the engine's machine; 0: not running.
     """
 
     id: str
@@ -90,9 +90,9 @@ class Containers:
         self._engine = engine
 
     async def create(self, spec: ContainerSpec) -> str:
-        """Create, and return the id. A cancellation waits for it: what is half made could not be removed.
+        """Create it and return its id. Cancellation waits until it is created: otherwise it could not be removed.
 
-        After an unclear answer it looks before it tries again, so that never two are made.
+        After an unclear response it checks before it retries, so that never two are created.
 
         Raises:
             NameConflict: another container has the name.
@@ -101,7 +101,7 @@ class Containers:
         client = await self._engine.client()
         nonce = uuid.uuid4().hex
         options = spec.options()
-        # An image's labels become its containers' where they do not say otherwise: it must not speak for us.
+        # Containers inherit their image's labels: override ours, so that an image cannot set them.
         options["labels"] = {**dict.fromkeys(OWN_LABELS, ""), **options["labels"], NONCE: nonce}
         self._engine.log_command(*docker_words(spec))
         with anyio.CancelScope(shield=True):
@@ -126,23 +126,23 @@ class Containers:
         return True
 
     async def _made(self, name: str, nonce: str) -> str:
-        """The id of what an earlier request has made."""
+        """The id of the container that an earlier request created."""
         try:
             info = await self.inspect(name)
-        except ContainerNotFound:  # a name is taken a little before its container can be seen
+        except ContainerNotFound:  # a name is taken shortly before its container is listed
             raise NameConflict(f"a container named {name} is being made") from None
         if info.labels.get(NONCE) != nonce:
             raise NameConflict(f"a container named {name} exists already")
         return info.id
 
     async def start(self, name: str, awaited: Sequence[str] = (), limit: float = OPERATION_LIMIT) -> str:
-        """Start, and return which of the awaited texts the container has logged first.
+        """Start it, and return which of the awaited texts it logs first.
 
         Args:
             limit: seconds.
 
         Raises:
-            ContainerStartError: it ended, or time ran out, without any; its last lines are quoted.
+            ContainerStartError: it ended or timed out without any; quotes its last lines.
         """
         client = await self._engine.client()
         shown = ("start", name)
@@ -154,7 +154,7 @@ class Containers:
             except EngineError as error:
                 raise ContainerStartError(error.what, hint=error.hint) from error
             return ""
-        # Attached before it starts, so that no line is missed and none has to be polled for.
+        # Attached before the start, so that no line is missed and nothing is polled.
         fd, early = await self._engine.call(lambda: raw_socket(client.api.attach_socket(name, params=_OUTPUT)))
         try:
             await self._engine.call(client.api.start, name, shown=shown)
@@ -171,9 +171,9 @@ class Containers:
         return found
 
     async def attach(self, name: str, *, stdin: bool = False) -> tuple[int, bytes]:
-        """Connect to the main process's output, and its stdin: a socket that is the caller's to close, and what came.
+        """Connect to the main process: a socket, which the caller closes, and bytes read already.
 
-        Before the start, so that no output is missed.
+        Call it before the start, so that no output is missed.
         """
         client = await self._engine.client()
         wanted = {**_OUTPUT, "stdin": int(stdin)}
@@ -185,7 +185,7 @@ class Containers:
         return _info(await self._engine.call(client.api.inspect_container, name, repeat=True))
 
     async def labelled(self, labels: Mapping[str, str]) -> list[ContainerSummary]:
-        """Those with all these labels, running or not, newest first; an empty value stands for any."""
+        """Those with all these labels, running or not, newest first; an empty value matches any."""
         client = await self._engine.client()
         wanted = label_filter(labels)
         shown = ["ps", "--all", *(word for label in wanted for word in ("--filter", f"label={label}"))]
@@ -206,7 +206,7 @@ class Containers:
         ]
 
     async def stop(self, name: str, grace: float) -> None:
-        """SIGTERM, ``grace`` seconds, SIGKILL. Nothing happens to one that has stopped or gone."""
+        """SIGTERM, ``grace`` seconds, SIGKILL. Does nothing if it is stopped or gone."""
         seconds = int(grace)
         await self._call_unless_gone(
             lambda client: client.api.stop(name, timeout=seconds),
@@ -237,19 +237,19 @@ class Containers:
         return True
 
     async def unpause(self, name: str) -> None:
-        """Let a paused container go on."""
+        """Resume a paused container."""
         client = await self._engine.client()
         await self._engine.call(client.api.unpause, name, shown=("unpause", name))
 
     async def remove(self, name: str, *, force: bool = True) -> None:
-        """Kill (with ``force``) and remove, with its anonymous volumes. Nothing happens to one that has gone."""
+        """Kill (with ``force``) and remove it and its anonymous volumes. Does nothing if it is gone."""
         await self._call_unless_gone(
             lambda client: client.api.remove_container(name, force=force, v=True),
             shown=["rm", *(["--force"] if force else []), "--volumes", name],
         )
 
     async def usage(self, name: str) -> Usage:
-        """What it uses, measured over a second or so."""
+        """Its resource usage, measured over about a second."""
         client = await self._engine.client()
         shown = ("stats", "--no-stream", name)
         return usage_of(await self._engine.call(client.api.stats, name, stream=False, shown=shown))
@@ -264,12 +264,12 @@ class Containers:
         timestamps: bool = False,
         tty: bool = False,
     ) -> AsyncGenerator[Chunk, None]:
-        """What it has written, as it was written; with ``follow`` also what it writes until it ends.
+        """Its output, stdout and stderr apart; with ``follow`` until it ends.
 
         Args:
-            tail: lines to begin with; None: all that the engine has kept.
+            tail: begin with this many last lines; None: all that the engine has kept.
             since: seconds since 1970.
-            tty: it has a terminal: all of it is stdout.
+            tty: it has a terminal, so all output is stdout.
         """
         client = await self._engine.client()
         last = "all" if tail is None else str(tail)
@@ -293,7 +293,7 @@ class Containers:
         def read() -> Generator[bytes]:
             # The SDK's own method merges stdout and stderr.
             url = client.api._url("/containers/{0}/logs", name)
-            # A quiet container is not a fault: no limit between two reads.
+            # No read timeout: a quiet container is not an error.
             answer = client.api.get(url, params=wanted, stream=True, timeout=(OPERATION_LIMIT, None))
             with answer:
                 client.api._raise_for_status(answer)
@@ -315,7 +315,7 @@ class Containers:
         except ContainerNotFound:
             pass
         except EngineError as error:
-            if "already in progress" not in error.what:  # another host removes it just now
+            if "already in progress" not in error.what:  # another host is removing it
                 raise
 
 

@@ -1,4 +1,4 @@
-"""Labels: how what is ours is known, and found again."""
+"""Labels, by which we find our containers, images, networks and volumes again."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["LABEL", "NONCE", "OWN_LABELS", "label_filter"]
 #: The prefix of every label of ours.
 LABEL = "cc-bridge"
 
-#: Tells a container that was made from one that another has made under the same name.
+#: Distinguishes the container that we created from another's of the same name.
 NONCE = f"{LABEL}.nonce"
 
-#: All labels of ours on a container; one that does not apply is empty.
+#: All our labels on a container; those that do not apply are empty.
 OWN_LABELS = tuple(
     f"{LABEL}.{name}"
     for name in ["install", "instance", "project", "project-type", "type", "version", "created", "owner", "variables"]
@@ -20,5 +20,5 @@ OWN_LABELS = tuple(
 
 
 def label_filter(labels: Mapping[str, str]) -> list[str]:
-    """The engine's filter for what has all these labels; an empty value stands for any."""
+    """The engine's filter for all these labels; an empty value matches any."""
     return [f"{key}={value}" if value else key for key, value in labels.items()]

@@ -1,4 +1,4 @@
-"""Commands, each in a container of its own that goes with it."""
+"""Commands, each in a container that is removed with it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .variables import VariableFiles, from_stdin
 
 __all__ = ["Commands"]
 
-#: Seconds of one wait for a command's end, of as many as it takes.
+#: Seconds of one wait for a command's end; repeated until it ends.
 _WAIT = 3600.0
 
 
 class Commands:
-    """Runs commands in containers that are made for them."""
+    """Runs commands in new containers."""
 
     def __init__(self, containers: Containers, provisions: Provisions, variables: VariableFiles) -> None:
         self._containers = containers
@@ -35,7 +35,7 @@ class Commands:
     async def run(
         self, options: ContainerOptions, argv: Sequence[str], *, stdin: bytes | None, keep_container: bool
     ) -> ExecResult:
-        """To its end; its output in memory, as far as :data:`LARGEST`."""
+        """Run to completion and collect at most ``LARGEST`` bytes of output."""
         said: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
         code = -1
         stream = self.stream(options, argv, stdin=stdin, tty=False, keep_container=keep_container)
@@ -53,7 +53,7 @@ class Commands:
     async def stream(
         self, options: ContainerOptions, argv: Sequence[str], *, stdin: bytes | None, tty: bool, keep_container: bool
     ) -> AsyncGenerator[Chunk | Exit, None]:
-        """Its output as it comes, and at last how it ended; the container is removed however the iterator ends."""
+        """Output as it arrives, then an Exit; the container is removed however the iteration ends."""
         secret = build_container_env(options).secret
         if options.login and options.network != "host":
             check_reachable(secret)
@@ -65,7 +65,7 @@ class Commands:
         name = f"{container_name(options.project)}-{secrets.token_hex(4)}"
         kind = "kept" if keep_container else "command"
         spec = self._provisions.spec(name, options, provided, command, kind, tty=tty, stdin=feed is not None)
-        if tty:  # a terminal would show them
+        if tty:  # a terminal would echo them
             spec = self._variables.give(spec, secret)
         created = False
         try:
@@ -80,7 +80,7 @@ class Commands:
             finally:
                 os.close(fd)
             while not await self._containers.wait(name, "not-running", _WAIT):
-                pass  # it has closed its output, and goes on
+                pass  # it closed its output and still runs
             ended = await self._containers.inspect(name)
             yield Exit(ended.exit_code, ended.oom_killed)
         finally:

@@ -1,4 +1,4 @@
-"""The manager: containers of projects on one engine. Its only memory is the labels on what it has made."""
+"""The manager: containers of projects on one engine. It keeps no state but the labels on what it creates."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ _GRACE = 10.0
 class ContainerManager:
     """Makes, finds, limits, watches and removes the containers of projects.
 
-    Several programs may manage side by side: what is made and found goes by labels, and of two containers for one
-    purpose the elder is used. Only containers of this installation are ever touched.
+    Several programs may manage concurrently: containers are found by labels, and of two for one purpose all use the
+    older. Only containers of this installation are ever touched.
 
     Args:
-        client: a Docker client to use, which stays the caller's to close; without one, the engine is found as
-            Docker's own command finds it.
-        keep: containers kept for each project, by :meth:`cleanup_old_containers`.
-        most_running: how many may run, by type of project; others are not limited.
+        client: a Docker client to use, which the caller closes; without one, the engine is found as the ``docker``
+            command finds it.
+        keep: how many containers of each project :meth:`cleanup_old_containers` keeps.
+        most_running: most running containers by project type; other types are not limited.
         root: the state directory; by default this installation's.
-        on_progress: called, from a worker thread, with each step of an image's pull or build.
-        on_dockerfile: asked whether to build a Dockerfile that a container may have written.
+        on_progress: called in a worker thread with each step of a pull or build.
+        on_dockerfile: decides whether to build a Dockerfile that a container may have written.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class ContainerManager:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What everything of this installation's has."""
+        """The labels of everything that this installation creates."""
         return self._own.labels
 
     @property
@@ -111,7 +111,7 @@ class ContainerManager:
             await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections to the engine. Containers go on."""
+        """Close the connections to the engine. Containers keep running."""
         await self._engine.aclose()
 
     # Containers that stay
@@ -122,26 +122,26 @@ class ContainerManager:
         """Create a container, hardened, with its network, volumes and image; it is not started.
 
         Args:
-            command: its main process; None: one that stays and does nothing, for :meth:`exec`.
-            kind: goes into a label.
+            command: its main process; None: one that idles, for use with :meth:`exec`.
+            kind: its purpose, which becomes a label.
 
         Raises:
-            InvalidInput: a mount or the workspace cannot be.
+            InvalidInput: a mount or the workspace is invalid.
             NetworkConflict, ImageNotFound, ImageBuildError, NameConflict: as they say.
-            LimitReached: as many containers of this type of project run as may.
+            LimitReached: too many containers of this project type are running.
         """
         return await self._services.create(options, command, kind)
 
     async def forgotten_variables(self) -> Sequence[Path]:
-        """Files with variables of containers that have gone without us."""
+        """Variables files whose containers are gone."""
         return self._variables.left([item.labels for item in await self._own.labelled({})])
 
     async def get_or_create(
         self, options: ContainerOptions, command: Sequence[str] | None = None, *, kind: str = "service"
     ) -> ContainerInfo:
-        """The project's container of this kind, started; made if there is none.
+        """Find or create the project's container of this kind, and start it.
 
-        Two programs that ask at once get the same one. One that is there is as it was made, whatever the options say.
+        Concurrent programs get the same one. An existing one is not changed, whatever the options say.
 
         Raises: as :meth:`create_secure_container`, and
             ContainerStartError: it could not be started.
@@ -149,7 +149,7 @@ class ContainerManager:
         return await self._services.get_or_create(options, command, kind)
 
     async def stop(self, name: str, grace: float = _GRACE) -> None:
-        """SIGTERM, ``grace`` seconds, SIGKILL; tolerant of one that has ended or gone."""
+        """SIGTERM, ``grace`` seconds, SIGKILL. Does nothing if it is stopped or gone."""
         if await self._own.find(name):
             await self.containers.stop(name, grace)
 
@@ -159,10 +159,10 @@ class ContainerManager:
         await self.containers.restart(name, grace)
 
     async def remove(self, name: str, *, volumes: bool = False) -> None:
-        """Kill and remove; tolerant of one that has gone.
+        """Kill and remove it. Does nothing if it is gone.
 
         Args:
-            volumes: its named volumes too, where no other container has them and they are of this installation.
+            volumes: also its named volumes that no other container uses and that belong to this installation.
         """
         info = await self._own.find(name)
         if info is None:
@@ -174,11 +174,11 @@ class ContainerManager:
                 await self.volumes.remove_unused(found.name)
 
     async def list(self, project: str = "") -> Sequence[ContainerSummary]:
-        """Containers of this installation, or of one of its projects: running or not, newest first."""
+        """Containers of this installation, or of one project; running or not, newest first."""
         return await self._own.of_project(project)
 
     async def stats(self, name: str) -> Usage:
-        """What it uses, measured over a second or so."""
+        """Its resource usage, measured over about a second."""
         await self._own.inspect(name)
         return await self._tools(name).usage()
 
@@ -200,17 +200,17 @@ class ContainerManager:
                 yield chunk
 
     async def exec(self, name: str, argv: Sequence[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
-        """Run a command in a running container, with the container's variables; its output is buffered.
+        """Run a command in a running container, with the container's variables, and collect its output.
 
         Raises:
-            LimitReached: it wrote more than can be kept.
+            LimitReached: it wrote more than 64 MiB.
         """
         info = await self._own.inspect(name)
         words = self._variables.command(info.labels, argv)
         return await self._tools(name).exec(words, user=user, limit=limit)
 
     async def cleanup_old_containers(self, project: str, keep: int | None = None) -> Sequence[str]:
-        """Remove the project's oldest stopped containers until ``keep`` are left; never one that runs.
+        """Remove the project's oldest stopped containers until ``keep`` are left; never a running one.
 
         Returns:
             Names of those removed.
@@ -227,11 +227,11 @@ class ContainerManager:
         stdin: bytes | None = None,
         keep_container: bool = False,
     ) -> ExecResult:
-        """Run a command in a new container to its end; exit code, stdout and stderr apart, all in memory.
+        """Run a command in a new container; collect its exit code, stdout and stderr in memory.
 
         Raises: as :meth:`create_secure_container`, and
             ContainerStartError: the command cannot be started.
-            LimitReached: it has written more than 64 MiB.
+            LimitReached: it wrote more than 64 MiB.
         """
         return await self._commands.run(options, argv, stdin=stdin, keep_container=keep_container)
 
@@ -244,15 +244,15 @@ class ContainerManager:
         tty: bool = False,
         keep_container: bool = False,
     ) -> AsyncGenerator[Chunk | Exit, None]:
-        """Run a command in a new container; its output as it comes, and at last how it ended.
+        """Run a command in a new container; its output as it arrives, then an Exit.
 
-        A slow reader slows the command; nothing is lost. The container is removed at the end, at an error, and when the
+        A slow reader slows the command; nothing is lost. The container is removed at the end, on an error, and when the
         iterator is closed or its consumer cancelled.
 
         Args:
-            stdin: what it reads; variables go the same way, before (the image needs ``sh`` and ``dd`` for that).
-            tty: give it a terminal; then all of its output is stdout.
-            keep_container: leave the container, for a look at it.
+            stdin: its input; variables are sent before it (the image needs ``sh`` and ``dd`` for that).
+            tty: give it a terminal; all output is then stdout.
+            keep_container: keep the container for inspection.
 
         Raises: as :meth:`run_command`.
         """
@@ -264,11 +264,11 @@ class ContainerManager:
     # Files, images
 
     async def put_files(self, name: str, source: Path, target: str, *, uid: int = 1000, gid: int = 1000) -> None:
-        """Copy a file or directory of this machine into a container, which need not run, as ``target``.
+        """Copy a local file or directory into a container, running or not, as ``target``.
 
         Raises:
             InvalidInput: the source cannot be read.
-            EngineError: the target's directory is not there, or is read-only.
+            EngineError: the target's directory is missing or read-only.
         """
         await self._own.inspect(name)
         await self.archives.put_tree(name, target, source, uid=uid, gid=gid)
@@ -279,26 +279,26 @@ class ContainerManager:
         return await self.archives.get_files(name, path, destination)
 
     async def pull_image(self, name: str) -> None:
-        """Pull an image; progress goes to ``on_progress``."""
+        """Pull an image, with progress to ``on_progress``."""
         await self._provisions.pull_image(name)
 
     async def build_image(self, dockerfile: Path, workspace: Path) -> str:
-        """Build a Dockerfile unless just this has been built; the image's name, which has its content's hash."""
+        """Build a Dockerfile unless the same content is built; return the image's name, which has a hash of it."""
         return await self._provisions.build_image(dockerfile, workspace)
 
     async def ensure_image(self, name: str, workspace: Path | None = None) -> str:
-        """Have an image, pulled or built as needed; its real name.
+        """Pull or build an image if it is missing; return its real name.
 
         Raises:
-            DockerfileNotApproved: ``auto``, and a container may have written the workspace's Dockerfile.
+            DockerfileNotApproved: for ``auto``: a container may have written the workspace's Dockerfile.
         """
         return await self._provisions.ensure_image(name, workspace)
 
     # What happens to them
 
     async def watch(self) -> AsyncGenerator[ContainerEvent, None]:
-        """What happens to this installation's containers from now on, as the engine tells it."""
-        wanted = "" if self._installation.earlier else self._own.install  # of any installation, or of this one
+        """The engine's events of this installation's containers, from now on."""
+        wanted = "" if self._installation.earlier else self._own.install  # any installation's, or only this one's
         async with aclosing(self.events.watch({f"{LABEL}.install": wanted})) as stream:
             async for event in stream:
                 if self._own.owns(event.labels):
@@ -325,10 +325,9 @@ class ContainerManager:
             await stream.aclose()
 
     async def orphans(self, instances: Collection[str]) -> Sequence[ContainerSummary]:
-        """Containers that nobody will come back for.
+        """Containers of instances that are not in ``instances``, and of commands whose program is gone.
 
-        Those of instances that are none of ``instances``, and those of commands, unless they are to be kept, whose
-        program has gone.
+        Commands' containers that are to be kept are not among them.
         """
         return await self._own.orphans(instances)
 
@@ -338,7 +337,7 @@ class ContainerManager:
         return ContainerTools(self._engine, name, user_for(None))
 
     async def _with_cause(self, event: ContainerEvent) -> ContainerEvent:
-        """The engine may tell of the end before it tells that memory ran out; by now it knows."""
+        """Look again whether memory ran out: the engine may report the end first."""
         with suppress(ContainerNotFound):
             info = await self.containers.inspect(event.id)
             return replace(event, oom_killed=event.oom_killed or info.oom_killed)

@@ -1,4 +1,4 @@
-"""The containers of this installation: known by their labels, and never another's."""
+"""This installation's containers, which are known by their labels. No others are touched."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["OwnContainers", "this_process"]
 
 
 class OwnContainers:
-    """The containers of one installation, on one engine."""
+    """The containers of one installation on one engine."""
 
     def __init__(self, containers: Containers, installation: Installation) -> None:
         self._containers = containers
@@ -29,15 +29,15 @@ class OwnContainers:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What everything of this installation's has."""
+        """The labels of everything that this installation creates."""
         return {f"{LABEL}.install": self.install}
 
     async def inspect(self, name: str) -> ContainerInfo:
-        """A container of this installation's.
+        """Inspect one of this installation's containers.
 
         Raises:
             ContainerNotFound: there is none of this name.
-            EngineError: it is somebody else's.
+            EngineError: it belongs to another installation or program.
         """
         info = await self._containers.inspect(name)
         if not self.owns(info.labels):
@@ -46,14 +46,14 @@ class OwnContainers:
         return info
 
     async def find(self, name: str) -> ContainerInfo | None:
-        """The same; None: there is none of this name."""
+        """As :meth:`inspect`; None: there is none of this name."""
         try:
             return await self.inspect(name)
         except ContainerNotFound:
             return None
 
     def owns(self, labels: Mapping[str, str]) -> bool:
-        """Whether what has these labels is of this installation."""
+        """Whether something with these labels belongs to this installation."""
         install, instance, project = (labels.get(f"{LABEL}.{key}", "") for key in ("install", "instance", "project"))
         return self._installation.owns(install, instance=instance, project=project)
 
@@ -68,8 +68,8 @@ class OwnContainers:
         """This installation's containers, or those of one of its projects."""
         return await self.labelled({f"{LABEL}.project": project} if project else {})
 
-    async def eldest(self, project: str, kind: str) -> ContainerInfo | None:
-        """The container that everybody uses for this purpose."""
+    async def oldest(self, project: str, kind: str) -> ContainerInfo | None:
+        """The oldest usable container for this purpose, which all programs use."""
         found = []
         for item in await self.labelled({f"{LABEL}.project": project, f"{LABEL}.type": kind}):
             with suppress(ContainerNotFound):
@@ -78,13 +78,12 @@ class OwnContainers:
         return min(usable, key=lambda info: (info.created, info.id), default=None)
 
     async def orphans(self, instances: Collection[str]) -> Sequence[ContainerSummary]:
-        """Containers that nobody will come back for.
+        """Containers of instances that are not in ``instances``, and of commands whose program is gone.
 
-        Those of instances that are none of ``instances``, and those of commands, unless they are to be kept, whose
-        program has gone.
+        Commands' containers that are to be kept are not among them.
         """
         found = []
-        for item in await self._containers.labelled(self.labels):  # what 0.1.0 has made may be another machine's
+        for item in await self._containers.labelled(self.labels):  # without 0.1.0's, which may be another machine's
             kind, instance = item.labels.get(f"{LABEL}.type", ""), item.labels.get(f"{LABEL}.instance", "")
             if (instance and instance not in instances) or (kind == "command" and not _owner_lives(item.labels)):
                 found.append(item)
@@ -92,7 +91,7 @@ class OwnContainers:
 
 
 def this_process() -> str:
-    """This process, so that others can tell whether it still lives: machine, number and start."""
+    """Identify this process, so that others can tell whether it is alive: host, pid and start time."""
     return f"{os.uname().nodename}:{os.getpid()}:{_started(os.getpid())}"
 
 
@@ -100,12 +99,12 @@ def _owner_lives(labels: Mapping[str, str]) -> bool:
     machine, _, process = labels.get(f"{LABEL}.owner", "").partition(":")
     number, _, started = process.partition(":")
     if machine != os.uname().nodename:
-        return True  # its processes cannot be seen from here
+        return True  # another machine's processes cannot be seen
     return number.isdigit() and _started(int(number)) == started
 
 
 def _started(process: int) -> str:
-    """When a process began, in clock ticks since the machine did (proc(5)); empty: there is none."""
+    """A process's start time in clock ticks since boot (proc(5)); empty: there is no such process."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:

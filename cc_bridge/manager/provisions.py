@@ -1,4 +1,4 @@
-"""What a project's container needs before it can be created: image, network, volumes, a home, and its specification."""
+"""What a project's container needs before it is created: image, network, volumes, home and specification."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ __all__ = ["Provided", "Provisions"]
 
 @dataclass(frozen=True)
 class Provided:
-    """What is there for a container.
+    """What a container was provided with.
 
     Attributes:
         image: its real name.
-        network: a mode or a name.
-        volumes: of dependencies, by name, and where they are mounted.
+        network: a network mode or a name.
+        volumes: names of dependency volumes, and where they are mounted.
     """
 
     image: str
@@ -44,10 +44,10 @@ class Provided:
 
 
 class Provisions:
-    """Makes what containers of projects need where it is missing.
+    """Creates what containers of projects need, if it is missing.
 
     Args:
-        root: the state directory, where the projects' homes are.
+        root: the state directory, which has the projects' homes.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Provisions:
         self.volumes = Volumes(engine)
 
     async def provide(self, options: ContainerOptions) -> Provided:
-        """Have the network, the image and the volumes."""
+        """Create the network, the image and the volumes if they are missing."""
         network = await self._network(options)
         image = await self._image(options)
         return Provided(image, network, await self._volumes(options, image))
@@ -87,7 +87,7 @@ class Provisions:
         tty: bool = False,
         stdin: bool = False,
     ) -> ContainerSpec:
-        """What to create, without the user's variables. The project's home is made where it is missing."""
+        """The container's specification, without the user's variables. Creates the project's home if it is missing."""
         uid, gid = user_for(options.workspace)
         groups = [docker_socket()[1]] if options.docker_socket else []
         if groups:
@@ -124,11 +124,11 @@ class Provisions:
         await self.images.pull(name, self._on_progress)
 
     async def build_image(self, dockerfile: Path, workspace: Path) -> str:
-        """Build a Dockerfile unless just this has been built; the image's name."""
+        """Build a Dockerfile unless the same content is built; return the image's name."""
         return await self.images.build_workspace(Dockerfile.read(dockerfile), workspace, self._on_progress)
 
     async def ensure_image(self, name: str, workspace: Path | None) -> str:
-        """Have an image, pulled or built as needed; its real name."""
+        """Pull or build an image if it is missing; return its real name."""
         agent = await anyio.to_thread.run_sync(agent_archive, self._root)
         dockerfile = None
         if name == AUTO_IMAGE and workspace is not None:
@@ -158,7 +158,7 @@ class Provisions:
         return image
 
     async def _volumes(self, options: ContainerOptions, image: str) -> Mapping[str, str]:
-        """Have the dependency volumes, new ones given to the container's user; their names, and where they belong."""
+        """Create the dependency volumes for the container's user; return their names and mount points."""
         labels = self._labels(options.project, options.project_type)
         uid, gid = _numbers(options.user) or user_for(options.workspace)
         volumes = {}
@@ -172,10 +172,10 @@ class Provisions:
 
 
 def project_home(root: Path, project: str) -> Path:
-    """The home of a project's containers: Claude Code's sessions outlive them there.
+    """Create the home of a project's containers, in which Claude Code's sessions outlive them.
 
     Raises:
-        InvalidInput: something else is in its place, such as a link that a container has made.
+        InvalidInput: something else is there, such as a link that a container has created.
     """
     projects = root / "projects"
     make_private(root)

@@ -1,4 +1,4 @@
-"""Containers of projects that stay: one for each purpose, whoever asks, and not too many of them."""
+"""Long-running containers of projects: one for each purpose, even if several programs ask, and limited in number."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from .variables import VariableFiles
 
 __all__ = ["Services"]
 
-#: How often to look again where several programs make the same container at once.
+#: Attempts when several programs create the same container concurrently.
 _TRIES = 5
 
-#: How often a name that somebody else has is changed before that is an error.
+#: Attempts with different names before a name conflict is an error.
 _NAMES = 5
 
-#: What stays until it is told to end.
+#: A main process that idles until SIGTERM.
 _IDLE = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"]
 
 
 class Services:
-    """Makes, starts and removes containers that stay.
+    """Creates, starts and removes long-running containers.
 
     Args:
-        most_running: how many may run, by type of project.
+        most_running: most running containers, by project type.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Services:
         self._most_running = most_running
 
     async def create(self, options: ContainerOptions, command: Sequence[str] | None, kind: str) -> ContainerInfo:
-        """Create one, with what it needs; under another name where its own is taken."""
+        """Create one, with its image, network and volumes; under another name if its own is taken."""
         await self._check_limit(options.project_type)
         provided = await self._provisions.provide(options)
         secret = build_container_env(replace(options, login=False)).secret
@@ -78,17 +78,17 @@ class Services:
         raise AssertionError("every way out of the loop is above")
 
     async def get_or_create(self, options: ContainerOptions, command: Sequence[str] | None, kind: str) -> ContainerInfo:
-        """The one that everybody uses for this purpose, started; made if there is none."""
+        """Find or create the container that all programs use for this purpose, and start it."""
         for _ in range(_TRIES):
             made: ContainerInfo | None = None
-            found = await self._own.eldest(options.project, kind)
+            found = await self._own.oldest(options.project, kind)
             if found is None:
                 made = await self.create(options, command, kind)
-                found = await self._own.eldest(options.project, kind) or made
+                found = await self._own.oldest(options.project, kind) or made
             try:
                 await self._start(found)
-                # An elder one may have come to light meanwhile: containers are dated before they can be seen.
-                used = await self._own.eldest(options.project, kind)
+                # An older one may have appeared meanwhile: containers get their date before they are listed.
+                used = await self._own.oldest(options.project, kind)
             except ContainerNotFound:
                 continue  # its creator removed it in favour of an older one
             if made is not None and (used is None or used.id != made.id):
@@ -98,19 +98,19 @@ class Services:
         raise NameConflict(f"containers of the project {options.project} come and go; another program makes them, too")
 
     async def remove(self, item: ContainerInfo | ContainerSummary, *, force: bool = True) -> None:
-        """Remove it, and its variables. ``force``: also while it runs."""
+        """Remove it and its variables. ``force``: even if it is running."""
         await self._containers.remove(item.id, force=force)
         self._variables.remove(item.labels)
 
     async def clean_up(self, project: str, keep: int) -> Sequence[str]:
-        """Remove the oldest stopped ones of a project until ``keep`` are left; the names of those removed."""
+        """Remove a project's oldest stopped containers until ``keep`` are left; return the removed names."""
         found = await self._own.of_project(project)
         too_many = len(found) - keep
         stopped = [item for item in reversed(found) if item.status in ("created", "exited", "dead")]
         removed = []
         for item in stopped[: max(too_many, 0)]:
             try:
-                # Without force: somebody may have started it meanwhile.
+                # Without force: another program may have started it meanwhile.
                 await self.remove(item, force=False)
             except EngineError as error:
                 self._log.info("not_removed", container=item.name, reason=error.what)
@@ -127,7 +127,7 @@ class Services:
             else:
                 await self._containers.start(info.id)
         except ContainerStartError:
-            if info.status == "created":  # it has never run: nothing is lost
+            if info.status == "created":  # it never ran, so nothing is lost
                 await self.remove(info)
             raise
         self._log.info("container_started", container=info.name)

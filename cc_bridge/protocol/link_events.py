@@ -1,4 +1,4 @@
-"""What a link yields: each thing that the agent says."""
+"""The events of a link: what the agent reports."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The agent has answered: the link is open. Emitted once, first.
+    """The agent has answered and the link is open. Always the first event.
 
     Attributes:
-        epoch: changes when the agent is a new one.
+        epoch: changes with each new agent.
         state: of Claude Code: ``new``, ``running`` or ``exited``.
-        open_ids: inputs whose turns nobody has declared done.
-        resumed: everything after the position that was asked for follows.
-        queue: inputs that wait in the agent for the turns before them, the next one first; None: it has no queue, and
-            passes on whatever comes (agents of 0.1.0, and where none can run).
+        open_ids: inputs whose turns have not been declared done.
+        resumed: all frames after the requested position follow.
+        queue: inputs that wait in the agent, the next one first; None: it has no queue and passes inputs on at once
+            (agents of 0.1.0, and where none can run).
     """
 
     agent: str
@@ -54,7 +54,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A line of Claude Code's: a message, or text where it was no JSON object. ``size``: bytes of its frame."""
+    """A line of Claude Code's output: a message, or text if it is not a JSON object. ``size``: bytes of its frame."""
 
     message: Mapping[str, Any] | str
     size: int = field(default=0, compare=False)
@@ -62,21 +62,21 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class ErrorOutput:
-    """A line that Claude Code wrote to stderr."""
+    """A line of Claude Code's stderr."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The agent has accepted an input, and will pass it to Claude Code when the turns before it have ended."""
+    """The agent has accepted an input, which waits until the turns before it have ended."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """An input that waited will not be passed on. ``late``: it did not wait, or not any more."""
+    """A waiting input was withdrawn. ``late``: too late: it was not waiting any more."""
 
     id: str
     late: bool
@@ -84,7 +84,7 @@ class Withdrawn:
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """The agent has accepted an input and passes it to Claude Code, once. ``again``: it had accepted it before."""
+    """The agent has accepted an input and passes it to Claude Code, once. ``again``: it was accepted before."""
 
     id: str
     again: bool
@@ -92,18 +92,18 @@ class Took:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Somebody has declared this input's turn done."""
+    """A host has declared this input's turn done."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """Claude Code has ended; all its output came before.
+    """Claude Code has exited; all its output came before.
 
     Attributes:
-        code: negative for a signal; None: nobody saw it, because the agent ended first.
-        out_of_memory: the kernel killed it, or something that it had started, for want of memory.
+        code: negative for a signal; None: unknown, because the agent ended first.
+        out_of_memory: the kernel's OOM killer killed it or one of its children.
     """
 
     code: int | None
@@ -112,12 +112,12 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class AgentRefused:
-    """The agent could not do what it was asked.
+    """The agent refused a request.
 
     ``code`` is ``start``, ``not_running``, ``full``, ``stopping``, ``gone``, ``state``, ``version`` or ``protocol``.
 
     Attributes:
-        id: of the input that was refused; empty: it was none, or an older agent does not say.
+        id: of the refused input; empty: it was not an input, or an older agent does not say.
     """
 
     code: str
@@ -128,7 +128,7 @@ class AgentRefused:
 
 @dataclass(frozen=True, slots=True)
 class Violated:
-    """The agent broke a rule; the link is closed and nothing more will come. Close the connection."""
+    """The agent violated the protocol; the link is closed. Close the connection."""
 
     reason: str
 
@@ -138,8 +138,8 @@ class Status:
     """The answer to :meth:`Link.ask_status`.
 
     Attributes:
-        turns: id of each input whose turn can be read from its beginning, oldest first, and whether somebody has
-            read it to its end.
+        turns: id of each input whose turn can be read from its start, oldest first, and whether it has been read to
+            its end.
     """
 
     turns: tuple[tuple[str, bool], ...]
