@@ -19,7 +19,7 @@ import anyio
 import pytest
 
 from cc_bridge.engine.client import Engine
-from cc_bridge.engine.containers import ContainerSpec
+from cc_bridge.engine.container_spec import ContainerSpec
 from cc_bridge.engine.events import ContainerEvent
 from cc_bridge.engine.execs import Exit
 from cc_bridge.engine.networks import NetworkSpec
