@@ -221,7 +221,7 @@ async def test_output_without_end_is_not_collected_without_end(
     manager: ContainerManager, options: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """covers: T4"""
-    monkeypatch.setattr("cc_bridge.manager.manager.LARGEST", 1_000_000)  # the engine needs a minute for all of it
+    monkeypatch.setattr("cc_bridge.manager.commands.LARGEST", 1_000_000)  # the engine needs a minute for all of it
     with pytest.raises(LimitReached, match="1000000 bytes"):
         await manager.run_command(options(), ["sh", "-c", "yes"])
 
