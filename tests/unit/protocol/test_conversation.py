@@ -22,16 +22,11 @@ from cc_bridge.events import (
     TurnStarted,
     UnknownMessage,
 )
+from cc_bridge.protocol import bounded_text, remembered, turn_state
 from cc_bridge.protocol import conversation as module
-from cc_bridge.protocol.conversation import (
-    MAX_PROMPT,
-    Conversation,
-    DeclareDone,
-    EndProcess,
-    ReadTranscript,
-    SendInput,
-    check_prompt,
-)
+from cc_bridge.protocol.commands import DeclareDone, EndProcess, ReadTranscript, SendInput
+from cc_bridge.protocol.conversation import Conversation
+from cc_bridge.protocol.prompt import MAX_PROMPT, check_prompt
 from cc_bridge_agent import wire
 
 
@@ -661,7 +656,7 @@ class TestReplay:
         assert player.conversation.is_done(first)
 
     def test_a_long_answer_is_not_kept_whole(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("cc_bridge.protocol.conversation.TEXT_LIMIT", 10)
+        monkeypatch.setattr("cc_bridge.protocol.bounded_text.TEXT_LIMIT", 10)
         player = Player()
         turn = player.submit()
         player.took(turn)
@@ -747,9 +742,9 @@ class TestLimits:
     """What is said without end is kept with one."""
 
     def test_how_much(self) -> None:
-        limits = (MAX_PROMPT, module.TEXT_LIMIT, module._STDERR_LINES, module._MOST_IDS, module._MOST_KINDS)
+        limits = (MAX_PROMPT, bounded_text.TEXT_LIMIT, module._STDERR_LINES, remembered.MOST_IDS, module._MOST_KINDS)
         assert limits == (8 * 2**20, 16 * 2**20, 20, 4096, 100)
-        assert (module._MOST_EVENTS, module._MOST_BYTES, module._MOST_PIECES) == (1000, 4 * 2**20, 4096)
+        assert (turn_state._MOST_EVENTS, turn_state._MOST_BYTES, bounded_text._MOST_PIECES) == (1000, 4 * 2**20, 4096)
 
     def test_the_longest_prompt_in_bytes(self) -> None:
         check_prompt("é" * (MAX_PROMPT // 2))
@@ -784,7 +779,7 @@ class TestLimits:
         assert (unknown["kind 99"], unknown["kind 3"], unknown["other kinds"]) == (1, 2, 50)
 
     def test_of_an_answer_of_just_the_limit_nothing_is_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "TEXT_LIMIT", 3)
+        monkeypatch.setattr(bounded_text, "TEXT_LIMIT", 3)
         player, turn = begun()
         player.delta("abc")
         player.result(turn)
