@@ -1,4 +1,4 @@
-"""The agent's queue, as far as this host knows it: who waits in what place, what is withdrawn, whether there is room."""
+"""The agent's queue, as far as this host knows it: who waits in what place, what is given up, whether there is room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose is a line of Claude Code's output?
+"""Whose turn a line of Claude Code's output belongs to.
 
 In order of trust: the ids in it (``result``, ``system/init``, ``command_lifecycle``: newer releases), the echo of the
 user's message by its uuid, and the order in which the agent took the inputs. A ``result`` that belongs to no turn,
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 
+from . import stream_json as sj
 from .remembered import remember
 
 __all__ = ["Attribution"]
@@ -57,38 +58,41 @@ class Attribution:
         self._order.pop(turn_id, None)
         return had_it
 
-    def begin(self, turn_id: str) -> None:
-        """The output from here on belongs to this turn."""
-        self.current = turn_id
-
-    def started(self, turn_id: str) -> None:
-        """Claude Code has named the turn that it works on."""
-        self.current = turn_id
-        remember(self._claimed, turn_id)
-
-    def initialized(self, named: Sequence[str], ours: Container[str]) -> str:
-        """Claude Code begins a turn. Several are named where it has merged them.
+    def begins(self, message: sj.Init | sj.Lifecycle | sj.Echo, ours: Container[str]) -> str:
+        """Claude Code says something of a turn.
 
         Returns:
-            Its id, which is current now; empty: nobody's.
+            The id of the turn, if it begins now; empty: none does.
         """
+        match message:
+            case sj.Init(turn_ids=named):
+                return self._initialized(named, ours)
+            case sj.Echo(turn_id) if turn_id:
+                return self._echoed(turn_id, ours)
+            case sj.Lifecycle(turn_id, "held") if turn_id in ours:
+                self.current = turn_id  # and it can be interrupted from here on
+                return turn_id
+            case sj.Lifecycle(turn_id, "started") if turn_id:
+                self.current = turn_id
+                remember(self._claimed, turn_id)
+                # It has not begun: an interrupt before system/init would be ignored by older releases.
+        return ""
+
+    def _initialized(self, named: Sequence[str], ours: Container[str]) -> str:
+        """A turn begins; where Claude Code has merged several, one of ours, if any is."""
         if named:
             self.current = next((turn_id for turn_id in named if turn_id in ours), named[0])
         else:
             self.current = next(iter(self._order), "")
         return self.current
 
-    def echoed(self, turn_id: str, ours: Container[str]) -> bool:
-        """Claude Code has read the turn's input: the output since the last result answers it, among others maybe.
-
-        Returns:
-            The turn is current now: it begins.
-        """
+    def _echoed(self, turn_id: str, ours: Container[str]) -> str:
+        """The output since the last result answers this turn, among others maybe, and then belongs to the first."""
         remember(self._claimed, turn_id)
         if self.current in ours and self.current in self._claimed:
-            return False
+            return ""
         self.current = turn_id
-        return True
+        return turn_id
 
     def result(self, named: Sequence[str], *, unclaimed_ends: bool) -> dict[str, bool]:
         """A result has come.

@@ -28,11 +28,16 @@ class Outbox:
         """To be carried out, after what is to be already."""
         self._commands += commands
 
+    def next_control(self) -> int:
+        """A number for a name that no control message has had."""
+        self.controls += 1
+        return self.controls
+
     def add_control(self, message: dict[str, Any], turn_id: str = "") -> None:
         """A control message: about a request of Claude Code's, or a request to it."""
-        self.controls += 1
+        number = self.next_control()
         name = message.get("request_id") or message["response"]["request_id"]
-        self.add(SendInput(control_id(self.controls, name), message, turn_id))
+        self.add(SendInput(control_id(number, name), message, turn_id))
 
     def take(self) -> list[Command]:
         """What to carry out now, in order. An agent that never answers does not fill the memory."""

@@ -202,6 +202,12 @@ class Turn:
         self.step(Step.BEGIN)
         self.quiet_since = now
 
+    def announce(self, session_id: str, model: str) -> None:
+        """Let the reader know that it has begun, once."""
+        if not self.announced:
+            self.announced = True
+            self.events.append(events.TurnStarted(session_id, model))
+
     def heard(self, now: float, silence: float, size: int) -> None:
         """A line of so many bytes has come. Lines do not put off the end of an interrupted turn."""
         self.weight += size

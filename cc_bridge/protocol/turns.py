@@ -31,6 +31,11 @@ class Turns:
         """The turn, if it is known."""
         return self._turns.get(turn_id)
 
+    def state(self, turn_id: str) -> TurnState | None:
+        """Where the turn stands; None: it is not known."""
+        turn = self._turns.get(turn_id)
+        return turn.state if turn is not None else None
+
     def own(self, turn_id: str) -> Turn | None:
         """The turn, if output can belong to it."""
         turn = self._turns.get(turn_id)
@@ -55,6 +60,11 @@ class Turns:
     def queued(self) -> tuple[str, ...]:
         """The turns that wait to be sent, in order."""
         return tuple(turn.id for turn in self._turns.values() if turn.state is TurnState.QUEUED)
+
+    @property
+    def next_queued(self) -> Turn | None:
+        """The first of them."""
+        return next((turn for turn in self._turns.values() if turn.state is TurnState.QUEUED), None)
 
     @property
     def with_agent(self) -> int:
@@ -99,6 +109,12 @@ class Turns:
         self.replaying = False
 
     # What happens to several
+
+    def tell_active(self, event: Event) -> None:
+        """Something is of interest to all turns that were sent and do not wait."""
+        for turn in self._turns.values():
+            if turn.active:
+                turn.events.append(event)
 
     def move_up(self, freed: Iterable[int]) -> None:
         """Places in the agent's queue have become free: who is behind them learns it."""

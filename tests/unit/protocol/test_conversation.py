@@ -22,8 +22,7 @@ from cc_bridge.events import (
     TurnStarted,
     UnknownMessage,
 )
-from cc_bridge.protocol import bounded_text, remembered, turn_state
-from cc_bridge.protocol import conversation as module
+from cc_bridge.protocol import bounded_text, claude_output, remembered, turn_state
 from cc_bridge.protocol.commands import DeclareDone, EndProcess, ReadTranscript, SendInput
 from cc_bridge.protocol.conversation import Conversation
 from cc_bridge.protocol.prompt import MAX_PROMPT, check_prompt
@@ -742,9 +741,9 @@ class TestLimits:
     """What is said without end is kept with one."""
 
     def test_how_much(self) -> None:
-        limits = (MAX_PROMPT, bounded_text.TEXT_LIMIT, module._STDERR_LINES, remembered.MOST_IDS, module._MOST_KINDS)
-        assert limits == (8 * 2**20, 16 * 2**20, 20, 4096, 100)
-        assert (turn_state._MOST_EVENTS, turn_state._MOST_BYTES, bounded_text._MOST_PIECES) == (1000, 4 * 2**20, 4096)
+        assert (MAX_PROMPT, bounded_text.TEXT_LIMIT, bounded_text._MOST_PIECES) == (8 * 2**20, 16 * 2**20, 4096)
+        assert (claude_output._STDERR_LINES, claude_output._MOST_KINDS, remembered.MOST_IDS) == (20, 100, 4096)
+        assert (turn_state._MOST_EVENTS, turn_state._MOST_BYTES) == (1000, 4 * 2**20)
 
     def test_the_longest_prompt_in_bytes(self) -> None:
         check_prompt("é" * (MAX_PROMPT // 2))
