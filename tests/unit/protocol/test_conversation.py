@@ -25,7 +25,6 @@ from cc_bridge.events import (
 from cc_bridge.protocol import bounded_text, claude_output, remembered, turn_state
 from cc_bridge.protocol.commands import DeclareDone, EndProcess, ReadTranscript, SendInput
 from cc_bridge.protocol.conversation import Conversation
-from cc_bridge.protocol.prompt import MAX_PROMPT, check_prompt
 from cc_bridge_agent import wire
 
 
@@ -741,22 +740,9 @@ class TestLimits:
     """What is said without end is kept with one."""
 
     def test_how_much(self) -> None:
-        assert (MAX_PROMPT, bounded_text.TEXT_LIMIT, bounded_text._MOST_PIECES) == (8 * 2**20, 16 * 2**20, 4096)
+        assert (bounded_text.TEXT_LIMIT, bounded_text._MOST_PIECES) == (16 * 2**20, 4096)
         assert (claude_output._STDERR_LINES, claude_output._MOST_KINDS, remembered.MOST_IDS) == (20, 100, 4096)
         assert (turn_state._MOST_EVENTS, turn_state._MOST_BYTES) == (1000, 4 * 2**20)
-
-    def test_the_longest_prompt_in_bytes(self) -> None:
-        check_prompt("é" * (MAX_PROMPT // 2))
-        with pytest.raises(InvalidInput, match=f"{MAX_PROMPT + 2} bytes; the limit is {MAX_PROMPT}"):
-            check_prompt("é" * (MAX_PROMPT // 2 + 1))
-
-    @pytest.mark.parametrize(
-        ("text", "what"),
-        [(7, "not int"), (" \n", "is empty"), ("\0", "position 0"), ("ab\0", "position 2"), ("a\udc00", "position 1")],
-    )
-    def test_a_prompt_that_cannot_arrive_says_where(self, text: Any, what: str) -> None:
-        with pytest.raises(InvalidInput, match=what):
-            check_prompt(text)
 
     def test_the_last_20_lines_of_stderr_2000_characters_each(self) -> None:
         player = Player()
