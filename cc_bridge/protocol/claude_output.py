@@ -106,7 +106,8 @@ class ClaudeOutput:
 
     def end_by_exit(self, turn: Turn, exited: Exit) -> None:
         """End a turn with its process, where nothing says that the answer is whole."""
-        last_words = "\n".join(self.stderr).splitlines()[-1] if self.stderr else ""
+        lines = "\n".join(self.stderr).splitlines()
+        last_words = next((line for line in reversed(lines) if line.strip()), "")
         self.end(turn, verdicts.by_exit(exited, interrupted=turn.is_interrupted, last_words=last_words))
 
     def _on_named(self, message: sj.Init | sj.Lifecycle | sj.Echo, now: float) -> None:

@@ -153,12 +153,15 @@ def test_what_is_not_understood_is_counted_whosever_it_is(reader: Reader) -> Non
     assert dict(reader.output.unknown) == {"no JSON": 1, "novelty": 2, "block odd": 1}
 
 
-def test_a_process_that_ends_is_quoted_with_its_last_line(reader: Reader) -> None:
-    reader.output.stderr.extend(["first", "last"])
+@pytest.mark.parametrize(
+    ("lines", "end"), [([], "1"), (["first", "last"], "1: last"), (["why", "", " "], "1: why"), ([""], "1")]
+)
+def test_a_process_that_ends_is_quoted_with_the_last_it_said(reader: Reader, lines: list[str], end: str) -> None:
+    reader.output.stderr.extend(lines)
     reader.output.end_by_exit(reader.a, Exit(1))
     last = reader.a.events[-1]
     assert isinstance(last, TurnResult)
-    assert last.error.endswith("exit code 1: last")
+    assert last.error == f"Claude Code ended with exit code {end}"
     reader.output.process_started()
     assert not reader.output.stderr
 

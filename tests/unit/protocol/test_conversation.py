@@ -1082,6 +1082,11 @@ class TestWhose:
         player.say({"type": "result", "user_message_uuids": ["theirs", turn], "result": "for both"})
         assert player.ended(turn).text == "for both"
 
+    def test_a_turn_that_a_result_names_twice_ends_once(self) -> None:
+        player, turn = begun()
+        player.result(turn, user_message_uuids=[turn, turn])
+        assert [type(event) for event in player.events(turn)] == [TurnResult]
+
     def test_two_that_were_echoed_are_ended_by_one_result(self) -> None:
         player = Player(ids=False)
         turn = player.submit()
