@@ -26,6 +26,9 @@ class AgentQueue:
         self._withdrawing: dict[str, None] = {}  # ids given up, of which the agent has not said what became
         self._is_full = False
 
+    def __contains__(self, input_id: str) -> bool:
+        return input_id in self._places
+
     def copy(self) -> AgentQueue:
         """The same, for a conversation that goes on by itself and has withdrawn nothing."""
         other = AgentQueue()

@@ -115,7 +115,10 @@ class Delivery:
     def accepted(self, input_id: str, now: float, *, first: bool) -> None:
         """An input waits in the agent; ``first``: Claude Code had it, and has not read it."""
         self.outbox.answered(input_id)
+        comes_back = first and input_id not in self.queue
         self._turns.move_up(self.queue.join(input_id, first=first))
+        if comes_back:
+            self._turns.move_back(self.queue.place(input_id)[0])
         turn = self._turns.get(input_id)
         if turn is not None and turn.state in (TurnState.SENT, TurnState.TAKEN):
             turn.wait(*self.queue.place(input_id))

@@ -116,6 +116,13 @@ class Turns:
             if turn.active:
                 turn.events.append(event)
 
+    def move_back(self, place: int) -> None:
+        """An input has come back to this place in the agent's queue: who is behind it learns it."""
+        for turn in self._turns.values():
+            if turn.waits and turn.place > place:
+                turn.ahead += 1
+                turn.tell_position()
+
     def move_up(self, freed: Iterable[int]) -> None:
         """Places in the agent's queue have become free: who is behind them learns it."""
         for place in freed:

@@ -243,24 +243,33 @@ def test_a_delivery_that_is_split_off_knows_the_queue_and_sends_nothing() -> Non
     assert other.delivery.is_ready
 
 
-STEPS = st.lists(st.tuples(st.sampled_from(["accepted", "took", "withdrawn"]), st.sampled_from("abcxy")), max_size=40)
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["accepted", "took", "died", "withdrawn"]), st.sampled_from("abcxy")), max_size=40
+)
 
 
 @given(STEPS)
 def test_who_waits_always_knows_its_position(steps: list[tuple[str, str]]) -> None:
-    """a, b and c are ours, x and y another host's; what the agent says makes sense, and this is a queue."""
+    """a, b and c are ours, x and y another host's. What is taken may come back, first: Claude Code died unread."""
     host = Host()
     host.submit("a", "b", "c")
     waiting: list[str] = []
     gone: set[str] = set()
+    taken = ""
     position: dict[str, int] = {}
     for step, name in steps:
         if step == "accepted" and name not in waiting and name not in gone:
             waiting.append(name)
             host.delivery.accepted(name, 0, first=False)
-        elif step == "took" and name not in gone and name in (waiting[:1] or "abcxy"):
-            waiting, gone = waiting[1:], gone | {name}
+        elif step == "took" and name in waiting[:1]:
+            taken, waiting, gone = name, waiting[1:], gone | {name}
             host.taken(name)
+        elif step == "died" and taken:
+            waiting.insert(0, taken)
+            gone.remove(taken)
+            for _ in range(2):  # and it is said again over a new connection
+                host.delivery.accepted(taken, 0, first=True)
+            taken = ""
         elif step == "withdrawn" and name in waiting:
             waiting.remove(name)
             gone.add(name)
