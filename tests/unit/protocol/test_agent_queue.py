@@ -26,6 +26,7 @@ def test_places_are_those_of_a_queue(found: list[str], steps: list[tuple[str, st
             if name not in expected:
                 expected.insert(0 if step == "join first" else len(expected), name)
         assert [queue.place(waiting)[1] for waiting in expected] == list(range(len(expected)))
+        assert [other for other in "abcdefg" if other in queue] == sorted(expected)
 
 
 def test_what_is_found_in_a_hello_takes_the_place_of_what_was_known() -> None:

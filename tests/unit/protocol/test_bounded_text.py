@@ -24,9 +24,30 @@ def test_it_is_its_pieces_up_to_the_limit(pieces: list[str], limit: int, joined:
         assert text.rest_of(whole + "and more") == "and more"
 
 
+def test_how_much_is_kept() -> None:
+    assert (module.TEXT_LIMIT, module._MOST_PIECES) == (16 * 2**20, 4096)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "ends"),
+    [
+        (["a\n\n"], True),
+        (["a\n", "\n"], True),
+        (["\n\n", ""], True),
+        (["\n\nab", "\n"], False),
+        (["\n", "a"], False),
+        ([], False),
+    ],
+)
+def test_a_paragraph_ends_with_a_blank_line_however_it_comes(pieces: list[str], ends: bool) -> None:
+    text = BoundedText()
+    for piece in pieces:
+        text.add(piece)
+    assert text.ends_paragraph is ends
+
+
 @pytest.mark.parametrize(("whole", "rest"), [("abc", ""), ("abcd", "d"), ("ab", None), ("x", None)])
 def test_what_a_whole_text_has_beyond_it(whole: str, rest: str | None) -> None:
     text = BoundedText()
     text.add("abc")
-    # A text that is shorter than its pieces is not theirs.
     assert text.rest_of(whole) == rest

@@ -8,6 +8,8 @@ import pytest
 
 from cc_bridge import TurnResult, Verdict
 from cc_bridge.events import PermissionRequest, TextDelta, TurnStarted
+from cc_bridge.protocol import claude_output as module
+from cc_bridge.protocol import stream_json as sj
 from cc_bridge.protocol.claude_output import ClaudeOutput
 from cc_bridge.protocol.commands import DeclareDone, SendInput
 from cc_bridge.protocol.delivery import Delivery
@@ -93,6 +95,16 @@ def test_the_end_of_what_is_not_with_claude_code_closes_no_request(reader: Reade
     assert not reader.output.end_all([])
 
 
+def test_what_claude_code_says_without_end_is_kept_with_one(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (module._STDERR_LINES, module._MOST_KINDS) == (20, 100)
+    monkeypatch.setattr(module, "_MOST_KINDS", 2)
+    for kind in "abcda":
+        reader.say(kind)
+    assert dict(reader.output.unknown) == {"a": 2, "b": 1, "other kinds": 2}
+    reader.output.stderr.extend(str(number) for number in range(25))
+    assert list(reader.output.stderr) == [str(number) for number in range(5, 25)]
+
+
 def test_a_result_ends_all_that_it_names_and_sends_the_next(reader: Reader) -> None:
     reader.delivery.process_ready(0)
     reader.turns.add(Turn("c", "next"))
@@ -125,7 +137,7 @@ def test_a_request_is_asked_of_the_reader_unless_the_turn_is_to_end(reader: Read
     asked = [event.request_id for event in reader.a.events if isinstance(event, PermissionRequest)]
     assert asked == ["r-1"]
     (denial,) = reader.controls()
-    assert denial["response"]["request_id"] == "r-2"
+    assert denial == sj.deny("r-2", "The turn is being interrupted.")
     assert "r-2" not in reader.output.requests
 
 

@@ -22,7 +22,7 @@ from cc_bridge.events import (
     TurnStarted,
     UnknownMessage,
 )
-from cc_bridge.protocol import bounded_text, claude_output, remembered, turn_state
+from cc_bridge.protocol import bounded_text
 from cc_bridge.protocol.commands import DeclareDone, EndProcess, ReadTranscript, SendInput
 from cc_bridge.protocol.conversation import Conversation
 from cc_bridge_agent import wire
@@ -738,11 +738,6 @@ def restarted(player: Player) -> None:
 
 class TestLimits:
     """What is said without end is kept with one."""
-
-    def test_how_much(self) -> None:
-        assert (bounded_text.TEXT_LIMIT, bounded_text._MOST_PIECES) == (16 * 2**20, 4096)
-        assert (claude_output._STDERR_LINES, claude_output._MOST_KINDS, remembered.MOST_IDS) == (20, 100, 4096)
-        assert (turn_state._MOST_EVENTS, turn_state._MOST_BYTES) == (1000, 4 * 2**20)
 
     def test_the_last_20_lines_of_stderr_2000_characters_each(self) -> None:
         player = Player()

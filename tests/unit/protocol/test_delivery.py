@@ -138,6 +138,7 @@ def test_a_turn_that_was_withdrawn_ends() -> None:
     host.waits("a", "b")
     ((turn, ending),) = host.delivery.withdrawn("a", late=False)
     assert (turn.id, ending.verdict) == ("a", Verdict.INTERRUPTED)
+    assert ending.error == "withdrawn while it waited in the queue"
     assert host.turns.fetch("b") == [Waiting(2), Waiting(1)]
     assert host.delivery.withdrawn("theirs", late=False) == []
 
@@ -149,6 +150,7 @@ def test_too_late_to_be_withdrawn_is_what_waits_or_runs_and_not_what_was_lost() 
     host.waits("b")
     assert host.delivery.withdrawn("a", late=True) == host.delivery.withdrawn("b", late=True) == []
     assert [turn.id for turn, _ in host.delivery.withdrawn("c", late=True)] == ["c"]
+    assert host.delivery.resumed(0) == [], "and it is not sent again"
 
 
 def test_what_found_no_room_is_sent_again_when_something_has_left_the_queue() -> None:
@@ -158,10 +160,48 @@ def test_what_found_no_room_is_sent_again_when_something_has_left_the_queue() ->
     assert host.delivery.refused("b", "full") == []
     assert host["b"].state is TurnState.QUEUED
     host.delivery.send_next(0)
-    assert host.sent == []
+    assert host.sent == host.delivery.resumed(0)[1:] == [], "nor over another connection"
     host.taken("a")
-    assert host.sent == ["b"]
+    assert host.sent == ["a", "b"]
     assert host.delivery.refused("a", "full") == [], "it was taken"
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_what_is_withdrawn_makes_room(late: bool) -> None:
+    host = Host()
+    host.submit("a")
+    host.waits("theirs")
+    host.delivery.refused("a", "full")
+    host.delivery.withdrawn("theirs", late=late)
+    host.delivery.send_next(0)
+    assert host.sent == ["a"]
+
+
+@pytest.mark.parametrize(("resumed", "position"), [(False, 3), (True, 1)])
+def test_a_hello_says_who_waits_unless_older_frames_follow_it(resumed: bool, position: int) -> None:
+    host = Host()
+    host.submit("a")
+    host.delivery.greeted(["x", "y"], resumed=resumed)
+    host.waits("a")
+    assert host.turns.fetch("a") == [Waiting(position)]
+
+
+def test_what_has_waited_is_looked_after_as_long_after_it_was_taken_as_what_has_not() -> None:
+    host = Host(silence=30, interrupt_limit=10)
+    host.submit("a", "b")
+    host.waits("a", "b")
+    host.delivery.interrupt(host["b"], 0)
+    for name in "ab":
+        host.delivery.took(name, 100, again=False)
+    assert (host["a"].wake_at, host["b"].wake_at) == (130, 110)
+
+
+def test_a_new_claude_codes_agent_is_told_of_ends_again() -> None:
+    host = Host()
+    host.delivery.outbox.add(DeclareDone("x"))
+    host.delivery.outbox.take()
+    host.delivery.process_ready(0)
+    assert host.delivery.outbox.take() == [DeclareDone("x")]
 
 
 def test_an_empty_queue_without_room_for_a_turn_will_never_have_it() -> None:
@@ -179,8 +219,13 @@ def test_what_a_claude_code_that_did_not_run_was_given_waits_again() -> None:
     assert host.delivery.not_running("a") == (False, []), "that was known"
     assert host.delivery.not_running("") == (True, [])
     assert host.turns.queued == ("a", "b")
+    host.delivery.send_next(0)
+    assert host.delivery.resumed(0) == host.sent == [], "until it runs"
     host.delivery.process_ready(0)
     assert host.sent == ["a", "b"]
+    host.delivery.outbox.take()
+    host.delivery.not_running("a")
+    assert host.delivery.resumed(0) == ["b"]
 
 
 def test_after_a_lost_connection_what_was_not_passed_on_is_sent_in_its_order_unless_it_was_given_up() -> None:
@@ -195,7 +240,7 @@ def test_after_a_lost_connection_what_was_not_passed_on_is_sent_in_its_order_unl
     assert host.turns.queued == ("b", "c")
     assert host["followed"].state is TurnState.SENT, "its host sends it"
     host.delivery.send_next(0)
-    assert host.sent == [], "there is nobody to send it to"
+    assert host.delivery.resumed(0) == host.sent == [], "there is nobody to send it to"
 
 
 def test_over_a_connection_that_goes_on_what_was_not_answered_is_said_again() -> None:

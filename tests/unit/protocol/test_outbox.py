@@ -64,6 +64,16 @@ def test_everything_is_said_until_it_is_answered_and_nothing_after(steps: list[t
         assert outbox.undeclared == tuple(unconfirmed)
 
 
+def test_what_is_about_to_be_said_again_is_said_once() -> None:
+    outbox = Outbox()
+    outbox.add(send("a"), DeclareDone("b"))
+    outbox.take()
+    for _ in range(2):
+        outbox.declare_again()
+        outbox.send_again(())
+    assert outbox.take() == [send("a"), DeclareDone("b")]
+
+
 def test_what_was_given_up_is_not_sent_again() -> None:
     outbox = Outbox()
     outbox.add(send("a"), send("b"))
@@ -81,6 +91,7 @@ def test_of_a_process_that_has_ended_only_the_turns_are_kept() -> None:
 
 
 def test_no_two_control_messages_have_one_name() -> None:
+    assert Outbox().next_control() == 1
     outbox = Outbox(controls=4)
     outbox.add_control(sj.deny("r", "no"))
     outbox.add_control(sj.deny("r", "no"), "turn")

@@ -94,6 +94,13 @@ def test_a_silence_tells_whether_the_transcript_grows() -> None:
     assert list(made.events) == [Silence(2.0, True), Silence(3, False), Silence(4, True)]
 
 
+def test_the_first_that_waits_has_position_1() -> None:
+    made = turn(TurnState.SENT)
+    made.wait(7, 0)
+    made.tell_position()
+    assert list(made.events) == [Waiting(1)]
+
+
 def test_a_start_is_told_once() -> None:
     made = turn()
     made.announce("s", "m")
@@ -126,15 +133,19 @@ def test_a_moot_request_is_not_fetched() -> None:
 
 
 def test_a_reader_is_far_behind_by_events_or_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (module._MOST_EVENTS, module._MOST_BYTES) == (1000, 4 * 2**20)
     monkeypatch.setattr(module, "_MOST_EVENTS", 2)
     monkeypatch.setattr(module, "_MOST_BYTES", 10)
     made = turn()
     assert (made.is_crowded(2), made.is_crowded(3)) == (False, True)
     made.events += [Waiting(1), Waiting(1)]
-    made.heard(0, 0, 11)
+    made.heard(0, 0, 10)
+    assert not made.is_crowded(1)
+    made.heard(0, 0, 1)
     assert (made.is_crowded(1), made.is_crowded(0)) == (True, False), "nothing can be fetched"
     assert made.fetch(1) == [Waiting(1)]
     assert made.is_crowded(1)
     made.fetch(1)
     made.events.append(Waiting(1))
+    made.heard(0, 0, 10)
     assert not made.is_crowded(1), "it has fetched all of that"

@@ -73,15 +73,19 @@ def test_who_waits_behind_a_free_place_moves_up() -> None:
 
 
 def test_who_is_behind_what_comes_back_moves_back() -> None:
-    known = turns(a=TurnState.SENT, b=TurnState.SENT)
+    known = turns(a=TurnState.SENT, b=TurnState.SENT, c=TurnState.RUNNING)
     get(known, "a").wait(1, 0)
     get(known, "b").wait(2, 1)
+    get(known, "c").place = 3
     known.move_back(1)
-    assert [known.fetch(name) for name in "ab"] == [[], [Waiting(3)]]
+    assert [known.fetch(name) for name in "abc"] == [[], [Waiting(3)], []]
+    known.move_up([1])
+    assert [known.fetch(name) for name in "abc"] == [[], [Waiting(2)], []]
 
 
 def test_after_a_replay_who_waits_learns_its_position_and_requests_are_handed_out() -> None:
     known = turns(a=TurnState.SENT, b=TurnState.RUNNING)
+    assert not known.replaying
     known.replaying = True
     get(known, "a").wait(1, 4)
     request = PermissionRequest("r", "Bash", {}, ())

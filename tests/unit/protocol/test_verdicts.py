@@ -68,6 +68,8 @@ def test_a_result_that_is_an_error_says_why(
         (Exit(None), False, Verdict.INTERRUPTED, "Claude Code ended with its agent: last"),
         (Exit(1, cause="cause"), False, Verdict.INTERRUPTED, "cause"),
         (Exit(-15), False, Verdict.INTERRUPTED, "Claude Code was ended by signal 15: last"),
+        (Exit(-1), False, Verdict.INTERRUPTED, "Claude Code was ended by signal 1: last"),
+        (Exit(129), False, Verdict.INTERRUPTED, "Claude Code was ended by signal 1: last"),
         (Exit(137), False, Verdict.INTERRUPTED, "Claude Code was ended by signal 9: last"),
         (Exit(128), False, Verdict.FAILED, "Claude Code ended with exit code 128: last"),
         (Exit(0), False, Verdict.FAILED, "Claude Code ended with exit code 0: last"),
