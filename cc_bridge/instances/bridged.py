@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypedDict, cast
 
@@ -152,9 +152,10 @@ class BridgedInstance(InstanceInterface):
         A first start that fails or is given up leaves nothing, so that the record can be corrected.
         """
         self._check_record()
-        await self._check_needs()
-        await anyio.to_thread.run_sync(self._registry.sweep)
-        await self._bridge.make_ready()
+        async with self._steps.giving_way():
+            await self._check_needs()
+            await anyio.to_thread.run_sync(self._registry.sweep)
+            await self._bridge.make_ready()
 
     # Its life
 
@@ -165,27 +166,25 @@ class BridgedInstance(InstanceInterface):
     @asynccontextmanager
     async def starting(self, abandon: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         """See ``Place``. A first start that fails or is given up is undone, whoever wanted it."""
-        async with self._steps.take(Step.START):
-            await anyio.to_thread.run_sync(self._home.prepare)
-            async with self._alone(_OTHERS_START):
-                try:
-                    yield
-                except BaseException:  # cancelled, too: a start that was given up has failed
-                    if self._is_first_start:
-                        with anyio.CancelScope(shield=True):
-                            await abandon()
-                            await self._undo_start()
-                    raise
-                self._is_first_start = False  # from now on the record stays
+        alone = exclusive(self._home.changing, _OTHERS_START, self.name, self._home.prepare)
+        async with self._steps.take(Step.START), alone:
+            try:
+                yield
+            except BaseException:  # cancelled, too: a start that was given up has failed
+                if self._is_first_start:
+                    with anyio.CancelScope(shield=True):
+                        await abandon()
+                        await self._undo_start()
+                raise
+            self._is_first_start = False  # from now on the record stays
 
     @asynccontextmanager
     async def _taking(self, step: Step) -> AsyncIterator[None]:
         """The instance ends within: no start is under way, here or in another program, and none begins."""
-        async with self._steps.take(step), self._alone(_OTHERS_END):
+        # What is to be removed is made before: another program may begin to make it at this moment.
+        make = self._home.prepare if step is Step.REMOVE else None
+        async with self._steps.take(step), exclusive(self._home.changing, _OTHERS_END, self.name, make):
             yield
-
-    def _alone(self, limit: float) -> AbstractAsyncContextManager[None]:
-        return exclusive(self._home.changing, limit, self.name)
 
     async def _undo_start(self) -> None:
         """Remove what a first start has made, unless another program uses it by now."""

@@ -530,17 +530,20 @@ class InstanceContract:
         self, make_instance: MakeInstance, end: str, whose: str
     ) -> None:
         """Whatever a start has come to, nothing runs afterwards, and the next start works. covers: L1, L3."""
-        for pause in (0.0, 0.02, 0.3):
+        for pause in (0.0, 0.2):
             instance = await make_instance()
             other = instance if whose == "its own" else await make_instance(again=instance)
 
-            async def begin(instance: InstanceInterface = instance) -> None:
+            async def begin(begun: anyio.Event, instance: InstanceInterface = instance) -> None:
+                begun.set()
                 with suppress(ChannelError, InstanceNotFound):
                     await instance.start()
 
             with anyio.fail_after(_LIMIT):
                 async with anyio.create_task_group() as group:
-                    group.start_soon(begin)
+                    begun = anyio.Event()
+                    group.start_soon(begin, begun)
+                    await begun.wait()
                     await anyio.sleep(pause)
                     await getattr(other, end)()
                     if whose == "its own":
