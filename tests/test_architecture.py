@@ -122,7 +122,7 @@ OWNERS = (
     "commands",
     "remembered",
     "bounded_text",
-    "answer",
+    "streamed_answer",
     "verdicts",
     "turn_state",
     "turns",

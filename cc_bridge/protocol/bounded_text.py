@@ -35,7 +35,7 @@ class BoundedText:
                 self._blocks.append("".join(self._pieces))
                 self._pieces.clear()
         self.length += len(piece)
-        self._end = (self._end + piece[-2:])[-2:]
+        self._end = (self._end + piece)[-2:]
 
     @property
     def kept(self) -> str:

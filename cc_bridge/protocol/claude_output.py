@@ -10,13 +10,13 @@ from collections import Counter, deque
 from .. import events
 from . import stream_json as sj
 from . import verdicts
-from .answer import Content
 from .attribution import Attribution
-from .delivery import Delivery, Endings
+from .delivery import Delivery, Judgements
 from .permission_requests import PermissionRequests
-from .turn_state import Interrupt, Turn
+from .streamed_answer import Content
+from .turn_state import Interrupt, TrackedTurn
 from .turns import Turns
-from .verdicts import Ending, Exit
+from .verdicts import Judgement, ProcessEnd
 
 __all__ = ["ClaudeOutput"]
 
@@ -59,7 +59,7 @@ class ClaudeOutput:
         self.stderr.clear()
         self.attribution.reset()
 
-    def receive(self, message: sj.Raw | str, now: float) -> Turn | None:
+    def receive(self, message: sj.Raw | str, now: float) -> TrackedTurn | None:
         """Read a line. Returns the turn that it belongs to, if that is known here."""
         if isinstance(message, str):
             self._count_unknown("no JSON")
@@ -90,21 +90,21 @@ class ClaudeOutput:
             for turn in self._turns:
                 turn.drop_request(request_id)
 
-    def end(self, turn: Turn, ending: Ending) -> None:
+    def end(self, turn: TrackedTurn, judgement: Judgement) -> None:
         """End a turn, and tell everybody who knows of it."""
         if turn.with_claude:
             self.requests.close_all()  # one turn runs at a time
         self.attribution.ended(turn.id)
         self._delivery.ended(turn)
-        turn.end(ending, self.session_id)
+        turn.end(judgement, self.session_id)
 
-    def end_all(self, endings: Endings) -> bool:
+    def end_all(self, judgements: Judgements) -> bool:
         """End turns. Returns whether there were any."""
-        for turn, ending in endings:
-            self.end(turn, ending)
-        return bool(endings)
+        for turn, judgement in judgements:
+            self.end(turn, judgement)
+        return bool(judgements)
 
-    def end_by_exit(self, turn: Turn, exited: Exit) -> None:
+    def end_by_exit(self, turn: TrackedTurn, exited: ProcessEnd) -> None:
         """End a turn with its process, where nothing says that the answer is whole."""
         lines = "\n".join(self.stderr).splitlines()
         last_words = next((line for line in reversed(lines) if line.strip()), "")

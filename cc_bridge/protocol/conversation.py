@@ -30,9 +30,9 @@ from .commands import Command, EndProcess, ReadTranscript
 from .delivery import Delivery
 from .prompt import check_prompt
 from .transcript import read_turn
-from .turn_state import Turn, TurnState
+from .turn_state import TrackedTurn, TurnState
 from .turns import Turns
-from .verdicts import Ending, Exit
+from .verdicts import Judgement, ProcessEnd
 
 __all__ = ["Conversation"]
 
@@ -84,7 +84,7 @@ class Conversation:
         check_prompt(text)
         if turn_id in self._turns:
             raise InvalidInput(f"there is a turn with the id {turn_id} already")
-        self._turns.add(Turn(turn_id, text))
+        self._turns.add(TrackedTurn(turn_id, text))
         self._delivery.send_next(now)
 
     def follow(self, turn_id: str, now: float) -> None:
@@ -93,7 +93,7 @@ class Conversation:
         Permission requests are held back until :meth:`replayed`, because they may have been decided.
         """
         self._turns.replaying = True
-        self._turns.add(Turn(turn_id, "", TurnState.SENT, followed=True, wake_at=now + self._silence))
+        self._turns.add(TrackedTurn(turn_id, "", TurnState.SENT, followed=True, wake_at=now + self._silence))
 
     def replayed(self) -> None:
         """What comes from here on is new."""
@@ -115,7 +115,7 @@ class Conversation:
         if turn is None or turn.is_done or turn.is_interrupted:
             return
         if turn.state is TurnState.QUEUED:
-            self._output.end(turn, Ending(Verdict.INTERRUPTED, "interrupted while it waited in the queue"))
+            self._output.end(turn, Judgement(Verdict.INTERRUPTED, "interrupted while it waited in the queue"))
         else:
             self._delivery.interrupt(turn, now)
 
@@ -298,7 +298,7 @@ class Conversation:
         """
         self._delivery.process_exited()
         for turn in [turn for turn in self._turns if turn.with_claude]:
-            turn.exited = Exit(code, out_of_memory, cause)
+            turn.exited = ProcessEnd(code, out_of_memory, cause)
             if turn.state is TurnState.RUNNING and self.session_id:
                 turn.wake_at = now + self._interrupt_limit  # for a transcript that cannot be read
                 self._delivery.outbox.add(ReadTranscript(turn.id, self.session_id))
@@ -330,24 +330,21 @@ class Conversation:
     def connection_lost(self, reason: str, now: float) -> None:
         """The connection broke. What was not passed on waits again; what was cannot be followed further."""
         self._output.end_all(self._delivery.lost())
-        for turn in self._turns:
-            if turn.with_agent:
-                self._output.end(turn, Ending(Verdict.INTERRUPTED, reason))
+        cut_off = Judgement(Verdict.INTERRUPTED, reason)
+        self._output.end_all([(turn, cut_off) for turn in self._turns if turn.with_agent])
         self._output.attribution.reset()
 
     def close(self, reason: str, now: float) -> None:
         """Nobody listens any more. What waits in the agent will still be answered, under its id."""
-        for turn in self._turns:
-            if turn.waits:
-                self._output.end(turn, Ending(Verdict.INTERRUPTED, f"{reason}; it still waits, and will be answered"))
+        waits = Judgement(Verdict.INTERRUPTED, f"{reason}; it still waits, and will be answered")
+        self._output.end_all([(turn, waits) for turn in self._turns if turn.waits])
         self.connection_lost(reason, now)
         self.fail_queued(reason, now)
 
     def fail_queued(self, error: str, now: float) -> None:
         """Nothing can be sent any more: end the waiting turns, too."""
-        for turn in self._turns:
-            if turn.state is TurnState.QUEUED:
-                self._output.end(turn, Ending(Verdict.FAILED, error))
+        failed = Judgement(Verdict.FAILED, error)
+        self._output.end_all([(turn, failed) for turn in self._turns if turn.state is TurnState.QUEUED])
 
     def receive_transcript(self, turn_id: str, lines: Iterable[str] | None, now: float) -> None:
         """The answer to :class:`~cc_bridge.protocol.commands.ReadTranscript`; None: it could not be read."""
@@ -371,7 +368,7 @@ class Conversation:
             if turn.exited:
                 self._output.end_by_exit(turn, turn.exited)
             elif turn.is_interrupted and self._delivery.queue.exists and not turn.with_claude:
-                self._output.end(turn, Ending(Verdict.INTERRUPTED, "given up; the agent does not answer"))
+                self._output.end(turn, Judgement(Verdict.INTERRUPTED, "given up; the agent does not answer"))
             elif turn.is_interrupted:
                 self._delivery.outbox.add(EndProcess("an interrupted turn did not end", turn.id))
                 turn.wake_at = now + self._interrupt_limit

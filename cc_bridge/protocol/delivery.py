@@ -13,14 +13,14 @@ from . import stream_json as sj
 from .agent_queue import AgentQueue
 from .commands import DeclareDone, SendInput, Withdraw
 from .outbox import Outbox
-from .turn_state import Interrupt, Step, Turn, TurnState
+from .turn_state import Interrupt, TrackedTurn, TurnState, TurnStep
 from .turns import Turns
-from .verdicts import Ending
+from .verdicts import Judgement
 
-__all__ = ["Delivery", "Endings"]
+__all__ = ["Delivery", "Judgements"]
 
 #: Turns that are to end, and how.
-Endings = list[tuple[Turn, Ending]]
+Judgements = list[tuple[TrackedTurn, Judgement]]
 
 
 class Delivery:
@@ -64,7 +64,7 @@ class Delivery:
         self.outbox.answered(turn_id)
         self.send_next(now)
 
-    def interrupt(self, turn: Turn, now: float) -> None:
+    def interrupt(self, turn: TrackedTurn, now: float) -> None:
         """A turn that was sent is to end; one that Claude Code has, and has not begun, when it begins."""
         turn.interrupt = Interrupt.WANTED
         turn.wake_at = now + self._interrupt_limit
@@ -74,13 +74,13 @@ class Delivery:
             self.queue.withdraw(turn.id)
             self.outbox.add(Withdraw(turn.id))
 
-    def send_interrupt(self, turn: Turn) -> None:
+    def send_interrupt(self, turn: TrackedTurn) -> None:
         """Tell Claude Code to end the turn, which has begun."""
         turn.interrupt = Interrupt.SENT
         only_while = turn.id if self.queue.exists else ""
         self.outbox.add_control(sj.interrupt_request(f"{turn.id}-{self.outbox.next_control()}"), only_while)
 
-    def ended(self, turn: Turn) -> None:
+    def ended(self, turn: TrackedTurn) -> None:
         """A turn is about to end. What waits in the agent stays there, and so is not declared."""
         if turn.state not in (TurnState.QUEUED, TurnState.WAITING):
             self.outbox.add(DeclareDone(turn.id))
@@ -139,7 +139,7 @@ class Delivery:
             self.send_next(now)
         return True
 
-    def withdrawn(self, input_id: str, *, late: bool) -> Endings:
+    def withdrawn(self, input_id: str, *, late: bool) -> Judgements:
         """An input will not be passed on; see :meth:`~cc_bridge.protocol.conversation.Conversation.withdrawn`."""
         turn = self._turns.get(input_id)
         self.queue.answered(input_id)
@@ -149,9 +149,9 @@ class Delivery:
         self._turns.move_up(self.queue.leave(input_id))
         if turn is None or turn.state not in (TurnState.SENT, TurnState.WAITING):
             return []
-        return [(turn, Ending(Verdict.INTERRUPTED, "withdrawn while it waited in the queue"))]
+        return [(turn, Judgement(Verdict.INTERRUPTED, "withdrawn while it waited in the queue"))]
 
-    def refused(self, input_id: str, reason: str) -> Endings:
+    def refused(self, input_id: str, reason: str) -> Judgements:
         """The agent has no room for an input: it is sent again when something has left the queue."""
         self.outbox.answered(input_id)
         turn = self._turns.get(input_id)
@@ -159,9 +159,9 @@ class Delivery:
             return []
         if self.queue.refused():
             return self._requeue([turn])
-        return [(turn, Ending(Verdict.FAILED, reason))]  # it has no room for this one alone
+        return [(turn, Judgement(Verdict.FAILED, reason))]  # it has no room for this one alone
 
-    def not_running(self, input_id: str) -> tuple[bool, Endings]:
+    def not_running(self, input_id: str) -> tuple[bool, Judgements]:
         """Claude Code did not run: what was sent waits again, whatever it was (``""``) or this one.
 
         Returns:
@@ -175,7 +175,7 @@ class Delivery:
         sent = [turn for turn in self._turns if turn.is_unanswered and input_id in ("", turn.id)]
         return bool(sent), self._requeue(sent)
 
-    def lost(self) -> Endings:
+    def lost(self) -> Judgements:
         """The connection broke: what was not passed on waits again."""
         self.is_ready = False
         self.outbox.keep_only(())
@@ -189,15 +189,15 @@ class Delivery:
         self._turns.put_off(now + min(self._silence, self._interrupt_limit))
         return self.outbox.send_again(self.queue.withdrawing)
 
-    def _requeue(self, turns: Iterable[Turn]) -> Endings:
+    def _requeue(self, turns: Iterable[TrackedTurn]) -> Judgements:
         """These turns are to be sent anew, in the order of their submission, unless they were given up.
 
         One that is followed is another's to send.
         """
-        given_up: Endings = []
+        given_up: Judgements = []
         for turn in turns:
             if turn.is_interrupted and not turn.followed:
-                given_up.append((turn, Ending(Verdict.INTERRUPTED, "given up before it was passed on")))
+                given_up.append((turn, Judgement(Verdict.INTERRUPTED, "given up before it was passed on")))
             elif not turn.followed:
-                turn.step(Step.REQUEUE)
+                turn.step(TurnStep.REQUEUE)
         return given_up

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 from .. import events
 from ..events import Event
-from .answer import Answer
-from .verdicts import Ending, Exit, turn_result
+from .streamed_answer import StreamedAnswer
+from .verdicts import Judgement, ProcessEnd, turn_result
 
-__all__ = ["TRANSITIONS", "Interrupt", "Step", "Turn", "TurnState"]
+__all__ = ["TRANSITIONS", "Interrupt", "TrackedTurn", "TurnState", "TurnStep"]
 
 #: Events that a turn's reader has not fetched, and bytes of the messages they were made of, beyond which a turn is
 #: crowded.
@@ -33,7 +33,7 @@ class TurnState(enum.Enum):
     DONE = "done"
 
 
-class Step(enum.Enum):
+class TurnStep(enum.Enum):
     """What may happen to a turn."""
 
     SEND = "be sent"
@@ -45,30 +45,30 @@ class Step(enum.Enum):
 
 
 #: The whole life of a turn. What is not in here is a mistake in this module.
-TRANSITIONS: dict[TurnState, dict[Step, TurnState]] = {
-    TurnState.QUEUED: {Step.SEND: TurnState.SENT, Step.FINISH: TurnState.DONE},
+TRANSITIONS: dict[TurnState, dict[TurnStep, TurnState]] = {
+    TurnState.QUEUED: {TurnStep.SEND: TurnState.SENT, TurnStep.FINISH: TurnState.DONE},
     TurnState.SENT: {
-        Step.REQUEUE: TurnState.QUEUED,
-        Step.WAIT: TurnState.WAITING,
-        Step.TAKE: TurnState.TAKEN,
-        Step.BEGIN: TurnState.RUNNING,
-        Step.FINISH: TurnState.DONE,
+        TurnStep.REQUEUE: TurnState.QUEUED,
+        TurnStep.WAIT: TurnState.WAITING,
+        TurnStep.TAKE: TurnState.TAKEN,
+        TurnStep.BEGIN: TurnState.RUNNING,
+        TurnStep.FINISH: TurnState.DONE,
     },
     TurnState.WAITING: {
-        Step.REQUEUE: TurnState.QUEUED,
-        Step.TAKE: TurnState.TAKEN,
-        Step.FINISH: TurnState.DONE,
+        TurnStep.REQUEUE: TurnState.QUEUED,
+        TurnStep.TAKE: TurnState.TAKEN,
+        TurnStep.FINISH: TurnState.DONE,
     },
     TurnState.TAKEN: {
-        Step.WAIT: TurnState.WAITING,  # Claude Code has ended without reading it
-        Step.TAKE: TurnState.TAKEN,
-        Step.BEGIN: TurnState.RUNNING,
-        Step.FINISH: TurnState.DONE,
+        TurnStep.WAIT: TurnState.WAITING,  # Claude Code has ended without reading it
+        TurnStep.TAKE: TurnState.TAKEN,
+        TurnStep.BEGIN: TurnState.RUNNING,
+        TurnStep.FINISH: TurnState.DONE,
     },
     TurnState.RUNNING: {
-        Step.TAKE: TurnState.RUNNING,
-        Step.BEGIN: TurnState.RUNNING,
-        Step.FINISH: TurnState.DONE,
+        TurnStep.TAKE: TurnState.RUNNING,
+        TurnStep.BEGIN: TurnState.RUNNING,
+        TurnStep.FINISH: TurnState.DONE,
     },
     TurnState.DONE: {},
 }
@@ -83,7 +83,7 @@ class Interrupt(enum.Enum):
 
 
 @dataclass(slots=True)
-class Turn:
+class TrackedTurn:
     """A turn as this host knows it.
 
     Attributes:
@@ -108,13 +108,13 @@ class Turn:
     ahead: int = 0
     events: deque[Event] = field(default_factory=deque)
     weight: int = 0
-    answer: Answer = field(default_factory=Answer)
+    answer: StreamedAnswer = field(default_factory=StreamedAnswer)
     announced: bool = False
     interrupt: Interrupt = Interrupt.NONE
     quiet_since: float = 0.0
     wake_at: float = 0.0
     transcript_last: str = ""
-    exited: Exit | None = None
+    exited: ProcessEnd | None = None
 
     # Where it stands
 
@@ -168,7 +168,7 @@ class Turn:
 
     # What happens to it
 
-    def step(self, step: Step) -> None:
+    def step(self, step: TurnStep) -> None:
         """Go on to the next state.
 
         Raises:
@@ -181,25 +181,25 @@ class Turn:
 
     def send(self, now: float, silence: float) -> None:
         """It is given to the agent."""
-        self.step(Step.SEND)
+        self.step(TurnStep.SEND)
         self.quiet_since = now
         self.wake_at = now + silence
 
     def wait(self, place: int, ahead: int) -> None:
         """It has a place in the agent's queue."""
-        self.step(Step.WAIT)
+        self.step(TurnStep.WAIT)
         self.place, self.ahead = place, ahead
 
     def take(self, now: float, patience: float) -> None:
         """The agent has passed it on. ``patience``: seconds until it is looked after, if it has waited."""
         if self.waits:
             self.wake_at = now + patience
-        self.step(Step.TAKE)
+        self.step(TurnStep.TAKE)
         self.quiet_since = now
 
     def begin(self, now: float) -> None:
         """Claude Code has begun with it."""
-        self.step(Step.BEGIN)
+        self.step(TurnStep.BEGIN)
         self.quiet_since = now
 
     def announce(self, session_id: str, model: str) -> None:
@@ -225,12 +225,12 @@ class Turn:
         self.transcript_last = transcript_last
         self.events.append(events.Silence(round(now - self.quiet_since, 3), working))
 
-    def end(self, ending: Ending, session_id: str) -> None:
+    def end(self, judgement: Judgement, session_id: str) -> None:
         """It has ended: its result is its last event."""
-        self.step(Step.FINISH)
-        for piece in ending.unsaid:
+        self.step(TurnStep.FINISH)
+        for piece in judgement.unsaid:
             self.events += self.answer.say(piece)
-        self.events.append(turn_result(ending, self.answer.text, session_id, self.exited))
+        self.events.append(turn_result(judgement, self.answer.text, session_id, self.exited))
 
     # What its reader gets
 

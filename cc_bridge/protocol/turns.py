@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from ..events import Event
-from .turn_state import Turn, TurnState
+from .turn_state import TrackedTurn, TurnState
 
 __all__ = ["Turns"]
 
@@ -19,15 +19,15 @@ class Turns:
 
     def __init__(self) -> None:
         self.replaying = False
-        self._turns: dict[str, Turn] = {}
+        self._turns: dict[str, TrackedTurn] = {}
 
     def __contains__(self, turn_id: object) -> bool:
         return turn_id in self._turns
 
-    def __iter__(self) -> Iterator[Turn]:
+    def __iter__(self) -> Iterator[TrackedTurn]:
         return iter(list(self._turns.values()))
 
-    def get(self, turn_id: str) -> Turn | None:
+    def get(self, turn_id: str) -> TrackedTurn | None:
         """The turn, if it is known."""
         return self._turns.get(turn_id)
 
@@ -36,16 +36,16 @@ class Turns:
         turn = self._turns.get(turn_id)
         return turn.state if turn is not None else None
 
-    def own(self, turn_id: str) -> Turn | None:
+    def own(self, turn_id: str) -> TrackedTurn | None:
         """The turn, if output can belong to it."""
         turn = self._turns.get(turn_id)
         return turn if turn is not None and turn.active else None
 
-    def add(self, turn: Turn) -> None:
+    def add(self, turn: TrackedTurn) -> None:
         """A new turn."""
         self._turns[turn.id] = turn
 
-    def remove(self, turn_id: str) -> Turn:
+    def remove(self, turn_id: str) -> TrackedTurn:
         """Forget a turn."""
         return self._turns.pop(turn_id)
 
@@ -62,7 +62,7 @@ class Turns:
         return tuple(turn.id for turn in self._turns.values() if turn.state is TurnState.QUEUED)
 
     @property
-    def next_queued(self) -> Turn | None:
+    def next_queued(self) -> TrackedTurn | None:
         """The first of them."""
         return next((turn for turn in self._turns.values() if turn.state is TurnState.QUEUED), None)
 
@@ -133,7 +133,7 @@ class Turns:
 
     # Time
 
-    def due(self, now: float) -> list[Turn]:
+    def due(self, now: float) -> list[TrackedTurn]:
         """The turns that are to be looked after."""
         return [turn for turn in self._turns.values() if turn.ticks and turn.wake_at <= now]
 
@@ -147,5 +147,5 @@ class Turns:
             if turn.ticks:
                 turn.wake_at = max(turn.wake_at, until)
 
-    def _takeable(self, turn: Turn) -> int:
+    def _takeable(self, turn: TrackedTurn) -> int:
         return turn.takeable(replaying=self.replaying)

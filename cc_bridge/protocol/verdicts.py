@@ -8,14 +8,14 @@ from typing import Any
 
 from ..events import TurnResult, Verdict
 from . import stream_json as sj
-from .answer import Answer
 from .bounded_text import BoundedText
+from .streamed_answer import StreamedAnswer
 
-__all__ = ["Ending", "Exit", "by_exit", "by_result", "by_transcript", "turn_result"]
+__all__ = ["Judgement", "ProcessEnd", "by_exit", "by_result", "by_transcript", "turn_result"]
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
+class ProcessEnd:
     """How Claude Code has ended in mid-turn.
 
     Attributes:
@@ -29,7 +29,7 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Judgement:
     """How a turn ends.
 
     Attributes:
@@ -43,21 +43,21 @@ class Ending:
     result: sj.Result | None = None
 
 
-def by_result(result: sj.Result, answer: Answer) -> Ending:
+def by_result(result: sj.Result, answer: StreamedAnswer) -> Judgement:
     """Claude Code has said that the turn is over."""
     if result.is_error:
         interrupted = result.subtype == "error_during_execution" and not result.api_status
         error = result.text or answer.synthetic.kept or ("interrupted" if interrupted else result.subtype)
-        return Ending(Verdict.INTERRUPTED if interrupted else Verdict.FAILED, error, result=result)
+        return Judgement(Verdict.INTERRUPTED if interrupted else Verdict.FAILED, error, result=result)
     unsaid: tuple[str, ...] = ()
     if answer.synthetic.length:
         unsaid = (answer.gap, answer.synthetic.kept)
     elif not answer.text.length:  # a local command may answer in its result only
         unsaid = (result.text,)
-    return Ending(Verdict.COMPLETED, unsaid=unsaid, result=result)
+    return Judgement(Verdict.COMPLETED, unsaid=unsaid, result=result)
 
 
-def by_transcript(texts: Iterable[str], answer: Answer) -> Ending:
+def by_transcript(texts: Iterable[str], answer: StreamedAnswer) -> Judgement:
     """The transcript has the end that the output lacks, and these messages of the model's."""
     joined = BoundedText()
     for text in texts:
@@ -67,11 +67,11 @@ def by_transcript(texts: Iterable[str], answer: Answer) -> Ending:
     whole = joined.kept
     rest = answer.text.rest_of(whole)
     if rest == "":
-        return Ending(Verdict.COMPLETED_AFTER_HANG)
-    return Ending(Verdict.RECOVERED, unsaid=(f"\n\n{whole}" if rest is None else rest,))
+        return Judgement(Verdict.COMPLETED_AFTER_HANG)
+    return Judgement(Verdict.RECOVERED, unsaid=(f"\n\n{whole}" if rest is None else rest,))
 
 
-def by_exit(end: Exit, *, interrupted: bool, last_words: str) -> Ending:
+def by_exit(end: ProcessEnd, *, interrupted: bool, last_words: str) -> Judgement:
     """The process has ended and nothing says that the answer is whole.
 
     Args:
@@ -80,20 +80,20 @@ def by_exit(end: Exit, *, interrupted: bool, last_words: str) -> Ending:
     """
     last = f": {last_words}" if last_words else ""
     if end.out_of_memory:
-        return Ending(Verdict.INTERRUPTED, end.cause or "Claude Code was killed: out of memory")
+        return Judgement(Verdict.INTERRUPTED, end.cause or "Claude Code was killed: out of memory")
     if end.code is None or end.cause:
-        return Ending(Verdict.INTERRUPTED, end.cause or f"Claude Code ended with its agent{last}")
+        return Judgement(Verdict.INTERRUPTED, end.cause or f"Claude Code ended with its agent{last}")
     if end.code < 0 or end.code > 128:
         number = -end.code if end.code < 0 else end.code - 128
-        return Ending(Verdict.INTERRUPTED, f"Claude Code was ended by signal {number}{last}")
+        return Judgement(Verdict.INTERRUPTED, f"Claude Code was ended by signal {number}{last}")
     verdict = Verdict.INTERRUPTED if interrupted else Verdict.FAILED
-    return Ending(verdict, f"Claude Code ended with exit code {end.code}{last}")
+    return Judgement(verdict, f"Claude Code ended with exit code {end.code}{last}")
 
 
-def turn_result(ending: Ending, text: BoundedText, session_id: str, exited: Exit | None) -> TurnResult:
+def turn_result(judgement: Judgement, text: BoundedText, session_id: str, exited: ProcessEnd | None) -> TurnResult:
     """The last event of a turn whose text is whole."""
     facts: dict[str, Any] = {}
-    if (result := ending.result) is not None:
+    if (result := judgement.result) is not None:
         facts = {
             "api_status": result.api_status,
             "num_turns": result.num_turns,
@@ -102,10 +102,10 @@ def turn_result(ending: Ending, text: BoundedText, session_id: str, exited: Exit
             "usage": result.usage,
         }
     return TurnResult(
-        ending.verdict,
+        judgement.verdict,
         text.kept,
         session_id,
-        ending.error,
+        judgement.error,
         exit_code=exited.code if exited else None,
         out_of_memory=exited.out_of_memory if exited else False,
         truncated=text.is_cut,

@@ -13,9 +13,9 @@ from cc_bridge.protocol import stream_json as sj
 from cc_bridge.protocol.claude_output import ClaudeOutput
 from cc_bridge.protocol.commands import DeclareDone, SendInput
 from cc_bridge.protocol.delivery import Delivery
-from cc_bridge.protocol.turn_state import Interrupt, Turn, TurnState
+from cc_bridge.protocol.turn_state import Interrupt, TrackedTurn, TurnState
 from cc_bridge.protocol.turns import Turns
-from cc_bridge.protocol.verdicts import Ending, Exit
+from cc_bridge.protocol.verdicts import Judgement, ProcessEnd
 
 
 class Reader:
@@ -26,18 +26,18 @@ class Reader:
         self.delivery = Delivery(self.turns, 30, 10)
         self.delivery.greeted([] if queue else None, resumed=False)
         self.output = ClaudeOutput(self.turns, self.delivery)
-        self.a, self.b = Turn("a", "text", TurnState.TAKEN), Turn("b", "text", TurnState.TAKEN)
+        self.a, self.b = TrackedTurn("a", "text", TurnState.TAKEN), TrackedTurn("b", "text", TurnState.TAKEN)
         for turn in (self.a, self.b):
             self.turns.add(turn)
             self.output.attribution.took(turn.id)
 
-    def say(self, kind: str, **fields: Any) -> Turn | None:
+    def say(self, kind: str, **fields: Any) -> TrackedTurn | None:
         return self.output.receive({"type": kind, **fields}, 1.0)
 
-    def init(self, *names: str) -> Turn | None:
+    def init(self, *names: str) -> TrackedTurn | None:
         return self.say("system", subtype="init", session_id="s", model="m", user_message_uuids=list(names))
 
-    def delta(self, text: str) -> Turn | None:
+    def delta(self, text: str) -> TrackedTurn | None:
         piece = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}
         return self.say("stream_event", event=piece)
 
@@ -77,7 +77,7 @@ def test_whoever_knows_of_a_turn_learns_of_its_end(reader: Reader) -> None:
     reader.init("a")
     reader.ask("r")
     assert "r" in reader.output.requests
-    reader.output.end(reader.a, Ending(Verdict.FAILED, "why"))
+    reader.output.end(reader.a, Judgement(Verdict.FAILED, "why"))
     assert not reader.output.requests, "nobody waits for a decision"
     assert reader.output.attribution.current == "", "what follows is nobody's"
     assert reader.delivery.outbox.take() == [DeclareDone("a")]
@@ -90,7 +90,7 @@ def test_the_end_of_what_is_not_with_claude_code_closes_no_request(reader: Reade
     reader.init("a")
     reader.ask("r")
     reader.b.state = TurnState.WAITING
-    assert reader.output.end_all([(reader.b, Ending(Verdict.INTERRUPTED, "given up"))])
+    assert reader.output.end_all([(reader.b, Judgement(Verdict.INTERRUPTED, "given up"))])
     assert "r" in reader.output.requests
     assert not reader.output.end_all([])
 
@@ -107,7 +107,7 @@ def test_what_claude_code_says_without_end_is_kept_with_one(reader: Reader, monk
 
 def test_a_result_ends_all_that_it_names_and_sends_the_next(reader: Reader) -> None:
     reader.delivery.process_ready(0)
-    reader.turns.add(Turn("c", "next"))
+    reader.turns.add(TrackedTurn("c", "next"))
     reader.say("result", subtype="success", user_message_uuids=["a", "b", "theirs"])
     assert (reader.a.state, reader.b.state) == (TurnState.DONE, TurnState.DONE)
     done_a, done_b, sent = reader.delivery.outbox.take()
@@ -170,7 +170,7 @@ def test_what_is_not_understood_is_counted_whosever_it_is(reader: Reader) -> Non
 )
 def test_a_process_that_ends_is_quoted_with_the_last_it_said(reader: Reader, lines: list[str], end: str) -> None:
     reader.output.stderr.extend(lines)
-    reader.output.end_by_exit(reader.a, Exit(1))
+    reader.output.end_by_exit(reader.a, ProcessEnd(1))
     last = reader.a.events[-1]
     assert isinstance(last, TurnResult)
     assert last.error == f"Claude Code ended with exit code {end}"

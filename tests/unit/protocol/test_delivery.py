@@ -10,7 +10,7 @@ from cc_bridge import Verdict
 from cc_bridge.events import Waiting
 from cc_bridge.protocol.commands import Command, DeclareDone, SendInput, Withdraw
 from cc_bridge.protocol.delivery import Delivery
-from cc_bridge.protocol.turn_state import Interrupt, Turn, TurnState
+from cc_bridge.protocol.turn_state import Interrupt, TrackedTurn, TurnState
 from cc_bridge.protocol.turns import Turns
 
 
@@ -28,11 +28,11 @@ class Host:
 
     def submit(self, *names: str) -> list[Command]:
         for name in names:
-            self.turns.add(Turn(name, f"text of {name}"))
+            self.turns.add(TrackedTurn(name, f"text of {name}"))
             self.delivery.send_next(0)
         return self.delivery.outbox.take()
 
-    def __getitem__(self, name: str) -> Turn:
+    def __getitem__(self, name: str) -> TrackedTurn:
         turn = self.turns.get(name)
         assert turn is not None
         return turn
@@ -136,9 +136,9 @@ def test_a_turn_that_was_withdrawn_ends() -> None:
     host = Host()
     host.submit("a", "b")
     host.waits("a", "b")
-    ((turn, ending),) = host.delivery.withdrawn("a", late=False)
-    assert (turn.id, ending.verdict) == ("a", Verdict.INTERRUPTED)
-    assert ending.error == "withdrawn while it waited in the queue"
+    ((turn, judgement),) = host.delivery.withdrawn("a", late=False)
+    assert (turn.id, judgement.verdict) == ("a", Verdict.INTERRUPTED)
+    assert judgement.error == "withdrawn while it waited in the queue"
     assert host.turns.fetch("b") == [Waiting(2), Waiting(1)]
     assert host.delivery.withdrawn("theirs", late=False) == []
 
@@ -207,8 +207,8 @@ def test_a_new_claude_codes_agent_is_told_of_ends_again() -> None:
 def test_an_empty_queue_without_room_for_a_turn_will_never_have_it() -> None:
     host = Host()
     host.submit("a")
-    ((turn, ending),) = host.delivery.refused("a", "too long")
-    assert (turn.id, ending.verdict, ending.error) == ("a", Verdict.FAILED, "too long")
+    ((turn, judgement),) = host.delivery.refused("a", "too long")
+    assert (turn.id, judgement.verdict, judgement.error) == ("a", Verdict.FAILED, "too long")
 
 
 def test_what_a_claude_code_that_did_not_run_was_given_waits_again() -> None:
@@ -231,12 +231,12 @@ def test_what_a_claude_code_that_did_not_run_was_given_waits_again() -> None:
 def test_after_a_lost_connection_what_was_not_passed_on_is_sent_in_its_order_unless_it_was_given_up() -> None:
     host = Host()
     host.submit("a", "b", "c", "d")
-    host.turns.add(Turn("followed", "", TurnState.SENT, followed=True))
+    host.turns.add(TrackedTurn("followed", "", TurnState.SENT, followed=True))
     host.taken("a")
     host.waits("c")
     host.delivery.interrupt(host["d"], 0)
     given_up = host.delivery.lost()
-    assert [(turn.id, ending.verdict) for turn, ending in given_up] == [("d", Verdict.INTERRUPTED)]
+    assert [(turn.id, judgement.verdict) for turn, judgement in given_up] == [("d", Verdict.INTERRUPTED)]
     assert host.turns.queued == ("b", "c")
     assert host["followed"].state is TurnState.SENT, "its host sends it"
     host.delivery.send_next(0)
@@ -318,8 +318,8 @@ def test_who_waits_always_knows_its_position(steps: list[tuple[str, str]]) -> No
         elif step == "withdrawn" and name in waiting:
             waiting.remove(name)
             gone.add(name)
-            for turn, ending in host.delivery.withdrawn(name, late=False):
-                turn.end(ending, "")
+            for turn, judgement in host.delivery.withdrawn(name, late=False):
+                turn.end(judgement, "")
         for ours in "abc":
             for event in host.turns.fetch(ours):
                 position[ours] = event.position if isinstance(event, Waiting) else 0

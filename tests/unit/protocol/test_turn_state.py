@@ -7,25 +7,25 @@ import pytest
 from cc_bridge import TurnResult, Verdict
 from cc_bridge.events import PermissionRequest, Silence, TextDelta, TurnStarted, Waiting
 from cc_bridge.protocol import turn_state as module
-from cc_bridge.protocol.turn_state import TRANSITIONS, Interrupt, Step, Turn, TurnState
-from cc_bridge.protocol.verdicts import Ending
+from cc_bridge.protocol.turn_state import TRANSITIONS, Interrupt, TrackedTurn, TurnState, TurnStep
+from cc_bridge.protocol.verdicts import Judgement
 
 REQUEST = PermissionRequest("r", "Bash", {}, ())
 
 
-def turn(state: TurnState = TurnState.RUNNING, **fields: object) -> Turn:
-    return Turn("id", "text", state, **fields)  # type: ignore[arg-type]
+def turn(state: TurnState = TurnState.RUNNING, **fields: object) -> TrackedTurn:
+    return TrackedTurn("id", "text", state, **fields)  # type: ignore[arg-type]
 
 
 def test_every_turn_can_end_and_nothing_comes_after() -> None:
     for state, steps in TRANSITIONS.items():
-        assert (Step.FINISH in steps) is (state is not TurnState.DONE)
+        assert (TurnStep.FINISH in steps) is (state is not TurnState.DONE)
     assert {target for steps in TRANSITIONS.values() for target in steps.values()} == set(TurnState)
 
 
 @pytest.mark.parametrize("state", TurnState)
-@pytest.mark.parametrize("step", Step)
-def test_a_step_that_is_not_in_the_table_names_itself(state: TurnState, step: Step) -> None:
+@pytest.mark.parametrize("step", TurnStep)
+def test_a_step_that_is_not_in_the_table_names_itself(state: TurnState, step: TurnStep) -> None:
     made = turn(state)
     if step in TRANSITIONS[state]:
         made.step(step)
@@ -64,8 +64,8 @@ def test_nobody_answers_for_what_another_host_has_sent() -> None:
     ("text", "followed", "expected"), [("/cost", False, True), (" /cost", False, True), ("x", False, False)]
 )
 def test_whose_echo_may_be_missing(text: str, followed: bool, expected: bool) -> None:
-    assert Turn("id", text, followed=followed).may_lack_echo is expected
-    assert Turn("id", text, followed=True).may_lack_echo, "who knows what it was"
+    assert TrackedTurn("id", text, followed=followed).may_lack_echo is expected
+    assert TrackedTurn("id", text, followed=True).may_lack_echo, "who knows what it was"
 
 
 def test_a_line_puts_off_the_look_after_it_unless_it_is_to_end() -> None:
@@ -94,11 +94,18 @@ def test_a_silence_tells_whether_the_transcript_grows() -> None:
     assert list(made.events) == [Silence(2.0, True), Silence(3, False), Silence(4, True)]
 
 
-def test_the_first_that_waits_has_position_1() -> None:
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_the_first_that_waits_has_position_1(ahead: int) -> None:
     made = turn(TurnState.SENT)
-    made.wait(7, 0)
+    made.wait(7, ahead)
     made.tell_position()
-    assert list(made.events) == [Waiting(1)]
+    assert (made.state, made.place, list(made.events)) == (TurnState.WAITING, 7, [Waiting(ahead + 1)])
+
+
+def test_beginning_is_a_sign_of_life() -> None:
+    made = turn(TurnState.TAKEN)
+    made.begin(7)
+    assert (made.state, made.quiet_since) == (TurnState.RUNNING, 7)
 
 
 def test_a_start_is_told_once() -> None:
@@ -111,7 +118,7 @@ def test_a_start_is_told_once() -> None:
 def test_the_result_comes_last_and_has_the_whole_text() -> None:
     made = turn()
     made.events += made.answer.say("one")
-    made.end(Ending(Verdict.RECOVERED, unsaid=("", " two")), "s")
+    made.end(Judgement(Verdict.RECOVERED, unsaid=("", " two")), "s")
     assert made.is_done
     assert list(made.events) == [TextDelta("one"), TextDelta(" two"), TurnResult(Verdict.RECOVERED, "one two", "s", "")]
 
@@ -120,7 +127,7 @@ def test_what_may_be_decided_already_is_held_back_with_all_that_follows() -> Non
     made = turn()
     made.events += [Waiting(1), REQUEST, TextDelta("x")]
     assert (made.takeable(replaying=True), made.takeable(replaying=False)) == (1, 3)
-    made.end(Ending(Verdict.COMPLETED), "s")
+    made.end(Judgement(Verdict.COMPLETED), "s")
     assert made.takeable(replaying=True) == 4, "there is nothing more to decide"
 
 

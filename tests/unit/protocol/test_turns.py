@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from cc_bridge import Verdict
 from cc_bridge.events import PermissionRequest, PersonTurn, Waiting
-from cc_bridge.protocol.turn_state import Turn, TurnState
+from cc_bridge.protocol.turn_state import TrackedTurn, TurnState
 from cc_bridge.protocol.turns import Turns
-from cc_bridge.protocol.verdicts import Ending
+from cc_bridge.protocol.verdicts import Judgement
 
 
 def turns(**states: TurnState) -> Turns:
     made = Turns()
     for name, state in states.items():
-        made.add(Turn(name, "text", state))
+        made.add(TrackedTurn(name, "text", state))
     return made
 
 
-def get(known: Turns, name: str) -> Turn:
+def get(known: Turns, name: str) -> TrackedTurn:
     turn = known.get(name)
     assert turn is not None
     return turn
@@ -48,7 +48,7 @@ def test_a_turn_is_forgotten_after_its_result() -> None:
     known = turns(a=TurnState.RUNNING)
     assert known.fetch("a") == []
     assert "a" in known
-    get(known, "a").end(Ending(Verdict.COMPLETED), "")
+    get(known, "a").end(Judgement(Verdict.COMPLETED), "")
     assert known.backlog("a") == 1
     assert len(known.fetch("a")) == 1
     assert "a" not in known
@@ -102,7 +102,7 @@ def test_readers_that_are_far_behind_hold_up_the_others_until_their_turn_has_end
     for name in "ab":
         get(known, name).events.extend([Waiting(1)] * 1001)
     assert known.crowded == ["a", "b"]
-    get(known, "a").end(Ending(Verdict.COMPLETED), "")
+    get(known, "a").end(Judgement(Verdict.COMPLETED), "")
     assert known.crowded == ["b"]
     known.replaying = True
     get(known, "b").events.appendleft(PermissionRequest("r", "Bash", {}, ()))

@@ -9,7 +9,7 @@ from ..events import Event
 from . import stream_json as sj
 from .bounded_text import BoundedText
 
-__all__ = ["Answer", "Content", "Translation"]
+__all__ = ["Content", "StreamedAnswer", "Translation"]
 
 Content = sj.BlockStart | sj.BlockPiece | sj.WholeBlocks | sj.Tools | sj.Retry | sj.Unknown
 
@@ -21,7 +21,7 @@ class Translation(NamedTuple):
     unknown: list[str]
 
 
-class Answer:
+class StreamedAnswer:
     """The answer of one turn, while it comes: in pieces, and then block by block once more.
 
     Attributes:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cc_bridge.events import ApiRetry, Event, TextDelta, ThinkingDelta, ToolResult, ToolUse, UnknownMessage
 from cc_bridge.protocol import stream_json as sj
-from cc_bridge.protocol.answer import Answer, Content
+from cc_bridge.protocol.streamed_answer import Content, StreamedAnswer
 
 
 def text_block(text: Any) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def whole(*blocks: dict[str, Any], synthetic: bool = False) -> sj.WholeBlocks:
     return sj.WholeBlocks(blocks, synthetic)
 
 
-def hear(answer: Answer, *messages: Content) -> tuple[list[Event], list[str]]:
+def hear(answer: StreamedAnswer, *messages: Content) -> tuple[list[Event], list[str]]:
     happened: list[Event] = []
     unknown: list[str] = []
     for message in messages:
@@ -37,7 +37,7 @@ def told(happened: list[Event]) -> str:
 @given(st.lists(st.tuples(st.lists(st.text("ab\n", max_size=4), max_size=4), st.text("ab\n", max_size=4))))
 def test_each_message_is_told_once_however_much_of_it_has_streamed(messages: list[tuple[list[str], str]]) -> None:
     """A message streams in pieces, all or some of it, and comes as a whole; a blank line parts it from the last."""
-    answer, happened, expected = Answer(), [], ""
+    answer, happened, expected = StreamedAnswer(), [], ""
     for pieces, rest in messages:
         text = "".join(pieces) + rest
         stream = [sj.BlockStart("text"), *[sj.BlockPiece("text", piece) for piece in pieces]]
@@ -63,14 +63,14 @@ CONTENT = st.one_of(
 
 @given(st.lists(CONTENT, max_size=20))
 def test_the_pieces_joined_are_the_text_whatever_is_said(messages: list[Content]) -> None:
-    answer = Answer()
+    answer = StreamedAnswer()
     happened, _ = hear(answer, *messages)
     assert told(happened) == answer.text.kept
     assert all(event.text for event in happened if isinstance(event, TextDelta))
 
 
 def test_a_text_unlike_its_pieces_is_counted_and_not_said() -> None:
-    answer = Answer()
+    answer = StreamedAnswer()
     happened, unknown = hear(answer, sj.BlockPiece("text", "abc"), whole(text_block("xyz")))
     assert (told(happened), unknown) == ("abc", ["text unlike its pieces"])
 
@@ -78,14 +78,16 @@ def test_a_text_unlike_its_pieces_is_counted_and_not_said() -> None:
 def test_thinking_is_told_once() -> None:
     block = {"type": "thinking", "thinking": "hm"}
     pieces = [sj.BlockStart("thinking"), sj.BlockPiece("thinking", "h"), sj.BlockPiece("thinking", "m")]
-    assert hear(Answer(), *pieces, whole(block)) == ([ThinkingDelta("h"), ThinkingDelta("m")], [])
-    assert hear(Answer(), whole(block)) == ([ThinkingDelta("hm")], []), "it has not streamed"
-    assert hear(Answer(), whole({"type": "thinking", "thinking": ""})) == ([], []), "it is not shown"
-    assert hear(Answer(), *pieces, sj.BlockStart("text"), whole(block))[0][-1] == ThinkingDelta("hm"), "another one"
+    assert hear(StreamedAnswer(), *pieces, whole(block)) == ([ThinkingDelta("h"), ThinkingDelta("m")], [])
+    assert hear(StreamedAnswer(), whole(block)) == ([ThinkingDelta("hm")], []), "it has not streamed"
+    assert hear(StreamedAnswer(), whole({"type": "thinking", "thinking": ""})) == ([], []), "it is not shown"
+    assert hear(StreamedAnswer(), *pieces, sj.BlockStart("text"), whole(block))[0][-1] == ThinkingDelta("hm"), (
+        "another one"
+    )
 
 
 def test_what_claude_code_says_itself_is_held_until_the_result() -> None:
-    answer = Answer()
+    answer = StreamedAnswer()
     assert hear(answer, whole(text_block("one"), synthetic=True), whole(text_block("two"), synthetic=True)) == ([], [])
     assert (answer.text.kept, answer.synthetic.kept) == ("", "one\n\ntwo")
 
@@ -93,7 +95,9 @@ def test_what_claude_code_says_itself_is_held_until_the_result() -> None:
 def test_tools_and_what_they_say() -> None:
     use = {"type": "tool_use", "id": "t", "name": "Bash", "input": {"command": "ls"}}
     results = ({"tool_use_id": "t", "content": "c", "is_error": True}, {"tool_use_id": 1})
-    happened, unknown = hear(Answer(), whole(use, {"type": "tool_use", "id": 1, "input": "x"}), sj.Tools(results))
+    happened, unknown = hear(
+        StreamedAnswer(), whole(use, {"type": "tool_use", "id": 1, "input": "x"}), sj.Tools(results)
+    )
     assert happened == [
         ToolUse("t", "Bash", {"command": "ls"}),
         ToolUse("", "", {}),
@@ -105,10 +109,12 @@ def test_tools_and_what_they_say() -> None:
 
 def test_what_is_not_understood_is_passed_on_and_counted() -> None:
     odd = {"type": "odd" * 50}
-    happened, unknown = hear(Answer(), whole(odd, text_block(7)), sj.Unknown("kind", {"a": 1}))
+    happened, unknown = hear(StreamedAnswer(), whole(odd, text_block(7)), sj.Unknown("kind", {"a": 1}))
     assert happened == [UnknownMessage(odd), UnknownMessage(text_block(7)), UnknownMessage({"a": 1})]
     assert unknown == [f"block {'odd' * 20}", "block text"], "whoever reads messages counts those, and this its blocks"
 
 
 def test_a_retry_is_passed_on() -> None:
-    assert hear(Answer(), sj.Retry(1, 10, 0.5, 529, "overloaded"))[0] == [ApiRetry(1, 10, 0.5, 529, "overloaded")]
+    assert hear(StreamedAnswer(), sj.Retry(1, 10, 0.5, 529, "overloaded"))[0] == [
+        ApiRetry(1, 10, 0.5, 529, "overloaded")
+    ]
