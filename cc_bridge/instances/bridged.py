@@ -19,8 +19,8 @@ from ..instance import ClaudeInstance, InstanceInterface, Kind, OnPermission
 from ..login import with_login
 from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
-from ..protocol.conversation import check_prompt
 from ..protocol.link import Hello, Link
+from ..protocol.prompt import check_prompt
 from ..shapes import InstanceInfo
 from ..turn import Turn, TurnInfo
 from .bridge import Bridge, Ending, Launch, is_uuid
