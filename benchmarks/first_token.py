@@ -17,7 +17,7 @@ from typing import Any
 
 from cc_bridge import ClaudeInstance, DockerContainer, InstanceInterface, LocalProcess, TmuxInstance
 from cc_bridge.events import TextDelta, TurnResult
-from cc_bridge.instances.local_process import find_claude
+from cc_bridge.instances.process_place import find_claude
 from cc_bridge.protocol.command_line import ClaudeOptions, claude_argv
 
 from .figures import Figure, Sheet

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from cc_bridge.errors import BridgeError
-from cc_bridge.instances.local_process import find_claude
+from cc_bridge.instances.process_place import find_claude
 
 from .figures import Figure, Sheet, number
 from .stage import PROJECT

@@ -1,4 +1,4 @@
-"""Names of instances: which are valid, and one for any text."""
+"""Names of instances, which are valid, and one for any text; and the ids of turns and sessions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import base64
 import hashlib
 import re
 import unicodedata
+import uuid
 
-__all__ = ["NAME", "name_for"]
+__all__ = ["NAME", "is_uuid", "name_for"]
 
 #: A name is a directory on this machine and a part of a container's name.
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
@@ -36,3 +37,11 @@ def name_for(text: str) -> str:
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     readable = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_READABLE].rstrip("-")
     return f"{readable}-".lstrip("-") + digest[:_DIGEST].decode().lower()
+
+
+def is_uuid(text: str) -> bool:
+    """Whether this is a UUID as Python writes it: it becomes a file name and a word of a command line."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False

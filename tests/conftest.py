@@ -25,7 +25,7 @@ from cc_bridge import ClaudeInstance, ClaudeOptions, EngineError, InstanceInterf
 from cc_bridge.engine.client import Engine
 from cc_bridge.engine.images import DEFAULT_IMAGE, BuildContext, Images
 from cc_bridge.errors import ClaudeNotFound
-from cc_bridge.instances.local_process import find_claude
+from cc_bridge.instances.process_place import find_claude
 from cc_bridge.instances.registry import agent_archive
 from tests.chaos import table as chaos
 from tests.turns import using

@@ -203,7 +203,7 @@ async def _workspace() -> Check:
 
 
 async def _claude() -> Check:
-    from ..instances.local_process import find_claude
+    from ..instances.process_place import find_claude
 
     try:
         path = find_claude()

@@ -181,7 +181,7 @@ class Options:
         branch: dict[str, Any] = {}
         resume = await resumed(self.resume, display)
         if self.pane:
-            from ..instances.tmux_instance import default_tmux_socket, find_session
+            from ..instances.pane_place import default_tmux_socket, find_session
 
             socket = self.tmux_socket or default_tmux_socket()
             workspace, resume = await anyio.to_thread.run_sync(find_session, socket, self.pane)

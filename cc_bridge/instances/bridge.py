@@ -11,7 +11,6 @@ import math
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import anyio
@@ -32,6 +31,7 @@ from ..errors import (
 from ..events import Event, PermissionRequest, TurnResult
 from ..instance import Allow, Decision, Deny, OnPermission, decision_of
 from ..logs import Log
+from ..names import is_uuid
 from ..protocol.commands import Command, DeclareDone, EndProcess, ReadTranscript, SendInput, Withdraw
 from ..protocol.conversation import Conversation
 from ..protocol.link import (
@@ -52,8 +52,9 @@ from ..protocol.link import (
 )
 from ..turn import Turn, TurnInfo
 from .connection import Connection, FramesGone
+from .place import Ending, Launch
 
-__all__ = ["Bridge", "Ending", "Launch", "Place"]
+__all__ = ["Bridge", "Surroundings"]
 
 #: Seconds for Claude Code's start, and for an answer about the turns that are kept.
 _START_LIMIT = 30.0
@@ -69,31 +70,8 @@ _RETRIES = 3
 _ENOENT = 2
 
 
-@dataclass(frozen=True)
-class Launch:
-    """How to start Claude Code at this place. ``env`` may have secrets.
-
-    Attributes:
-        announces: it says something before its first turn, as soon as it can be used.
-    """
-
-    argv: list[str]
-    env: Mapping[str, str]
-    cwd: str
-    announces: bool = False
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How the place of an agent had ended: what a person is told, and what is known of it."""
-
-    what: str
-    exit_code: int | None = None
-    out_of_memory: bool = False
-
-
-class Place(Protocol):
-    """Where an agent is, and what only that kind of instance knows."""
+class Surroundings(Protocol):
+    """What a conversation needs of the instance that it is of, and of its place."""
 
     name: str
 
@@ -142,7 +120,7 @@ class Place(Protocol):
 
 
 class Bridge:
-    """One conversation with Claude Code at a :class:`Place`.
+    """One conversation with Claude Code.
 
     Args:
         follow: the id of a turn that was sent before: only listened to, from its beginning.
@@ -153,7 +131,7 @@ class Bridge:
 
     def __init__(
         self,
-        place: Place,
+        place: Surroundings,
         log: Log,
         *,
         follow: str = "",
@@ -757,11 +735,3 @@ class Bridge:
         if connection is not None:
             self._position = connection.link.position
             await connection.aclose()
-
-
-def is_uuid(text: str) -> bool:
-    """Whether this is a UUID as Python writes it: it becomes a file name and a word of a command line."""
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False

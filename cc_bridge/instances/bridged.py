@@ -1,40 +1,32 @@
-"""What instances have in common that reach Claude Code through an agent: all of the contract but the place."""
+"""An instance: a record, a place, and a bridge."""
 
 from __future__ import annotations
 
-import abc
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, ClassVar, TypedDict, cast
+from typing import IO, Any, ClassVar, TypedDict, Unpack, cast
 
 import anyio
 import anyio.to_thread
 
 from ..channels.base import Channel
-from ..channels.named_pipe import NamedPipeChannel
-from ..errors import ChannelError, ConnectionLost, EngineError, InstanceDiffers, InvalidInput
+from ..errors import EngineError, InstanceDiffers, InvalidInput
 from ..instance import ClaudeInstance, InstanceInterface, Kind, OnPermission
-from ..login import with_login
-from ..logs import Log
-from ..protocol.command_line import ClaudeOptions, claude_argv
-from ..protocol.link import Hello, Link
+from ..names import is_uuid
 from ..protocol.prompt import check_prompt
 from ..shapes import InstanceInfo
 from ..turn import Turn, TurnInfo
-from .bridge import Bridge, Ending, Launch, is_uuid
-from .connection import Connection
+from .bridge import Bridge
 from .life import Step
+from .place import GRACE, Ending, Launch, Place
 from .registry import Registry, can_change, let_go
-from .sessions import SavedConversation, export_session, forget_session
+from .sessions import SavedConversation, export_session, forget_session, session_to_begin_with
 from .steps import Steps, exclusive
 from .worktrees import Worktree
 
 __all__ = ["BridgedInstance", "CommonOptions", "InstanceOptions"]
-
-#: Seconds for Claude Code to end its turn and itself when the instance is stopped.
-GRACE = 5.0
 
 #: Seconds for another program that starts the instance: as long as an image may take to be built; and for one that
 #: does anything with it before this one ends it.
@@ -43,9 +35,6 @@ _OTHERS_END = 60.0
 
 #: In a line of a transcript: somebody has said something.
 _SAID = re.compile(r'"type": ?"(?:user|assistant)"')
-
-#: Seconds that an ephemeral instance outlives its host.
-LINGER = 20.0
 
 
 class CommonOptions(TypedDict, total=False):
@@ -75,56 +64,30 @@ class InstanceOptions(CommonOptions, total=False):
 
 
 class BridgedInstance(InstanceInterface):
-    """A place with an agent, and one conversation with it.
+    """An instance: a record, its place with an agent, and a bridge, which has one conversation with it.
 
     Args:
-        instance: the record.
+        place: where it lives; it has the record.
         options: see :class:`InstanceOptions`.
-
-    Raises:
-        InvalidInput: the record is of another kind.
     """
 
     #: The kind of record that this class runs.
     kind: ClassVar[Kind]
 
-    claude_hint: str | None = None
-
-    def __init__(
-        self,
-        instance: ClaudeInstance,
-        *,
-        registry: Registry | None = None,
-        on_permission: OnPermission | None = None,
-        permission_limit: float = 300.0,
-        silence: float = 30.0,
-        interrupt_limit: float = 10.0,
-    ) -> None:
-        if instance.kind != self.kind:
-            raise InvalidInput(
-                f"its record is of kind {instance.kind!r}, and {type(self).__name__} runs those of kind {self.kind!r}",
-                instance=instance.name,
-            )
-        self.record = instance
-        self.name = instance.name
-        self._registry = registry or Registry()
-        self._home = self._registry.home(instance.name)
-        self._log = Log(instance.name, instance.kind)
+    def __init__(self, place: Place, **options: Unpack[InstanceOptions]) -> None:
+        self.record = place.record
+        self.name = place.name
+        self.claude_hint = place.claude_hint
+        self._place = place
+        self._registry = place.registry
+        self._home = place.home
+        self._log = place.log
         self._kept: ClaudeInstance | None = None  # the record as it was last seen in the state directory
         self._held: int | None = None  # says to other programs that this one uses the instance
-        self._is_first_start = False  # this object has written the record, and Claude Code has not started since
         self._first_launch = True
-        self._ending = Ending("")
         self._steps = Steps(self.name)
-        self._bridge = Bridge(
-            self,
-            self._log,
-            session_id=self._home.session_id,
-            on_permission=on_permission,
-            permission_limit=permission_limit,
-            silence=silence,
-            interrupt_limit=interrupt_limit,
-        )
+        settings: dict[str, Any] = {name: value for name, value in options.items() if name != "registry"}
+        self._bridge = Bridge(self, self._log, session_id=self._home.session_id, **settings)
 
     # The contract
 
@@ -153,7 +116,7 @@ class BridgedInstance(InstanceInterface):
         """
         self._check_record()
         async with self._steps.giving_way():
-            await self._check_needs()
+            await self._place.check()
             await anyio.to_thread.run_sync(self._registry.sweep)
             await self._bridge.make_ready()
 
@@ -171,12 +134,12 @@ class BridgedInstance(InstanceInterface):
             try:
                 yield
             except BaseException:  # cancelled, too: a start that was given up has failed
-                if self._is_first_start:
+                if self._place.is_new:
                     with anyio.CancelScope(shield=True):
                         await abandon()
                         await self._undo_start()
                 raise
-            self._is_first_start = False  # from now on the record stays
+            self._place.is_new = False  # from now on the record stays
 
     @asynccontextmanager
     async def _taking(self, step: Step) -> AsyncIterator[None]:
@@ -193,7 +156,7 @@ class BridgedInstance(InstanceInterface):
             pass  # not held on to: a task of this program that wanted it would wait for us, and we for it
         if unused and not self._home.session_id:  # or another program has talked to it meanwhile
             await self._remove_quietly(self._take_away)
-        self._is_first_start, self._first_launch = False, True
+        self._place.is_new, self._first_launch = False, True
 
     async def stop(self) -> None:
         """Interrupt what runs, close the connection, and end the agent with Claude Code."""
@@ -201,7 +164,7 @@ class BridgedInstance(InstanceInterface):
         await self._bridge.interrupt_quietly(GRACE)
         async with self._taking(Step.STOP):
             await self._bridge.aclose("the instance was stopped")
-            await self._stop_place()
+            await self._place.stop()
         self._log.info("stopped")
 
     async def cleanup(self) -> None:
@@ -232,7 +195,7 @@ class BridgedInstance(InstanceInterface):
             async with self._steps.take(Step.RELEASE):
                 await self._bridge.aclose()
                 try:
-                    await self._release()
+                    await self._place.release()
                 finally:
                     self._let_go()
 
@@ -251,27 +214,25 @@ class BridgedInstance(InstanceInterface):
 
     async def _take_away(self, *, conversation: bool = False) -> None:
         keeps = not conversation and not self.record.ephemeral
-        goes_too = keeps and await self._session_goes_with_place()
+        goes_too = keeps and not await self._place.keeps_session()
         if goes_too:
-            await self._stop_place()
+            await self._place.stop()
             await self._keep_conversation()
-        await self._remove_place()
+        await self._place.remove()
         if conversation:
             self._registry.sessions.forget(self.name)
         elif keeps and not goes_too:
             await self._keep_conversation()
         session_id = self._bridge.session_id
-        if not keeps and self._config_outside and is_uuid(session_id) and not self._is_of_another():
-            await anyio.to_thread.run_sync(forget_session, Path(self._config_outside), session_id)
+        config = self._place.config_outside
+        if not keeps and config and is_uuid(session_id) and not self._is_of_another():
+            await anyio.to_thread.run_sync(forget_session, Path(config), session_id)
         await anyio.to_thread.run_sync(self._home.remove)
         self._log.info("removed")
 
     def worktree(self) -> Worktree | None:
         """The git worktree that was made for the instance."""
-        record = self.record
-        if not (record.worktree and record.workspace and record.repository):
-            return None
-        return Worktree(record.workspace, record.worktree, record.repository)
+        return self._place.worktree()
 
     async def export_conversation(self, path: Path) -> str:
         """Write the conversation into a file, which ``Sessions.import_file`` takes; its session's id.
@@ -298,7 +259,7 @@ class BridgedInstance(InstanceInterface):
 
     async def _conversation(self) -> tuple[str, IO[bytes]]:
         session_id = self._bridge.session_id
-        content = await self._open_session(session_id) if is_uuid(session_id) else None
+        content = await self._place.open_session(session_id) if is_uuid(session_id) else None
         if content is None:
             raise InvalidInput("it has had no conversation yet", instance=self.name)
         return session_id, content
@@ -310,8 +271,8 @@ class BridgedInstance(InstanceInterface):
             return
         try:
             await self.keep_conversation()
-            config = "" if self._is_of_another() else self._config_outside
-            kept = SavedConversation(session_id, self.record.kind, self._claude_cwd(), config)
+            config = "" if self._is_of_another() else self._place.config_outside
+            kept = SavedConversation(session_id, self.record.kind, self._place.cwd, config)
             self._registry.sessions.remember(self.name, kept)
         except InvalidInput as error:
             self._log.info("no_conversation", reason=error.what)
@@ -321,15 +282,8 @@ class BridgedInstance(InstanceInterface):
             self._log.info("conversation_kept", session=session_id)
 
     def conversation_to_go_on_with(self) -> str:
-        """The session that a new instance begins with: the one asked for, or that of its name's last instance."""
-        if self.record.resume:
-            if not is_uuid(self.record.resume):
-                raise InvalidInput(f"{self.record.resume!r} is not a session's id", instance=self.name)
-            return self.record.resume
-        kept = None if self.record.ephemeral else self._registry.sessions.recall(self.name)
-        if kept is None or (kept.kind, kept.cwd) != (self.record.kind, self._claude_cwd()):
-            return ""
-        return kept.session_id if self._registry.sessions.has(kept.session_id) else ""
+        """The session that it begins with: the one asked for, or that of its name's last instance; "": none."""
+        return session_to_begin_with(self.record, self._registry.sessions, self._place.cwd)
 
     @property
     def agent_log(self) -> Path:
@@ -353,55 +307,17 @@ class BridgedInstance(InstanceInterface):
             "claude": self._bridge.claude_version,
             "session_id": self._bridge.session_id or None,
             "unknown_messages": dict(self._bridge.unknown_messages),
-            **await self._place_info(),
+            **await self._place.info(),
         }
         return cast("InstanceInfo", info)  # that all kinds say just this, the contract suite checks
-
-    # What each kind adds
-
-    @abc.abstractmethod
-    async def _stop_place(self) -> None:
-        """End agent and Claude Code within the grace time; tolerant of what has ended already."""
-
-    @abc.abstractmethod
-    async def _remove_place(self) -> None:
-        """The same, and leave nothing."""
-
-    async def _check_needs(self) -> None:
-        """Make sure, before anything is made, that what it needs of this machine is there."""
-        self.record.check_workspace()
-
-    async def _session_goes_with_place(self) -> bool:
-        """The conversation is where it cannot be had after the place was removed."""
-        return False
-
-    @abc.abstractmethod
-    async def _open_session(self, session_id: str) -> IO[bytes] | None:
-        """The session's file, to be closed by the caller; None: there is none."""
 
     def _is_of_another(self) -> bool:
         """The conversation was somebody's before, and goes on in the same session."""
         return self._bridge.session_id == self.record.resume
 
-    @property
-    def _config_outside(self) -> str:
-        """Claude Code's configuration directory, where it is not in the place or in the directory of the instance."""
-        return ""
-
-    @abc.abstractmethod
-    async def _place_info(self) -> dict[str, Any]:
-        """The part of ``get_info`` that only this kind knows."""
-
-    async def _release(self) -> None:
-        """Give back what this object holds for itself."""
-
-    @abc.abstractmethod
-    async def connect(self, greeting: bytes) -> Channel:
-        """See ``Place``."""
-
-    @abc.abstractmethod
-    async def read_transcript(self, session_id: str) -> list[str] | None:
-        """See ``Place``."""
+    async def is_running(self) -> bool:
+        """Its place runs, and an agent there answers."""
+        return await self._place.is_running()
 
     # For the bridge
 
@@ -410,44 +326,41 @@ class BridgedInstance(InstanceInterface):
         return self._home.exists()
 
     def pop_ending(self) -> Ending:
-        """Why the previous agent exited, if known; cleared by this call."""
-        ending, self._ending = self._ending, Ending("")
-        return ending
+        """See ``Place``."""
+        return self._place.pop_ending()
+
+    async def connect(self, greeting: bytes) -> Channel:
+        """See ``Place``; its directory is made before."""
+        self._prepare_home()
+        return await self._place.connect(greeting)
 
     async def connect_better(self, current: str, greeting: bytes) -> Channel | None:
-        """None: there is one way only, unless a subclass knows another."""
-        return None
+        """See ``Place``."""
+        return await self._place.connect_better(current, greeting)
+
+    async def read_transcript(self, session_id: str) -> list[str] | None:
+        """See ``Place``."""
+        return await self._place.read_transcript(session_id)
 
     async def launch(self, session_id: str) -> Launch:
-        """The command line, resuming the session if its transcript is still there."""
-        options, resume, fork = self.record.claude, session_id, False
-        if self._first_launch and not session_id:
-            resume, fork = self.conversation_to_go_on_with(), self.record.fork
+        """How to start Claude Code, resuming the session if its transcript is still there."""
+        begins, resume, fork = self._first_launch and not session_id, session_id, False
+        if begins:
+            resume = self.conversation_to_go_on_with()
+            fork = self.record.fork
         elif resume and not self.record.in_pane and not can_be_resumed(await self.read_transcript(resume)):
             self._log.warning("session_gone", session=resume)
             resume = ""
+        launch = await self._place.launch(resume, fork=fork, begins=begins)
         self._first_launch = False
-        argv = self._argv(options, resume, fork)
-        return Launch(argv, self._claude_env(), self._claude_cwd(), announces=self.record.in_pane)
-
-    def _argv(self, options: ClaudeOptions, resume: str, fork: bool) -> list[str]:
-        """The words that start Claude Code, speaking stream-json."""
-        return claude_argv(options, resume=resume, fork=fork)
+        return launch
 
     def session_changed(self, session_id: str) -> None:
         """Save the session's id; one that is no UUID is ignored."""
         if is_uuid(session_id):
             self._home.remember_session(session_id)
 
-    def _claude_env(self) -> dict[str, str]:
-        """The record's variables, and the host's login where the record has none."""
-        return {"DISABLE_AUTOUPDATER": "1", **with_login(self.record.env)}
-
-    @abc.abstractmethod
-    def _claude_cwd(self) -> str:
-        """The directory in which Claude Code starts, as it is named there."""
-
-    # Small helpers for the kinds
+    # Its directory
 
     def _prepare_home(self) -> None:
         """Have the instance's directory, with its pipes and its record."""
@@ -462,7 +375,7 @@ class BridgedInstance(InstanceInterface):
                 self._check_record()
             else:
                 self._kept = self.record.model_copy(deep=True)
-                self._is_first_start = True
+                self._place.is_new = True
 
     def _check_record(self) -> bool:
         """Make sure that the instance of this name, if there is one, is this one; take over what was changed in it.
@@ -478,7 +391,7 @@ class BridgedInstance(InstanceInterface):
             return False
         kept, before = self._home.load(), self._kept
         if before is not None and not self.record.differences(before) and can_change(kept.differences(before)):
-            self.record = kept
+            self.record = self._place.record = kept
         elif differences := self.record.differences(kept):
             change = f"`cc-bridge update {self.name} …` or `Registry().update({self.name!r}, …)` changes that"
             new = f"`cc-bridge rm {self.name}` makes room for a new one"
@@ -486,37 +399,6 @@ class BridgedInstance(InstanceInterface):
             raise InstanceDiffers(differences, instance=self.name, hint=hint)
         self._kept = kept.model_copy(deep=True)
         return True
-
-    async def _shut_down(self, connection: Connection) -> None:
-        """Ask the agent to end, and wait for the end of the connection: it ends last of all."""
-        try:
-            if connection.link.closed:  # by what else has come with its hello
-                return
-            connection.link.shut_down()
-            await connection.write()
-            deadline = anyio.current_time() + GRACE + 5
-            while await connection.receive(deadline) is not None:
-                pass
-        except ConnectionLost:
-            pass  # it has ended
-        finally:
-            await connection.aclose()
-
-    async def _pipes(self, greeting: bytes) -> NamedPipeChannel:
-        return await NamedPipeChannel.connect(str(self._home.pipes), greeting)
-
-    async def _way(self, greeting: bytes) -> Channel:
-        """The way to an agent that runs, from this machine and without the engine."""
-        return await self._pipes(greeting)
-
-    async def _hello(self) -> Hello | None:
-        """A hello over a connection of its own; None: nobody answers there."""
-        try:
-            connection = await Connection.open(Link("health"), self._way, self.name)
-        except ChannelError:
-            return None
-        await connection.aclose()
-        return connection.hello
 
 
 def can_be_resumed(transcript: list[str] | None) -> bool:

@@ -1,248 +1,26 @@
-"""Claude Code in a process of this machine, behind the same agent and pipes as in a container."""
+"""Claude Code in a process of this machine."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import ClassVar, Unpack
 
-import anyio
-import anyio.to_thread
+from ..instance import ClaudeInstance, Kind
+from .bridged import BridgedInstance, InstanceOptions
+from .process_place import ProcessPlace
+from .registry import Registry
 
-from ..channels.base import Channel
-from ..channels.fifo import Descriptor
-from ..channels.named_pipe import NobodyListens
-from ..channels.unix_socket import UnixSocketChannel
-from ..dockerfiles import Dockerfiles
-from ..errors import AgentUnavailable, ChannelError, ClaudeNotFound
-from ..instance import Kind
-from ..login import PARTS, check_key
-from ..protocol.link import Link
-from .bridge import Ending, Launch, is_uuid
-from .bridged import GRACE, LINGER, BridgedInstance
-from .connection import Connection
-from .registry import agent_archive
-from .sessions import open_session, session_path
-
-__all__ = ["LocalProcess", "find_claude"]
-
-#: Seconds for the agent to listen.
-_AGENT_LIMIT = 15.0
-
-#: Agents of instances that go on without us. Kept, so that the ones that end are waited for and leave no zombie.
-_left_running: list[subprocess.Popen[bytes]] = []
-
-#: Bytes of a transcript that are looked at.
-_TAIL = 1024 * 1024
-
-
-def find_claude(program: str = "claude") -> str:
-    """The path of Claude Code on this machine.
-
-    Looked for: ``$CC_BRIDGE_CLAUDE``, the search path, the places of its installers, and the copy that
-    ``pip install 'cc-bridge[claude]'`` brings.
-
-    Raises:
-        ClaudeNotFound: it is in none of these places.
-    """
-    if program != "claude":
-        if found := shutil.which(program):
-            return found
-        raise ClaudeNotFound(f"there is no program {program!r}")
-    candidates = [os.environ.get("CC_BRIDGE_CLAUDE"), shutil.which("claude")]
-    candidates += [str(Path.home() / ".local/bin/claude"), str(Path.home() / ".claude/local/claude"), _bundled()]
-    for candidate in candidates:
-        if candidate and os.access(candidate, os.X_OK):
-            return candidate
-    raise ClaudeNotFound("Claude Code is not installed on this machine")
-
-
-def _bundled() -> str | None:
-    """The binary in the Agent SDK's wheel, found without importing the SDK."""
-    for directory in sys.path:
-        path = Path(directory, "claude_agent_sdk", "_bundled", "claude")
-        if path.is_file():
-            return str(path)
-    return None
+__all__ = ["LocalProcess"]
 
 
 class LocalProcess(BridgedInstance):
     """The embedded kind: no container, no engine. Claude Code runs as this user, with this user's files.
 
-    The agent runs in a session of its own, so that the host's terminal and its Ctrl-C do not reach it. It
-    outlives the host unless the record is ephemeral.
+    Args:
+        instance: the record.
+        options: see :class:`~cc_bridge.InstanceOptions`.
     """
 
     kind: ClassVar[Kind] = "local"
-    _process: subprocess.Popen[bytes] | None = None
 
-    async def connect(self, greeting: bytes) -> Channel:
-        """Connect to the agent by pipes, else by its socket; start it where nobody listens."""
-        self._prepare_home()
-        try:
-            return await self._way(greeting)
-        except NobodyListens:
-            self._log.info("agent_not_running")
-        self.record.check_workspace()
-        await self._start_agent()
-        return await self._way(greeting)
-
-    async def _way(self, greeting: bytes) -> Channel:
-        try:
-            return await self._pipes(greeting)
-        except NobodyListens as error:
-            # It may have pipes that nobody can reach any more: deleted, and made again by a host.
-            channel = await UnixSocketChannel.connect(self._home.socket, greeting)
-            self._log.warning("fallback", channel="socket", reason=error.what)
-            return channel
-
-    async def launch(self, session_id: str) -> Launch:
-        """As for every instance, after finding the program and restoring a kept session."""
-        program = find_claude(self.record.claude.program)
-        if (self._config / ".credentials.json").exists():
-            check_key(self.record.env, self.name)
-        if self.record.workspace is not None:
-            dockerfiles = Dockerfiles(self._registry.root)
-            dockerfiles.note_writable([self.record.workspace], repository=self.record.repository)
-        if self._first_launch and not session_id:
-            await anyio.to_thread.run_sync(self._restore_session)
-        launch = await super().launch(session_id)
-        return replace(launch, argv=self._with_program(launch.argv, program))
-
-    def _with_program(self, argv: list[str], program: str) -> list[str]:
-        """The same words, with Claude Code where it was found on this machine."""
-        return [program, *argv[1:]]
-
-    async def read_transcript(self, session_id: str) -> list[str] | None:
-        """Read the tail of the transcript's file."""
-        if not is_uuid(session_id):
-            return None
-        return await anyio.to_thread.run_sync(_tail, self._config, session_id)
-
-    @property
-    def _config(self) -> Path:
-        """Claude Code's configuration directory."""
-        env = {**os.environ, **self.record.env}
-        return Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME", "~")).expanduser() / ".claude")
-
-    @property
-    def _real_config(self) -> Path:
-        """The same without links, as managers of dotfiles make them: within it none is followed."""
-        return Path(os.path.realpath(self._config))
-
-    async def _open_session(self, session_id: str) -> IO[bytes] | None:
-        with suppress(OSError), open_session(self._real_config, session_id) as content:
-            return os.fdopen(os.dup(content.fileno()), "rb")
-        return None
-
-    @property
-    def _config_outside(self) -> str:
-        return str(self._real_config)
-
-    def _restore_session(self) -> None:
-        """Have the session to go on with where Claude Code looks for it; one of its own is there already."""
-        session_id = self.conversation_to_go_on_with()
-        target = self._config / session_path(session_id, self._claude_cwd())
-        if session_id and not target.exists() and self._registry.sessions.has(session_id):
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._registry.sessions.open(session_id) as content, open(target, "xb") as copy:
-                os.fchmod(copy.fileno(), 0o600)
-                shutil.copyfileobj(content, copy)
-
-    async def is_running(self) -> bool:
-        """The agent answers."""
-        return await self._hello() is not None
-
-    def _claude_cwd(self) -> str:
-        return str(self.record.workspace)
-
-    async def _start_agent(self) -> None:
-        """Start the agent and wait until it listens, which it says on a pipe."""
-        self._leave_process()
-        ready_read, ready_write = os.pipe()
-        os.set_blocking(ready_read, False)
-        ready = Descriptor(ready_read)
-        argv = [sys.executable, "-I", "-S", str(agent_archive(self._registry.root)), "serve"]
-        argv += ["--pipes", str(self._home.pipes), "--socket", self._home.socket]
-        argv += ["--state", str(self._home.journal), "--grace", str(GRACE), "--ready-fd", str(ready_write)]
-        argv += ["--linger", str(LINGER)] if self.record.ephemeral else []
-        try:
-            with open(self._home.agent_log, "ab") as log:  # noqa: ASYNC230  a small local file
-                self._process = subprocess.Popen(  # noqa: ASYNC220  a millisecond; a thread for it costs as much
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=log,
-                    pass_fds=[ready_write],
-                    start_new_session=True,
-                    cwd="/",
-                    # A login goes in with the start of Claude Code, one only and whole.
-                    env={name: value for name, value in os.environ.items() if name not in PARTS},
-                )
-        finally:
-            os.close(ready_write)
-        try:
-            with anyio.fail_after(_AGENT_LIMIT):
-                said = await ready.read()
-        except TimeoutError:
-            said = b""
-        finally:
-            ready.close()
-        # Nothing said: it has ended. Where another host's agent was quicker, that one will do.
-        if not said and await self._hello() is None:
-            raise AgentUnavailable(f"the agent could not be started: {self._last_log()}", instance=self.name)
-        self._log.info("agent_started", pid=self._process.pid)
-
-    def _leave_process(self) -> None:
-        """Hold the agent no longer: it goes on, or has ended already."""
-        if self._process is not None:
-            code = self._process.poll()
-            if code is not None and code < 0:
-                self._ending = Ending(f"the agent was ended by signal {-code}, and Claude Code with it")
-            _left_running.append(self._process)
-            self._process = None
-        _left_running[:] = [process for process in _left_running if process.poll() is None]
-
-    async def _release(self) -> None:
-        self._leave_process()
-
-    def _last_log(self) -> str:
-        with suppress(OSError):
-            lines = self._home.agent_log.read_text(errors="replace").splitlines()
-            return lines[-1][:500] if lines else "it logged nothing"
-        return "it logged nothing"
-
-    async def _stop_place(self) -> None:
-        with suppress(ChannelError):  # it has ended
-            await self._shut_down(await Connection.open(Link(), self._way, self.name))
-        if self._process is not None:
-            process, self._process = self._process, None
-            await anyio.to_thread.run_sync(_reap, process)
-
-    async def _remove_place(self) -> None:
-        await self._stop_place()
-
-    async def _place_info(self) -> dict[str, Any]:
-        hello = await self._hello()
-        return {"status": "running" if hello else "stopped", "image": None}
-
-
-def _reap(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _tail(config: Path, session_id: str) -> list[str] | None:
-    for path in (config / "projects").glob(f"*/{session_id}.jsonl"):
-        with suppress(OSError), open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
-            return file.read(_TAIL).decode("utf-8", "replace").splitlines()
-    return None
+    def __init__(self, instance: ClaudeInstance, **options: Unpack[InstanceOptions]) -> None:
+        super().__init__(ProcessPlace(instance, options.get("registry") or Registry()), **options)

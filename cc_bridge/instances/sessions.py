@@ -26,7 +26,8 @@ from cc_bridge_agent import wire
 
 from ..beneath import open_beneath, opened, remove_tree
 from ..errors import InvalidInput
-from .bridge import is_uuid
+from ..instance import ClaudeInstance
+from ..names import is_uuid
 
 __all__ = [
     "LARGEST",
@@ -312,3 +313,22 @@ def _copy(content: IO[bytes], copy: IO[bytes]) -> None:
         if (newline := data.rfind(b"\n")) != -1:
             whole = size - len(data) + newline + 1
     copy.truncate(whole)
+
+
+def session_to_begin_with(record: ClaudeInstance, sessions: Sessions, cwd: str) -> str:
+    """The session that a new instance begins with: the one asked for, or that of its name's last instance; "": none.
+
+    Args:
+        cwd: where its Claude Code starts: a session goes on only where it was.
+
+    Raises:
+        InvalidInput: the one asked for is not a session's id.
+    """
+    if record.resume:
+        if not is_uuid(record.resume):
+            raise InvalidInput(f"{record.resume!r} is not a session's id", instance=record.name)
+        return record.resume
+    kept = None if record.ephemeral else sessions.recall(record.name)
+    if kept is None or (kept.kind, kept.cwd) != (record.kind, cwd):
+        return ""
+    return kept.session_id if sessions.has(kept.session_id) else ""

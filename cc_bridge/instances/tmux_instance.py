@@ -2,178 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import sys
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, ClassVar, Unpack
+from typing import ClassVar, Unpack
 
-import anyio.to_thread
-import libtmux
-from libtmux.exc import LibTmuxException
-
-from ..errors import InvalidInput
 from ..instance import ClaudeInstance, Kind
-from ..login import KEYS, PARTS, decides, with_login
-from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
-from .bridge import Launch
-from .bridged import InstanceOptions
-from .local_process import LocalProcess
-from .registry import agent_archive
+from .bridged import BridgedInstance, InstanceOptions
+from .pane_place import PanePlace
+from .registry import Registry
 
-__all__ = ["TmuxInstance", "default_tmux_socket", "find_session"]
-
-#: The user's, which the instance's own configuration begins with a copy of.
-_COPIED = ("settings.json", "CLAUDE.md")
+__all__ = ["TmuxInstance"]
 
 
-class TmuxInstance(LocalProcess):
+class TmuxInstance(BridgedInstance):
     """The sibling of the embedded kind: the agent runs the pane's program where it would run ``claude -p``.
 
-    Nothing is read from the screen. The tmux server is the instance's own and ends with it, unless the record names
-    the user's (``tmux_socket``), where it opens a session of the instance's name; with ``pane`` it takes over a Claude
-    Code that a person has started there, which is started anew and goes on with its conversation.
+    The tmux server is the instance's own and ends with it, unless the record names the user's (``tmux_socket``), where
+    it opens a session of the instance's name; with ``pane`` it takes over a Claude Code that a person has started
+    there, which is started anew and goes on with its conversation.
 
-    Claude Code's configuration is the instance's own, too, unless ``env`` names a ``CLAUDE_CONFIG_DIR`` or a ``HOME``,
-    or a pane is taken over.
+    Args:
+        instance: the record.
+        options: see :class:`~cc_bridge.InstanceOptions`.
     """
 
     kind: ClassVar[Kind] = "tmux"
 
     def __init__(self, instance: ClaudeInstance, **options: Unpack[InstanceOptions]) -> None:
-        super().__init__(instance, **options)
-        if instance.pane and not instance.tmux_socket:
-            self._socket = default_tmux_socket()
-        else:
-            self._socket = instance.tmux_socket or self._home.tmux_socket
+        self._pane = PanePlace(instance, options.get("registry") or Registry())
+        super().__init__(self._pane, **options)
 
     @property
     def attach_argv(self) -> list[str]:
         """The command by which a person comes to the pane; Ctrl-B D leaves it."""
-        target = self.record.pane or self.name
-        return ["tmux", "-u", "-S", self._socket, "attach-session", "-t", target]
-
-    async def launch(self, session_id: str) -> Launch:
-        """As for every instance, with a configuration of the pane's own where the user's is not taken."""
-        launch = await super().launch(session_id)
-        if self._has_own_config:
-            await anyio.to_thread.run_sync(self._prepare_config)
-        return launch
-
-    def _with_program(self, argv: list[str], program: str) -> list[str]:
-        at = argv.index("--") + 1
-        return [*argv[:at], program, *argv[at + 1 :]]
-
-    def _argv(self, options: ClaudeOptions, resume: str, fork: bool) -> list[str]:
-        record = self.record
-        return pane_argv(
-            [sys.executable, "-I", "-S", str(agent_archive(self._registry.root))],
-            self._home.pane,
-            interactive_argv(options, resume=resume, fork=fork),
-            name=self.name,
-            relay=record.relay,
-            tmux_socket=self._socket if record.tmux_socket or record.pane else "",
-            pane=record.pane,
-            # The user's server has variables of its own: of two logins one would go to the other's address.
-            unset=PARTS if record.tmux_socket or record.pane else (),
-        )
-
-    def _claude_env(self) -> dict[str, str]:
-        env = super()._claude_env()
-        return {**env, "CLAUDE_CONFIG_DIR": str(self._home.config)} if self._has_own_config else env
-
-    async def _check_needs(self) -> None:
-        await super()._check_needs()
-        if shutil.which("tmux") is None:
-            raise InvalidInput("tmux is not installed on this machine", instance=self.name, hint="Install tmux 3.2+.")
-        if self.record.pane and not await anyio.to_thread.run_sync(self._find_pane):
-            what = f"there is no pane {self.record.pane} on the tmux server at {self._socket}"
-            raise InvalidInput(what, instance=self.name, hint="`tmux list-panes -a` shows the panes.")
-
-    @property
-    def _has_own_config(self) -> bool:
-        return not self.record.pane and not {"CLAUDE_CONFIG_DIR", "HOME"} & set(self.record.env)
-
-    @property
-    def _config(self) -> Path:
-        return self._home.config if self._has_own_config else super()._config
-
-    def _prepare_config(self) -> None:
-        """Begin with the user's settings and login; what is changed in the pane stays there."""
-        own, users = self._home.config, super()._config
-        own.mkdir(mode=0o700, exist_ok=True)
-        for name in _COPIED:
-            if (users / name).is_file() and not (own / name).exists():
-                shutil.copyfile(users / name, own / name)
-        if decides(self.record.env) or any(with_login(self.record.env).get(name) for name in KEYS):
-            return
-        login = users / ".credentials.json"
-        if login.is_file() and not (own / login.name).exists():
-            (own / login.name).symlink_to(login)  # a copy would be refreshed once, and log the other out
-        with suppress(OSError, ValueError):
-            account = json.loads((users.parent / ".claude.json").read_text()).get("oauthAccount")
-            if account and not (own / ".claude.json").exists():
-                (own / ".claude.json").write_text(json.dumps({"oauthAccount": account}))
-
-    async def _place_info(self) -> dict[str, Any]:
-        pane = await anyio.to_thread.run_sync(self._find_pane)
-        shown = await anyio.to_thread.run_sync(_shown, pane) if pane else None
-        return {
-            **await super()._place_info(),
-            "tmux_socket": self._socket,
-            "pane": pane.pane_id if pane else None,
-            "attach": " ".join(self.attach_argv),
-            "screen": shown,
-        }
-
-    def _find_pane(self) -> libtmux.Pane | None:
-        """The instance's pane, which its user option names; or the one to take over."""
-        try:
-            panes = libtmux.Server(socket_path=self._socket).panes
-            for pane in panes:
-                if pane.pane_id == self.record.pane:
-                    return pane
-                marked = pane.cmd("show-options", "-p", "-v", "@cc-bridge").stdout
-                if not self.record.pane and marked == [self.name]:
-                    return pane
-        except LibTmuxException:
-            pass  # no server runs there
-        return None
-
-
-def _shown(pane: libtmux.Pane) -> list[str]:
-    lines = pane.capture_pane()
-    return [line for line in lines if line.strip()]
-
-
-def default_tmux_socket() -> str:
-    """The socket of the tmux server that the user's ``tmux`` talks to (tmux(1): TMUX, TMUX_TMPDIR)."""
-    if inside := os.environ.get("TMUX"):
-        return inside.split(",")[0]
-    return os.path.join(os.environ.get("TMUX_TMPDIR") or "/tmp", f"tmux-{os.getuid()}", "default")
-
-
-def find_session(socket: str, pane_id: str) -> tuple[Path, str]:
-    """Directory and session of the Claude Code that runs in a pane, so that it can be gone on with.
-
-    Raises:
-        InvalidInput: there is no such pane, or no conversation in its directory.
-    """
-    try:
-        found = [pane for pane in libtmux.Server(socket_path=socket).panes if pane.pane_id == pane_id]
-    except LibTmuxException:
-        found = []
-    if not found or not found[0].pane_current_path:
-        raise InvalidInput(f"there is no pane {pane_id} on the tmux server at {socket}")
-    directory = Path(found[0].pane_current_path)
-    config = Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
-    dashed = "".join(c if c.isalnum() and c.isascii() else "-" for c in str(directory))
-    sessions = sorted((config / "projects" / dashed).glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-    if not sessions:
-        raise InvalidInput(
-            f"no conversation of Claude Code's is known in {directory}, where the pane {pane_id} is",
-            hint="Say something to it first; or start a new instance with `--on tmux`.",
-        )
-    return directory, sessions[-1].stem
+        return self._pane.attach_argv

@@ -35,7 +35,7 @@ async def run(*argv: str) -> str:
 async def process_of(trial: Trial, what: str) -> int | None:
     """The number of the agent's process, or of Claude Code's; None: it does not run just now."""
     if trial.instance.record.kind == "local":
-        agent = trial.instance._process.pid if trial.instance._process else None
+        agent = trial.instance._place._process.pid if trial.instance._place._process else None
     else:
         said = await run("docker", "inspect", "-f", "{{.State.Pid}}", trial.instance.container)
         agent = int(said) or None

@@ -68,7 +68,7 @@ def place(
         finally:
             with anyio.CancelScope(shield=True):
                 await instance._bridge.aclose()
-                await instance._stop_place()
+                await instance._place.stop()
                 if small_disk:
                     subprocess.run(["umount", "-l", mounted], check=True)
                 await instance.remove()

@@ -35,4 +35,4 @@ async def test_memory_is_flat_and_nothing_is_lost(make_stubbed: Any, rate: float
     found = json.loads(done.stdout)
     assert (found["ok"], found["pieces"]) == (True, MEGABYTES * 16)
     assert found["grown"] < 50e6, "the host keeps what was read"
-    assert peak(instance._process.pid) < 50e6, "the agent keeps what was not read"
+    assert peak(instance._place._process.pid) < 50e6, "the agent keeps what was not read"

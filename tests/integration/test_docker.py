@@ -26,6 +26,7 @@ from cc_bridge.errors import (
     ImageNotFound,
     InvalidInput,
 )
+from cc_bridge.instances.container_plan import ContainerPlan
 from cc_bridge.instances.registry import Registry
 from cc_bridge.state import Installation
 from cc_bridge.testing import ScriptedModel
@@ -224,22 +225,22 @@ async def test_pipes_that_never_meet(make_docker: MakeDocker, logged: _Names, mo
     """An engine without a shared kernel: both sides see pipes, and they are not the same. covers: C13"""
     instance = await make_docker()
     container_side = Registry().home(instance.name).path / "another-kernel"
-    spec = instance._spec
+    spec = ContainerPlan.spec
 
-    def elsewhere(image: str, **options: Any) -> Any:
+    def elsewhere(plan: ContainerPlan, *args: Any, **options: Any) -> Any:
         from dataclasses import replace
 
         from cc_bridge.channels.named_pipe import prepare_directory
 
         prepare_directory(str(container_side))
-        made = spec(image, **options)
+        made = spec(plan, *args, **options)
         mounts = [
             replace(mount, source=str(container_side)) if mount.target == "/run/cc-bridge" else mount
             for mount in made.mounts
         ]
         return replace(made, mounts=mounts)
 
-    monkeypatch.setattr(instance, "_spec", elsewhere)
+    monkeypatch.setattr(ContainerPlan, "spec", elsewhere)
     events = [event async for event in instance.stream("[[say one two]]")]
     assert [event.text for event in events if isinstance(event, TextDelta)] == ["one", " two"]
     assert await channel(instance) == "exec"
@@ -254,7 +255,7 @@ async def test_the_engine_says_that_its_kernel_is_another(
     async def no() -> bool:
         return False
 
-    monkeypatch.setattr(instance._engine, "shares_kernel", no)
+    monkeypatch.setattr(instance._place.engine, "shares_kernel", no)
     assert await answer(instance) == "fine"
     assert await channel(instance) == "exec"
     assert "pipes_unusable" not in logged, "they were tried"
@@ -311,7 +312,7 @@ async def test_in_an_existing_container_a_neighbour_s_archive_is_not_run(make_do
     try:
         instance = await make_docker(image="", container=name, workspace=None)
         uid = docker("exec", name, "id", "-u").strip()
-        place, archive = f"/tmp/cc-bridge-{uid}", instance._agent.name
+        place, archive = f"/tmp/cc-bridge-{uid}", instance._place._archive.name
         script = f'mkdir -m 777 {place}; echo \'open("/tmp/it-ran", "w")\' >{place}/{archive}; chmod 755 {place}/*'
         docker("exec", "-u", "65534", name, "sh", "-c", script)
         with pytest.raises(AgentUnavailable, match="belongs to somebody else"):
@@ -585,7 +586,7 @@ async def test_an_ephemeral_instance_outlives_its_host_by_seconds_only(
     make_docker: MakeDocker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The host is killed: agent, Claude Code and container end by themselves. covers: M1, C8"""
-    monkeypatch.setattr("cc_bridge.instances.docker_container.LINGER", 0.2)
+    monkeypatch.setattr("cc_bridge.instances.container_plan.LINGER", 0.2)
     instance = await make_docker(ephemeral=True)
     await answer(instance)
     container = instance.container
@@ -619,7 +620,7 @@ async def test_what_a_killed_program_has_made_and_not_started_is_swept(
     orphan = docker("create", *words, images.bare, "true").strip()
     await answer(await make_docker())
     assert orphan in docker("ps", "-aq", "--no-trunc"), "too young to be an orphan"
-    monkeypatch.setattr("cc_bridge.instances.docker_container._STALE", -5)
+    monkeypatch.setattr("cc_bridge.instances.container_place._STALE", -5)
     await answer(await make_docker())
     assert orphan not in docker("ps", "-aq", "--no-trunc")
     assert "orphan_removed" in logged

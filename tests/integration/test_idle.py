@@ -60,7 +60,7 @@ async def test_nothing_wakes_an_idle_bridge(make_stubbed: Any) -> None:
         try:
             assert host.stdout
             assert await host.stdout.receive() == b"said"
-            pids = {"host": host.pid, "agent": instance._process.pid}
+            pids = {"host": host.pid, "agent": instance._place._process.pid}
             before = {name: await settled(pid) for name, pid in pids.items()}
             await anyio.sleep(WATCHED)
             woken = {name: switches(pid) - before[name] for name, pid in pids.items()}

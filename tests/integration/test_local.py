@@ -40,7 +40,7 @@ async def main():
     record = ClaudeInstance.of(name=sys.argv[1], kind="local", workspace=Path(sys.argv[2]), ephemeral=True,
                                env={"HOME": sys.argv[2]}, claude=ClaudeOptions(program=sys.argv[3]))
     async with LocalProcess(record) as instance:
-        print(instance._process.pid, flush=True)
+        print(instance._place._process.pid, flush=True)
         async for piece in instance.send_command("no-result"):
             print(piece, flush=True)
 
@@ -83,7 +83,7 @@ async def test_a_killed_agent_interrupts_and_is_started_again(make_stubbed: Any)
     instance = await make_stubbed()
     with pytest.raises(TurnInterrupted) as caught:
         async for _ in instance.send_command("sleeps-on-sigint"):
-            instance._process.kill()
+            instance._place._process.kill()
     assert caught.value.text == "Working"
     assert "the agent was ended by signal 9" in str(caught.value)
     assert await instance.send_command_and_wait("plain", 30) == (True, "Hello, you.")
@@ -143,7 +143,7 @@ async def test_an_instance_that_was_removed_is_not_made_again(make_stubbed: Any)
     with pytest.raises(TurnInterrupted):
         async for _ in instance.send_command("sleeps-on-sigint"):
             Registry().home(instance.name).remove()
-            instance._process.kill()
+            instance._place._process.kill()
     assert instance.name not in Registry().names()
     assert not await instance.is_running()
 

@@ -53,7 +53,7 @@ class Person:
     instance: TmuxInstance
 
     def tmux(self, *words: str) -> str:
-        argv = ["tmux", "-S", self.instance._socket, *words]
+        argv = ["tmux", "-S", self.instance._place.socket, *words]
         return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10).stdout
 
     def type(self, text: str) -> None:
@@ -212,7 +212,7 @@ async def test_keys_that_are_heard_late_open_no_editor(make: Make, tmp_path: Pat
     instance = await make(env={"VISUAL": str(editor)})
     await instance.send_command_and_wait("[[say ready]]", _LIMIT)
     person, claude = Person(instance), _pid_of_claude(instance)
-    given_up = Path(instance._socket).parent / "late"
+    given_up = Path(instance._place.socket).parent / "late"
 
     async def go_on() -> None:
         try:
@@ -397,7 +397,7 @@ async def test_hooks_alone(make: Make, scripted_model: ScriptedModel) -> None:
 async def test_claude_code_is_left_by_a_person_and_comes_back(pane: Pane, scripted_model: ScriptedModel) -> None:
     instance, person = pane
     await instance.send_command_and_wait("remember me", _LIMIT)
-    pid = _child_of(instance._process.pid)
+    pid = _child_of(instance._place._process.pid)
     await person.say("/exit")
     await _until_gone(pid)
     assert await instance.send_command_and_wait("[[say back]]", _LIMIT) == (True, "back")
@@ -465,7 +465,7 @@ async def test_in_the_users_own_server(make: Make, users_server: Any) -> None:
 async def test_a_killed_agent_leaves_a_pane_that_the_next_one_clears(make: Make, users_server: Any) -> None:
     instance = await make(tmux_socket=users_server.socket)
     await instance.send_command_and_wait("[[say hello]]", _LIMIT)
-    os.kill(instance._process.pid, signal.SIGKILL)
+    os.kill(instance._place._process.pid, signal.SIGKILL)
     assert await instance.send_command_and_wait("[[say back]]", _LIMIT) == (True, "back")
     assert users_server("list-sessions", "-F", "#{session_name}").split() == ["mine", instance.name]
 
@@ -602,7 +602,7 @@ async def test_skipped_permissions_open_no_dialog(
 async def test_an_idle_pane_wakes_nobody(pane: Pane) -> None:
     """Nor does another Claude Code, which puts its prompts for the editor into the same directory. covers: B3"""
     instance, _ = pane
-    pid = _child_of(instance._process.pid)
+    pid = _child_of(instance._place._process.pid)
     quiet = False
     for _ in range(6):  # Claude Code may have something to write into its own record
         before = _switches(pid)

@@ -25,7 +25,7 @@ from cc_bridge.errors import BridgeError, ClaudeNotFound, EngineUnavailable, Inv
 from cc_bridge.event_loop import awaitable
 from cc_bridge.events import TextDelta, TurnResult, TurnStarted, Verdict
 from cc_bridge.instance import Allow, Deny
-from cc_bridge.instances.bridge import Place
+from cc_bridge.instances.bridge import Surroundings
 from cc_bridge.instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
 from cc_bridge.turn import Turn, TurnInfo
 from tests.conftest import STUB
@@ -164,7 +164,7 @@ def event_loops() -> Callable[[], int]:
 
 
 #: Methods for the bridge alone, which have to be public for another class.
-_FOR_THE_BRIDGE = {*vars(Place), "exists", "claude_hint"}
+_FOR_THE_BRIDGE = {*vars(Surroundings), "exists", "claude_hint"}
 
 
 def _signature(function: Callable[..., Any]) -> list[tuple[str, object, Any]]:

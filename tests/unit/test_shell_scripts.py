@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cc_bridge.channels import direct
-from cc_bridge.instances import docker_container as scripts
+from cc_bridge.instances import container_agent as scripts
+from cc_bridge.instances import container_place
 from cc_bridge.manager import variables
 from tests.conftest import lacking
 
@@ -122,7 +123,7 @@ def test_what_a_neighbour_has_put_there_is_neither_run_nor_written_to(
 def test_without_python_something_stays_and_says_so(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     bare = replace(shell, path=str(tmp_path / "empty"))
-    assert b'"event": "no_python"' in bare.run(scripts._MAIN, "agent.pyz").stderr
+    assert b'"event": "no_python"' in bare.run(scripts.MAIN, "agent.pyz").stderr
     for script in (scripts._ATTACH, scripts._FIND_PYTHON + scripts._IF_PRIVATE, scripts._SERVE):
         assert bare.run(script, "/dev/null", "agent.pyz").returncode == 127
 
@@ -132,11 +133,11 @@ def test_a_session_and_its_end_are_found(shell: Shell, tmp_path: Path) -> None:
     project.mkdir(parents=True)
     (project / "id.jsonl").write_bytes(b"x" * 2_000_000 + b"end\n")
     config = f"CLAUDE_CONFIG_DIR={tmp_path}/config; "
-    assert shell.run(config + scripts._SESSION, "id").stdout.decode().strip() == str(project / "id.jsonl")
-    found = shell.run(config + scripts._TRANSCRIPT, "id").stdout
+    assert shell.run(config + container_place._SESSION, "id").stdout.decode().strip() == str(project / "id.jsonl")
+    found = shell.run(config + container_place._TRANSCRIPT, "id").stdout
     assert len(found) == 1048576
     assert found.endswith(b"end\n")
-    assert shell.run(config + scripts._SESSION, "other").returncode != 0
+    assert shell.run(config + container_place._SESSION, "other").returncode != 0
 
 
 def test_claude_code_s_process_is_known_where_no_agent_is(shell: Shell) -> None:

@@ -15,8 +15,9 @@ from hypothesis import given, settings, strategies
 from cc_bridge.channels.base import Channel
 from cc_bridge.errors import AgentUnavailable, ConnectionLost
 from cc_bridge.events import TextDelta, TurnResult, Verdict
-from cc_bridge.instances.bridge import Bridge, Launch
+from cc_bridge.instances.bridge import Bridge
 from cc_bridge.instances.life import Step
+from cc_bridge.instances.place import Launch
 from cc_bridge.instances.steps import Steps
 from cc_bridge.logs import Log
 from cc_bridge.testing.memory_channel import MemoryChannel

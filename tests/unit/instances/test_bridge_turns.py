@@ -26,8 +26,9 @@ from cc_bridge.errors import (
 from cc_bridge.events import TextDelta, TurnResult, Verdict
 from cc_bridge.instance import Allow, Deny
 from cc_bridge.instances import bridge as module
-from cc_bridge.instances.bridge import Bridge, Ending, Launch
+from cc_bridge.instances.bridge import Bridge
 from cc_bridge.instances.life import Step
+from cc_bridge.instances.place import Ending, Launch
 from cc_bridge.instances.steps import Steps
 from cc_bridge.logs import Log
 

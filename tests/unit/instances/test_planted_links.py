@@ -64,9 +64,9 @@ def test_an_instance_s_home_when_it_is_given_the_login(
     (home / link).symlink_to(secret if link == ".claude" else secret / "new")
     if link == ".claude":
         with pytest.raises(InvalidInput, match=r"demo: .*\.claude cannot be used.*remove it"):
-            instance._spec("i")
+            instance._container.plan.spec("i", Path("agent.pyz"), "/agent.pyz")
     else:
-        instance._spec("i")
+        instance._container.plan.spec("i", Path("agent.pyz"), "/agent.pyz")
     assert untouched(secret)
 
 

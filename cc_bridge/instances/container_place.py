@@ -1,0 +1,519 @@
+"""A Docker container: pipes first, ``docker exec`` when they fail."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, ClassVar
+
+import anyio
+
+from ..channels.base import Channel
+from ..channels.direct import DirectChannel
+from ..channels.ladder import Facts, Rung, next_rung
+from ..channels.named_pipe import NobodyListens
+from ..dockerfiles import Dockerfile, Dockerfiles, OnDockerfile
+from ..engine.archives import Archives, tar_of
+from ..engine.client import Engine
+from ..engine.container_spec import CONTAINER_HOME
+from ..engine.containers import ContainerInfo, Containers
+from ..engine.execs import Execs
+from ..engine.images import AUTO_IMAGE, Images
+from ..engine.labels import LABEL, NONCE
+from ..engine.progress import Progress
+from ..engine.volumes import Volumes
+from ..errors import (
+    AgentUnavailable,
+    ConnectionLost,
+    ContainerNotFound,
+    ContainerNotRunning,
+    ContainerStartError,
+    EngineError,
+    InvalidInput,
+    NameConflict,
+)
+from ..instance import ClaudeInstance, Kind
+from ..login import check_key, check_reachable, login_file
+from ..mounts import docker_socket, split_mount
+from ..names import is_uuid
+from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
+from ..state import Installation
+from .container_agent import LISTENING, NO_PYTHON, STATE, AgentInside
+from .container_plan import ContainerPlan
+from .place import GRACE, Ending, Place
+from .registry import Registry, agent_archive
+from .repository_mounts import RepositoryMounts
+from .sessions import LARGEST, open_session, session_path, session_to_begin_with
+
+if TYPE_CHECKING:
+    import docker
+
+__all__ = ["ContainerPlace"]
+
+#: Seconds for a container to come up, and for one that is ending to have ended.
+_START_LIMIT = 60.0
+_END_LIMIT = 5.0
+
+#: Seconds after which a container that was never started is an orphan.
+_STALE = 120.0
+
+#: How often a container may end while it is being connected to.
+_CONNECT_TRIES = 3
+
+#: An exit code above this is 128 + the number of a signal.
+_KILLED = 128
+
+_SESSION = 'ls "${CLAUDE_CONFIG_DIR:-$HOME/.claude}"/projects/*/"$1".jsonl'
+_TRANSCRIPT = 'tail -c 1048576 "${CLAUDE_CONFIG_DIR:-$HOME/.claude}"/projects/*/"$1".jsonl'
+
+
+class ContainerPlace(Place):
+    """A container of its own, made on first use and hardened; or an existing one (``record.container``).
+
+    Args:
+        client, on_progress, on_dockerfile: see :class:`~cc_bridge.DockerContainer`.
+    """
+
+    kind: ClassVar[Kind] = "docker"
+
+    claude_hint = (
+        "Its image has none: `cc-bridge image template` prints Dockerfiles that install it, `--image cc-bridge` has it."
+    )
+
+    def __init__(
+        self,
+        record: ClaudeInstance,
+        registry: Registry,
+        client: docker.DockerClient | None = None,
+        *,
+        on_progress: Progress | None = None,
+        on_dockerfile: OnDockerfile | None = None,
+    ) -> None:
+        super().__init__(record, registry)
+        self.engine = Engine(client)
+        self.execs = Execs(self.engine)
+        self._containers = Containers(self.engine)
+        self._images = Images(self.engine)
+        self._archives = Archives(self.engine)
+        self._volumes = Volumes(self.engine)
+        self._on_progress = on_progress
+        self._on_dockerfile = on_dockerfile
+        self._dockerfiles = Dockerfiles(registry.root)
+        self._install = Installation.at(registry.root).id_for(self.name)
+        self._archive = agent_archive(registry.root)
+        self._adopted = bool(record.container)
+        self.agent = AgentInside(self.execs, self.container, self.name, self._archive, self.log, adopted=self._adopted)
+
+    @property
+    def container(self) -> str:
+        """The container's name."""
+        return self.record.container or f"cc-bridge-{self.name}-{self._install}"
+
+    @property
+    def plan(self) -> ContainerPlan:
+        """What the container is like, where it is ours."""
+        return ContainerPlan(self.record, self.container, self.home, self._install, self.worktree(), self.log)
+
+    async def is_running(self) -> bool:
+        """The container runs and is not paused, and an agent in it answers where it has one."""
+        try:
+            info = await self._containers.inspect(self.container)
+        except ContainerNotFound:
+            return False
+        if not info.running:
+            return False
+        return await self.hello() is not None or await self.agent.answers()
+
+    # The way to the agent
+
+    async def connect(self, greeting: bytes) -> Channel:
+        """Start the container if need be, and take the best way to the agent (channels/ladder.py)."""
+        if await self._is_remote():
+            self.agent.be_remote()
+        for _ in range(_CONNECT_TRIES):
+            try:
+                await self._ensure_running()
+            except NameConflict as error:
+                self.log.info("made_by_another_program", reason=error.what)
+                await anyio.sleep(0.2)  # back-off: its container may not be shown yet, or be on its way out
+                continue
+            try:
+                return await self._descend_ladder(greeting)
+            except (ContainerNotRunning, ContainerNotFound) as error:
+                # It was ending while we looked; the engine says so only when it has ended.
+                self.log.warning("container_ended", reason=error.what)
+                if not await self._containers.wait(self.container, "not-running", _END_LIMIT):
+                    raise
+        raise AgentUnavailable(f"the container {self.container} ends again and again", instance=self.name)
+
+    async def _is_remote(self) -> bool:
+        """Its engine may be on another machine: this one's directories are not there, and volumes take their place."""
+        await self.engine.client()
+        return not self._adopted and not self.engine.is_local
+
+    async def _descend_ladder(self, greeting: bytes) -> Channel:
+        """Down the ladder of channels/ladder.py, in a container that runs."""
+        facts = Facts(await self.engine.shares_kernel() and self._has_pipes, python_missing=self.agent.python_missing)
+        problem = "it is on another kernel" if self._has_pipes else "no pipes are mounted in it"
+        while True:
+            rung = next_rung(facts)
+            try:
+                match rung:
+                    case Rung.PIPES:
+                        return await self.pipes(greeting)
+                    case Rung.ATTACH:
+                        channel = await self.agent.attach(greeting, facts)
+                        if channel is not None:
+                            self.log.warning("fallback", channel="exec", reason=problem)
+                            return channel
+                    case Rung.START_AGENT:
+                        await self.agent.start(facts)
+                    case Rung.DIRECT:
+                        self.log.warning("fallback", channel="direct", reason="no Python in the container")
+                        return DirectChannel(self.execs, self.container, greeting)
+                    case Rung.GIVE_UP:
+                        raise AgentUnavailable(
+                            f"the agent in the container {self.container} cannot be reached: {problem}",
+                            instance=self.name,
+                            hint=self._hint_at_log("may say why"),
+                        )
+            except AgentUnavailable as error:
+                if rung is not Rung.PIPES:
+                    raise
+                facts.pipes_failed = True
+                problem = error.what
+                log = self.log.info if isinstance(error, NobodyListens) else self.log.warning
+                log("pipes_unusable", reason=problem)
+
+    async def connect_better(self, current: str, greeting: bytes) -> Channel | None:
+        """Pipes, where exec is in use and they work by now."""
+        if current != "exec" or not self._has_pipes or not await self.engine.shares_kernel():
+            return None
+        try:
+            channel = await self.pipes(greeting)
+        except AgentUnavailable:
+            return None
+        self.log.info("pipes_usable_again")
+        return channel
+
+    @property
+    def _has_pipes(self) -> bool:
+        return not self._adopted and platform.system() == "Linux"
+
+    # The container
+
+    async def _ensure_running(self) -> None:
+        """Create, start or unpause the container as needed; log what was done."""
+        try:
+            info = await self.own()
+        except ContainerNotFound as error:
+            if self._adopted:
+                raise ContainerNotFound(error.what, instance=self.name, hint="Is its name right?") from None
+            self._ending = Ending("the container was removed")
+            await self._create()
+            await self._start_container()
+            return
+        if self._adopted and self.engine.is_local:
+            mounts = [volume.rsplit(":", 2) for volume in info.volumes if volume.startswith("/")]
+            self._dockerfiles.note_writable([Path(source) for source, _, mode in mounts if mode == "rw"])
+        elif self.engine.is_local:
+            self._note_writable()  # what 0.1.0 has made was not noted
+        if info.status == "paused":
+            self.log.warning("container_paused", container=self.container)
+            await self._containers.unpause(self.container)
+        elif info.status == "created" and not self._adopted:  # a program that made it was killed before it started it
+            await self._fill()
+            await self._start_container()
+        elif not info.running and self.record.ephemeral:
+            self._ending = _ending(info)
+            await self._containers.wait(self.container, "removed", _END_LIMIT)  # which it does by itself
+            await self._create()
+            await self._start_container()
+        elif not info.running:
+            self._ending = _ending(info)
+            orderly = info.exit_code == 0 and not info.oom_killed
+            (self.log.info if orderly else self.log.warning)(
+                "container_not_running",
+                container=self.container,
+                status=info.status,
+                exit_code=info.exit_code,
+                oom_killed=info.oom_killed,
+            )
+            await self._start_container()
+
+    async def own(self) -> ContainerInfo:
+        """The container.
+
+        Raises:
+            EngineError: there is one of its name that this installation has not made.
+        """
+        info = await self._containers.inspect(self.container)
+        if not self._adopted and info.labels.get(f"{LABEL}.install") != self._install:
+            raise EngineError(
+                f"a container named {self.container} exists and is not of this installation",
+                instance=self.name,
+                hint="Choose another name for the instance, or remove that container.",
+            )
+        return info
+
+    async def _create(self) -> None:
+        record = self.record
+        await self.check()
+        if session_id := self._session_to_restore():
+            self.registry.sessions.open(session_id).close()  # one that is not there is told before anything is made
+        remote = await self._is_remote()
+        image = await self._images.ensure(
+            record.image,
+            self._archive,
+            self._on_progress,
+            workspace=record.workspace,
+            dockerfile=await self._dockerfile(remote=remote),
+        )
+        if not remote:
+            self._note_writable()
+        if remote:
+            plan = self.plan
+            for volume in plan.volumes:
+                if await self._volumes.ensure(volume, plan.labels):
+                    await self._volumes.set_owner(volume, image, *plan.owner, plan.labels)
+        try:
+            await self._containers.create(self.plan.spec(image, self._archive, self.agent.path, remote=remote))
+        except EngineError as error:
+            if "bind source path does not exist" not in error.what:
+                raise
+            hint = "Workspaces and mounts are directories of the engine's machine."
+            raise InvalidInput(error.what, instance=self.name, hint=hint) from error
+        await self._fill()
+        self.log.info("container_created", container=self.container, image=image)
+        await self._sweep()
+
+    async def _dockerfile(self, *, remote: bool) -> Dockerfile | None:
+        """What is to be built for the container; None: nothing, its image has a name.
+
+        Raises:
+            DockerfileNotApproved: a container may have written it.
+        """
+        record = self.record
+        if record.dockerfile is not None:
+            return await self._dockerfiles.named(record.dockerfile, self.home.path / "dockerfile", self._on_dockerfile)
+        if record.image != AUTO_IMAGE or record.workspace is None or remote:
+            return None
+        return await self._dockerfiles.of(record.workspace, self._on_dockerfile, repository=record.repository)
+
+    def _note_writable(self) -> None:
+        """What Dockerfiles are, from here on, in directories that the container can write to."""
+        record = self.record
+        found = [] if record.workspace is None or record.read_only_workspace else [record.workspace]
+        found += [Path(source) for source, _, read_only in map(split_mount, record.mounts) if not read_only]
+        self._dockerfiles.note_writable(found, repository=record.repository)
+
+    async def _sweep(self) -> None:
+        """Remove containers of ephemeral instances whose programs were killed before they started them.
+
+        Those that were started remove themselves.
+        """
+        install = Installation.at(self.registry.root).id  # never that of 0.1.0, which others may have
+        labels = {f"{LABEL}.install": install, f"{LABEL}.type": "ephemeral"}
+        known = self.registry.names()
+        for item in await self._containers.labelled(labels):
+            instance = item.labels.get(f"{LABEL}.instance")
+            if item.status == "created" and instance not in known and time.time() - item.created > _STALE:
+                self.log.warning("orphan_removed", container=item.name)
+                await self._containers.remove(item.id)
+
+    async def _fill(self) -> None:
+        """Put into a new container, before it starts, what it needs of this machine."""
+        if await self._is_remote():
+            await self._archives.put_files(self.container, STATE, {self._archive.name: self._archive.read_bytes()})
+        await self._restore_session()
+
+    async def _restore_session(self) -> None:
+        """Give a new container, before it starts, the session to go on with, owned by its user."""
+        session_id = self._session_to_restore()
+        if not session_id:
+            return
+        uid, gid = self.plan.owner
+        path = PurePosixPath(".claude") / session_path(session_id, self.cwd)
+        with self.registry.sessions.open(session_id) as session, tar_of(path, session, uid, gid) as archive:
+            await self._archives.put(self.container, CONTAINER_HOME, archive)
+
+    def _session_to_restore(self) -> str:
+        return "" if self.home.session_id else session_to_begin_with(self.record, self.registry.sessions, self.cwd)
+
+    async def _start_container(self) -> None:
+        awaited = () if self._adopted else (LISTENING, NO_PYTHON)
+        tree = self.worktree()
+        repository = RepositoryMounts.of(tree) if tree and self.engine.is_local else None
+        try:
+            said = await self._containers.start(self.container, awaited, _START_LIMIT)
+        except ContainerStartError as error:
+            hint = error.hint or self._hint_at_log("has the rest")
+            raise ContainerStartError(error.what, instance=self.name, hint=hint) from error
+        if repository is not None:
+            await self._check_mounted(repository)
+        self.agent.python_missing = said == NO_PYTHON
+        self.log.info("container_started", container=self.container)
+
+    def _hint_at_log(self, what: str) -> str:
+        # After a first start that failed the container is removed, and its log with it.
+        return "" if self.is_new else f"`docker logs {self.container}` {what}."
+
+    async def _check_mounted(self, repository: RepositoryMounts) -> None:
+        """Make sure that it got the repository, and not what a container beside it has put in its place meanwhile.
+
+        Claude Code does not run yet, and the agent is ours.
+
+        Raises:
+            EngineError: it got something else, and was killed.
+        """
+        try:
+            is_mounted = repository.are_in((await self._containers.inspect(self.container)).pid)
+        except PermissionError:
+            self.log.info("mounts_not_looked_at", reason="its processes are another user's")
+            return
+        if not is_mounted:
+            await self._containers.kill(self.container)
+            what = "something else was mounted in the place of its repository, and it was ended"
+            raise EngineError(what, instance=self.name, hint="Another container that can write there may have done it.")
+
+    async def stop(self) -> None:
+        """Stop the container; of an adopted one, end the agent."""
+        if self._adopted:
+            await self.agent.end()
+        else:
+            with suppress(ContainerNotFound):
+                await self.own()
+                await self._containers.stop(self.container, GRACE + 5)
+
+    async def remove(self) -> None:
+        """Remove the container with its volumes; of an adopted one, end the agent."""
+        if self._adopted:
+            await self.agent.end()
+        else:
+            with suppress(ContainerNotFound):
+                await self.own()
+                await self._containers.remove(self.container)
+            if not self.engine.is_local:
+                for volume in self.plan.volumes:
+                    await self._volumes.remove_unused(volume)
+
+    def claude_env(self) -> dict[str, str]:
+        """The same, if it can be of use in the container."""
+        env = super().claude_env()
+        if not self._adopted and self.record.network != "host" and not self.record.network.startswith("container:"):
+            check_reachable(env, self.name)
+        if self.record.credentials:
+            check_key(self.record.env, self.name)
+        if self.record.worktree and "GIT_CONFIG_COUNT" not in env:
+            # It would rewrite what of the repository can only be read (`Worktree.mounts`).
+            env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "gc.auto", "GIT_CONFIG_VALUE_0": "0"}
+        return env
+
+    async def check(self) -> None:
+        """What is mounted, and the login that is given to it."""
+        self.claude_env()
+        if not await self._is_remote():
+            self.record.check_workspace()
+            self.record.check_mounts()
+        if self.record.credentials:
+            login_file()
+        if self.record.docker_socket:
+            docker_socket()
+
+    async def keeps_session(self) -> bool:
+        """Not where it is in a volume of another machine's."""
+        return not await self._is_remote()
+
+    async def open_session(self, session_id: str) -> IO[bytes] | None:
+        """The session's file, in the instance's directory, or out of the container."""
+        if await self._is_remote():
+            path = f"{CONTAINER_HOME}/.claude/{session_path(session_id, self.cwd)}"
+            with suppress(ContainerNotFound):
+                return await self._archives.get_file(self.container, path, LARGEST)
+            return None
+        if not self._adopted:
+            with suppress(OSError), open_session(self.home.claude_home / ".claude", session_id) as content:
+                return os.fdopen(os.dup(content.fileno()), "rb")
+            return None
+        found = await self.execs.run(self.container, ["sh", "-c", _SESSION, "sh", session_id])
+        path = found.stdout.decode("utf-8", "replace").strip()
+        if not path.endswith(f"/{session_id}.jsonl") or "\n" in path:
+            return None
+        return await self._archives.get_file(self.container, path, LARGEST)
+
+    async def release(self) -> None:
+        """Close the client, unless it is the caller's."""
+        await self.engine.aclose()
+
+    # Claude Code, and what is known of the container
+
+    def argv(self, options: ClaudeOptions, resume: str, fork: bool) -> list[str]:
+        """The words that start it, or the pane's program, which does."""
+        if not self.record.tmux:
+            return super().argv(options, resume, fork)
+        if self.agent.python_missing:
+            raise InvalidInput(
+                "a pane needs Python in the container", instance=self.name, hint="Its image has none; or leave tmux."
+            )
+        return pane_argv(
+            ["python3", "-IS", self.agent.path],
+            self.agent.pane,
+            interactive_argv(options, resume=resume, fork=fork),
+            name=self.name,
+            relay=self.record.relay,
+        )
+
+    @property
+    def cwd(self) -> str:
+        """Where the workspace is mounted, else its home."""
+        return self.record.mount_at if self.record.workspace is not None or self._adopted else CONTAINER_HOME
+
+    async def read_transcript(self, session_id: str) -> list[str] | None:
+        """Read the transcript's tail by a command in the container."""
+        if not is_uuid(session_id):
+            return None
+        try:
+            result = await self.execs.run(self.container, ["sh", "-c", _TRANSCRIPT, "sh", session_id])
+        except (ContainerNotRunning, ContainerNotFound) as error:
+            raise ConnectionLost(error.what, instance=self.name) from error
+        return result.stdout.decode("utf-8", "replace").splitlines() if result.exit_code == 0 else None
+
+    async def info(self) -> dict[str, Any]:
+        """What the engine knows of the container."""
+        info: ContainerInfo | None
+        try:
+            info = await self._containers.inspect(self.container)
+        except ContainerNotFound:
+            info = None
+        place: dict[str, Any] = {"container": self.container, "status": info.status if info else "absent"}
+        if info is None:
+            return {**place, "image": self.record.image}
+        return {
+            **place,
+            "id": info.id,
+            "image": info.image,
+            "container_created": info.created,
+            "health": info.health or None,
+            "ports": dict(info.ports),
+            "networks": dict(info.networks),
+            "volumes": list(info.volumes),
+            "labels": {name: value for name, value in info.labels.items() if value and name != NONCE},
+            "limits": dict(info.limits),
+            "exit_code": None if info.running else info.exit_code,
+            "oom_killed": info.oom_killed,
+        }
+
+
+def _ending(info: ContainerInfo) -> Ending:
+    """What is known of a container that does not run."""
+    code = info.exit_code
+    if info.oom_killed:
+        what = "the container ran out of memory"
+    elif code is not None and code > _KILLED:
+        what = f"the container was ended by signal {code - _KILLED}"
+    else:
+        what = "the container was stopped" if code == 0 else f"the container ended with exit code {code}"
+    return Ending(what, code, info.oom_killed)

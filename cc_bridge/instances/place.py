@@ -1,0 +1,227 @@
+"""Where an agent and its Claude Code live, and what is particular about that kind of place."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO, Any, ClassVar
+
+import anyio
+
+from ..channels.base import Channel
+from ..channels.named_pipe import NamedPipeChannel
+from ..errors import ChannelError, ConnectionLost, InvalidInput
+from ..instance import ClaudeInstance, Kind
+from ..login import with_login
+from ..logs import Log
+from ..protocol.command_line import ClaudeOptions, claude_argv
+from ..protocol.link import Hello, Link
+from .connection import Connection
+from .registry import Registry
+from .worktrees import Worktree
+
+__all__ = ["GRACE", "LINGER", "Ending", "Launch", "Place", "shut_down"]
+
+#: Seconds for Claude Code to end its turn and itself when the instance is stopped.
+GRACE = 5.0
+
+#: Seconds that an ephemeral instance outlives its host.
+LINGER = 20.0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start Claude Code at this place. ``env`` may have secrets.
+
+    Attributes:
+        announces: it says something before its first turn, as soon as it can be used.
+    """
+
+    argv: list[str]
+    env: Mapping[str, str]
+    cwd: str
+    announces: bool = False
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the place of an agent had ended: what a person is told, and what is known of it."""
+
+    what: str
+    exit_code: int | None = None
+    out_of_memory: bool = False
+
+
+class Place(abc.ABC):
+    """One place: a container, a process, or a pane.
+
+    It knows neither turns nor the conversation, and asks nothing of the instance that it is of.
+
+    Args:
+        record: the instance's; it may be changed (``Registry.update``), and this is where it is.
+        registry: where instances are kept.
+
+    Attributes:
+        is_new: the instance is being made, and nothing stays of it if that fails.
+
+    Raises:
+        InvalidInput: the record is of another kind.
+    """
+
+    #: The kind of record that is run here.
+    kind: ClassVar[Kind]
+
+    #: What to do where there is no Claude Code; None: the general advice.
+    claude_hint: ClassVar[str | None] = None
+
+    def __init__(self, record: ClaudeInstance, registry: Registry) -> None:
+        if record.kind != self.kind:
+            what = f"its record is of kind {record.kind!r}, and here one of kind {self.kind!r} is run"
+            raise InvalidInput(what, instance=record.name)
+        self.record = record
+        self.registry = registry
+        self.home = registry.home(record.name)
+        self.log = Log(record.name, record.kind)
+        self.is_new = False
+        self._ending = Ending("")
+
+    @property
+    def name(self) -> str:
+        """The instance's."""
+        return self.record.name
+
+    # Its life
+
+    async def check(self) -> None:
+        """Make sure, before anything is made, that what it needs of this machine is there.
+
+        Raises:
+            InvalidInput, EngineError: something is not.
+        """
+        self.record.check_workspace()
+
+    @abc.abstractmethod
+    async def connect(self, greeting: bytes) -> Channel:
+        """A channel to the agent, which is started if need be; ``greeting`` has been sent over it."""
+
+    async def connect_better(self, current: str, greeting: bytes) -> Channel | None:
+        """A better channel than one of kind ``current``, if one can be had at once; None: there is one way only."""
+        return None
+
+    @abc.abstractmethod
+    async def is_running(self) -> bool:
+        """It runs, and an agent answers where there is one."""
+
+    @abc.abstractmethod
+    async def stop(self) -> None:
+        """End agent and Claude Code within the grace time; tolerant of what has ended already."""
+
+    @abc.abstractmethod
+    async def remove(self) -> None:
+        """The same, and leave nothing."""
+
+    @abc.abstractmethod
+    async def release(self) -> None:
+        """Give back what this object holds; the place goes on."""
+
+    def pop_ending(self) -> Ending:
+        """Why the previous agent exited, if :meth:`connect` has learned it; cleared by this call."""
+        ending, self._ending = self._ending, Ending("")
+        return ending
+
+    @abc.abstractmethod
+    async def info(self) -> dict[str, Any]:
+        """The part of ``get_info`` that only this kind knows."""
+
+    # Claude Code
+
+    async def launch(self, resume: str, *, fork: bool, begins: bool) -> Launch:
+        """How to start it.
+
+        Args:
+            resume: the session to go on with; empty: a new one.
+            fork: go on in a session of its own.
+            begins: nothing was ever said here; the session is another instance's, or an earlier one's of this name.
+        """
+        argv = self.argv(self.record.claude, resume, fork)
+        return Launch(argv, self.claude_env(), self.cwd, announces=self.record.in_pane)
+
+    def argv(self, options: ClaudeOptions, resume: str, fork: bool) -> list[str]:
+        """The words that start it, speaking stream-json."""
+        return claude_argv(options, resume=resume, fork=fork)
+
+    def claude_env(self) -> dict[str, str]:
+        """The record's variables, and the host's login where the record has none."""
+        return {"DISABLE_AUTOUPDATER": "1", **with_login(self.record.env)}
+
+    @property
+    @abc.abstractmethod
+    def cwd(self) -> str:
+        """The directory in which it starts, as it is named there."""
+
+    # Conversations
+
+    @abc.abstractmethod
+    async def read_transcript(self, session_id: str) -> list[str] | None:
+        """The tail of a session's transcript; None if there is none.
+
+        Raises:
+            ConnectionLost: where it is, nothing runs any more.
+            EngineError: it cannot be read now.
+        """
+
+    @abc.abstractmethod
+    async def open_session(self, session_id: str) -> IO[bytes] | None:
+        """The session's file, to be closed by the caller; None: there is none."""
+
+    async def keeps_session(self) -> bool:
+        """The conversation can be had after the place was removed."""
+        return True
+
+    @property
+    def config_outside(self) -> str:
+        """Claude Code's configuration directory, if neither in the place nor in the directory of the instance."""
+        return ""
+
+    def worktree(self) -> Worktree | None:
+        """The git worktree that was made for the instance."""
+        record = self.record
+        if not (record.worktree and record.workspace and record.repository):
+            return None
+        return Worktree(record.workspace, record.worktree, record.repository)
+
+    # For the kinds
+
+    async def pipes(self, greeting: bytes) -> NamedPipeChannel:
+        """The pipes, where an agent listens at them."""
+        return await NamedPipeChannel.connect(str(self.home.pipes), greeting)
+
+    async def way(self, greeting: bytes) -> Channel:
+        """The way to an agent that runs, from this machine and without the engine."""
+        return await self.pipes(greeting)
+
+    async def hello(self) -> Hello | None:
+        """A hello over a connection of its own; None: nobody answers there."""
+        try:
+            connection = await Connection.open(Link("health"), self.way, self.name)
+        except ChannelError:
+            return None
+        await connection.aclose()
+        return connection.hello
+
+
+async def shut_down(connection: Connection) -> None:
+    """Ask the agent to end, and wait for the end of the connection: it ends last of all."""
+    try:
+        if connection.link.closed:  # by what else has come with its hello
+            return
+        connection.link.shut_down()
+        await connection.write()
+        deadline = anyio.current_time() + GRACE + 5
+        while await connection.receive(deadline) is not None:
+            pass
+    except ConnectionLost:
+        pass  # it has ended
+    finally:
+        await connection.aclose()
