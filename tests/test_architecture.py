@@ -46,6 +46,7 @@ RUNGS = {
         "channels",
         "protocol",
         "instance",
+        "names",
         "mounts",
         "shapes",
         "turn",
