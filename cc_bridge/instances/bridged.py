@@ -166,7 +166,7 @@ class BridgedInstance(InstanceInterface):
     @asynccontextmanager
     async def starting(self, abandon: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         """See ``Place``. A first start that fails or is given up is undone, whoever wanted it."""
-        alone = exclusive(self._home.changing, _OTHERS_START, self.name, self._home.prepare)
+        alone = exclusive(self._home.changing, _OTHERS_START, self.name, self._home.make)
         async with self._steps.take(Step.START), alone:
             try:
                 yield
@@ -182,7 +182,7 @@ class BridgedInstance(InstanceInterface):
     async def _taking(self, step: Step) -> AsyncIterator[None]:
         """The instance ends within: no start is under way, here or in another program, and none begins."""
         # What is to be removed is made before: another program may begin to make it at this moment.
-        make = self._home.prepare if step is Step.REMOVE else None
+        make = self._home.make if step is Step.REMOVE else None
         async with self._steps.take(step), exclusive(self._home.changing, _OTHERS_END, self.name, make):
             yield
 
@@ -489,8 +489,10 @@ class BridgedInstance(InstanceInterface):
 
     async def _shut_down(self, connection: Connection) -> None:
         """Ask the agent to end, and wait for the end of the connection: it ends last of all."""
-        connection.link.shut_down()
         try:
+            if connection.link.closed:  # by what else has come with its hello
+                return
+            connection.link.shut_down()
             await connection.write()
             deadline = anyio.current_time() + GRACE + 5
             while await connection.receive(deadline) is not None:

@@ -137,6 +137,17 @@ class Home:
         """Claude Code's configuration in a pane: the user's own stays as it is."""
         return self.path / "config"
 
+    def make(self) -> None:
+        """Make the directory.
+
+        Raises:
+            InvalidInput: it cannot be made.
+        """
+        try:
+            make_private(self.path)
+        except OSError as error:
+            raise unusable(self.path, error) from error
+
     def prepare(self) -> None:
         """Make the directory and its pipes.
 

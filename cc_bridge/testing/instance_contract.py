@@ -1,5 +1,7 @@
 """The contract of :class:`~cc_bridge.InstanceInterface` as a test suite, for every implementation.
 
+It is one class, because a kind of instance subclasses all of it, and no rule may be left out.
+
 Subclass it in a test module, with fixtures ``make_instance`` (a coroutine function that takes the options of the
 class under test and returns an instance whose Claude Code talks to ``scripted_model``, with a login unless
 ``login=False``; with ``again=instance``, a second object for the same instance, as another program would have
