@@ -65,7 +65,7 @@ class ClaudeOutput:
             self._count_unknown("no JSON")
             return None
         match parsed := sj.parse(message):
-            case sj.BlockStart() | sj.BlockPiece() | sj.WholeBlocks() | sj.Tools() | sj.Retry() | sj.Unknown():
+            case sj.BlockPiece() | sj.BlockStart() | sj.WholeBlocks() | sj.Tools() | sj.Retry() | sj.Unknown():
                 self._on_content(parsed)
             case sj.Init() | sj.Lifecycle() | sj.Echo():
                 self._on_named(parsed, now)

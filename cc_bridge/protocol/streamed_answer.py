@@ -38,14 +38,14 @@ class StreamedAnswer:
     def receive(self, message: Content) -> Translation:
         """Read a message of this turn."""
         match message:
-            case sj.BlockPiece(kind, text):
-                return Translation(self._piece(kind, text), [])
-            case sj.BlockStart(kind):
-                return Translation(self._start_block(kind), [])
+            case sj.BlockPiece():
+                return Translation(self._piece(message.kind, message.text), [])
+            case sj.BlockStart():
+                return Translation(self._start_block(message.kind), [])
             case sj.WholeBlocks():
                 return self._whole_blocks(message)
-            case sj.Tools(results):
-                return Translation([_tool_result(result) for result in results], [])
+            case sj.Tools():
+                return Translation([_tool_result(result) for result in message.results], [])
             case sj.Retry():
                 return Translation([_retry(message)], [])
             case sj.Unknown():
