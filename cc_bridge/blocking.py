@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast
+from typing import IO, TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast
 
 from .engine.execs import Attached, ExecResult, Exit
 from .engine.progress import Progress
@@ -34,7 +34,7 @@ from .instances.local_process import LocalProcess as _LocalProcess
 from .instances.registry import Registry
 from .instances.tmux_instance import TmuxInstance as _TmuxInstance
 from .instances.worktrees import Worktree
-from .shapes import InstanceInfo
+from .shapes import InstanceActivity, InstanceInfo
 from .turn import Turn, TurnInfo
 
 if TYPE_CHECKING:
@@ -232,6 +232,21 @@ class _Bridged(BlockingInstance[BridgedT]):
     def conversation_to_go_on_with(self) -> str:
         """The session that a new instance begins with: the one asked for, or that of its name's last instance."""
         return self._instance.conversation_to_go_on_with()
+
+    def get_activity(self) -> InstanceActivity:
+        """What it does at the moment, as far as somebody answers within seconds. Nothing is started for it."""
+        return self._loop.call(self._instance.get_activity)
+
+    def turns_without_starting(self) -> list[TurnInfo] | None:
+        """As :meth:`turns`, in the same time; None: nobody answers."""
+        return self._loop.call(self._instance.turns_without_starting)
+
+    def open_conversation(self) -> tuple[str, IO[bytes]]:
+        """The conversation's session, and its transcript, which is to be closed. Nothing is started for it.
+
+        Raises: as :meth:`export_conversation`.
+        """
+        return self._loop.call(self._instance.open_conversation)
 
     def export_conversation(self, path: Path) -> str:
         """Write the conversation into a file, which ``cc-bridge import`` takes; its session's id.

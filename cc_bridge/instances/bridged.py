@@ -21,8 +21,9 @@ from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
 from ..protocol.conversation import check_prompt
 from ..protocol.link import Hello, Link
-from ..shapes import InstanceInfo
+from ..shapes import InstanceActivity, InstanceInfo
 from ..turn import Turn, TurnInfo
+from .activity import Sight, look, nothing
 from .bridge import Bridge, Ending, Launch, is_uuid
 from .connection import Connection
 from .life import Step
@@ -281,7 +282,7 @@ class BridgedInstance(InstanceInterface):
             InvalidInput: there is no conversation yet, or the file cannot be written.
             EngineError: it cannot be had from the container.
         """
-        session_id, content = await self._conversation()
+        session_id, content = await self.open_conversation()
         about = {"instance": self.name, "claude": self._bridge.claude_version or ""}
         with content:
             await anyio.to_thread.run_sync(export_session, session_id, content, about, path)
@@ -292,12 +293,16 @@ class BridgedInstance(InstanceInterface):
 
         Raises: as :meth:`export_conversation`.
         """
-        session_id, content = await self._conversation()
+        session_id, content = await self.open_conversation()
         with content:
             await anyio.to_thread.run_sync(self._registry.sessions.keep, session_id, content)
         return session_id
 
-    async def _conversation(self) -> tuple[str, IO[bytes]]:
+    async def open_conversation(self) -> tuple[str, IO[bytes]]:
+        """The conversation's session, and its transcript, which is to be closed. Nothing is started for it.
+
+        Raises: as :meth:`export_conversation`.
+        """
         session_id = self._bridge.session_id
         content = await self._open_session(session_id) if is_uuid(session_id) else None
         if content is None:
@@ -337,10 +342,22 @@ class BridgedInstance(InstanceInterface):
         """Where the agent of a local process logs."""
         return self._home.agent_log
 
+    async def get_activity(self) -> InstanceActivity:
+        """What it does at the moment, as far as somebody answers within seconds. Nothing is started for it."""
+        sight = await self._look()
+        return sight.describe() if sight else nothing()
+
+    async def turns_without_starting(self) -> list[TurnInfo] | None:
+        """As :meth:`turns`, in the same time; None: nobody answers."""
+        sight = await self._look()
+        return sight.turns() if sight else None
+
     async def get_info(self) -> InstanceInfo:
         """The record, the state, the channel and the session, in JSON types; secrets are masked."""
         self._check_record()
-        record = self.record
+        record, sight = self.record, await self._look()
+        doing = sight.describe() if sight else nothing()
+        doing["channel"] = self._bridge.channel_kind or doing["channel"]
         info = {
             "name": record.name,
             "kind": record.kind,
@@ -349,8 +366,8 @@ class BridgedInstance(InstanceInterface):
             "project": record.project,
             "labels": dict(record.labels),
             "env": dict.fromkeys(record.env, "***"),
-            "channel": self._bridge.channel_kind,
-            "agent": self._bridge.agent_version,
+            **doing,
+            "agent": self._bridge.agent_version or (sight.agent if sight else None),
             "claude": self._bridge.claude_version,
             "session_id": self._bridge.session_id or None,
             "unknown_messages": dict(self._bridge.unknown_messages),
@@ -507,6 +524,13 @@ class BridgedInstance(InstanceInterface):
     async def _way(self, greeting: bytes) -> Channel:
         """The way to an agent that runs, from this machine and without the engine."""
         return await self._pipes(greeting)
+
+    async def _way_to_look(self, greeting: bytes) -> Channel:
+        """The way to an agent that runs; nothing is started for it."""
+        return await self._way(greeting)
+
+    async def _look(self) -> Sight | None:
+        return await look(self._way_to_look, self.name)
 
     async def _hello(self) -> Hello | None:
         """A hello over a connection of its own; None: nobody answers there."""

@@ -305,6 +305,16 @@ class DockerContainer(BridgedInstance):
     def _has_pipes(self) -> bool:
         return not self._adopted and platform.system() == "Linux"
 
+    async def _way_to_look(self, greeting: bytes) -> Channel:
+        if self._has_pipes:
+            with suppress(AgentUnavailable):
+                return await self._pipes(greeting)
+        running = (await self._own_container()).running
+        channel = await self._attach(greeting, Facts()) if running else None
+        if channel is None:
+            raise AgentUnavailable(f"no agent answers in the container {self.container}", instance=self.name)
+        return channel
+
     async def _attach(self, greeting: bytes, facts: Facts) -> Channel | None:
         """An attached exec that an agent has answered; None: the facts say why not."""
         await self._find_place_inside()

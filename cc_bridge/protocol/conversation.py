@@ -28,6 +28,7 @@ from .. import events
 from ..errors import InvalidInput
 from ..events import Event, TurnResult, Verdict
 from . import stream_json as sj
+from .permissions import answer_id, requests_name
 from .transcript import read_turn
 
 __all__ = [
@@ -883,7 +884,7 @@ class Conversation:
         if turn.interrupt:
             self.deny(message.request_id, "The turn is being interrupted.")
         else:
-            self._open_requests[message.request_id] = _safe(message.request_id)
+            self._open_requests[message.request_id] = requests_name(message.request_id)
             turn.events.append(
                 events.PermissionRequest(message.request_id, message.tool_name, message.input, message.suggestions)
             )
@@ -1113,7 +1114,7 @@ class Conversation:
     def _control(self, message: dict[str, Any], turn_id: str = "") -> None:
         self._controls += 1
         name = message.get("request_id") or message["response"]["request_id"]
-        self._commands.append(SendInput(f"{wire.CONTROL}{self._controls}-{_safe(name)}"[:64], message, turn_id))
+        self._commands.append(SendInput(answer_id(self._controls, name), message, turn_id))
 
 
 def _tool_use(block: sj.Raw) -> events.ToolUse:
@@ -1123,11 +1124,6 @@ def _tool_use(block: sj.Raw) -> events.ToolUse:
         name if isinstance(name, str) else "",
         arguments if isinstance(arguments, dict) else {},
     )
-
-
-def _safe(name: str) -> str:
-    """The part of a request's id that a control input's name has."""
-    return "".join(c for c in name[:48] if c.isascii() and (c.isalnum() or c in "-_"))
 
 
 def _remember(ids: dict[str, None], new: str) -> None:

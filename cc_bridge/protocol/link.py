@@ -26,6 +26,7 @@ __all__ = [
     "Link",
     "LinkEvent",
     "LinkState",
+    "Now",
     "Output",
     "Position",
     "Queued",
@@ -148,15 +149,36 @@ class Violated:
 
 
 @dataclass(frozen=True, slots=True)
+class Now:
+    """What Claude Code does at the moment.
+
+    Attributes:
+        turn: the input whose turn it has; empty: none.
+        seconds: since that turn was given to it; None: it has none.
+        silent: seconds since it said something, or was started; None: it does not run.
+        hosts: what the other connected hosts call themselves; empty where one does not say.
+    """
+
+    turn: str
+    seconds: float | None
+    silent: float | None
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The answer to :meth:`Link.ask_status`.
 
     Attributes:
         turns: id of each input whose turn can be read from its beginning, oldest first, and whether somebody has
             read it to its end.
+        queue: inputs that wait for the turns before them, the next one first; None: the agent does not say.
+        now: what Claude Code does; None: the agent is one of 0.1.0, which does not say.
     """
 
     turns: tuple[tuple[str, bool], ...]
+    queue: tuple[str, ...] | None = None
+    now: Now | None = None
 
 
 LinkEvent = (
@@ -198,6 +220,9 @@ _OUTPUT_FIELDS = 2
 #: Beyond every number that an honest agent sends.
 _LARGEST = 2**63
 
+#: Hosts that are named, characters of a name, and seconds (some 300 years, which a date can be reckoned from).
+_MOST_HOSTS, _LONGEST_HOST, _LONGEST_AGE = 200, 100, 1e10
+
 
 class _Step(enum.Enum):
     GREET = "say hello"
@@ -233,6 +258,7 @@ class Link:
         session: the agent's session to talk to.
         after: go on after this position, which another link had reached.
         turn: begin with the first frame of this input's turn.
+        host: what this program calls itself, for those who look at who is connected.
         limit: longest frame accepted, in bytes.
 
     Raises, from every method that sends:
@@ -245,8 +271,10 @@ class Link:
         *,
         after: Position | None = None,
         turn: str | None = None,
+        host: str = "",
         limit: int = wire.MAX_FRAME,
     ) -> None:
+        self._host = host
         self.state = LinkState.NEW
         self.session = session
         self.last_seq = 0
@@ -266,6 +294,8 @@ class Link:
             hello["have"] = [self._after.seq, self._after.journal]
         if self._turn is not None:
             hello["turn"] = self._turn
+        if self._host:
+            hello["host"] = self._host
         self._outgoing.append(wire.encode(hello))
 
     def start_claude(self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
@@ -386,7 +416,10 @@ class Link:
         if "done" in frame:
             return Done(_id(frame, "done"))
         if "status" in frame:
-            return Status(tuple((_id(turn, "id"), bool(turn["read"])) for turn in frame["turns"]))
+            turns = tuple((_id(turn, "id"), bool(turn["read"])) for turn in frame["turns"])
+            about = frame["status"]
+            queue = _ids(about, "queue") if isinstance(about, dict) and "queue" in about else None
+            return Status(turns, queue, _now(frame["now"]) if isinstance(frame.get("now"), dict) else None)
         return None  # a newer agent's: what a host must understand, the version says
 
     def _hello(self, frame: wire.Frame) -> Hello:
@@ -437,6 +470,24 @@ def _numbered(frame: wire.Frame) -> LinkEvent | None:
     if "started" in frame:
         return Started(_int(frame, "started"))
     return None
+
+
+def _now(frame: wire.Frame) -> Now:
+    hosts = frame.get("hosts")
+    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
+        raise ValueError("'hosts' is not a list of texts")
+    turn = _id(frame, "turn") if frame["turn"] else ""
+    shown = tuple(host[:_LONGEST_HOST] for host in hosts[:_MOST_HOSTS])
+    return Now(turn, _seconds(frame, "seconds"), _seconds(frame, "silent"), shown)
+
+
+def _seconds(frame: wire.Frame, key: str) -> float | None:
+    value = frame.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LONGEST_AGE:
+        raise ValueError(f"{key!r} is no number of seconds")
+    return float(value)
 
 
 def _text(frame: wire.Frame, key: str) -> str:

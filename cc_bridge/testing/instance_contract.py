@@ -529,7 +529,7 @@ class InstanceContract:
     async def test_an_end_is_an_end_also_of_what_is_being_started(
         self, make_instance: MakeInstance, end: str, whose: str
     ) -> None:
-        """Whatever a start has come to, nothing runs afterwards, and the next start works. covers: L1, L3"""
+        """Whatever a start has come to, nothing runs afterwards, and the next start works. covers: L1, L3."""
         for pause in (0.0, 0.02, 0.3):
             instance = await make_instance()
             other = instance if whose == "its own" else await make_instance(again=instance)
