@@ -343,7 +343,9 @@ def new_name() -> str:
     return f"run-{uuid.uuid4().hex[:8]}"
 
 
-def instance_of(record: ClaudeInstance, display: Display, on_permission: OnPermission | None = None) -> BridgedInstance:
+def instance_of(
+    record: ClaudeInstance, display: Display, on_permission: OnPermission | None = None, permission_limit: float = 300.0
+) -> BridgedInstance:
     """The instance for a record, which shows its progress and asks about Dockerfiles."""
     from ..instances import factory
 
@@ -352,6 +354,7 @@ def instance_of(record: ClaudeInstance, display: Display, on_permission: OnPermi
         on_progress=display.progress,
         on_dockerfile=asks_about_dockerfiles(display),
         on_permission=on_permission,
+        permission_limit=permission_limit,
     )
 
 
@@ -387,7 +390,9 @@ def load_docker(name: str, display: Display) -> DockerContainer:
     return instance
 
 
-def load(name: str, display: Display, on_permission: OnPermission | None = None) -> BridgedInstance:
+def load(
+    name: str, display: Display, on_permission: OnPermission | None = None, permission_limit: float = 300.0
+) -> BridgedInstance:
     """The instance that is kept under this name.
 
     Raises:
@@ -395,4 +400,4 @@ def load(name: str, display: Display, on_permission: OnPermission | None = None)
     """
     from ..instances.registry import Registry
 
-    return instance_of(Registry().load(name), display, on_permission)
+    return instance_of(Registry().load(name), display, on_permission, permission_limit)

@@ -87,7 +87,7 @@ def doing(seen: Any) -> str:
 
     if seen["activity"] is None:
         return ""
-    words = seen["activity"]
+    words: str = seen["activity"]
     if seen["activity"] == "idle":
         words += f", last active {ago(seen['last_activity'])}" if seen["last_activity"] else ""
     else:
@@ -97,7 +97,7 @@ def doing(seen: Any) -> str:
 
 
 def _filled_in(template: str, row: dict[str, Any]) -> str:
-    return _PLACEHOLDER.sub(lambda part: _plainly(row[part[2]]), template)
+    return re.sub(r"\{(\w+)\}", lambda part: _plainly(row[part[1]]), template)
 
 
 def _plainly(value: Any) -> str:
@@ -119,7 +119,7 @@ def _parse_template(text: str) -> str:
     """
 
     def key_of(part: re.Match[str]) -> str:
-        key = part[2] or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", part[1]).lower()
+        key: str = part[2] or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", part[1]).lower()
         key = {"names": "name"}.get(key, key)
         if key not in _KEYS:
             raise InvalidInput(f"--format: there is no {part[0]}", hint=f"There are: {', '.join(_KEYS)}.")

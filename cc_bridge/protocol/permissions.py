@@ -46,7 +46,7 @@ class UnansweredRequests:
         match event:
             case Output(dict() as raw):
                 self._receive_message(sj.parse(raw))
-            case Took(input_id) if found := re.match(rf"{wire.CONTROL}\d+-(.*)", input_id):
+            case Took(input_id) if found := re.match(rf"{wire.CONTROL}\d+-(.+)", input_id):
                 for request_id in [name for name in self._open if requests_name(name) == found[1]]:
                     del self._open[request_id]
             case Started() | Exited():
