@@ -122,7 +122,9 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["link", "conversation", "stream_json", "transcript", "stand_in", "command_line"])
+@pytest.mark.parametrize(
+    "module", ["link", "conversation", "stream_json", "transcript", "stand_in", "command_line", "permissions"]
+)
 def test_the_cores_do_no_io(module: str) -> None:
     io = {"anyio", "asyncio", "socket", "subprocess", "threading", "time", "docker", "selectors", "structlog"}
     pure = loaded_by("pass")

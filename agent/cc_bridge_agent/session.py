@@ -137,6 +137,7 @@ class Session:
     def _begin_turn(self, input_id: str, line: bytes) -> None:
         self._given, self._written = line, 0
         self.turn_began = time.monotonic()
+        self._log("turn_began", session=self.name, turn=input_id)
         self.ledger.give(input_id)
         self._pass_on(line)
 

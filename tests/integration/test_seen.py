@@ -221,3 +221,88 @@ def test_one_that_does_not_answer_does_not_hold_up_ps(name: str) -> None:
         assert seen(name)["activity"] is None
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def checks(name: str) -> tuple[int, dict[str, dict[str, str]]]:
+    done = cc("doctor", name, "--json")
+    return done.returncode, {check["name"]: check for check in json.loads(done.stdout)}
+
+
+def test_doctor_of_one_instance(name: str, workspace: Path) -> None:
+    code, found = checks(name)
+    assert (code, {check["state"] for check in found.values()}) == (0, {"ok", "note"}), found
+    assert found["activity"]["found"].startswith("idle")
+    assert cc("doctor", "no-such").returncode == 2
+    cc("stop", name)
+    code, found = checks(name)
+    assert (code, found["process"]["state"]) == (0, "note")
+    moved = workspace.rename(workspace.with_name("moved"))
+    code, found = checks(name)
+    assert (code, found["workspace"]["state"]) == (1, "fail")
+    assert "No such file" in cc("doctor", name).stdout
+    moved.rename(workspace)
+    record = Registry().home(name).path / "record.json"
+    text = record.read_text()
+    record.write_text("{}")
+    assert checks(name)[0] == 1
+    record.write_text(text)
+
+
+def test_doctor_finds_a_permission_that_nobody_decides(name: str) -> None:
+    """Who was asked was killed; another one can be."""
+    argv = [*COMMAND, "chat", name]
+    with Terminal(argv) as person:
+        person.wait_for("Ctrl-D leaves")
+        person.wait_for(PROMPTED)
+        person.type(f"{TOOL}\r")
+        person.wait_for("why not?")
+        os.kill(person.pid, signal.SIGKILL)
+        person.end()
+    code, found = checks(name)
+    assert (code, found["activity"]["state"]) == (1, "fail")
+    assert f"cc-bridge follow --ask {name}" in found["activity"]["advice"]
+    assert cc("follow", "--ask", name).returncode == 2, "there is no terminal"
+    with Terminal([*COMMAND, "follow", "--ask", name]) as other:
+        other.wait_for("why not?")
+        other.type("y\r")
+        other.wait_for("done")
+        assert other.end() == 0
+
+
+def test_logs_are_readable(name: str) -> None:
+    """With the turns' ids, on stdout, and never what was said."""
+    cc("send", name, "[[say a secret]]")
+    (turn,) = json.loads(cc("turns", name, "--json").stdout)
+    lines = cc("logs", name).stdout.splitlines()
+    assert re.match(r"[\d-]{10} [\d:]{8}  listening  pid=\d+ version=", lines[0])
+    assert any(line.endswith(f"turn began  turn={turn['id']}") for line in lines)
+    assert "secret" not in "".join(lines)
+    assert json.loads(cc("logs", "--json", name, "-n", "1").stdout)["event"] == "client_gone"
+    assert re.match(r"[\d-]{10}T[\d:.]{12}\+00:00  ", cc("logs", "-t", name).stdout)
+    assert cc("logs", "--since=0s", name).stdout == ""
+    assert cc("logs", "--since=1h", name).stdout.splitlines()[: len(lines)] == lines
+
+
+def test_logs_are_followed_to_the_end(name: str) -> None:
+    with subprocess.Popen([*COMMAND, "logs", "-f", name], stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout
+        assert "listening" in following.stdout.readline()
+        cc("send", name, "[[say hello]]")
+        while "turn began" not in following.stdout.readline():
+            pass
+        cc("stop", name)
+        rest = following.communicate(timeout=30)[0]
+        assert rest.endswith("  stopped\n")
+        assert following.returncode == 0
+
+
+def test_logs_end_quietly_when_their_reader_goes(name: str) -> None:
+    """Also where nothing more is written."""
+    argv = [*COMMAND, "logs", "-f", name]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+        assert following.stdout
+        assert following.stderr
+        following.stdout.readline()
+        following.stdout.close()
+        assert following.wait(30) == 141
+        assert following.stderr.read() == ""

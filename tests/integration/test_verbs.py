@@ -121,10 +121,11 @@ def test_stats_logs_ps_and_info(up: Up) -> None:
     assert row["memory_limit"] == 700 * 1024**2
     assert 0 < row["memory"] < row["memory_limit"]
     assert re.search(rf"{name} +[\d.]+% +[\d.]+ MiB / 700.0 MiB", cc("stats", "--no-stream", name).stdout)
-    first, *_ = cc("logs", name).stderr.splitlines()
+    first, *_ = cc("logs", "--json", name).stdout.splitlines()
     assert json.loads(first)["event"] == "listening"
-    assert len(cc("logs", "--tail=1", name).stderr.splitlines()) == 1
-    assert cc("logs", "--since=0s", name).stderr == ""
+    assert re.match(r"[\d-]{10} [\d:]{8}  listening  pid=\d+ ", cc("logs", name).stdout)
+    assert len(cc("logs", "--tail=1", name).stdout.splitlines()) == 1
+    assert cc("logs", "--since=0s", name).stdout == ""
     assert cc("logs", "--since=tomorrow", name).returncode == 2
     listed = json.loads(cc("ps", "--json", "--filter=status=run*", f"--filter=name={name}").stdout)
     assert [(row["name"], row["kind"], row["status"]) for row in listed] == [(name, "docker", "running")]
