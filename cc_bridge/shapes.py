@@ -34,6 +34,7 @@ class InstanceFields(TypedDict, total=False):
     cpus: float
     cpu_shares: int
     pids: int
+    ports: Mapping[int, int]
     restart: str
     writable: bool
     docker_socket: bool

@@ -17,8 +17,12 @@ __all__ = ["cp"]
 
 
 def cp(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A path here, or NAME:PATH.")],
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="The other of the two.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A path here, or NAME:PATH.", autocompletion=o.complete_path)
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="The other of the two.", autocompletion=o.complete_path)
+    ],
 ) -> None:
     """Copy a file or directory into an instance's container (NAME:PATH as the target) or out of it.
 

@@ -42,7 +42,54 @@ _FOR_CONTAINERS = (
     "credentials",
     "docker_socket",
     "tmux",
+    "user",
+    "pids",
+    "publish",
+    "container",
 )
+
+#: Options that only a container that is made can have.
+_FOR_NEW_CONTAINERS = (
+    "image",
+    "dockerfile",
+    "mount",
+    "read_only",
+    "network",
+    "memory",
+    "cpus",
+    "writable",
+    "restart",
+    "credentials",
+    "docker_socket",
+    "worktree",
+    "user",
+    "pids",
+    "publish",
+)
+
+#: Words of Claude Code's that are cc-bridge's to say, and the option for each; nothing: there is none.
+_OURS = {
+    "-p": "",
+    "--print": "",
+    "--input-format": "",
+    "--output-format": "",
+    "--permission-prompt-tool": "",
+    "--replay-user-messages": "",
+    "--session-id": "",
+    "-c": "--resume",
+    "--continue": "--resume",
+    "-r": "--resume",
+    "--resume": "--resume",
+    "--fork-session": "--fork",
+    "--dangerously-skip-permissions": "--skip-permissions",
+    "--allow-dangerously-skip-permissions": "--skip-permissions",
+    "-w": "--worktree",
+    "--worktree": "--worktree",
+    "--tmux": "--tmux",
+}
+
+#: As Claude Code 2.1.329 has them.
+_MODES = ("acceptEdits", "auto", "bypassPermissions", "default", "dontAsk", "plan")
 
 #: Options that mean nothing without a pane of this machine's.
 _FOR_PANES = ("tmux_socket", "pane")
@@ -64,6 +111,51 @@ def complete_name(incomplete: str) -> list[str]:
     from ..instances.registry import Registry
 
     return [name for name in Registry().names() if name.startswith(incomplete)]
+
+
+def complete_conversation(incomplete: str) -> list[str]:
+    """The same, and sessions that are kept."""
+    from ..instances.registry import Registry
+
+    known = [*Registry().names(), *sorted(Registry().sessions.kept())]
+    return [item for item in known if item.startswith(incomplete)]
+
+
+def complete_path(incomplete: str) -> list[str]:
+    """Files here, and instances as ``NAME:``."""
+    found = [f"{name}:" for name in complete_name(incomplete)] if "/" not in incomplete else []
+    if ":" in incomplete:
+        return found
+    typed = Path(incomplete)
+    directory, beginning = (typed, "") if incomplete.endswith("/") else (typed.parent, typed.name if incomplete else "")
+    prefix = incomplete[: len(incomplete) - len(beginning)]
+    try:
+        here = sorted(path for path in directory.iterdir() if path.name.startswith(beginning))
+    except OSError:
+        return found
+    hidden = beginning.startswith(".")
+    return found + [
+        f"{prefix}{path.name}{'/' if path.is_dir() else ''}" for path in here if hidden or path.name[0] != "."
+    ]
+
+
+def complete_pane(incomplete: str) -> list[str]:
+    """The panes of the user's tmux server."""
+    import subprocess
+
+    from ..instances.tmux_instance import default_tmux_socket
+
+    argv = ["tmux", "-S", default_tmux_socket(), "list-panes", "-a", "-F", "#{pane_id}"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=2, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [pane for pane in done.stdout.split() if pane.startswith(incomplete)]
+
+
+def complete_mode(incomplete: str) -> list[str]:
+    """Claude Code's permission modes."""
+    return [mode for mode in _MODES if mode.startswith(incomplete)]
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The instance.", autocompletion=complete_name)]
@@ -98,7 +190,26 @@ Tmux = Annotated[bool, typer.Option("--tmux", help="Docker: in a pane in the con
 TmuxSocket = Annotated[
     str, typer.Option("--tmux-socket", metavar="PATH", help="tmux: in this server, and not in one of its own.")
 ]
-Pane = Annotated[str, typer.Option("--pane", metavar="ID", help="tmux: take over the Claude Code in this pane.")]
+Pane = Annotated[
+    str,
+    typer.Option(
+        "--pane", metavar="ID", help="tmux: take over the Claude Code in this pane.", autocompletion=complete_pane
+    ),
+]
+User = Annotated[str, typer.Option("--user", "-u", metavar="USER", help="Docker: as this user, name or UID:GID.")]
+Pids = Annotated[int, typer.Option("--pids", metavar="N", min=1, help="Docker: most processes and threads.")]
+Publish = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--publish", "-p", metavar="[PORT:]PORT", help="Docker: a port here, on loopback, to one of it. Repeatable."
+    ),
+]
+Container = Annotated[
+    str,
+    typer.Option(
+        "--container", metavar="NAME", help="Docker: in this container, which is there; --workspace is in it."
+    ),
+]
 Relay = Annotated[
     bool, typer.Option("--relay/--no-relay", help="In a pane: tokens as they come, by a relay to the API on loopback.")
 ]
@@ -117,13 +228,35 @@ Mount = Annotated[
 ]
 Model = Annotated[str, typer.Option("--model", "-m", metavar="M", help="The model.")]
 SystemPrompt = Annotated[str, typer.Option("--system-prompt", metavar="TEXT", help="Instead of Claude Code's own.")]
+AppendSystemPrompt = Annotated[
+    str, typer.Option("--append-system-prompt", metavar="TEXT", help="After Claude Code's own.")
+]
+McpConfig = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mcp-config", metavar="FILE|JSON", help="MCP servers; ${NAME} in it is a variable (--env). Repeatable."
+    ),
+]
+ClaudeArg = Annotated[list[str] | None, typer.Option("--claude-arg", hidden=True)]
+DisallowedTools = Annotated[
+    str, typer.Option("--disallowed-tools", metavar="LIST", help="Comma-separated, as Claude Code has it.")
+]
 AllowedTools = Annotated[
     str, typer.Option("--allowed-tools", metavar="LIST", help="Comma-separated, as Claude Code has it.")
 ]
-PermissionMode = Annotated[str, typer.Option("--permission-mode", metavar="MODE", help="As Claude Code has it.")]
+PermissionMode = Annotated[
+    str,
+    typer.Option("--permission-mode", metavar="MODE", help="As Claude Code has it.", autocompletion=complete_mode),
+]
 SkipPermissions = Annotated[bool, typer.Option("--skip-permissions", help="Ask for nothing; only in a container.")]
 Resume = Annotated[
-    str, typer.Option("--resume", metavar="ID|NAME", help="Go on with this session, or an instance's conversation.")
+    str,
+    typer.Option(
+        "--resume",
+        metavar="ID|NAME",
+        help="Go on with this session, or an instance's conversation.",
+        autocompletion=complete_conversation,
+    ),
 ]
 Fork = Annotated[bool, typer.Option("--fork", help="With --resume: in a copy; the original stays as it is.")]
 
@@ -142,6 +275,10 @@ class Options:
     network: Network = "bridge"
     memory: Memory = "2g"
     cpus: Cpus = 2.0
+    pids: Pids = 512
+    user: User = ""
+    publish: Publish = None
+    container: Container = ""
     writable: Writable = False
     restart: Restart = "no"
     credentials: Credentials = False
@@ -154,11 +291,15 @@ class Options:
     mount: Mount = None
     model: Model = ""
     system_prompt: SystemPrompt = ""
+    append_system_prompt: AppendSystemPrompt = ""
     allowed_tools: AllowedTools = ""
+    disallowed_tools: DisallowedTools = ""
+    mcp_config: McpConfig = None
     permission_mode: PermissionMode = ""
     skip_permissions: SkipPermissions = False
     resume: Resume = ""
     fork: Fork = False
+    claude_arg: ClaudeArg = None
 
     async def record(self, name: str, display: Display, *, ephemeral: bool) -> ClaudeInstance:
         """The record of an instance of that name.
@@ -177,6 +318,9 @@ class Options:
             raise InvalidInput(f"{', '.join(given)}: for containers only, and --on {self.on.value} is none")
         if self.on is not On.tmux and (given := self._given_of(_FOR_PANES)):
             raise InvalidInput(f"{', '.join(given)}: only with --on tmux")
+        if self.container and (given := self._given_of(_FOR_NEW_CONTAINERS)):
+            raise InvalidInput(f"{', '.join(given)}: only for a container that is made, and --container is there")
+        extra = check_claude_args(self.claude_arg or ())
         workspace = self.workspace.absolute()
         branch: dict[str, Any] = {}
         resume = await resumed(self.resume, display)
@@ -210,11 +354,17 @@ class Options:
             "credentials": self.credentials,
             "docker_socket": self.docker_socket,
             "tmux": self.tmux,
+            "user": self.user,
+            "pids": self.pids,
+            "ports": parse_ports(self.publish or ()),
         }
+        place: dict[str, Any] = {"workspace": workspace, **(docker if self.on is On.docker else {})}
+        if self.container:
+            place = {"container": self.container, "tmux": self.tmux}
+            place |= {"mount_at": str(self.workspace)} if self._given_of(["workspace"]) else {}
         return ClaudeInstance.of(
             name=name,
             kind=self.on.value,
-            workspace=workspace,
             **branch,
             env=parse_env(self.env or ()),
             ephemeral=ephemeral,
@@ -226,18 +376,22 @@ class Options:
             claude=ClaudeOptions(
                 model=self.model,
                 system_prompt=self.system_prompt,
+                append_system_prompt=self.append_system_prompt,
                 allowed_tools=parse_tools(self.allowed_tools),
+                disallowed_tools=parse_tools(self.disallowed_tools),
+                mcp_config=tuple(map(read_mcp_config, self.mcp_config or ())),
+                extra=extra,
                 permission_mode=self.permission_mode,
                 skip_permissions=self.skip_permissions,
             ),
-            **(docker if self.on is On.docker else {}),
+            **place,
         )
 
     def _given_of(self, words: Sequence[str]) -> list[str]:
         """Which of these options were given."""
         defaults = Options()
         given = [word for word in words if getattr(self, word) != getattr(defaults, word)]
-        return [f"--{word.replace('_', '-')}" for word in given]
+        return [_shown(word) for word in given]
 
 
 def takes_options(verb: Callable[..., None]) -> Callable[..., None]:
@@ -260,7 +414,7 @@ def given(context: typer.Context) -> list[str]:
     return [
         parameter
         for parameter in context.params
-        if parameter != "name" and str(context.get_parameter_source(parameter)).endswith("COMMANDLINE")
+        if parameter not in ("name", "verbose") and str(context.get_parameter_source(parameter)).endswith("COMMANDLINE")
     ]
 
 
@@ -275,7 +429,7 @@ def refuse_options(context: typer.Context, name: str) -> None:
 
     if words := given(context):
         Registry().load(name)
-        shown = ", ".join(f"--{word.replace('_', '-')}" for word in words)
+        shown = ", ".join(map(_shown, words))
         raise InvalidInput(
             f"an instance keeps the options it was made with ({shown} given)",
             instance=name,
@@ -284,9 +438,62 @@ def refuse_options(context: typer.Context, name: str) -> None:
         )
 
 
+def _shown(word: str) -> str:
+    return "--" if word == "claude_arg" else f"--{word.replace('_', '-')}"
+
+
 def parse_tools(text: str) -> tuple[str, ...]:
     """The tools of a comma-separated list."""
     return tuple(text.split(",")) if text else ()
+
+
+def parse_ports(texts: Sequence[str]) -> dict[int, int]:
+    """Port in the container to port here, of ``8080:80`` or ``80`` (any port here) each.
+
+    Raises:
+        InvalidInput: one is neither.
+    """
+    ports = {}
+    for text in texts:
+        found = re.fullmatch(r"(?:127\.0\.0\.1:)?(?:(\d{1,5})?:)?(\d{1,5})", text)
+        if not found:
+            hint = "Write 8080:80, or 80 for any port here; it is reached from this machine only."
+            raise InvalidInput(f"--publish {text!r} is no [PORT:]PORT", hint=hint)
+        ports[int(found[2])] = int(found[1] or 0)
+    return ports
+
+
+def read_mcp_config(text: str) -> str:
+    """JSON as it is; of a file of this machine, what it says, because Claude Code may run where it is not.
+
+    Raises:
+        InvalidInput: it is no JSON object, or the file cannot be read.
+    """
+    import json
+
+    try:
+        config = text if text.lstrip().startswith("{") else Path(text).read_text()
+        if isinstance(json.loads(config), dict):
+            return config
+    except OSError as error:
+        raise InvalidInput(f"--mcp-config {text}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        pass
+    raise InvalidInput(f"--mcp-config {text}: it is no JSON object", hint='Such as {"mcpServers": {…}}.')
+
+
+def check_claude_args(words: Sequence[str]) -> tuple[str, ...]:
+    """What stood after ``--``.
+
+    Raises:
+        InvalidInput: one is cc-bridge's to say.
+    """
+    for word in words:
+        option = word.partition("=")[0]
+        if option in _OURS:
+            hint = f"Use {_OURS[option]} before the --." if _OURS[option] else "cc-bridge says that itself."
+            raise InvalidInput(f"{option} cannot be given to Claude Code after --", hint=hint)
+    return tuple(words)
 
 
 def parse_env(assignments: Sequence[str]) -> dict[str, str]:

@@ -19,7 +19,10 @@ def update(
     name: o.Name,
     model: o.Model = "",
     system_prompt: o.SystemPrompt = "",
+    append_system_prompt: o.AppendSystemPrompt = "",
     allowed_tools: o.AllowedTools = "",
+    disallowed_tools: o.DisallowedTools = "",
+    mcp_config: o.McpConfig = None,
     permission_mode: o.PermissionMode = "",
     skip_permissions: o.SkipPermissions = False,
     env: o.Env = None,
@@ -40,7 +43,10 @@ def update(
         words: dict[str, Any] = {
             "model": model,
             "system_prompt": system_prompt,
+            "append_system_prompt": append_system_prompt,
             "allowed_tools": o.parse_tools(allowed_tools),
+            "disallowed_tools": o.parse_tools(disallowed_tools),
+            "mcp_config": tuple(map(o.read_mcp_config, mcp_config or ())),
             "permission_mode": permission_mode,
             "skip_permissions": skip_permissions,
         }

@@ -673,6 +673,7 @@ class DockerContainer(BridgedInstance):
             cpus=record.cpus,
             cpu_shares=record.cpu_shares,
             pids=record.pids,
+            ports=record.ports,
             read_only=not record.writable,
             groups=groups,
             restart=record.restart,

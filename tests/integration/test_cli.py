@@ -401,3 +401,38 @@ def test_verbose_says_what_happens_and_no_secret(model_options: list[str]) -> No
     assert "connected (channel=pipes" in done.stderr
     assert "private words" not in done.stderr
     assert "sk-ant" not in done.stderr
+
+
+def test_claude_codes_own_options(model_options: list[str], scripted_model: ScriptedModel) -> None:
+    options = ["--append-system-prompt=Be very brief.", "--disallowed-tools=Bash", '--mcp-config={"mcpServers": {}}']
+    done = cc("run", "[[say hello]]", *options, *model_options, "--", "--effort", "low")
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+    body = scripted_model.requests[-1].body
+    assert "Be very brief." in json.dumps(body["system"])
+    assert "Bash" not in [tool["name"] for tool in body["tools"]]
+    assert "Read" in [tool["name"] for tool in body["tools"]]
+    refused = cc("run", "x", *model_options, "--", "--dangerously-skip-permissions")
+    assert (refused.returncode, "Use --skip-permissions" in refused.stderr) == (2, True)
+    unknown = cc("run", "x", *model_options, "--", "--no-such-option")
+    assert (unknown.returncode, "no-such-option" in unknown.stderr) == (4, True)
+
+
+def test_options_that_contradict_an_existing_container() -> None:
+    done = cc("run", "x", "--container=c", "--memory=1g", "--publish=80")
+    assert (done.returncode, "--memory, --publish: only for a container that is made" in done.stderr) == (2, True)
+
+
+def test_verbose_anywhere(model_options: list[str]) -> None:
+    for words in (["run", "-v", "[[say hello]]"], ["run", "[[say hello]]", "--verbose"]):
+        assert "claude started" in cc(*words, *model_options).stderr
+    assert cc("ps", "-v").returncode == 0
+    assert cc("image", "list", "-v", "--help").returncode == 0
+
+
+def test_help_lists_every_verb_with_its_whole_sentence() -> None:
+    text = cc("--help", env={**os.environ, "COLUMNS": "60"}).stdout
+    assert "..." not in text.partition("Talk:")[2]
+    from cc_bridge.cli.app import _SUBJECTS, _VERBS
+
+    assert sorted(verb for verbs in _SUBJECTS.values() for verb in verbs) == sorted(_VERBS)
+    assert "[-- CLAUDE ARGS…]" in cc("up", "--help").stdout

@@ -478,3 +478,39 @@ def test_completion_knows_the_instances(up: Up) -> None:
         "COMP_CWORD": "2",
     }
     assert name in subprocess.run(COMMAND, env=env, capture_output=True, text=True, check=False).stdout
+
+
+def test_user_pids_and_ports(up: Up, options: list[str]) -> None:
+    """covers: G2"""
+    without_network = [option for option in options if not option.startswith("--network")]
+    made = cc("up", "x", *without_network, "--network=host", "--publish=80")
+    assert (made.returncode, "there are none to publish" in made.stderr) == (2, True)
+    name = up("--user=1234:1234", "--pids=321")
+    found = json.loads(docker("inspect", container(name)))[0]
+    assert (found["Config"]["User"], found["HostConfig"]["PidsLimit"]) == ("1234:1234", 321)
+    assert cc("exec", name, "id", "-u").stdout == "1234\n"
+
+
+def test_a_port_is_published_on_loopback(images: Any, workspace: Path) -> None:
+    name = f"verb-{uuid.uuid4().hex[:8]}"
+    env = ["--env=ANTHROPIC_API_KEY=x"]
+    try:
+        done = cc("up", name, f"--image={images.claude}", f"--workspace={workspace}", "-p", "8000", *env)
+        assert done.returncode == 0, done.stderr
+        ((published,),) = json.loads(docker("inspect", container(name)))[0]["NetworkSettings"]["Ports"].values()
+        assert published["HostIp"] == "127.0.0.1"
+        assert published["HostPort"] in cc("info", name).stdout
+    finally:
+        cc("rm", "--force", "--conversation", name)
+
+
+def test_in_a_container_that_is_there(images: Any, scripted_model: ScriptedModel) -> None:
+    """It is used, and stays."""
+    theirs = docker("run", "-d", "--network=host", "--workdir=/tmp", images.claude, "sleep", "600")
+    try:
+        env = [f"--env={key}={value}" for key, value in scripted_model.claude_env().items()]
+        done = cc("run", "[[say hello]]", f"--container={theirs}", "--workspace=/tmp", *env)
+        assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+        assert docker("inspect", "-f", "{{.State.Running}}", theirs) == "true"
+    finally:
+        docker("rm", "-f", theirs)
