@@ -422,7 +422,7 @@ class DockerContainer(BridgedInstance):
         elif info.status == "created" and not self._adopted:  # a program that made it was killed before it started it
             await self._fill()
             await self._start_container()
-        elif not info.running and self.record.ephemeral:
+        elif not info.running and self.record.ephemeral and not self._adopted:
             self._ending = _ending(info)
             await self._containers.wait(self.container, "removed", _END_LIMIT)  # which it does by itself
             await self._create()

@@ -506,11 +506,14 @@ def test_a_port_is_published_on_loopback(images: Any, workspace: Path) -> None:
 
 def test_in_a_container_that_is_there(images: Any, scripted_model: ScriptedModel) -> None:
     """It is used, and stays."""
-    theirs = docker("run", "-d", "--network=host", "--workdir=/tmp", images.claude, "sleep", "600")
+    theirs = docker("run", "-d", "--network=host", "--entrypoint=sleep", images.claude, "600")
     try:
         env = [f"--env={key}={value}" for key, value in scripted_model.claude_env().items()]
         done = cc("run", "[[say hello]]", f"--container={theirs}", "--workspace=/tmp", *env)
         assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
         assert docker("inspect", "-f", "{{.State.Running}}", theirs) == "true"
+        docker("kill", theirs)
+        again = cc("run", "[[say started]]", f"--container={theirs}", "--workspace=/tmp", *env)
+        assert (again.returncode, again.stdout) == (0, "started\n"), again.stderr
     finally:
         docker("rm", "-f", theirs)
