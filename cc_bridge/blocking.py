@@ -375,6 +375,14 @@ class BlockingTools:
         """
         return self._loop.call(self._tools.copy_in, source, target)
 
+    def unpack(self, archive: IO[bytes], target: str) -> None:
+        """Unpack a tar archive in a directory of the container; all of it will be its user's.
+
+        Raises:
+            InvalidInput: it is no archive, there is no such directory, or it cannot be written.
+        """
+        return self._loop.call(self._tools.unpack, archive, target)
+
     def copy_out(self, path: str, destination: Path) -> tuple[Path, Sequence[str]]:
         """Copy a file or directory out of the container; what it has become, and what was left out (links, devices).
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -216,7 +217,7 @@ async def _workspace() -> Check:
     found = here.stat()
     if uid == found.st_uid or found.st_mode & 0o002:
         return Check("workspace", "ok", f"a container's user ({uid}) may write to {here}")
-    advice = f"`chown {uid} {here}` gives it to that user; or start from a directory of yours."
+    advice = f"`chown {uid} {shlex.quote(str(here))}` gives it to that user; or start from a directory of yours."
     return Check("workspace", "note", f"a container's user ({uid}) may not write to {here}", advice)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -97,7 +98,7 @@ def _workspace(instance: BridgedInstance) -> Check:
     uid = int(number) if number.isdigit() else user_for(path)[0]
     if found.st_mode & (stat.S_IWUSR if found.st_uid == uid else stat.S_IWOTH):
         return Check("workspace", "ok", f"{path}, which its user ({uid}) may write to")
-    advice = f"`chown -R {uid} {path}` gives it to that user."
+    advice = f"`chown -R {uid} {shlex.quote(str(path))}` gives it to that user."
     return Check("workspace", "fail", f"its user ({uid}) may not write to {path}", advice)
 
 

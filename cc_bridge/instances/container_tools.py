@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import anyio.to_thread
 
-from ..engine.archives import Archives, tar_of_tree
+from ..engine.archives import Archives, tar_of_tar, tar_of_tree
 from ..engine.client import Engine
 from ..engine.containers import Containers
 from ..engine.execs import Attached, ExecResult, Execs, Exit
@@ -99,6 +100,24 @@ class ContainerTools:
                 hint = "Its root file system is read-only: copy to the workspace or to /home/cc-bridge."
                 raise InvalidInput(f"{path} in {self.container} cannot be written", hint=hint) from error
         return str(path)
+
+    async def unpack(self, archive: IO[bytes], target: str) -> None:
+        """Unpack a tar archive in a directory of the container; all of it will be its user's.
+
+        Raises:
+            InvalidInput: it is no archive, there is no such directory, or it cannot be written.
+        """
+        there = await self._archives.stat(self.container, target)
+        if there is None or not there.is_directory:
+            raise InvalidInput(f"{target} in {self.container} is no directory")
+        with await anyio.to_thread.run_sync(tar_of_tar, archive, *self._owner) as owned:
+            try:
+                await self._archives.put(self.container, target, owned)
+            except EngineError as error:
+                if "read-only" not in error.what:
+                    raise
+                hint = "Its root file system is read-only: copy to the workspace or to /home/cc-bridge."
+                raise InvalidInput(f"{target} in {self.container} cannot be written", hint=hint) from error
 
     async def copy_out(self, path: str, destination: Path) -> tuple[Path, Sequence[str]]:
         """Copy a file or directory out of the container; what it has become, and what was left out (links, devices).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import stat
 import time
 from contextlib import suppress
@@ -709,7 +710,10 @@ class DockerContainer(BridgedInstance):
         found = record.workspace.stat()
         writable = found.st_mode & (stat.S_IWUSR if found.st_uid == uid else stat.S_IWOTH)
         if not writable:
-            self._log.warning("workspace_not_writable", workspace=str(record.workspace), user=uid, owner=found.st_uid)
+            fix = f"chown -R {uid} {shlex.quote(str(record.workspace))}"
+            self._log.warning(
+                "workspace_not_writable", workspace=str(record.workspace), user=uid, owner=found.st_uid, remedy=fix
+            )
 
     async def _stop_place(self) -> None:
         if self._adopted:

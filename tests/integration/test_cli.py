@@ -158,6 +158,14 @@ def test_a_conversation_goes_from_instance_to_instance(
     assert (imported.returncode, imported.stdout) == (0, "talk-three\n"), imported.stderr
     cc("send", "talk-three", "the last words")
     assert "words of the fork" in heard()
+    piped = subprocess.run([*COMMAND, "export", "talk-three", "-"], capture_output=True, check=True).stdout
+    assert cc("rm", "--force", "--conversation", "talk-three").returncode == 0
+    again = subprocess.run(
+        [*COMMAND, "import", "talk-three", "-", *model_options], input=piped, capture_output=True, check=False
+    )
+    assert (again.returncode, again.stdout) == (0, b"talk-three\n"), again.stderr
+    cc("send", "talk-three", "after a pipe")
+    assert "the last words" in heard()
     cc("rm", "--force", "--conversation", "talk-three")
     alone = cc("up", "talk-four", "--fork", *model_options)
     assert (alone.returncode, "--fork needs --resume" in alone.stderr) == (2, True)
@@ -233,6 +241,12 @@ def test_no_claude(model_options: list[str]) -> None:
     done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=60, check=False)
     assert done.returncode == 4
     assert "Claude Code is not installed" in done.stderr
+
+
+def test_a_claude_that_is_named_and_not_there(model_options: list[str]) -> None:
+    """Another one is not taken in its place."""
+    done = cc("run", "x", *model_options, env={**os.environ, "CC_BRIDGE_CLAUDE": "/nowhere/claude"})
+    assert (done.returncode, "CC_BRIDGE_CLAUDE is '/nowhere/claude'" in done.stderr) == (4, True)
 
 
 def test_no_engine() -> None:

@@ -109,6 +109,18 @@ def test_files_both_ways(up: Up, tmp_path: Path) -> None:
     assert (again.returncode, "exists already" in again.stderr) == (2, True)
     refused = cc("cp", str(tmp_path / "dir"), f"{name}:/usr/x")
     assert (refused.returncode, "read-only" in refused.stderr) == (2, True), refused.stderr
+    packed = subprocess.run([*COMMAND, "cp", f"{name}:/workspace/dir", "-"], capture_output=True, check=True).stdout
+    (tmp_path / "unpacked").mkdir()
+    subprocess.run(["tar", "-x", "-C", str(tmp_path / "unpacked")], input=packed, check=True)
+    assert (tmp_path / "unpacked" / "dir" / "file").read_text() == "content"
+    put = subprocess.run(
+        [*COMMAND, "cp", "-", f"{name}:/home/cc-bridge"], input=packed, capture_output=True, check=False
+    )
+    assert put.returncode == 0, put.stderr
+    assert cc("exec", name, "sh", "-c", "cat ~/dir/file; test -O ~/dir/file && echo mine").stdout == "contentmine\n"
+    for words, said in ((["-", f"{name}:/no/such"], "no directory"), (["-", f"{name}:/tmp"], "no tar archive")):
+        bad = cc("cp", *words, input="nothing")
+        assert (bad.returncode, said in bad.stderr) == (2, True), bad.stderr
     assert cc("cp", "a", "b").returncode == 2
     assert cc("cp", f"{name}:/no/such", str(tmp_path)).returncode == 2
     assert cc("cp", str(tmp_path / "none"), f"{name}:/workspace").returncode == 2
