@@ -237,6 +237,10 @@ class _Bridged(BlockingInstance[BridgedT]):
         """What it does at the moment, as far as somebody answers within seconds. Nothing is started for it."""
         return self._loop.call(self._instance.get_activity)
 
+    def has_ended(self, limit: float = 0.0) -> bool:
+        """Whether Claude Code does not run, or ends within ``limit`` seconds. Nothing is started for it."""
+        return self._loop.call(self._instance.has_ended, limit)
+
     def turns_without_starting(self) -> list[TurnInfo] | None:
         """As :meth:`turns`, in the same time; None: nobody answers."""
         return self._loop.call(self._instance.turns_without_starting)

@@ -19,6 +19,8 @@ import anyio
 import anyio.to_thread
 import typer
 
+from cc_bridge_agent import wire
+
 from ..errors import InvalidInput
 from . import options as o
 from .harmless import plain
@@ -112,10 +114,10 @@ def _as_it_is(line: str) -> str:
 
 def _record(line: str) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = wire.decode(line.encode())
+    except wire.FrameError:
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("event"), str) else None
+    return record if isinstance(record.get("event"), str) else None
 
 
 def _word(value: Any) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
 import anyio.to_thread
+
+from cc_bridge_agent import wire
 
 from ..errors import BridgeError
 
@@ -33,17 +36,24 @@ async def read_conversation(instance: BridgedInstance, take: Callable[[Said], No
 
     def read() -> None:
         with content:
-            for said in read_history(_lines(content)):
+            for said in read_history(_entries(content)):
                 take(said)
 
     await anyio.to_thread.run_sync(read)
 
 
-def _lines(file: IO[bytes]) -> Iterator[str]:
+def _entries(file: IO[bytes]) -> Iterator[wire.Frame]:
+    """What is no JSON object, or no bounded one, is passed over: the file may be a container's, and its end torn."""
+    for line in _lines(file):
+        with suppress(wire.FrameError):
+            yield wire.decode(line)
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
     while line := file.readline(_LONGEST_LINE):
         whole = line.endswith(b"\n")
         if whole or len(line) < _LONGEST_LINE:
-            yield line.decode("utf-8", "replace")
+            yield line.rstrip(b"\n")
         while not whole and (rest := file.readline(_LONGEST_LINE)):
             whole = rest.endswith(b"\n")
 

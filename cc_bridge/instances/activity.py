@@ -11,13 +11,13 @@ import anyio
 
 from ..channels.base import Channel
 from ..errors import ChannelError, EngineError
-from ..protocol.link import Link, Position, Status
+from ..protocol.link import Exited, Link, Position, Status
 from ..protocol.permissions import UnansweredRequests
 from ..shapes import InstanceActivity
 from ..turn import TurnInfo
 from .connection import Connection, FramesGone, this_program
 
-__all__ = ["Sight", "look", "nothing"]
+__all__ = ["Sight", "has_ended", "look", "nothing"]
 
 #: Seconds for all of it.
 _LIMIT = 5.0
@@ -111,6 +111,24 @@ async def look(way: Way, name: str) -> Sight | None:
         if status is not None and status.now is not None and status.now.turn and position is not None:
             sight = Sight(kind, agent, status, await _asks(way, name, position, status.now.turn))
     return sight
+
+
+async def has_ended(way: Way, name: str, limit: float) -> bool:
+    """Whether Claude Code does not run, or ends within ``limit`` seconds; nobody answers: it does not run."""
+    try:
+        with anyio.fail_after(_LIMIT):
+            connection = await Connection.open(Link(host=this_program()), way, name)
+    except (ChannelError, EngineError, TimeoutError):
+        return True
+    try:
+        events, runs = connection.early, connection.hello.state == "running"
+        with anyio.move_on_after(limit), suppress(ChannelError):
+            while runs and not any(isinstance(event, Exited) for event in events):
+                events = await connection.receive() or []
+            runs = False
+        return not runs
+    finally:
+        await connection.aclose()
 
 
 async def _status(connection: Connection) -> Status | None:

@@ -23,7 +23,7 @@ from ..protocol.conversation import check_prompt
 from ..protocol.link import Hello, Link
 from ..shapes import InstanceActivity, InstanceInfo
 from ..turn import Turn, TurnInfo
-from .activity import Sight, look, nothing
+from .activity import Sight, has_ended, look, nothing
 from .bridge import Bridge, Ending, Launch, is_uuid
 from .connection import Connection
 from .life import Step
@@ -346,6 +346,10 @@ class BridgedInstance(InstanceInterface):
         """What it does at the moment, as far as somebody answers within seconds. Nothing is started for it."""
         sight = await self._look()
         return sight.describe() if sight else nothing()
+
+    async def has_ended(self, limit: float = 0.0) -> bool:
+        """Whether Claude Code does not run, or ends within ``limit`` seconds. Nothing is started for it."""
+        return await has_ended(self._way_to_look, self.name, limit)
 
     async def turns_without_starting(self) -> list[TurnInfo] | None:
         """As :meth:`turns`, in the same time; None: nobody answers."""

@@ -7,7 +7,7 @@ of a turn has the ``stop_reason`` ``end_turn`` (measured on 2.1.329). Sans-I/O: 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -73,9 +73,13 @@ class Said:
     is_error: bool = False
 
 
-def read_history(lines: Iterable[str]) -> Iterator[Said]:
-    """What was said, in order. Left out: what a tool's own model has said, and what Claude Code told its model."""
-    for entry in _entries(lines):
+def read_history(entries: Iterable[Mapping[str, Any]]) -> Iterator[Said]:
+    """What was said, in order. Left out: what a tool's own model has said, and what Claude Code told its model.
+
+    Args:
+        entries: the lines of a transcript, decoded.
+    """
+    for entry in entries:
         if entry.get("isSidechain") or entry.get("isMeta"):
             continue
         message, time = entry.get("message"), entry.get("timestamp")
