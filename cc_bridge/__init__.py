@@ -21,6 +21,7 @@ from cc_bridge_agent import __version__
 if TYPE_CHECKING:
     from . import blocking
     from .dockerfiles import OnDockerfile
+    from .engine.container_tools import ContainerTools
     from .engine.containers import ContainerInfo, ContainerSummary
     from .engine.events import ContainerEvent
     from .engine.execs import Attached, ExecResult, Exit
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         EngineUnavailable,
         ImageBuildError,
         ImageNotFound,
+        InstanceBusy,
         InstanceDiffers,
         InstanceNotFound,
         InvalidInput,
@@ -86,7 +88,6 @@ if TYPE_CHECKING:
         OnPermission,
     )
     from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
-    from .instances.container_tools import ContainerTools
     from .instances.docker_container import DockerContainer
     from .instances.factory import instance_of, instances, open  # noqa: A004  as tarfile and gzip have it
     from .instances.local_process import LocalProcess
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from .instances.sessions import SavedConversation, Sessions
     from .instances.tmux_instance import TmuxInstance
     from .instances.worktrees import Worktree
+    from .limits import Limits
     from .manager.manager import ContainerManager
     from .manager.options import ContainerOptions
     from .names import name_for
@@ -113,6 +115,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "dockerfiles": "OnDockerfile",
+    "engine.container_tools": "ContainerTools",
     "engine.containers": "ContainerInfo ContainerSummary",
     "engine.events": "ContainerEvent",
     "engine.execs": "Attached ExecResult Exit",
@@ -123,7 +126,7 @@ _PLACES = {
     "errors": (
         "AgentUnavailable ApiError BridgeError ChannelError ClaudeError ClaudeNotFound ClaudeStartError "
         "ConnectionLost ContainerNotFound ContainerNotRunning ContainerStartError DockerfileNotApproved "
-        "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound "
+        "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound InstanceBusy "
         "InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict NetworkConflict NoSpaceLeft "
         "NotLoggedIn ProtocolError TurnError TurnFailed TurnInterrupted TurnNotFound"
     ),
@@ -133,7 +136,6 @@ _PLACES = {
     ),
     "instance": "Allow ClaudeInstance Decision Deny InstanceInterface OnPermission",
     "instances.bridged": "BridgedInstance CommonOptions InstanceOptions",
-    "instances.container_tools": "ContainerTools",
     "instances.docker_container": "DockerContainer",
     "instances.factory": "instance_of instances open",
     "instances.local_process": "LocalProcess",
@@ -141,6 +143,7 @@ _PLACES = {
     "instances.sessions": "SavedConversation Sessions",
     "instances.tmux_instance": "TmuxInstance",
     "instances.worktrees": "Worktree",
+    "limits": "Limits",
     "manager.manager": "ContainerManager",
     "manager.options": "ContainerOptions",
     "names": "name_for",
@@ -197,6 +200,7 @@ __all__ = [
     "ImageBuildError",
     "ImageNotFound",
     "InstanceActivity",
+    "InstanceBusy",
     "InstanceDiffers",
     "InstanceFields",
     "InstanceInfo",
@@ -206,6 +210,7 @@ __all__ = [
     "InvalidInput",
     "Kind",
     "LimitReached",
+    "Limits",
     "LocalProcess",
     "Message",
     "NameConflict",

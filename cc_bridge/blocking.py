@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast
 
+from .engine.container_tools import ContainerTools
 from .engine.execs import Attached, ExecResult, Exit
 from .engine.progress import Progress
 from .engine.streams import Chunk
@@ -28,7 +29,6 @@ from .event_loop import Caller, awaitable
 from .events import Event, PermissionRequest, TurnResult
 from .instance import ClaudeInstance, Decision, InstanceInterface
 from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
-from .instances.container_tools import ContainerTools
 from .instances.docker_container import DockerContainer as _DockerContainer
 from .instances.local_process import LocalProcess as _LocalProcess
 from .instances.registry import Registry
@@ -361,15 +361,23 @@ class BlockingTools:
         return self._loop.call(self._tools.usage)
 
     def logs(
-        self, *, follow: bool = False, tail: int | None = None, since: float = 0, timestamps: bool = False
+        self,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float = 0,
+        timestamps: bool = False,
+        tty: bool = False,
     ) -> Generator[Chunk, None, None]:
         """Its output; with ``follow`` also what it writes until it ends.
 
         Args:
             tail: lines to begin with; None: all that the engine has kept.
             since: seconds since 1970.
+            tty: it has a terminal: all of it is stdout.
         """
-        return self._loop.iterate(self._tools.logs(follow=follow, tail=tail, since=since, timestamps=timestamps))
+        output = self._tools.logs(follow=follow, tail=tail, since=since, timestamps=timestamps, tty=tty)
+        return self._loop.iterate(output)
 
     def copy_in(self, source: Path, target: str) -> str:
         """Copy a file or directory into the container, as ``cp`` does, owned by its user; what it has become.

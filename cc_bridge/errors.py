@@ -6,6 +6,7 @@
     ├── InvalidInput (ValueError)    a prompt, record or option that cannot work; nothing was done
     │   ├── InstanceNotFound         no instance of that name
     │   ├── InstanceDiffers          there is one of that name, with another record; ``differences`` are the fields
+    │   ├── InstanceBusy             another program is starting, stopping or removing it
     │   └── DockerfileNotApproved    a container may have written it; ``path`` and ``text`` are what to look at
     ├── EngineError                  the Docker engine refused or failed
     │   ├── EngineUnavailable        nothing answers at its address

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import abc
-import os
 import re
-import stat
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -19,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .errors import InvalidInput
 from .events import Event, PermissionRequest, TextDelta, TurnResult
+from .limits import Limits
+from .mounts import parse_mount, split_mount
 from .names import NAME
 from .protocol.command_line import ClaudeOptions
 from .shapes import InstanceFields, InstanceInfo, Kind
@@ -132,10 +132,10 @@ class ClaudeInstance(BaseModel):
     mounts: tuple[str, ...] = ()
     env: dict[str, str] = Field(default_factory=dict, repr=False)
     network: str = "bridge"
-    memory: int = 2 * 1024**3
-    cpus: float = 2.0
-    cpu_shares: int = 512
-    pids: int = 512
+    memory: int = Limits.memory
+    cpus: float = Limits.cpus
+    cpu_shares: int = Limits.cpu_shares
+    pids: int = Limits.pids
     ports: dict[int, int] = Field(default_factory=dict)
     restart: str = "no"
     writable: bool = False
@@ -260,51 +260,6 @@ class ClaudeInstance(BaseModel):
         """
         for mount in self.mounts:
             parse_mount(mount, instance=self.name)
-
-
-def parse_mount(text: str, *, instance: str = "") -> tuple[str, str, bool]:
-    """As :func:`split_mount`, of what is there.
-
-    Raises:
-        InvalidInput: says which part is wrong, or what does not exist.
-    """
-    path, inside, read_only = split_mount(text)
-    if not os.path.exists(path):
-        raise InvalidInput(f"the mount {text!r}: {path} does not exist on this machine", instance=instance)
-    return path, inside, read_only
-
-
-def split_mount(text: str) -> tuple[str, str, bool]:
-    """Host path (absolute), container path and read-only of ``host:container[:ro|rw]``; the host's need not exist.
-
-    Raises:
-        InvalidInput: says which part is wrong.
-    """
-    parts = text.split(":")
-    if len(parts) not in (2, 3) or not parts[0]:
-        raise InvalidInput(f"the mount {text!r} is not host:container or host:container:mode")
-    host, inside, mode = parts[0], parts[1], parts[2] if len(parts) == 3 else "rw"
-    if not inside.startswith("/"):
-        raise InvalidInput(f"the mount {text!r}: the path in the container must be absolute")
-    if mode not in ("ro", "rw"):
-        raise InvalidInput(f"the mount {text!r}: the mode is 'ro' or 'rw', not {mode!r}")
-    return str(Path(host).expanduser().resolve()), inside, mode == "ro"
-
-
-def docker_socket() -> tuple[str, int]:
-    """The engine's socket on this machine, and the group that may use it.
-
-    Raises:
-        InvalidInput: there is none.
-    """
-    path = "/var/run/docker.sock"
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be given to a container: {error.strerror}") from None
-    if not stat.S_ISSOCK(found.st_mode):
-        raise InvalidInput(f"{path} is no socket")
-    return path, found.st_gid
 
 
 class InstanceInterface(abc.ABC):

@@ -47,6 +47,7 @@ _HOW = {
     "socat": "the packages socat and openssl bring them",
     "ssh": "the packages openssh-server and openssh-client bring it",
     "busybox": "the package busybox brings it",
+    "root": "run the tests as root; a container's will do",
     "python": "pyenv or the distribution has other Pythons",
 }
 _missing: dict[str, str] = {}
@@ -199,6 +200,13 @@ def tmux() -> None:
     """The real tmux."""
     if shutil.which("tmux") is None:
         lacking("tmux", "tmux is not installed")
+
+
+@pytest.fixture(scope="session")
+def as_root() -> None:
+    """Who runs the tests can play another user."""
+    if os.geteuid() != 0:
+        lacking("root", "only root can play another user")
 
 
 @dataclass(frozen=True)

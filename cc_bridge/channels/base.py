@@ -1,11 +1,11 @@
-"""The contract of a channel: bytes both ways, with the four end-states of anyio's streams.
+"""The contract of a channel: bytes in both directions, with the four end states of anyio's streams.
 
 * :class:`anyio.EndOfStream`: the peer has finished.
 * :class:`anyio.ClosedResourceError`: we have closed it.
-* :class:`anyio.BrokenResourceError`: it is torn; nothing more can be said over it.
-* :class:`anyio.BusyResourceError`: two tasks at once in the same direction, a caller's mistake.
+* :class:`anyio.BrokenResourceError`: the connection broke; nothing more can be sent.
+* :class:`anyio.BusyResourceError`: two tasks at once in one direction, a caller's error.
 
-``cc_bridge.testing.channel_contract`` checks an implementation against all of it.
+``cc_bridge.testing.channel_contract`` checks an implementation.
 """
 
 from __future__ import annotations
@@ -27,20 +27,19 @@ class Channel(abc.ABC):
 
     @abc.abstractmethod
     async def send(self, data: bytes) -> None:
-        """Write all of ``data``, waiting as long as the peer is slow.
+        """Write all of ``data``; wait if the peer is slow.
 
-        After a cancellation part of it may have been written, and a torn frame cannot be mended: the
-        channel is broken from then on, and every later call raises.
+        A cancelled call may have written part of a frame: the channel is then broken, and every later call raises.
 
         Raises:
-            anyio.BrokenResourceError: the peer has gone.
+            anyio.BrokenResourceError: the peer is gone.
             anyio.ClosedResourceError: closed by us.
             anyio.BusyResourceError: another task is sending.
         """
 
     @abc.abstractmethod
     async def receive(self) -> bytes:
-        """At least one byte, at most 64 KiB. A cancelled call has taken nothing.
+        """At least one byte, at most 64 KiB. A cancelled call loses nothing.
 
         Raises:
             anyio.EndOfStream: the peer has finished, or has died.
@@ -51,7 +50,7 @@ class Channel(abc.ABC):
 
     @abc.abstractmethod
     async def aclose(self) -> None:
-        """Give everything back; harmless when repeated. Never waits for the peer."""
+        """Close the channel. Idempotent; never waits for the peer."""
 
     async def __aenter__(self) -> Channel:
         return self

@@ -17,13 +17,13 @@ __all__ = ["DirectChannel"]
 
 _NOT_FOUND = 127
 
-#: Says its process id before it becomes Claude Code: an exec cannot be signalled through the engine.
+#: Prints its pid before it executes Claude Code: the engine cannot signal an exec.
 _LAUNCHER = 'command -v "$1" >/dev/null || exit 127; echo "cc-bridge pid $$" >&2; exec "$@"'
 _PID = re.compile(rb"cc-bridge pid (\d+)\n")
 
 
 class DirectChannel(Channel):
-    """Frames for the host on one side, Claude Code's own lines on the other."""
+    """Translates between frames for the host and Claude Code's lines."""
 
     kind = "direct"
 
@@ -34,17 +34,17 @@ class DirectChannel(Channel):
         self._process: DockerExecChannel | None = None
         self._pid = 0
         self._closed = False
-        self._gone = False  # the container, and with it what could be launched in it
+        self._gone = False  # the container is gone, so nothing can be started
         self._changed = anyio.Event()
         self._guard = anyio.ResourceGuard("receiving from")
         self._stand_in.receive_frames(greeting)
 
     async def send(self, data: bytes) -> None:
-        """Carry out the frames here; a cancelled call may have written a part of an input to Claude Code."""
+        """Execute the frames here; a cancelled call may have written part of an input to Claude Code."""
         if self._closed:
             raise anyio.ClosedResourceError
         if self._process is not None and self._process.ended:
-            # An agent would have noticed; here a command must not be written into the void.
+            # No agent watches the process here: do not write a command to one that has ended.
             await self._ended(self._process)
         self._stand_in.receive_frames(data)
         for action in self._stand_in.actions():
@@ -57,7 +57,7 @@ class DirectChannel(Channel):
                     await self._signal(action.name)
 
     async def receive(self) -> bytes:
-        """The next frames, made from Claude Code's output; a cancelled call loses none."""
+        """The next frames from Claude Code's output; a cancelled call loses nothing."""
         with self._guard:
             return await self._receive()
 
@@ -78,13 +78,13 @@ class DirectChannel(Channel):
             except anyio.ClosedResourceError:
                 if self._process is process:
                     raise
-                # A sender has noticed the end, and tells it.
+                # A sender noticed the end and reports it.
             else:
                 self._note_stderr(process)
         return frames
 
     async def aclose(self) -> None:
-        """Close the pipes: Claude Code reads the end of its input and ends."""
+        """Close the pipes: Claude Code exits at the end of its input."""
         self._closed = True
         self._wake()
         if self._process is not None:
@@ -119,11 +119,11 @@ class DirectChannel(Channel):
         self._wake()
 
     async def _ended(self, process: DockerExecChannel) -> None:
-        """Claude Code has ended. Who sends and who receives may both notice: it is told once, and whole."""
+        """Report Claude Code's end, once: sender and receiver may both notice it."""
         if self._process is not process:
             return
         self._process = None
-        with anyio.CancelScope(shield=True):  # nobody else would tell it
+        with anyio.CancelScope(shield=True):  # nobody else would report it
             await process.learn_exit_code()
             self._note_stderr(process)
             await process.aclose()
@@ -131,7 +131,7 @@ class DirectChannel(Channel):
         self._wake()
 
     def _wake(self) -> None:
-        """Have a receiver that waits for a process look again."""
+        """Wake a receiver that waits for a process."""
         self._changed.set()
         self._changed = anyio.Event()
 

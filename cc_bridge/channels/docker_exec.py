@@ -1,4 +1,4 @@
-"""An attached exec as a channel: ``docker exec -i … attach`` for when the pipes do not work."""
+"""An attached exec as a channel: ``docker exec -i … attach``, for where pipes do not work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DockerExecChannel(Channel):
     """stdin and stdout of a command in a container. Use :meth:`open`.
 
     Attributes:
-        stderr: the end of what the command has written there.
+        stderr: the last part of the command's stderr.
         exit_code: known after the end of the stream.
     """
 
@@ -58,25 +58,24 @@ class DockerExecChannel(Channel):
         return cls(execs, attached.id, Descriptor(attached.fd), attached.early)
 
     async def send(self, data: bytes) -> None:
-        """Write to the command's stdin; a cancelled call may have written a part."""
+        """Write to the command's stdin; a cancelled call may have written part of it."""
         await self._descriptor.write_all(data)
 
     async def send_eof(self) -> None:
-        """End the command's stdin."""
+        """Close the command's stdin."""
         self._descriptor.end_writing()
 
     async def receive(self) -> bytes:
-        """What the command has written to stdout; a cancelled call loses nothing."""
+        """Read the command's stdout; a cancelled call loses nothing."""
         if not await self._fill():
             raise anyio.EndOfStream
         return self._ready.popleft()
 
     async def exchange(self, greeting: bytes, limit: float = 30.0) -> bytes:
-        """Send the greeting and wait for the beginning of the answer, which stays to be received, too.
+        """Send the greeting and wait for the first bytes of the answer, which can still be received.
 
         Returns:
-            The beginning; empty if the command has ended without an answer, and ``exit_code`` and
-            ``stderr`` may say why.
+            The first bytes; empty if the command ended without an answer: see ``exit_code`` and ``stderr``.
 
         Raises:
             AgentUnavailable: nothing came within ``limit`` seconds.
@@ -87,7 +86,7 @@ class DockerExecChannel(Channel):
                     if greeting:
                         await self.send(greeting)
                 except anyio.BrokenResourceError:
-                    pass  # it has ended already: its exit code says why
+                    pass  # it has ended; its exit code says why
                 return self._ready[0] if await self._fill() else b""
         except anyio.BrokenResourceError:
             await self.learn_exit_code()
@@ -96,12 +95,12 @@ class DockerExecChannel(Channel):
             raise AgentUnavailable(f"a command in the container did not answer within {limit:g} s") from None
 
     async def receive_stderr(self) -> bytes:
-        """What has come on stderr since it was last taken, at least a byte; none if the command has ended."""
+        """Wait for new bytes on stderr; empty if the command has ended."""
         await self._fill(lambda: bool(self.stderr))
         return self.take_stderr()
 
     async def _fill(self, enough: Callable[[], bool] | None = None) -> bool:
-        """Read until there is something to return, or until ``enough``; False: the command has ended."""
+        """Read until there is something to return, or ``enough()`` is true; False: the command has ended."""
         enough = enough or (lambda: bool(self._ready))
         while not enough():
             data, self._early = self._early, b""
@@ -115,22 +114,22 @@ class DockerExecChannel(Channel):
 
     @property
     def ended(self) -> bool:
-        """The command's output is at its end, and all of it has been received."""
+        """Whether the command's output has ended and been received."""
         return not self._ready and not self._early and self._descriptor.at_end()
 
     @property
     def refused(self) -> bytes:
-        """What the engine says where it could make no process in the container; empty: it could."""
+        """The engine's error if it could not start a process in the container; else empty."""
         said = self._ready[0] if self._ready else b""
         return said if said.startswith(b"OCI runtime") else b""
 
     def take_stderr(self) -> bytes:
-        """What has come on stderr since the last call."""
+        """Take what has arrived on stderr since the last call."""
         taken, self.stderr = self.stderr, b""
         return taken
 
     async def aclose(self) -> None:
-        """Close the connection to the engine; the command is not ended by that."""
+        """Close the connection to the engine, which does not end the command."""
         self._descriptor.close()
 
     def _take(self, data: bytes) -> None:
@@ -144,9 +143,9 @@ class DockerExecChannel(Channel):
             raise anyio.BrokenResourceError from error
 
     async def learn_exit_code(self) -> None:
-        """Ask the engine for ``exit_code`` of a command that has ended; it stays None where its container has gone."""
+        """Ask the engine for the ``exit_code`` of an ended command; it stays None if the container is gone."""
         if self.exit_code is None:
             try:
                 self.exit_code = await self._execs.exit_code(self._exec_id)
             except EngineError:
-                self.exit_code = None  # the container has gone, and its exec with it
+                self.exit_code = None  # the container is gone, and its exec with it

@@ -1,4 +1,4 @@
-"""One class owns a non-blocking descriptor from open to close. ``os.close`` appears nowhere else in channels/."""
+"""The owner of a non-blocking descriptor, from open to close. No other module in channels/ calls ``os.close``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ __all__ = ["CHUNK", "Descriptor", "make_fifo", "open_fifo"]
 CHUNK = 65536
 
 
-#: Writes in a row that need not wait, after which the other tasks run.
+#: Consecutive writes without waiting before other tasks get to run.
 _WRITES = 16
 
 
 class Descriptor:
     """A non-blocking file descriptor for reading or writing: a FIFO's or a socket's.
 
-    Two errors and not one: what we closed raises ClosedResourceError, what the peer tore raises
-    BrokenResourceError.
+    Two different errors: ClosedResourceError after our own close, BrokenResourceError if the peer is gone.
     """
 
     def __init__(self, fd: int) -> None:
@@ -40,7 +39,7 @@ class Descriptor:
         return self._fd
 
     async def read(self) -> bytes:
-        """At least one byte, or none at the end of the file. Raises as ``Channel.receive`` says."""
+        """At least one byte; empty at end of file. Raises as ``Channel.receive``."""
         with self._reading:
             waited = False
             while True:
@@ -53,17 +52,17 @@ class Descriptor:
                     continue
                 except OSError as error:
                     raise anyio.BrokenResourceError from error
-                if not waited:  # a fast peer must not starve the other tasks; who waited has let them run
+                if not waited:  # a fast peer must not starve other tasks; waiting has let them run
                     await cancel_shielded_checkpoint()
                 return data
 
     async def wait_readable(self) -> None:
-        """Until there is something to read, or the last writer has gone."""
+        """Wait until it is readable, or the last writer is gone."""
         self._waited = True
         await anyio.wait_readable(self._open_fd())
 
     def at_end(self) -> bool:
-        """Whether a socket's peer has finished and everything has been read. Takes nothing."""
+        """Whether a socket is at end of file. Reads nothing."""
         with socket.socket(fileno=os.dup(self._open_fd())) as duplicate:
             try:
                 return duplicate.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
@@ -73,9 +72,9 @@ class Descriptor:
                 return True
 
     async def write_all(self, data: bytes) -> None:
-        """All of it. A cancellation may tear it: the descriptor is broken then. Raises as ``Channel.send`` says."""
+        """Write everything. A cancelled call may have written part, and breaks it. Raises as ``Channel.send``."""
         with self._writing:
-            self._open_fd()  # closed by us is said first, also of what was broken
+            self._open_fd()  # ClosedResourceError comes first, even if it is also broken
             if self._broken:
                 raise anyio.BrokenResourceError
             await checkpoint_if_cancelled()
@@ -91,24 +90,23 @@ class Descriptor:
                 except OSError as error:
                     raise anyio.BrokenResourceError from error
             self._broken = False
-            # A pipe with room lets a few writes through in a row; a task that only writes must let the others run.
+            # Writes to a pipe with room never wait; a task that only writes must let others run.
             self._unyielded = 0 if waited else self._unyielded + 1
             if self._unyielded >= _WRITES:
                 self._unyielded = 0
                 await cancel_shielded_checkpoint()
 
     def end_writing(self) -> None:
-        """Tell the peer that nothing more will come; a socket's only. It can still be read."""
+        """Shut down the writing side of a socket; it can still be read."""
         with socket.socket(fileno=os.dup(self._open_fd())) as duplicate:
             duplicate.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Give the descriptor back; harmless when repeated. A task that waits for it is woken."""
-        # -1 before close: the number may be in use again at once, in another thread, and a later
-        # call must never reach a stranger's file.
+        """Close the descriptor. Idempotent; wakes a task that waits for it."""
+        # -1 before close: another thread may get the number at once, and a later call must not reach its file.
         fd, self._fd = self._fd, -1
         if fd != -1:
-            if self._waited:  # else there may be no event loop at all
+            if self._waited:  # otherwise there may be no event loop
                 anyio.notify_closing(fd)
             os.close(fd)
 
@@ -119,23 +117,22 @@ class Descriptor:
 
 
 def make_fifo(directory: str, name: str) -> None:
-    """A FIFO that any user can open who reaches it; its private parent directory decides who that is.
+    """Create a FIFO with mode 0666; its private parent directory decides who can reach it.
 
     Raises:
         OSError: EEXIST among others.
     """
     path = os.path.join(directory, name)
     os.mkfifo(path, 0o600)
-    os.chmod(path, 0o666)  # mkfifo's mode is cut by the umask
+    os.chmod(path, 0o666)  # mkfifo applies the umask
 
 
 def open_fifo(directory: str, name: str, flags: int) -> Descriptor:
-    """Open what must be a FIFO, without waiting for the other side.
+    """Open a FIFO without waiting for the other side; refuse anything else.
 
     Raises:
-        OSError: ENXIO, opened for writing and nobody reads (fifo(7)); ELOOP, a link; EINVAL, another
-            kind of file; EPERM, another user's. The directory is shared with a container, so what lies there is not
-            believed.
+        OSError: ENXIO: opened for writing without a reader (fifo(7)); ELOOP: a link; EINVAL: another type of file;
+            EPERM: another user's. The directory is shared with a container, so its content is not trusted.
     """
     path = os.path.join(directory, name)
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Which way to the agent next, and why. A pure decision: facts in, a step out.
+"""Which way to the agent to try next. A pure function of what is known.
 
 ::
 
@@ -31,9 +31,9 @@ class Facts:
     """What is known about a running container.
 
     Attributes:
-        shares_kernel: a FIFO can connect host and container.
-        pipes_failed, attach_failed: tried since the agent was last known to start, in vain.
-        agent_started: by us, in this attempt; or found to be serving already.
+        shares_kernel: host and container share a kernel, so that FIFOs work.
+        pipes_failed, attach_failed: tried without success since the agent last started.
+        agent_started: by us, in this attempt, or it was already serving.
         python_missing: the agent cannot run there.
     """
 

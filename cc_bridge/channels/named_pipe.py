@@ -1,7 +1,7 @@
-"""Two FIFOs become a channel, by the rendezvous of docs/protocol.md.
+"""A channel over two FIFOs, opened by the rendezvous of docs/protocol.md.
 
-Nothing waits in an ``open()``, nothing polls: whether an agent listens is known at once (ENXIO), and
-from then on the kernel reports readiness, the end of the file when the agent dies, and back-pressure.
+No ``open()`` blocks and nothing polls: without a listening agent the open fails at once (ENXIO); afterwards the kernel
+reports readiness, end of file when the agent dies, and back-pressure.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ __all__ = ["LISTEN", "NamedPipeChannel", "NobodyListens", "prepare_directory"]
 
 LISTEN = "listen"
 
-#: Names left by a host that was killed during a rendezvous are removed when this old, in seconds.
+#: Age in seconds at which pipes of an interrupted rendezvous are removed.
 _STALE = 60.0
 
 
 class NobodyListens(AgentUnavailable):
-    """No agent has the ``listen`` pipe open *on this kernel*: it is not running, or the pipes never meet."""
+    """No agent has the ``listen`` pipe open *on this kernel*: it is not running, or runs on another kernel."""
 
 
 def prepare_directory(directory: str) -> None:
-    """Make the directory that host and container share, and the pipe on which the agent listens.
+    """Create the directory that host and container share, and the agent's ``listen`` pipe.
 
-    Its parent must be private (0700): the pipes themselves are open to any user, because the user in
-    the container is often another than the host's.
+    Its parent must be private (0700): any user may open the pipes, because the container's user often differs from the
+    host's.
 
     Raises:
-        OSError: it cannot be made, or ``listen`` is something else than a FIFO.
+        OSError: it cannot be created, or ``listen`` is not a FIFO.
     """
     os.makedirs(directory, mode=0o755, exist_ok=True)
-    os.chmod(directory, 0o755)  # makedirs' mode is cut by the umask
+    os.chmod(directory, 0o755)  # makedirs applies the umask
     with contextlib.suppress(FileExistsError):
         make_fifo(directory, LISTEN)
     open_fifo(directory, LISTEN, os.O_RDWR).close()
@@ -61,14 +61,14 @@ class NamedPipeChannel(Channel):
 
     @classmethod
     async def connect(cls, directory: str, greeting: bytes, limit: float = 5.0) -> NamedPipeChannel:
-        """Meet the agent that listens in ``directory``.
+        """Connect to the agent that listens in ``directory``.
 
         Args:
-            greeting: the first bytes to send; the agent's answer to them completes the rendezvous.
+            greeting: the first bytes to send; the agent's answer completes the rendezvous.
             limit: seconds for the agent to answer.
 
         Raises:
-            NobodyListens: known at once, nothing has been waited for.
+            NobodyListens: raised at once, without waiting.
             AgentUnavailable: an agent listens but did not answer in time, or the directory is unusable.
         """
         _sweep(directory)
@@ -81,7 +81,7 @@ class NamedPipeChannel(Channel):
                 # The reading end first: the agent's open() for writing needs a reader.
                 incoming = open_fifo(directory, f"{name}.out", os.O_RDONLY)
                 undo.callback(incoming.close)
-                # Read and write, so that the agent sees no end of file before it has said hello.
+                # Read and write, so that the agent sees no end of file before our writing end is open.
                 both = open_fifo(directory, f"{name}.in", os.O_RDWR)
                 undo.callback(both.close)
             except OSError as error:
@@ -107,31 +107,31 @@ class NamedPipeChannel(Channel):
         await self._outgoing.write_all(data)
 
     async def receive(self) -> bytes:
-        """What the agent has written; a cancelled call loses nothing."""
+        """Read the agent's pipe; a cancelled call loses nothing."""
         data = await self._incoming.read()
         if not data:
             raise anyio.EndOfStream
         return data
 
     async def aclose(self) -> None:
-        """Close both pipes: the agent sees the end at once."""
+        """Close both pipes; the agent sees end of file at once."""
         self._outgoing.close()
         self._incoming.close()
 
 
 async def _answer(incoming: Descriptor, listen: Descriptor) -> None:
-    """Wait until the agent answers, or has ended: then the kernel reports an error on ``listen``, too.
+    """Wait until the agent answers or dies, which the kernel reports on ``listen``.
 
-    A killed agent's descriptors are closed one after the other, so ``listen`` may have been opened in between.
+    A killed agent's descriptors are closed one by one, so opening ``listen`` may have succeeded in between.
 
     Raises:
-        NobodyListens: it has ended.
+        NobodyListens: it has died.
     """
     ended = False
 
     async def watch() -> None:
         nonlocal ended
-        await listen.wait_readable()  # which it never is; but poll(2) reports POLLERR where no reader is left
+        await listen.wait_readable()  # it never becomes readable, but poll(2) reports POLLERR without a reader
         ended = True
         group.cancel_scope.cancel()
 
@@ -155,12 +155,12 @@ def _names(directory: str, name: str) -> Iterator[None]:
 
 def _forget(directory: str, name: str) -> None:
     for end in ("in", "out"):
-        with contextlib.suppress(OSError):  # gone with its directory, or swept by another host
+        with contextlib.suppress(OSError):  # removed with its directory, or by another host
             os.unlink(os.path.join(directory, f"{name}.{end}"))
 
 
 def _sweep(directory: str) -> None:
-    """Remove what a host that was killed in mid-rendezvous has left."""
+    """Remove old pipes of hosts that were killed during a rendezvous."""
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
         for entry in entries:
             stem, _, end = entry.name.rpartition(".")

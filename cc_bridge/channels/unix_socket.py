@@ -1,4 +1,4 @@
-"""The agent's own socket, for a host beside it: where the pipes have been taken away."""
+"""A channel over the agent's own socket, for local instances whose pipes were removed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class UnixSocketChannel(Channel):
         """Connect, and send ``greeting``.
 
         Raises:
-            NobodyListens: known at once, nothing has been waited for.
+            NobodyListens: raised at once, without waiting.
             AgentUnavailable: it cannot be used, or another user listens there. Nothing was sent.
         """
         with socket.socket(socket.AF_UNIX) as made:
@@ -41,7 +41,7 @@ class UnixSocketChannel(Channel):
                 made.connect(path)
             except (FileNotFoundError, ConnectionRefusedError):
                 raise NobodyListens("no agent listens on its socket") from None
-            except OSError as error:  # EAGAIN: too many ask at once
+            except OSError as error:  # EAGAIN: its backlog is full
                 raise AgentUnavailable(f"the agent's socket cannot be used: {error.strerror} ({path})") from error
             _check_peer(made, path)
             channel = cls(Descriptor(made.detach()))
@@ -59,14 +59,14 @@ class UnixSocketChannel(Channel):
         await self._descriptor.write_all(data)
 
     async def receive(self) -> bytes:
-        """What the agent has written; a cancelled call loses nothing."""
+        """Read from the agent's socket; a cancelled call loses nothing."""
         data = await self._descriptor.read()
         if not data:
             raise anyio.EndOfStream
         return data
 
     async def aclose(self) -> None:
-        """Close the socket: the agent sees the end at once."""
+        """Close the socket; the agent sees end of file at once."""
         self._descriptor.close()
 
 

@@ -210,7 +210,7 @@ async def _image(engine: object) -> Check:
 
 async def _workspace() -> Check:
     """Whether a container's user may write here: the fault that is hardest to see from inside."""
-    from ..engine.containers import user_for
+    from ..engine.container_spec import user_for
 
     here = Path.cwd()
     uid, _ = user_for(here)

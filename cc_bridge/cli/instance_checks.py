@@ -84,7 +84,7 @@ def _mounts(instance: BridgedInstance) -> Check:
 
 
 def _workspace(instance: BridgedInstance) -> Check:
-    from ..engine.containers import user_for
+    from ..engine.container_spec import user_for
 
     record = instance.record
     path = record.workspace or Path()

@@ -19,8 +19,8 @@ from ..errors import InvalidInput
 from .harmless import HarmlessOutput
 
 if TYPE_CHECKING:
+    from ..engine.container_tools import ContainerTools
     from ..engine.execs import Attached
-    from ..instances.container_tools import ContainerTools
 
 __all__ = ["interact", "write_all"]
 

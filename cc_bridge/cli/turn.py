@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 
 from ..events import TurnResult
-from ..protocol.conversation import check_prompt
+from ..protocol.prompt import check_prompt
 from .session import TIMED_OUT
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Where the engine is: what the environment, Docker's contexts and the sockets of this machine say."""
+"""Find the engine: from the environment, Docker's contexts, or the sockets of this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Address:
     Attributes:
         url: ``unix://``, ``tcp://`` or ``ssh://``.
         tls: the SDK's TLS configuration, or None.
-        source: where it was found: a variable, a context, or this machine.
+        source: where the address came from: a variable, a context, or this machine.
     """
 
     url: str
@@ -44,13 +44,13 @@ class Address:
 
 
 def find_address(environ: Mapping[str, str] = os.environ) -> Address:
-    """The address that Docker's own command would use; where it has none, a socket that is there.
+    """The address that the ``docker`` command would use, or else an existing socket.
 
     ``DOCKER_HOST``, then ``DOCKER_CONTEXT`` and the context in use (also Docker Desktop's), then the sockets of the
     system's engine, of Docker Desktop, of a rootless engine and of Podman.
 
     Raises:
-        InvalidInput: there is no such context, or the address is of no known kind.
+        InvalidInput: the context does not exist, or the address has an unknown scheme.
     """
     import docker.utils
     from docker.context import ContextAPI
@@ -72,10 +72,10 @@ def find_address(environ: Mapping[str, str] = os.environ) -> Address:
 
 
 def ssh_command(url: str, local_socket: str) -> list[str]:
-    """The command that brings the socket of a machine behind ssh to a local one.
+    """The ssh command that forwards another machine's engine socket to a local one.
 
-    It says ``ready`` on stdout when it has, and ends with its stdin, so also with the process that started it. Keys,
-    names and known hosts are openssh's own affair; it never asks.
+    It prints ``ready`` when the forwarding works, and exits when its stdin is closed, so also when its parent dies.
+    Keys and known hosts are openssh's configuration; it never prompts.
 
     Args:
         url: ``ssh://[user@]host[:port][/path/of/the/socket]``.

@@ -1,4 +1,4 @@
-"""Files into a container and out of it, also where it does not run: tar archives over the engine's API."""
+"""Copy files into and out of containers, running or not: tar archives over the engine's API."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
+import anyio.to_thread
+
 from ..beneath import link_target, open_beneath, opened
 from ..errors import ContainerNotFound, EngineError, InvalidInput
 from .client import Engine
@@ -29,16 +31,16 @@ _GO_DIRECTORY = 1 << 31
 #: Seconds for a transfer.
 _LIMIT = 3600.0
 
-#: Directories within each other that are put into an archive.
+#: Maximum depth of directories in an archive.
 _DEEPEST = 100
 
-#: What an archive is unpacked as, before it gets its place.
+#: Temporary name of what is unpacked, until it is moved into place.
 _TOP = "content"
 
 
 @dataclass(frozen=True)
 class PathInfo:
-    """What stands at a path in a container."""
+    """A file or directory in a container."""
 
     name: str
     size: int
@@ -46,7 +48,7 @@ class PathInfo:
 
 
 def tar_of(path: PurePosixPath, content: IO[bytes], uid: int, gid: int) -> IO[bytes]:
-    """An archive of one file and the directories above it, all of them this user's alone; close it after use.
+    """An archive of one file (0600) and its parent directories (0700) with this owner; the caller closes it.
 
     Args:
         path: relative to the directory in which the archive will be unpacked.
@@ -66,7 +68,7 @@ def tar_of(path: PurePosixPath, content: IO[bytes], uid: int, gid: int) -> IO[by
 
 
 def tar_of_bytes(files: Mapping[str, bytes], uid: int = 0, gid: int = 0) -> IO[bytes]:
-    """An archive of files by name, readable by all, in memory."""
+    """An in-memory archive of files by name, with mode 0644."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name, data in files.items():
@@ -78,7 +80,7 @@ def tar_of_bytes(files: Mapping[str, bytes], uid: int = 0, gid: int = 0) -> IO[b
 
 
 def tar_of_directory(name: str, uid: int, gid: int) -> IO[bytes]:
-    """An archive of an empty directory, owned by this user."""
+    """An archive of an empty directory with this owner."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         header = tarfile.TarInfo(name)
@@ -112,9 +114,9 @@ def tar_of_tar(archive: IO[bytes], uid: int, gid: int) -> IO[bytes]:
 
 
 def tar_of_tree(source: Path, name: str, uid: int, gid: int) -> IO[bytes]:
-    """An archive of a file or a directory under a name, owned by this user; close it after use.
+    """An archive of a file or directory tree under this name, with this owner; the caller closes it.
 
-    Links stay links, and are not followed, also where they take a file's place meanwhile.
+    Symbolic links are archived as links and never followed, even if one replaces a file during the walk.
 
     Raises:
         InvalidInput: it cannot be read, or is nested too deeply.
@@ -134,7 +136,7 @@ def tar_of_tree(source: Path, name: str, uid: int, gid: int) -> IO[bytes]:
 
 @contextmanager
 def _parent_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Descriptor and name by which a path is reached; the way to it is the user's own."""
+    """The descriptor of a path's parent directory, and its last name. The parents are trusted."""
     whole = path.absolute()
     fd = os.open(whole.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -144,7 +146,7 @@ def _parent_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _walk(root: int, parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """What is at a path, and all below it, a directory before what is in it."""
+    """A path and all paths below it, parents first."""
     yield parts
     if len(parts) > _DEEPEST:
         raise OSError(errno.ELOOP, "directories are nested too deeply", "/".join(parts))
@@ -199,22 +201,22 @@ def add_beneath(tar: tarfile.TarFile, root: int, parts: Sequence[str], arcname: 
 
 
 def unpack(chunks: Iterable[bytes], destination: Path) -> list[str]:
-    """Unpack what comes out of a container, which nobody trusts: files and directories only, and only below here.
+    """Unpack an untrusted archive: only files and directories, and only below ``destination``.
 
     Args:
-        destination: what the archive's one top entry becomes: the file or directory itself. It must not be there.
+        destination: the path that the archive's single top entry gets; it must not exist.
 
     Returns:
-        Names of entries that were left out: links, devices and the like.
+        Names of skipped entries: links, devices and the like.
 
     Raises:
-        EngineError: this is no archive.
+        EngineError: this is not an archive.
         InvalidInput: the destination cannot be written.
     """
     left_out = []
     try:
-        # Into a new directory, and then into its place. It may lie where a container can write, and plant links: every
-        # step in it is by descriptor.
+        # Unpacked into a new directory, then moved. A container may be able to write there and plant links, so every
+        # step goes by descriptor.
         with (
             _parent_of(destination) as (parent, name),
             tempfile.TemporaryDirectory(dir=f"/proc/self/fd/{parent}", prefix=f".{name[:50]}.") as scratch,
@@ -236,10 +238,10 @@ def unpack(chunks: Iterable[bytes], destination: Path) -> list[str]:
 
 
 def _unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, root: int, parts: Sequence[str]) -> bool:
-    """Make a file or a directory; whether it was one of these.
+    """Create a file or directory; return False if the entry is neither.
 
     Raises:
-        OSError: it cannot be made, or something else is in its place.
+        OSError: it cannot be created, or something else is there.
     """
     if not member.isdir() and not member.isreg():
         return False
@@ -259,7 +261,7 @@ def _unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, root: int, parts:
 
 
 class _Reader:
-    """Chunks as a file to be read."""
+    """A readable file object over chunks."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks, self._buffer = chunks, bytearray()
@@ -286,7 +288,7 @@ class Archives:
         self._engine = engine
 
     async def put(self, container: str, directory: str, archive: IO[bytes], limit: float = _LIMIT) -> None:
-        """Unpack an archive in a directory of the container, which need not run; owners and modes are the headers'.
+        """Unpack an archive into a directory of the container; owners and modes come from its headers.
 
         Args:
             limit: seconds.
@@ -298,12 +300,23 @@ class Archives:
     async def put_files(
         self, container: str, directory: str, files: Mapping[str, bytes], *, uid: int = 0, gid: int = 0
     ) -> None:
-        """Files by name into a directory of the container, owned by this user."""
+        """Write files by name into a directory of the container, with this owner."""
         with tar_of_bytes(files, uid, gid) as archive:
             await self.put(container, directory, archive)
 
+    async def put_tree(self, container: str, target: str, source: Path, *, uid: int, gid: int) -> None:
+        """Copy a local file or directory into the container as ``target``, with this owner.
+
+        Raises:
+            InvalidInput: the source cannot be read.
+        """
+        directory, _, name = target.rstrip("/").rpartition("/")
+        archive = await anyio.to_thread.run_sync(tar_of_tree, source, name, uid, gid)
+        with archive:
+            await self.put(container, directory or "/", archive)
+
     async def get_files(self, container: str, path: str, destination: Path) -> list[str]:
-        """Copy a file or directory of the container's to ``destination``; see :func:`unpack`."""
+        """Copy a file or directory from the container to ``destination``; see :func:`unpack`."""
         client = await self._engine.client()
 
         def fetch() -> list[str]:
@@ -314,7 +327,7 @@ class Archives:
         return await self._engine.call(fetch, limit=_LIMIT, shown=shown)
 
     async def stat(self, container: str, path: str) -> PathInfo | None:
-        """What stands at a path; None: nothing."""
+        """What is at a path; None: nothing."""
         client = await self._engine.client()
 
         def ask() -> Any:
@@ -333,10 +346,10 @@ class Archives:
         )
 
     async def get_file(self, container: str, path: str, largest: int, limit: float = 300.0) -> IO[bytes]:
-        """A file of the container's, as a temporary one; close it after use.
+        """Copy a file from the container into a temporary file, which the caller closes.
 
         Args:
-            largest: bytes; what comes out of a container is not trusted.
+            largest: most bytes; the container is not trusted.
             limit: seconds.
         """
         client = await self._engine.client()

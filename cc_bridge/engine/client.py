@@ -1,8 +1,8 @@
-"""The connection to the engine, and the border where its errors become ours.
+"""The connection to the engine; here its errors become ours.
 
-The Docker SDK is blocking: every call runs in a worker thread, within a time limit. A call that is cancelled or out of
-time is hung up on: its connection is shut, so that its thread ends at once and the engine gives up a build or a pull.
-What was asked may still have happened, which is what :class:`~cc_bridge.errors.EngineTimeout` says.
+The Docker SDK is blocking: every call runs in a worker thread, within a time limit. When a call is cancelled or times
+out, its connection is shut down, so that the thread ends at once and the engine stops a build or a pull. The operation
+may still have happened, as :class:`~cc_bridge.errors.EngineTimeout` says.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ T = TypeVar("T")
 CONNECT_LIMIT = 5.0
 OPERATION_LIMIT = 30.0
 
-#: Seconds before what is safe to repeat is tried again, when the engine could not be reached.
+#: Seconds before each retry of an idempotent call when the engine is unreachable.
 PAUSES = (1.0, 2.0, 4.0)
 
-#: Connections that are kept open, and calls at once. What streams or waits does not count.
+#: Size of the connection pool, and most concurrent calls; streams and long waits do not count.
 _POOL = 16
 
 
 class _Call:
-    """A call in a worker thread, and the connection that it uses just now."""
+    """A call in a worker thread, and the connection it is using."""
 
     current: ContextVar[_Call | None] = ContextVar("call", default=None)
 
@@ -69,7 +69,7 @@ class _Call:
         self._over = False
 
     def run(self, function: Callable[[], T], *, keep: bool = False) -> T:
-        """Run in this thread, with what :meth:`hang_up` needs. ``keep``: the connection is used again later."""
+        """Run in this thread, so that :meth:`hang_up` can end it. ``keep``: the connection will be used again."""
         _Call.current.set(self)  # in this thread's own context
         try:
             return function()
@@ -84,7 +84,7 @@ class _Call:
             self._connection = connection
 
     def hang_up(self) -> None:
-        """Shut the connection, whatever the thread is doing with it; nothing happens to a call that is over."""
+        """Shut down the connection, whatever the thread is doing; does nothing after the call has ended."""
         with self._lock:
             self._over = True
             sock = getattr(self._connection, "sock", None)
@@ -94,11 +94,11 @@ class _Call:
 
 
 class Engine:
-    """A Docker engine, or another that speaks its language.
+    """A Docker engine, or one with a compatible API.
 
     Args:
-        client: a Docker client to use; it stays the caller's to close. Without one, the engine that
-            :func:`~cc_bridge.engine.address.find_address` finds is connected to on first use.
+        client: a Docker client to use, which the caller closes. Without one, the first use connects to the engine
+            that :func:`~cc_bridge.engine.address.find_address` finds.
     """
 
     def __init__(self, client: docker.DockerClient | None = None) -> None:
@@ -114,7 +114,7 @@ class Engine:
 
     @property
     def address(self) -> str:
-        """Where the engine is, for messages."""
+        """The engine's address, for messages."""
         if self._found is not None:
             return self._found.url
         address = str(getattr(self._client.api, "base_url", "")) if self._client is not None else ""
@@ -135,11 +135,11 @@ class Engine:
 
         Args:
             limit: seconds.
-            repeat: it is safe to do twice: it is tried again, after ``PAUSES``, when the engine cannot be reached.
-            shown: the same as words for Docker's own command; logged as what is done.
+            repeat: the call is idempotent: retry it after ``PAUSES`` when the engine is unreachable.
+            shown: the equivalent words of the ``docker`` command, for the log.
 
         Raises:
-            EngineError: the kind that fits; nothing of Docker's or requests' own gets past.
+            EngineError: of the kind that fits; no error of the SDK or of requests gets through.
         """
         if shown:
             self.log_command(*shown)
@@ -152,7 +152,7 @@ class Engine:
         return await self._call_once(function, args, options, limit)
 
     def log_command(self, *words: str) -> None:
-        """Log a command of Docker's that does what is about to be done."""
+        """Log the ``docker`` command that is equivalent to the next call."""
         self._log.debug("engine_call", command=shlex.join(["docker", *words]))
 
     async def _call_once(self, function: Callable[..., T], args: Any, options: Any, limit: float) -> T:
@@ -164,7 +164,7 @@ class Engine:
 
     async def _in_thread(self, act: Callable[[], T], limit: float) -> T:
         if limit > OPERATION_LIMIT:
-            limiter = anyio.CapacityLimiter(math.inf)  # what waits must not keep others from being done
+            limiter = anyio.CapacityLimiter(math.inf)  # long waits must not block other calls
         else:
             limiter = self._limiter = self._limiter or anyio.CapacityLimiter(_POOL)
         try:
@@ -174,7 +174,7 @@ class Engine:
             raise EngineTimeout(f"the engine at {self.address} did not answer within {limit:g} s") from None
         except BridgeError:
             raise
-        except Exception as error:  # the border: everything foreign is translated, or goes on as it is
+        except Exception as error:  # the border: foreign errors are translated; others are raised as they are
             translated = translate(error, self.address)
             if translated is None:
                 raise
@@ -183,7 +183,7 @@ class Engine:
     async def stream(
         self, function: Callable[[], Generator[T]], *, shown: Sequence[str] = ()
     ) -> AsyncGenerator[T, None]:
-        """What a blocking generator yields, as it is asked for; a slow reader slows it, and leaving hangs up on it.
+        """Iterate a blocking generator in a thread, one item per request; leaving early closes its connection.
 
         Raises:
             EngineError: the kind that fits.
@@ -194,7 +194,7 @@ class Engine:
             self.log_command(*shown)
         try:
             while True:
-                # No limit: what has nothing to say now may have something to say tomorrow.
+                # No limit: a stream may be silent for days.
                 act = partial(call.run, partial(next, items, end), keep=True)
                 item = await self._in_thread(act, math.inf)
                 if item is end:
@@ -202,7 +202,7 @@ class Engine:
                 yield item
         finally:
             call.hang_up()
-            with suppress(ValueError):  # its thread is still in it, and about to find the connection shut
+            with suppress(ValueError):  # still running in its thread, which is about to fail
                 items.close()
 
     async def client(self) -> docker.DockerClient:
@@ -210,10 +210,10 @@ class Engine:
 
         Raises:
             EngineUnavailable, EnginePermissionDenied, EngineTimeout: as they say.
-            InvalidInput: the address is of no known kind.
+            InvalidInput: the address has an unknown scheme.
         """
         if self._client is None or self._has_lost_tunnel:
-            async with self._connecting:  # of several callers one connects, and all get what it has made
+            async with self._connecting:  # concurrent callers share one connection
                 await self._ensure_connected()
         assert self._client is not None
         return self._client
@@ -228,8 +228,8 @@ class Engine:
             await self.aclose()
         if self._client is not None:
             return
-        # Where there is no socket at all, there is no engine to wait for; one that refuses may be starting. Whoever
-        # has waited for it in vain does not wait once more, to clean up for example.
+        # Without a socket there is no engine to wait for; one that refuses connections may be starting. After a failed
+        # wait the next call, such as a clean-up, does not wait again.
         found = self._found = await self.call(find_address)
         missing = found.scheme == "unix" and not os.path.exists(found.path)
         url = await self._tunnelled(found)
@@ -249,23 +249,23 @@ class Engine:
         return f"unix://{self._tunnel.socket}"
 
     async def version(self) -> str:
-        """The engine's version; asking for it is the health check."""
+        """The engine's version; also the health check."""
         client = await self.client()
         return str((await self.call(client.version, repeat=True, shown=["version"])).get("Version", "unknown"))
 
     @property
     def source(self) -> str:
-        """What the address was found by."""
+        """Where the address came from."""
         return self._found.source if self._found else "given"
 
     async def data_root(self) -> str:
-        """Where the engine keeps images and containers, on its own machine."""
+        """The directory of the engine's images and containers, on its machine."""
         client = await self.client()
         return str((await self.call(client.info, repeat=True)).get("DockerRootDir", ""))
 
     @property
     def is_local(self) -> bool:
-        """It is reached by a socket of this machine; known once connected."""
+        """Whether it is reached by a local socket; False until connected."""
         if self._tunnel is not None or self._client is None:
             return False
         return str(self._client.api.base_url).startswith("http+docker://")
@@ -279,7 +279,7 @@ class Engine:
         return self._shares_kernel
 
     async def aclose(self) -> None:
-        """Close the connections, if they are this object's own."""
+        """Close the connections, unless the client is the caller's."""
         try:
             if self._own and self._client is not None:
                 client, self._client = self._client, None
@@ -299,13 +299,13 @@ def _connect(url: str, tls: Any) -> docker.DockerClient:
             hint="Install it (`pip install docker`), or start from another directory.",
         )
     if url.startswith("unix://"):
-        # Asked by ourselves first: the SDK hides the operating system's reason, and leaves its socket open.
+        # Probed first: the SDK hides the OS error and leaks the socket.
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(CONNECT_LIMIT)
             probe.connect(url.removeprefix("unix://"))
     limits = {"timeout": int(CONNECT_LIMIT), "max_pool_size": _POOL}
     if tls:
-        # Before the first request: requests prefers certificates that the environment names to the engine's own.
+        # Set before the first request: requests prefers certificates from the environment to the engine's own.
         client = docker.DockerClient(url, tls=tls, version=docker.constants.MINIMUM_DOCKER_API_VERSION, **limits)
         client.api.trust_env = False
         client.api._version = client.api._retrieve_server_version()
@@ -317,21 +317,21 @@ def _connect(url: str, tls: Any) -> docker.DockerClient:
 
 
 def _connect_unix(connection: Any) -> None:
-    """As the SDK's own, which leaves its socket open where nobody answers."""
+    """As the SDK's own, which leaks its socket when the connection fails."""
     made = socket.socket(socket.AF_UNIX)
     try:
         made.settimeout(connection.timeout)
         made.connect(connection.unix_socket)
-    except BaseException:  # an interrupt, too: nobody else has the socket
+    except BaseException:  # KeyboardInterrupt, too: nobody else has the socket
         made.close()
         raise
     connection.sock = made
 
 
 def _note_connections(api: Any) -> None:
-    """Have every connection noted by the call that uses it, so that the call can be hung up on.
+    """Record for each call which connection it uses, so that the call can be ended.
 
-    The SDK has no way to end a call; the adapters and pools beneath it (requests, urllib3) hand out connections here.
+    The SDK cannot cancel a call; the pools beneath it (requests, urllib3) hand out connections here.
     """
     adapter = api.get_adapter(api.base_url + "/")
     get_pool = adapter.get_connection_with_tls_context
@@ -362,7 +362,7 @@ def _note_connections(api: Any) -> None:
 
 
 def translate(error: Exception, address: str = "its address") -> EngineError | None:
-    """The error of ours for one of Docker's or requests'; None: it is neither."""
+    """Our error for one of the SDK or of requests; None: it is neither."""
     import docker.errors
     import requests.exceptions
 
@@ -370,7 +370,7 @@ def translate(error: Exception, address: str = "its address") -> EngineError | N
         return refused
     if isinstance(error, docker.errors.APIError):
         return _answered(error)
-    # Where an answer has begun, requests calls the same by another name.
+    # After the response has begun, requests raises another type.
     if isinstance(error, requests.exceptions.ReadTimeout) or "Read timed out" in str(error):
         return EngineTimeout(f"the engine at {address} did not answer in time")
     if isinstance(error, requests.exceptions.RequestException | ConnectionError | FileNotFoundError):
@@ -384,7 +384,7 @@ def translate(error: Exception, address: str = "its address") -> EngineError | N
 
 
 def _answered(error: Any) -> EngineError:
-    """What the engine has answered that is no success."""
+    """Our error for an error response of the engine."""
     import docker.errors
 
     if isinstance(error, docker.errors.ImageNotFound):
@@ -394,15 +394,15 @@ def _answered(error: Any) -> EngineError:
     explained = _explain(error)
     if "no space left on device" in explained:
         return NoSpaceLeft(f"the engine's disk is full: {explained}")
-    if "already in use" in explained and "name" in explained:  # Podman says it in other words
+    if "already in use" in explained and "name" in explained:  # Podman's wording differs
         return NameConflict(explained)
-    if "is not running" in explained:  # 409, or 500 where it ended in the middle of the request
+    if "is not running" in explained:  # 409, or 500 if it ended during the request
         return ContainerNotRunning(explained)
     return EngineError(f"the engine refused: {explained}")
 
 
 def _refused(error: Exception, address: str) -> EngineError | None:
-    """Permission or trust that was missing on the way to the engine; None: it was neither."""
+    """Our error for missing permission or TLS trust; None: it is neither."""
     for link in _chain(error):
         if isinstance(link, PermissionError) or "Permission denied" in str(link):
             return EnginePermissionDenied(f"no permission to use the engine at {address}")
@@ -422,7 +422,7 @@ def _explain(error: Any) -> str:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The error, what caused it, and what urllib3 and requests carry as arguments."""
+    """The error, its causes, and the errors that urllib3 and requests carry as arguments."""
     found: list[BaseException] = []
     todo: list[Any] = [error]
     while todo and len(found) < 20:

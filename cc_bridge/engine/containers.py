@@ -1,4 +1,4 @@
-"""Containers: made with hardening on, started, watched while they start, measured, ended."""
+"""Containers: made, started, watched while they start, measured, ended."""
 
 from __future__ import annotations
 
@@ -6,171 +6,25 @@ import os
 import uuid
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
 from ..errors import ContainerNotFound, ContainerStartError, EngineError, EngineTimeout, EngineUnavailable, NameConflict
 from .client import OPERATION_LIMIT, PAUSES, Engine
+from .container_spec import ContainerSpec, docker_words
+from .labels import NONCE, OWN_LABELS, label_filter
 from .streams import Chunk, Demultiplexer, raw_socket, read_until
 from .usage import Usage, usage_of
 
 __all__ = [
-    "LABEL",
-    "NONCE",
-    "OWN_LABELS",
     "ContainerInfo",
-    "ContainerSpec",
     "ContainerSummary",
     "Containers",
-    "Mount",
-    "docker_words",
-    "user_for",
 ]
 
-#: The prefix of every label of ours.
-LABEL = "cc-bridge"
-
-#: Tells a container that was made from one that another has made under the same name.
-NONCE = f"{LABEL}.nonce"
-
-#: All labels of ours on a container; one that does not apply is empty.
-OWN_LABELS = tuple(
-    f"{LABEL}.{name}"
-    for name in ["install", "instance", "project", "project-type", "type", "version", "created", "owner", "variables"]
-)
-
-
-@dataclass(frozen=True)
-class Mount:
-    """A directory or file of the engine's machine (``source`` begins with ``/``), or a named volume."""
-
-    source: str
-    target: str
-    read_only: bool = False
-
-    @property
-    def is_volume(self) -> bool:
-        """It names a volume."""
-        return not self.source.startswith("/")
-
-    def words(self) -> str:
-        """As ``docker --mount`` wants it: comma-separated values, quoted as RFC 4180 has it."""
-        parts = [f"type={'volume' if self.is_volume else 'bind'}", f"source={self.source}", f"target={self.target}"]
-        parts += ["readonly"] if self.read_only else []
-        quoted = ['"{}"'.format(part.replace('"', '""')) if set(part) & set(',"') else part for part in parts]
-        return ",".join(quoted)
-
-
-@dataclass(frozen=True)
-class ContainerSpec:
-    """What to create. The limits are the hardening defaults (requirement M2).
-
-    Attributes:
-        command: words that take the place of the image's own; None: the image's own.
-        memory: bytes; swap is not added to it.
-        cpu_shares: weight where processors are scarce; 1024 is what other containers have.
-        tmpfs: container path to mount options.
-        ports: port in the container to port on this machine, 0 for any.
-        groups: more groups of the user's, by number.
-        restart: ``no``, ``on-failure[:times]``, ``always`` or ``unless-stopped``.
-        log_size: bytes of output that the engine keeps; older output is dropped.
-    """
-
-    name: str
-    image: str
-    command: Sequence[str] | None
-    user: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    mounts: Sequence[Mount] = ()
-    workdir: str = ""
-    network: str = "bridge"
-    memory: int = 2 * 1024**3
-    cpus: float = 2.0
-    cpu_shares: int = 512
-    pids: int = 512
-    read_only: bool = True
-    tmpfs: Mapping[str, str] = field(default_factory=lambda: {"/tmp": "rw,nosuid,nodev,size=512m,mode=1777"})
-    ports: Mapping[int, int] = field(default_factory=dict)
-    groups: Sequence[int] = ()
-    restart: str = "no"
-    auto_remove: bool = False
-    tty: bool = False
-    stdin: bool = False
-    log_size: int = 30 * 1024**2
-
-    def options(self) -> dict[str, Any]:
-        """The arguments of the SDK's ``containers.create``."""
-        import docker.types
-
-        policy, _, times = self.restart.partition(":")
-        return {
-            "name": self.name,
-            "image": self.image,
-            **({} if self.command is None else {"entrypoint": list(self.command), "command": []}),
-            "user": self.user or None,
-            "labels": dict(self.labels),
-            "environment": dict(self.environment),
-            "mounts": [
-                docker.types.Mount(
-                    mount.target, mount.source, type="volume" if mount.is_volume else "bind", read_only=mount.read_only
-                )
-                for mount in self.mounts
-            ],
-            "working_dir": self.workdir or None,
-            "network": self.network if not _is_mode(self.network) else None,
-            "network_mode": self.network if _is_mode(self.network) else None,
-            "ports": {f"{inside}/tcp": ("127.0.0.1", outside or None) for inside, outside in self.ports.items()},
-            "init": True,
-            "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges"],
-            "mem_limit": self.memory,
-            "memswap_limit": self.memory,
-            "nano_cpus": int(self.cpus * 1e9),
-            "cpu_shares": self.cpu_shares,
-            "pids_limit": self.pids,
-            "read_only": self.read_only,
-            "tmpfs": dict(self.tmpfs),
-            "group_add": [str(group) for group in self.groups],
-            "restart_policy": {"Name": policy, "MaximumRetryCount": int(times or 0)},
-            "auto_remove": self.auto_remove,
-            "tty": self.tty,
-            "stdin_open": self.stdin,
-            "log_config": docker.types.LogConfig(
-                type="json-file", config={"max-size": str(self.log_size // 3), "max-file": "3"}
-            ),
-        }
-
-
-def docker_words(spec: ContainerSpec) -> list[str]:
-    """The words of ``docker create`` that make the same container."""
-    words = ["create", "--name", spec.name, "--init", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-    words += ["--memory", str(spec.memory), "--memory-swap", str(spec.memory), "--cpus", f"{spec.cpus:g}"]
-    words += ["--cpu-shares", str(spec.cpu_shares), "--pids-limit", str(spec.pids)]
-    words += ["--read-only"] if spec.read_only else []
-    words += ["--network", spec.network, "--restart", spec.restart]
-    words += ["--log-driver", "json-file", "--log-opt", f"max-size={spec.log_size // 3}", "--log-opt", "max-file=3"]
-    words += ["--user", spec.user] if spec.user else []
-    words += ["--workdir", spec.workdir] if spec.workdir else []
-    words += ["--rm"] if spec.auto_remove else []
-    words += ["--tty"] if spec.tty else []
-    words += ["--interactive"] if spec.stdin else []
-    for option, values in (
-        ("--label", [f"{key}={value}" for key, value in spec.labels.items()]),
-        ("--env", [f"{key}={value}" for key, value in spec.environment.items()]),
-        ("--mount", [mount.words() for mount in spec.mounts]),
-        ("--tmpfs", [f"{path}:{options}" for path, options in spec.tmpfs.items()]),
-        ("--publish", [f"127.0.0.1:{outside or ''}:{inside}/tcp" for inside, outside in spec.ports.items()]),
-        ("--group-add", [str(group) for group in spec.groups]),
-    ):
-        words += [word for value in values for word in (option, value)]
-    if spec.command is None:
-        return [*words, spec.image]
-    first, *rest = spec.command
-    return [*words, "--entrypoint", first, spec.image, *rest]
+_OUTPUT = {"stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
 
 
 @dataclass(frozen=True)
@@ -180,9 +34,9 @@ class ContainerInfo:
     Attributes:
         status: ``created``, ``running``, ``paused``, ``restarting``, ``removing``, ``exited`` or ``dead``.
         networks: network name to address.
-        exit_code: of the last run.
+        exit_code: of its last run.
         error: why it could not be started.
-        pid: of the main process, on the engine's machine; 0: it does not run.
+        pid: of the main process, on the engine's machine; 0: not running.
     """
 
     id: str
@@ -236,9 +90,9 @@ class Containers:
         self._engine = engine
 
     async def create(self, spec: ContainerSpec) -> str:
-        """Create, and return the id. A cancellation waits for it: what is half made could not be removed.
+        """Create it and return its id. Cancellation waits until it is created: otherwise it could not be removed.
 
-        After an unclear answer it looks before it tries again, so that never two are made.
+        After an unclear response it checks before it retries, so that never two are created.
 
         Raises:
             NameConflict: another container has the name.
@@ -247,7 +101,7 @@ class Containers:
         client = await self._engine.client()
         nonce = uuid.uuid4().hex
         options = spec.options()
-        # An image's labels become its containers' where they do not say otherwise: it must not speak for us.
+        # Containers inherit their image's labels: override ours, so that an image cannot set them.
         options["labels"] = {**dict.fromkeys(OWN_LABELS, ""), **options["labels"], NONCE: nonce}
         self._engine.log_command(*docker_words(spec))
         with anyio.CancelScope(shield=True):
@@ -272,23 +126,23 @@ class Containers:
         return True
 
     async def _made(self, name: str, nonce: str) -> str:
-        """The id of what an earlier request has made."""
+        """The id of the container that an earlier request created."""
         try:
             info = await self.inspect(name)
-        except ContainerNotFound:  # a name is taken a little before its container can be seen
+        except ContainerNotFound:  # a name is taken shortly before its container is listed
             raise NameConflict(f"a container named {name} is being made") from None
         if info.labels.get(NONCE) != nonce:
             raise NameConflict(f"a container named {name} exists already")
         return info.id
 
     async def start(self, name: str, awaited: Sequence[str] = (), limit: float = OPERATION_LIMIT) -> str:
-        """Start, and return which of the awaited texts the container has logged first.
+        """Start it, and return which of the awaited texts it logs first.
 
         Args:
             limit: seconds.
 
         Raises:
-            ContainerStartError: it ended, or time ran out, without any; its last lines are quoted.
+            ContainerStartError: it ended or timed out without any; quotes its last lines.
         """
         client = await self._engine.client()
         shown = ("start", name)
@@ -300,7 +154,7 @@ class Containers:
             except EngineError as error:
                 raise ContainerStartError(error.what, hint=error.hint) from error
             return ""
-        # Attached before it starts, so that no line is missed and none has to be polled for.
+        # Attached before the start, so that no line is missed and nothing is polled.
         fd, early = await self._engine.call(lambda: raw_socket(client.api.attach_socket(name, params=_OUTPUT)))
         try:
             await self._engine.call(client.api.start, name, shown=shown)
@@ -317,9 +171,9 @@ class Containers:
         return found
 
     async def attach(self, name: str, *, stdin: bool = False) -> tuple[int, bytes]:
-        """Connect to the main process's output, and its stdin: a socket that is the caller's to close, and what came.
+        """Connect to the main process: a socket, which the caller closes, and bytes read already.
 
-        Before the start, so that no output is missed.
+        Call it before the start, so that no output is missed.
         """
         client = await self._engine.client()
         wanted = {**_OUTPUT, "stdin": int(stdin)}
@@ -331,9 +185,9 @@ class Containers:
         return _info(await self._engine.call(client.api.inspect_container, name, repeat=True))
 
     async def labelled(self, labels: Mapping[str, str]) -> list[ContainerSummary]:
-        """Those with all these labels, running or not, newest first; an empty value stands for any."""
+        """Those with all these labels, running or not, newest first; an empty value matches any."""
         client = await self._engine.client()
-        wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
+        wanted = label_filter(labels)
         shown = ["ps", "--all", *(word for label in wanted for word in ("--filter", f"label={label}"))]
         found = await self._engine.call(
             client.api.containers, all=True, filters={"label": wanted}, repeat=True, shown=shown
@@ -352,7 +206,7 @@ class Containers:
         ]
 
     async def stop(self, name: str, grace: float) -> None:
-        """SIGTERM, ``grace`` seconds, SIGKILL. Nothing happens to one that has stopped or gone."""
+        """SIGTERM, ``grace`` seconds, SIGKILL. Does nothing if it is stopped or gone."""
         seconds = int(grace)
         await self._call_unless_gone(
             lambda client: client.api.stop(name, timeout=seconds),
@@ -383,19 +237,19 @@ class Containers:
         return True
 
     async def unpause(self, name: str) -> None:
-        """Let a paused container go on."""
+        """Resume a paused container."""
         client = await self._engine.client()
         await self._engine.call(client.api.unpause, name, shown=("unpause", name))
 
     async def remove(self, name: str, *, force: bool = True) -> None:
-        """Kill (with ``force``) and remove, with its anonymous volumes. Nothing happens to one that has gone."""
+        """Kill (with ``force``) and remove it and its anonymous volumes. Does nothing if it is gone."""
         await self._call_unless_gone(
             lambda client: client.api.remove_container(name, force=force, v=True),
             shown=["rm", *(["--force"] if force else []), "--volumes", name],
         )
 
     async def usage(self, name: str) -> Usage:
-        """What it uses, measured over a second or so."""
+        """Its resource usage, measured over about a second."""
         client = await self._engine.client()
         shown = ("stats", "--no-stream", name)
         return usage_of(await self._engine.call(client.api.stats, name, stream=False, shown=shown))
@@ -410,12 +264,12 @@ class Containers:
         timestamps: bool = False,
         tty: bool = False,
     ) -> AsyncGenerator[Chunk, None]:
-        """What it has written, as it was written; with ``follow`` also what it writes until it ends.
+        """Its output, stdout and stderr apart; with ``follow`` until it ends.
 
         Args:
-            tail: lines to begin with; None: all that the engine has kept.
+            tail: begin with this many last lines; None: all that the engine has kept.
             since: seconds since 1970.
-            tty: it has a terminal: all of it is stdout.
+            tty: it has a terminal, so all output is stdout.
         """
         client = await self._engine.client()
         last = "all" if tail is None else str(tail)
@@ -439,7 +293,7 @@ class Containers:
         def read() -> Generator[bytes]:
             # The SDK's own method merges stdout and stderr.
             url = client.api._url("/containers/{0}/logs", name)
-            # A quiet container is not a fault: no limit between two reads.
+            # No read timeout: a quiet container is not an error.
             answer = client.api.get(url, params=wanted, stream=True, timeout=(OPERATION_LIMIT, None))
             with answer:
                 client.api._raise_for_status(answer)
@@ -461,24 +315,8 @@ class Containers:
         except ContainerNotFound:
             pass
         except EngineError as error:
-            if "already in progress" not in error.what:  # another host removes it just now
+            if "already in progress" not in error.what:  # another host is removing it
                 raise
-
-
-def user_for(workspace: Path | None) -> tuple[int, int]:
-    """Number and group of the user in a container: this machine's, so that files have the right owner; never root."""
-    uid, gid = os.getuid(), os.getgid()
-    if uid == 0:  # who owns the workspace, and else the first ordinary user of any Debian
-        owner = workspace.stat() if workspace and workspace.exists() else None
-        uid, gid = (owner.st_uid, owner.st_gid) if owner and owner.st_uid else (1000, 1000)
-    return uid, gid
-
-
-_OUTPUT = {"stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
-
-
-def _is_mode(network: str) -> bool:
-    return network in ("bridge", "host", "none", "default") or network.startswith("container:")
 
 
 def _info(raw: Mapping[str, Any]) -> ContainerInfo:

@@ -1,4 +1,4 @@
-"""The engine's event stream: what happens to containers, and above all how they end."""
+"""The engine's event stream: what happens to containers, mainly how they end."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import anyio
 
 from ..errors import EngineTimeout, EngineUnavailable
 from .client import OPERATION_LIMIT, Engine
+from .labels import label_filter
 
 __all__ = ["ContainerEvent", "EventReader", "Events"]
 
-#: Seconds before the stream is opened again where it broke; the last is repeated.
+#: Seconds before the stream is reopened after an error; the last is repeated.
 _PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
 
-#: Containers of which an earlier event is remembered.
+#: Containers whose earlier events are remembered.
 _REMEMBERED = 1000
 
 
@@ -30,8 +31,8 @@ class ContainerEvent:
         action: the engine's word: ``create``, ``start``, ``die``, ``oom``, ``kill``, ``destroy`` ...
         time: seconds since 1970.
         exit_code: of a ``die``.
-        oom_killed: of a ``die``: its memory limit was reached before, as far as the engine has said so by then.
-        asked_for: of a ``die``: somebody had asked the engine to end it.
+        oom_killed: of a ``die``: an ``oom`` event came before it.
+        asked_for: of a ``die``: a request to the engine ended it.
     """
 
     action: str
@@ -45,18 +46,18 @@ class ContainerEvent:
 
     @property
     def is_unexpected_exit(self) -> bool:
-        """It ended, with an error, and nobody had asked for that."""
+        """It ended with an error, without a request."""
         return self.action == "die" and self.exit_code != 0 and not self.asked_for
 
 
 class EventReader:
-    """Makes events of the engine's messages; sans-I/O. It remembers what came before the end of a container."""
+    """Parses the engine's messages; sans-I/O. It remembers the events before a container's end."""
 
     def __init__(self) -> None:
         self._before: dict[str, set[str]] = {}
 
     def read(self, raw: Mapping[str, Any]) -> ContainerEvent:
-        """The event of a message."""
+        """Parse a message."""
         actor = raw.get("Actor") or {}
         attributes = {str(key): str(value) for key, value in (actor.get("Attributes") or {}).items()}
         id, action = str(actor.get("ID") or raw.get("id") or ""), str(raw.get("Action", ""))  # noqa: A001
@@ -92,19 +93,19 @@ class Events:
         self._engine = engine
 
     async def watch(self, labels: Mapping[str, str]) -> AsyncGenerator[ContainerEvent, None]:
-        """What happens to containers with all these labels, from now on, for as long as it is read.
+        """Events of containers with all these labels, from now on.
 
-        Where the connection breaks, or the engine restarts, it goes on where it was.
+        After a broken connection or a restart of the engine it continues where it was.
 
         Raises:
-            EngineError: the engine refuses, or is not there in the first place.
+            EngineError: the engine refuses, or cannot be reached at first.
         """
         client = await self._engine.client()
-        wanted = {"type": "container", "label": [f"{key}={value}" if value else key for key, value in labels.items()]}
+        wanted = {"type": "container", "label": label_filter(labels)}
         reader, since, last, breaks = EventReader(), time.time(), "", 0
 
         def read() -> Generator[dict[str, Any]]:
-            # Not the SDK's method: a quiet engine is not a fault, and there is no limit between two events.
+            # Not the SDK's method, which has a read timeout: a quiet engine is not an error.
             import docker.utils
 
             params = {"since": f"{since:.9f}", "filters": docker.utils.convert_filters(wanted)}
@@ -121,7 +122,7 @@ class Events:
                     async for raw in received:
                         key = f"{raw.get('timeNano')} {raw.get('Action')} {(raw.get('Actor') or {}).get('ID')}"
                         if key == last:
-                            continue  # told before the connection broke
+                            continue  # seen before the connection broke
                         event = reader.read(raw)
                         since, last, breaks = event.time or since, key, 0
                         yield event

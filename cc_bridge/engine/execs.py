@@ -1,4 +1,4 @@
-"""Commands in a running container: run to the end, streamed, or attached to their stdin and stdout."""
+"""Commands in a running container: run to completion, streamed, or attached."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class ExecResult:
-    """A command that has ended."""
+    """A command's exit code and output."""
 
     exit_code: int
     stdout: bytes
@@ -39,7 +39,7 @@ class Exit:
 
 @dataclass(frozen=True)
 class Attached:
-    """A running command: its exec id, a non-blocking socket that is the holder's to close, and what came early."""
+    """A running command: its exec id, a non-blocking socket, which the caller closes, and bytes read already."""
 
     id: str
     fd: int
@@ -59,15 +59,15 @@ class Execs:
     async def run(
         self, container: str, argv: Sequence[str], *, user: str = "", limit: float = 30.0, largest: int = LARGEST
     ) -> ExecResult:
-        """Run to the end.
+        """Run to completion.
 
         Args:
             limit: seconds.
-            largest: bytes of output; what comes out of a container is not trusted.
+            largest: most bytes of output; the container is not trusted.
 
         Raises:
-            EngineTimeout: it has not ended by then, and goes on.
-            LimitReached: it has written more.
+            EngineTimeout: it has not ended by then; it keeps running.
+            LimitReached: it wrote more than ``largest``.
         """
         said, code, room = {1: bytearray(), 2: bytearray()}, -1, largest
         try:
@@ -95,7 +95,7 @@ class Execs:
         environment: Mapping[str, str] | None = None,
         workdir: str | None = None,
     ) -> AsyncGenerator[Chunk | Exit, None]:
-        """Output as it comes, and at last how it ended. A slow reader slows the command; leaving does not end it."""
+        """Output as it arrives, then an Exit. A slow reader slows the command; leaving early does not end it."""
         attached = await self.attach(container, argv, user=user, environment=environment, workdir=workdir, stdin=False)
         try:
             async with aclosing(read_chunks(attached.fd, attached.early, Demultiplexer())) as chunks:
@@ -117,7 +117,7 @@ class Execs:
         tty: bool = False,
         stdin: bool = True,
     ) -> Attached:
-        """Start a command and connect to it. Secrets belong into ``environment``, which no listing shows."""
+        """Start a command and connect to it. Put secrets into ``environment``, which no listing shows."""
         client = await self._engine.client()
         options = {
             "stdin": stdin,
@@ -126,11 +126,11 @@ class Execs:
             "environment": dict(environment or {}),
             "workdir": workdir,
         }
-        self._show(container, argv, stdin=stdin, tty=tty, user=user, names=tuple(environment or ()), workdir=workdir)
+        self._log(container, argv, stdin=stdin, tty=tty, user=user, names=tuple(environment or ()), workdir=workdir)
         return await self._engine.call(_attach, client.api, container, list(argv), options)
 
     async def resize(self, exec_id: str, rows: int, columns: int) -> None:
-        """Tell a command's terminal its size."""
+        """Set the size of a command's terminal."""
         client = await self._engine.client()
         await self._engine.call(client.api.exec_resize, exec_id, height=rows, width=columns)
 
@@ -140,7 +140,7 @@ class Execs:
         code = (await self._engine.call(client.api.exec_inspect, exec_id, repeat=True)).get("ExitCode")
         return None if code is None else int(code)
 
-    def _show(
+    def _log(
         self,
         container: str,
         argv: Sequence[str],
@@ -153,7 +153,7 @@ class Execs:
     ) -> None:
         words = ["exec", *(["-i"] if stdin else []), *(["-t"] if tty else []), *(["-u", user] if user else [])]
         words += ["-w", workdir] if workdir else []
-        # Names only: values may be secrets, and Docker's command takes them from its own environment.
+        # Names only: values may be secrets, and `docker exec -e NAME` takes them from its environment.
         words += [word for name in names for word in ("-e", name)]
         self._engine.log_command(*words, container, *argv)
 

@@ -1,4 +1,4 @@
-"""Images: there already, pulled, or built: the default one, or that of the workspace's Dockerfile."""
+"""Images: found, pulled or built. Built are the default image and that of a workspace's Dockerfile."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from ..dockerfiles import Dockerfile
 from ..errors import EngineError, ImageBuildError, ImageNotFound, InvalidInput, NoSpaceLeft
 from .archives import add_beneath, tar_of_bytes
 from .client import Engine
+from .labels import label_filter
 from .progress import Progress, ProgressReader, Step
 
 __all__ = ["AUTO_IMAGE", "DEFAULT_IMAGE", "BuildContext", "ImageInfo", "Images", "dockerfile", "template", "templates"]
 
-#: The name that stands for the default image; its real tag has the hash of what it is made from.
+#: Stands for the default image, whose real tag has a hash of its sources.
 DEFAULT_IMAGE = "cc-bridge"
 
-#: The name that stands for the image of the workspace's Dockerfile, or, where there is none, for the default one.
+#: Stands for the image of the workspace's Dockerfile, or for the default image if there is none.
 AUTO_IMAGE = "auto"
 
-#: Images that are built from a workspace's Dockerfile.
+#: Repository name of images built from a workspace's Dockerfile.
 _BUILT = "cc-bridge-auto"
 
 #: Seconds for a pull or a build.
 _LONG = 3600.0
 
-#: Wildcards in a line of .dockerignore: the time to match it grows with a power of them.
+#: Most wildcards in a line of .dockerignore: matching time grows exponentially with them.
 _MOST_WILDCARDS = 4
 
-#: A Dockerfile that takes something from its context; else nothing of it is sent, or changes the image's name.
+#: Matches a Dockerfile that copies from its context; otherwise no context is sent or hashed.
 _TAKES = re.compile(r"^\s*(COPY|ADD|ONBUILD)\s+(?!.*--from=)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -49,14 +50,14 @@ def dockerfile() -> Path:
 
 
 def templates() -> list[str]:
-    """Names of the Dockerfiles to begin with."""
+    """Names of the Dockerfile templates."""
     return sorted(
         path.name.removesuffix(".Dockerfile") for path in (_docker_files() / "templates").glob("*.Dockerfile")
     )
 
 
 def template(name: str) -> str:
-    """The text of a Dockerfile to begin with.
+    """The text of a Dockerfile template.
 
     Raises:
         InvalidInput: there is none of this name.
@@ -85,11 +86,11 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What an image is built from: a Dockerfile, and what it may copy.
+    """What an image is built from: a Dockerfile and its context.
 
     Attributes:
         root: the directory of the context; None: only ``files``.
-        paths: of the context's files, relative to it, without those that ``.dockerignore`` names.
+        paths: the context's files, relative to ``root``, without those in ``.dockerignore``.
         files: more files, by name.
     """
 
@@ -100,7 +101,7 @@ class BuildContext:
 
     @classmethod
     def of(cls, text: str, root: Path) -> BuildContext:
-        """What a Dockerfile of this text is built from, in this directory.
+        """The context of a Dockerfile with this text in this directory.
 
         Raises:
             InvalidInput: the context cannot be read.
@@ -118,7 +119,7 @@ class BuildContext:
             raise InvalidInput(f"{error.filename or root} cannot be read: {error.strerror}") from error
 
     def digest(self, arguments: Mapping[str, str]) -> str:
-        """What identifies the image that is made of it: names, modes and contents, not times or owners."""
+        """A hash for the image's tag: of names, modes and contents, not of times or owners."""
         digest = hashlib.sha256(repr((self.text, sorted(arguments.items()))).encode())
         for name, data in sorted(self.files.items()):
             digest.update(repr((name, hashlib.sha256(data).hexdigest())).encode())
@@ -129,7 +130,7 @@ class BuildContext:
         return digest.hexdigest()[:12]
 
     def archive(self) -> IO[bytes]:
-        """A tar of it, to be closed after use; with the Dockerfile under a name that nothing of it has.
+        """A tar file of the context, which the caller closes. The Dockerfile's name cannot clash with a file's.
 
         Raises:
             InvalidInput: a file of the context cannot be read.
@@ -164,8 +165,8 @@ def _ignored(root: Path) -> list[str]:
     """The patterns of a context's ``.dockerignore``.
 
     Raises:
-        InvalidInput: it is no file, or too large; or a pattern has so many wildcards that matching it could take for
-            ever.
+        InvalidInput: it is not a file, is too large, or has a pattern with too many wildcards to be matched in
+            reasonable time.
         OSError: it cannot be read.
     """
     try:
@@ -183,7 +184,7 @@ def _ignored(root: Path) -> list[str]:
 
 
 def _fingerprint(root: int, path: str) -> str:
-    """Name, kind, mode and content of what is at a path; of a link, what it says."""
+    """Name, type, mode and content hash of a path; for a link, its target."""
     parts = PurePath(path).parts
     try:
         fd = open_beneath(root, parts)
@@ -229,16 +230,16 @@ class Images:
         workspace: Path | None = None,
         dockerfile: Dockerfile | None = None,
     ) -> str:
-        """Have the image, and return its real name: what is not there is pulled or built.
+        """Pull or build the image if it is missing; return its real name.
 
         Args:
-            name: ``AUTO_IMAGE`` is the default image here; whose Dockerfile is built, the caller knows.
-            agent: the agent's archive, which goes into the default image.
+            name: ``AUTO_IMAGE`` means the default image here; the caller resolves a workspace's Dockerfile.
+            agent: the agent's archive, for the default image.
             workspace: the context of a build; by default the Dockerfile's directory.
-            dockerfile: build this one, whatever ``name`` says.
+            dockerfile: build this one and ignore ``name``.
 
         Raises:
-            ImageNotFound: it is not there and cannot be pulled; says why.
+            ImageNotFound: it is not local and cannot be pulled; says why.
             ImageBuildError: a step of a Dockerfile failed.
         """
         if dockerfile is not None:
@@ -253,7 +254,7 @@ class Images:
         """Pull an image.
 
         Raises:
-            ImageNotFound: it cannot be had; says why.
+            ImageNotFound: it cannot be pulled; says why.
         """
         client = await self._engine.client()
         repository, tag = _split_tag(name)
@@ -273,8 +274,8 @@ class Images:
             raise ImageNotFound(f"the image {name} is not here and cannot be pulled: {error.what}") from error
 
     async def build_workspace(self, file: Dockerfile, workspace: Path, progress: Progress | None = None) -> str:
-        """Build a workspace's Dockerfile unless just this has been built; the image's name, which has its hash."""
-        import anyio.to_thread  # a large context takes its time to be read
+        """Build a workspace's Dockerfile unless the same content is built; return the image's name."""
+        import anyio.to_thread  # reading a large context takes time
 
         context = await anyio.to_thread.run_sync(BuildContext.of, file.text, workspace)
         arguments = _arguments() if "ARG BASE_IMAGE" in context.text else {}
@@ -285,7 +286,7 @@ class Images:
         return name
 
     async def build_default(self, agent: Path, progress: Progress | None = None) -> str:
-        """Build the default image if nothing like it is there; its name.
+        """Build the default image if it is missing; return its name.
 
         ``CC_BRIDGE_BASE_IMAGE`` names another base, ``CC_BRIDGE_BUILD_NETWORK`` the network to build in.
         """
@@ -296,7 +297,7 @@ class Images:
         return name
 
     def default_name(self, agent: Path) -> str:
-        """The default image's name; it changes with what the image is made from."""
+        """The default image's name, with a hash of its sources."""
         made_from = dockerfile().read_bytes() + agent.name.encode() + repr(sorted(_arguments().items())).encode()
         return f"{DEFAULT_IMAGE}:{hashlib.sha256(made_from).hexdigest()[:12]}"
 
@@ -309,7 +310,7 @@ class Images:
         *,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        """Build an image; a cancellation ends the build.
+        """Build an image; cancellation stops the build.
 
         Raises:
             ImageBuildError: a step failed; its last lines are quoted.
@@ -342,8 +343,7 @@ class Images:
     async def labelled(self, labels: Mapping[str, str]) -> list[ImageInfo]:
         """Those with all these labels, newest first."""
         client = await self._engine.client()
-        wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
-        found = await self._engine.call(client.api.images, filters={"label": wanted}, repeat=True)
+        found = await self._engine.call(client.api.images, filters={"label": label_filter(labels)}, repeat=True)
         return [
             ImageInfo(
                 id=raw["Id"],
@@ -356,7 +356,7 @@ class Images:
         ]
 
     async def remove_unused(self, name: str) -> bool:
-        """Remove it unless a container is made of it; whether it is gone."""
+        """Remove it unless a container uses it; return True if it is gone."""
         client = await self._engine.client()
         try:
             await self._engine.call(client.api.remove_image, name, shown=("rmi", name))
@@ -370,7 +370,7 @@ class Images:
 
 
 def _follow(messages: Iterable[Mapping[str, Any]], progress: Progress | None) -> None:
-    """Read a pull's or a build's messages to the end."""
+    """Read all messages of a pull or a build."""
     reader, last = ProgressReader(), list[str]()
     for message in messages:
         if "error" in message:
@@ -385,7 +385,7 @@ def _follow(messages: Iterable[Mapping[str, Any]], progress: Progress | None) ->
 
 
 def _split_tag(name: str) -> tuple[str, str | None]:
-    """Repository and tag; a digest stays with the repository, and a port is no tag."""
+    """Repository and tag. A digest stays with the repository; a port is not a tag."""
     if "@" in name:
         return name, None
     head, separator, tag = name.rpartition(":")

@@ -1,4 +1,4 @@
-"""Networks: made if missing, used again if equal, never changed."""
+"""Networks: created if missing, reused if equal, never changed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ import anyio
 
 from ..errors import EngineError, InvalidInput, NetworkConflict
 from .client import Engine
+from .labels import label_filter
 
 __all__ = ["NetworkInfo", "NetworkSpec", "Networks"]
 
 
-#: Seconds between looks for what another program is making.
+#: Seconds between lookups of a network that another program is creating.
 _PAUSES = (0.05, 0.2, 0.5)
 
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network. ``gateway``: empty means the subnet's first address. ``internal``: no way out of it.
+    """A network. ``gateway``: empty means the subnet's first address. ``internal``: without outside access.
 
     Raises:
-        InvalidInput: subnet or gateway cannot be.
+        InvalidInput: subnet or gateway is invalid.
     """
 
     name: str
@@ -69,10 +70,10 @@ class Networks:
         self._engine = engine
 
     async def ensure(self, spec: NetworkSpec) -> NetworkInfo:
-        """The network as asked for, made if there is none of its name.
+        """Create the network if it is missing.
 
         Raises:
-            NetworkConflict: there is one that differs, or another has its addresses.
+            NetworkConflict: it exists with other values, or another network has its addresses.
         """
         found = await self.find(spec.name)
         if found is None:
@@ -81,8 +82,8 @@ class Networks:
             except EngineError as error:
                 if (found := await self._made_by_another(spec.name)) is None:
                     raise await self._explained(spec, error) from error
-            # The engine allows two of one name; whoever came later takes its own back and uses the elder.
-            found = found or await self._keep_eldest(spec.name)
+            # The engine allows two networks of one name: remove ours if another is older.
+            found = found or await self._keep_oldest(spec.name)
         if differences := _differences(spec, found):
             raise NetworkConflict(
                 f"the network {spec.name} exists and differs: {'; '.join(differences)}",
@@ -91,7 +92,7 @@ class Networks:
         return found
 
     async def _made_by_another(self, name: str) -> NetworkInfo | None:
-        """What another program was faster to make: its addresses are taken a little before it can be seen."""
+        """The network that another program has just created: its addresses are taken a little before it is listed."""
         for pause in _PAUSES:
             if (found := await self.find(name)) is not None:
                 return found
@@ -99,24 +100,23 @@ class Networks:
         return await self.find(name)
 
     async def find(self, name: str) -> NetworkInfo | None:
-        """The network of exactly this name, the eldest if there are several; None: there is none."""
+        """The network of this name, the oldest if there are several; None: there is none."""
         found = await self._named(name)
         return await self._inspect(found[0]["Id"]) if found else None
 
     async def labelled(self, labels: Mapping[str, str]) -> list[NetworkInfo]:
         """Those with all these labels."""
         client = await self._engine.client()
-        wanted = [f"{key}={value}" if value else key for key, value in labels.items()]
-        found = await self._engine.call(client.api.networks, filters={"label": wanted}, repeat=True)
+        found = await self._engine.call(client.api.networks, filters={"label": label_filter(labels)}, repeat=True)
         return [info for raw in found if (info := await self._inspect(raw["Id"])) is not None]
 
     async def is_used(self, id: str) -> bool:  # noqa: A002  the word that fits
-        """Whether a container belongs to it, running or not: a stopped one could not be started without it."""
+        """Whether a container uses it, running or not: a stopped one could not start without it."""
         client = await self._engine.client()
         return bool(await self._engine.call(client.api.containers, all=True, filters={"network": id}, repeat=True))
 
     async def remove_unused(self, name: str) -> bool:
-        """Remove it unless a container is in it; whether it is gone."""
+        """Remove it unless a container is connected; return True if it is gone."""
         client = await self._engine.client()
         try:
             await self._engine.call(client.api.remove_network, name, repeat=True, shown=("network", "rm", name))
@@ -136,7 +136,7 @@ class Networks:
         shown += ["--gateway", spec.gateway] if spec.gateway else []
         shown += ["--internal"] if spec.internal else []
         shown += [word for key, value in spec.labels.items() for word in ("--label", f"{key}={value}")]
-        with anyio.CancelScope(shield=True):  # what is half made could not be removed
+        with anyio.CancelScope(shield=True):  # a half-created network could not be removed
             await self._engine.call(
                 client.api.create_network,
                 spec.name,
@@ -148,7 +148,7 @@ class Networks:
                 shown=[*shown, spec.name],
             )
 
-    async def _keep_eldest(self, name: str) -> NetworkInfo:
+    async def _keep_oldest(self, name: str) -> NetworkInfo:
         first, *later = await self._named(name)
         for raw in later:
             await self.remove_unused(raw["Id"])
@@ -173,7 +173,7 @@ class Networks:
         return _info(raw)
 
     async def _explained(self, spec: NetworkSpec, error: EngineError) -> EngineError:
-        """Which network is in the way, where one is."""
+        """A better error, if another network has the addresses."""
         client = await self._engine.client()
         wanted = ipaddress.ip_network(spec.subnet)
         for raw in await self._engine.call(client.api.networks, repeat=True):

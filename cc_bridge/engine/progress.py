@@ -1,4 +1,4 @@
-"""What an engine says while it builds or pulls, as steps that a person can follow. Sans-I/O."""
+"""Progress messages of builds and pulls as steps for a person to read. Sans-I/O."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["Progress", "ProgressReader", "Step"]
 
 _STEP = re.compile(r"Step (\d+)/(\d+)\b")
 
-#: Layers of an image that are counted; an engine that names more is not believed.
+#: Most layers of an image that are counted.
 _MOST_LAYERS = 1000
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step of something long. ``done`` of ``total``: steps of a build, bytes of a pull; None: not known.
+    """A step of a long operation. ``done`` of ``total``: build steps or pulled bytes; None: unknown.
 
     Attributes:
-        passing: said many times a second, for a bar; a log leaves it out.
+        passing: repeated many times a second, for a progress bar; logs omit it.
     """
 
     text: str
@@ -37,7 +37,7 @@ Progress = Callable[[Step], None]
 
 
 class ProgressReader:
-    """Makes steps of the engine's messages."""
+    """Parses the engine's messages into steps."""
 
     def __init__(self) -> None:
         self._done: int | None = None

@@ -1,4 +1,4 @@
-"""The engine's raw streams: the socket beneath an attached container or exec, and its frames taken apart."""
+"""The engine's raw streams: the socket of an attached container or exec, and its frames."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import anyio
 
 from ..errors import EngineError, EngineUnavailable
-from .relay import relay
+from .tls_socket import plain_socket
 
 __all__ = ["Chunk", "Demultiplexer", "raw_socket", "read_chunks", "read_until"]
 
-#: Bytes of a log that are kept to explain a failure.
+#: Bytes of a log kept to explain a failure.
 _KEPT = 16384
 
 
@@ -28,13 +28,13 @@ class Chunk(NamedTuple):
 
 
 class Demultiplexer:
-    """Takes apart the engine's stream of stdout and stderr. Sans-I/O.
+    """Separates stdout and stderr in the engine's stream. Sans-I/O.
 
     A frame is a byte for the stream (1 stdout, 2 stderr), three zero bytes, a length of four bytes, and
     the data (Docker Engine API, "Attach to a container"). Headers may be split across reads.
 
     Args:
-        tty: there is a terminal, and so one stream without frames.
+        tty: with a terminal there is one stream, without frames.
     """
 
     def __init__(self, *, tty: bool = False) -> None:
@@ -44,10 +44,10 @@ class Demultiplexer:
         self._remaining = 0
 
     def feed(self, data: bytes) -> Iterator[Chunk]:
-        """What has come.
+        """The chunks in new data.
 
         Raises:
-            EngineError: this is not such a stream.
+            EngineError: the data is not such a stream.
         """
         if self._tty:
             if data:
@@ -71,20 +71,20 @@ class Demultiplexer:
 
 
 def raw_socket(stream: Any) -> tuple[int, bytes]:
-    """The socket of a stream that the SDK has opened, non-blocking and the caller's to close, and what came early.
+    """The non-blocking socket of an SDK stream, which the caller closes, and bytes read already.
 
-    The SDK's response object may have read more than the HTTP headers, and closes the socket with itself: so
-    the descriptor is a duplicate, and what has been read comes with it.
+    The SDK's response closes the socket with itself, so the descriptor is a duplicate; it may also have read more
+    than the HTTP headers.
 
     Raises:
-        EngineError: the connection is of a kind that is unknown.
+        EngineError: the connection is of an unknown type.
     """
     connection = getattr(stream, "_sock", stream)
     if isinstance(connection, ssl.SSLSocket):
         connection.setblocking(False)
         early = _buffered(stream)
-        # It cannot be duplicated: the response, which would close it, is kept for as long.
-        return relay(connection, getattr(stream, "_response", stream)), early
+        # A TLS socket cannot be duplicated: the response, which would close it, is kept alive.
+        return plain_socket(connection, getattr(stream, "_response", stream)), early
     if not isinstance(connection, socket.socket):
         raise EngineError(
             f"a connection of type {type(connection).__name__} to the engine cannot carry a conversation",
@@ -101,13 +101,13 @@ def raw_socket(stream: Any) -> tuple[int, bytes]:
 async def read_chunks(
     fd: int, early: bytes, demultiplexer: Demultiplexer, stdin: bytes | None = None
 ) -> AsyncGenerator[Chunk, None]:
-    """What comes over a stream's socket, to its end, only as fast as it is taken.
+    """Read a stream's socket to its end, with back-pressure.
 
     Args:
-        stdin: is sent meanwhile, and then its end.
+        stdin: sent meanwhile, followed by end of file.
 
     Raises:
-        EngineError: this is no such stream.
+        EngineError: the data is not such a stream.
         EngineUnavailable: the connection broke.
     """
     data, outgoing = early, None if stdin is None else bytearray(stdin)
@@ -127,7 +127,7 @@ async def read_chunks(
 
 
 async def _write_until_readable(fd: int, outgoing: bytearray | None) -> bytearray | None:
-    """Wait until there is something to read; write until then. Returns what is left; None: also the end was sent."""
+    """Wait until the socket is readable and write meanwhile. Returns unsent bytes; None: end of file was sent."""
     if outgoing is None:
         await anyio.wait_readable(fd)
         return None
@@ -143,7 +143,7 @@ async def _write_until_readable(fd: int, outgoing: bytearray | None) -> bytearra
                 except BlockingIOError:
                     continue
                 except OSError:
-                    outgoing.clear()  # it has closed its stdin, or ended; reading tells
+                    outgoing.clear()  # stdin was closed or the process ended; reading shows which
             with socket.socket(fileno=os.dup(fd)) as connection, suppress(OSError):
                 connection.shutdown(socket.SHUT_WR)
             left = None
@@ -158,7 +158,7 @@ async def read_until(fd: int, early: bytes, awaited: Sequence[str], limit: float
     """Read a log until one of the awaited texts, its end, or the limit.
 
     Returns:
-        The text that came, or None; and the end of what was read.
+        The text that was found, or None; and the last part of the log.
     """
     demultiplexer, seen, data = Demultiplexer(), b"", early
     with anyio.move_on_after(limit):
@@ -179,7 +179,7 @@ async def read_until(fd: int, early: bytes, awaited: Sequence[str], limit: float
 
 
 def _buffered(stream: Any) -> bytes:
-    """What the SDK's response has read past the HTTP headers."""
+    """What the SDK's response has read beyond the HTTP headers."""
     response = getattr(stream, "_response", None)
     reader = getattr(getattr(getattr(response, "raw", None), "_fp", None), "fp", None)
     if reader is None:

@@ -1,4 +1,4 @@
-"""The way to an engine behind ssh: a socket here for the socket there, by openssh."""
+"""A tunnel to an engine on another machine: its socket, forwarded by openssh."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Tunnel"]
 
 
 class Tunnel:
-    """A local socket that ssh connects with that of an engine elsewhere. Use :meth:`open`.
+    """A local socket that ssh forwards to an engine's. Use :meth:`open`.
 
-    ssh ends with this process, however that ends: its stdin is the program's.
+    ssh exits with this process, even when it is killed, because its stdin is then closed.
 
     Attributes:
         socket: the local socket's path.
@@ -35,17 +35,17 @@ class Tunnel:
 
     @classmethod
     async def open(cls, url: str, limit: float) -> Tunnel:
-        """Start ssh, and wait until the socket is there.
+        """Start ssh and wait until the socket is forwarded.
 
         Args:
             url: see :func:`~cc_bridge.engine.address.ssh_command`.
             limit: seconds.
 
         Raises:
-            EngineUnavailable: with what ssh said.
+            EngineUnavailable: with ssh's error output.
         """
         directory = tempfile.TemporaryDirectory(prefix="cc-bridge-ssh-")
-        errors = tempfile.TemporaryFile()  # nobody reads them, and a pipe that is full would stop ssh
+        errors = tempfile.TemporaryFile()  # a file, because a full pipe that nobody reads would block ssh
         try:
             process = await anyio.open_process(ssh_command(url, _socket_in(directory)), stderr=errors)
         except OSError as error:
@@ -55,7 +55,7 @@ class Tunnel:
         tunnel = cls(process, directory, errors)
         try:
             await tunnel._wait(url, limit)
-        except BaseException:  # cancelled, too: nobody else knows of the process
+        except BaseException:  # also on cancellation: nobody else has the process
             await tunnel.aclose()
             raise
         return tunnel
@@ -75,11 +75,11 @@ class Tunnel:
 
     @property
     def has_ended(self) -> bool:
-        """Ssh has ended, by itself or by somebody, and what is asked gets nowhere."""
+        """Whether ssh has exited, so that requests fail."""
         return self._process.returncode is not None
 
     async def aclose(self) -> None:
-        """End ssh."""
+        """Terminate ssh."""
         with anyio.CancelScope(shield=True):
             with suppress(ProcessLookupError):
                 self._process.terminate()

@@ -1,4 +1,4 @@
-"""What a container uses, from the engine's counters. Sans-I/O."""
+"""A container's resource usage, from the engine's counters. Sans-I/O."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["Usage", "usage_of"]
 
 @dataclass(frozen=True)
 class Usage:
-    """What a container uses.
+    """A container's resource usage.
 
     Attributes:
-        cpu_percent: 100 is one processor, kept busy.
-        memory: bytes, without what the kernel would give back for the asking (the page cache's inactive part).
+        cpu_percent: 100 is one fully used processor.
+        memory: bytes, without reclaimable page cache (its inactive part).
         memory_limit: bytes.
         received, sent: bytes over its networks.
     """
@@ -29,7 +29,7 @@ class Usage:
 
 
 def usage_of(raw: Mapping[str, Any]) -> Usage:
-    """Typed numbers from a message of the engine's ``stats``; zero where it measures nothing.
+    """Typed numbers from a ``stats`` message of the engine; zero where a counter is missing.
 
     The formulas are those of the API's reference ("Get container stats based on resource usage").
     """

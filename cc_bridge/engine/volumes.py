@@ -1,4 +1,4 @@
-"""Named volumes: made if missing, labelled, removed when asked and unused."""
+"""Named volumes: created if missing, labelled, removed on request if unused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import anyio
 from ..errors import ContainerNotFound, EngineError
 from .archives import Archives, tar_of_directory
 from .client import Engine
-from .containers import Containers, ContainerSpec, Mount
+from .container_spec import ContainerSpec, Mount
+from .containers import Containers
+from .labels import label_filter
 
 __all__ = ["VolumeInfo", "Volumes"]
 
@@ -49,12 +51,12 @@ class Volumes:
         return True
 
     async def set_owner(self, name: str, image: str, uid: int, gid: int, labels: Mapping[str, str]) -> None:
-        """Give an empty volume to a user: the engine makes it root's.
+        """Set the owner of an empty volume, which the engine creates for root.
 
-        By way of a container that is never started: an archive that is unpacked over the volume has the owner in it.
+        A container that is never started mounts it, and an archive that is unpacked over it carries the owner.
 
         Args:
-            image: any that is here.
+            image: any local image.
         """
         containers, archives = Containers(self._engine), Archives(self._engine)
         scratch = f"{name}-{secrets.token_hex(4)}"
@@ -77,16 +79,16 @@ class Volumes:
             return None
 
     async def labelled(self, labels: Mapping[str, str], *, unused: bool = False) -> list[VolumeInfo]:
-        """Those with all these labels. ``unused``: only those that no container has."""
+        """Those with all these labels. ``unused``: only those without a container."""
         client = await self._engine.client()
-        wanted: dict[str, Any] = {"label": [f"{key}={value}" if value else key for key, value in labels.items()]}
+        wanted: dict[str, Any] = {"label": label_filter(labels)}
         if unused:
             wanted["dangling"] = True
         found = await self._engine.call(client.api.volumes, filters=wanted, repeat=True)
         return [_info(raw) for raw in found.get("Volumes") or ()]
 
     async def remove_unused(self, name: str) -> bool:
-        """Remove it unless a container has it; whether it is gone."""
+        """Remove it unless a container uses it; return True if it is gone."""
         client = await self._engine.client()
         try:
             await self._engine.call(client.api.remove_volume, name, repeat=True, shown=("volume", "rm", name))

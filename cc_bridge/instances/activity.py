@@ -12,7 +12,7 @@ import anyio
 from ..channels.base import Channel
 from ..errors import ChannelError, EngineError
 from ..protocol.link import Exited, Link, Position, Status
-from ..protocol.permissions import UnansweredRequests
+from ..protocol.unanswered import UnansweredRequests
 from ..shapes import InstanceActivity
 from ..turn import TurnInfo
 from .connection import Connection, FramesGone, this_program

@@ -32,7 +32,8 @@ from ..errors import (
 from ..events import Event, PermissionRequest, TurnResult
 from ..instance import Allow, Decision, Deny, OnPermission, decision_of
 from ..logs import Log
-from ..protocol.conversation import Command, Conversation, DeclareDone, EndProcess, ReadTranscript, SendInput, Withdraw
+from ..protocol.commands import Command, DeclareDone, EndProcess, ReadTranscript, SendInput, Withdraw
+from ..protocol.conversation import Conversation
 from ..protocol.link import (
     AgentRefused,
     Done,

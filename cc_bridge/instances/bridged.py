@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, ClassVar, TypedDict, cast
 
@@ -19,8 +19,8 @@ from ..instance import ClaudeInstance, InstanceInterface, Kind, OnPermission
 from ..login import with_login
 from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
-from ..protocol.conversation import check_prompt
 from ..protocol.link import Hello, Link
+from ..protocol.prompt import check_prompt
 from ..shapes import InstanceActivity, InstanceInfo
 from ..turn import Turn, TurnInfo
 from .activity import Sight, has_ended, look, nothing
@@ -153,9 +153,10 @@ class BridgedInstance(InstanceInterface):
         A first start that fails or is given up leaves nothing, so that the record can be corrected.
         """
         self._check_record()
-        await self._check_needs()
-        await anyio.to_thread.run_sync(self._registry.sweep)
-        await self._bridge.make_ready()
+        async with self._steps.giving_way():
+            await self._check_needs()
+            await anyio.to_thread.run_sync(self._registry.sweep)
+            await self._bridge.make_ready()
 
     # Its life
 
@@ -166,27 +167,25 @@ class BridgedInstance(InstanceInterface):
     @asynccontextmanager
     async def starting(self, abandon: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
         """See ``Place``. A first start that fails or is given up is undone, whoever wanted it."""
-        async with self._steps.take(Step.START):
-            await anyio.to_thread.run_sync(self._home.prepare)
-            async with self._alone(_OTHERS_START):
-                try:
-                    yield
-                except BaseException:  # cancelled, too: a start that was given up has failed
-                    if self._is_first_start:
-                        with anyio.CancelScope(shield=True):
-                            await abandon()
-                            await self._undo_start()
-                    raise
-                self._is_first_start = False  # from now on the record stays
+        alone = exclusive(self._home.changing, _OTHERS_START, self.name, self._home.make)
+        async with self._steps.take(Step.START), alone:
+            try:
+                yield
+            except BaseException:  # cancelled, too: a start that was given up has failed
+                if self._is_first_start:
+                    with anyio.CancelScope(shield=True):
+                        await abandon()
+                        await self._undo_start()
+                raise
+            self._is_first_start = False  # from now on the record stays
 
     @asynccontextmanager
     async def _taking(self, step: Step) -> AsyncIterator[None]:
         """The instance ends within: no start is under way, here or in another program, and none begins."""
-        async with self._steps.take(step), self._alone(_OTHERS_END):
+        # What is to be removed is made before: another program may begin to make it at this moment.
+        make = self._home.make if step is Step.REMOVE else None
+        async with self._steps.take(step), exclusive(self._home.changing, _OTHERS_END, self.name, make):
             yield
-
-    def _alone(self, limit: float) -> AbstractAsyncContextManager[None]:
-        return exclusive(self._home.changing, limit, self.name)
 
     async def _undo_start(self) -> None:
         """Remove what a first start has made, unless another program uses it by now."""
@@ -511,8 +510,10 @@ class BridgedInstance(InstanceInterface):
 
     async def _shut_down(self, connection: Connection) -> None:
         """Ask the agent to end, and wait for the end of the connection: it ends last of all."""
-        connection.link.shut_down()
         try:
+            if connection.link.closed:  # by what else has come with its hello
+                return
+            connection.link.shut_down()
             await connection.write()
             deadline = anyio.current_time() + GRACE + 5
             while await connection.receive(deadline) is not None:

@@ -23,9 +23,13 @@ from ..channels.named_pipe import NobodyListens
 from ..dockerfiles import Dockerfile, Dockerfiles, OnDockerfile
 from ..engine.archives import Archives, tar_of
 from ..engine.client import Engine
-from ..engine.containers import LABEL, NONCE, ContainerInfo, Containers, ContainerSpec, Mount, user_for
+from ..engine.container_spec import CONTAINER_HOME as _HOME
+from ..engine.container_spec import ContainerSpec, Mount, user_for
+from ..engine.container_tools import ContainerTools
+from ..engine.containers import ContainerInfo, Containers
 from ..engine.execs import ExecResult, Execs
 from ..engine.images import AUTO_IMAGE, Images
+from ..engine.labels import LABEL, NONCE
 from ..engine.progress import Progress
 from ..engine.volumes import Volumes
 from ..errors import (
@@ -39,15 +43,15 @@ from ..errors import (
     InvalidInput,
     NameConflict,
 )
-from ..instance import ClaudeInstance, Kind, docker_socket, split_mount
+from ..instance import ClaudeInstance, Kind
 from ..login import check_key, check_reachable, login_file
+from ..mounts import docker_socket, split_mount
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from ..protocol.link import Link
 from ..state import Installation
 from .bridge import Ending, is_uuid
 from .bridged import GRACE, LINGER, BridgedInstance, InstanceOptions
 from .connection import Connection
-from .container_tools import ContainerTools
 from .registry import agent_archive
 from .sessions import LARGEST, open_session, session_path
 
@@ -59,7 +63,6 @@ __all__ = ["DockerContainer"]
 #: Where things are in the container.
 _PIPES = "/run/cc-bridge"
 _STATE = "/var/lib/cc-bridge"
-_HOME = "/home/cc-bridge"
 _AGENT = "/opt/cc-bridge/agent.pyz"
 _PANE = f"{_HOME}/.cc-bridge/pane"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
+from ..engine.container_tools import ContainerTools
 from ..instance import ClaudeInstance
-from .container_tools import ContainerTools
 
 __all__ = ["Attempt", "Outcome", "attempts", "try_isolation"]
 

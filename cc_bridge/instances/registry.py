@@ -64,6 +64,9 @@ _THERE_IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 #: What goes with the directory itself: who waits for one of them must not find another in its place.
 _STAYS = ("lock", "changing", MARKER)
 
+#: How often a directory that is removed at the same time is made.
+_TRIES = 100
+
 #: How many things that could not be removed are named.
 _SHOWN = 3
 
@@ -134,19 +137,34 @@ class Home:
         """Claude Code's configuration in a pane: the user's own stays as it is."""
         return self.path / "config"
 
-    def prepare(self) -> None:
-        """Make the directory and its pipes.
+    def make(self) -> None:
+        """Make the directory.
 
         Raises:
             InvalidInput: it cannot be made.
         """
         try:
             make_private(self.path)
-            make_private(self._runtime)
-            mark_instance(self.path)
-            prepare_directory(str(self.pipes))
         except OSError as error:
             raise unusable(self.path, error) from error
+
+    def prepare(self) -> None:
+        """Make the directory and its pipes.
+
+        Raises:
+            InvalidInput: it cannot be made.
+        """
+        for tries in range(_TRIES):
+            try:
+                make_private(self.path)
+                make_private(self._runtime)
+                mark_instance(self.path)
+                prepare_directory(str(self.pipes))
+                return
+            except OSError as error:
+                # Another program may be removing it at this moment.
+                if not isinstance(error, FileNotFoundError) or tries == _TRIES - 1:
+                    raise unusable(self.path, error) from error
 
     def hold(self) -> int:
         """Mark the instance as used by this program: a descriptor; closing it, or the program's end, takes it back.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -20,13 +20,16 @@ __all__ = ["Steps", "exclusive"]
 _NOTHING = Descriptor(-1)
 
 
-class _UnderWay:
-    """A step that somebody takes."""
+class _Start:
+    """Somebody who wants the instance to start, and gives way to whoever ends it."""
 
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()
-        self.over = anyio.Event()
-        self.cancelled_for: Step | None = None
+        self.given_up_for: Step | None = None
+
+    def give_up(self, step: Step) -> None:
+        self.given_up_for = step
+        self.scope.cancel()
 
 
 class Steps:
@@ -39,7 +42,8 @@ class Steps:
     def __init__(self, name: str) -> None:
         self._name = name
         self._life = Life()
-        self._under_way: _UnderWay | None = None
+        self._over: anyio.Event | None = None  # of the step that is under way
+        self._starts: set[_Start] = set()
 
     @property
     def state(self) -> State:
@@ -48,10 +52,28 @@ class Steps:
 
     async def rest(self) -> bool:
         """Wait until nothing is under way; False: something was, and much may be different now."""
-        if self._under_way is None:
+        if self._over is None:
             return True
-        await self._under_way.over.wait()
+        await self._over.wait()
         return False
+
+    @asynccontextmanager
+    async def giving_way(self) -> AsyncIterator[None]:
+        """Within the block somebody wants the instance to start, and may have to wait for that.
+
+        Raises:
+            AgentUnavailable: somebody else wanted it to end meanwhile; the block was cancelled.
+        """
+        start = _Start()
+        self._starts.add(start)
+        try:
+            with start.scope:
+                yield
+        finally:
+            self._starts.discard(start)
+        if start.scope.cancelled_caught and start.given_up_for:
+            what = f"its start was given up, because somebody wanted to {start.given_up_for.value} it"
+            raise AgentUnavailable(what, instance=self._name)
 
     @asynccontextmanager
     async def take(self, step: Step) -> AsyncIterator[None]:
@@ -60,46 +82,51 @@ class Steps:
         Raises:
             AgentUnavailable: it was a start, and somebody wants the instance to end.
         """
-        while (other := self._under_way) is not None:
+        while self._over is not None:
             if self._life.ask(step) is Answer.CANCEL:
-                other.cancelled_for = step
-                other.scope.cancel()
-            await other.over.wait()
+                self._end_starts(step)
+            await self._over.wait()
         self._life.begin(step)
-        taken = self._under_way = _UnderWay()
+        over = self._over = anyio.Event()
         failed = True
         try:
-            with taken.scope:
+            if step is Step.START:
+                async with self.giving_way():
+                    yield
+            else:
+                self._end_starts(step)  # which wait for something else, and would begin after this
                 yield
-                failed = False
+            failed = False
         finally:
             self._life.end(failed=failed)
-            self._under_way = None
-            taken.over.set()
-        if taken.cancelled_for and failed:
-            what = f"its start was given up, because somebody wanted to {taken.cancelled_for.value} it"
-            raise AgentUnavailable(what, instance=self._name)
+            self._over = None
+            over.set()
+
+    def _end_starts(self, step: Step) -> None:
+        for start in self._starts:
+            start.give_up(step)
 
 
 @asynccontextmanager
-async def exclusive(path: Path, limit: float, name: str) -> AsyncIterator[None]:
+async def exclusive(path: Path, limit: float, name: str, make: Callable[[], None] | None = None) -> AsyncIterator[None]:
     """Within the block no other program, and no other task of this one, is in a block with the same path.
 
     A program that is killed in its block leaves it by that.
 
     Args:
-        path: a FIFO, which is made where it is missing; nothing is locked where its directory is missing.
+        path: a FIFO, which is made where it is missing.
         limit: seconds to wait.
         name: the instance's, for error messages.
+        make: makes its directory; without it, nothing is locked where that is missing.
 
     Raises:
         InstanceBusy: somebody else was in the block for so long.
     """
     held = None
     with anyio.move_on_after(limit):
-        held = await _acquire(path)
+        held = await _acquire(path, make)
     if held is None:
-        held = _try(path)  # its holder may have left it without being noticed: a child that it forked has a copy
+        held = _try(path, make)  # its holder may have left it without being noticed: a child that it forked has a copy
     if held is None:
         what = f"another program was starting or ending it for {limit:.0f} seconds"
         raise InstanceBusy(what, instance=name)
@@ -110,9 +137,9 @@ async def exclusive(path: Path, limit: float, name: str) -> AsyncIterator[None]:
             _unlock(held)
 
 
-async def _acquire(path: Path) -> Descriptor:
+async def _acquire(path: Path, make: Callable[[], None] | None) -> Descriptor:
     """What holds the lock as long as it is open."""
-    while (held := _try(path)) is None:
+    while (held := _try(path, make)) is None:
         with suppress(FileNotFoundError):
             reader = _open(path, os.O_RDONLY)
             try:
@@ -124,16 +151,18 @@ async def _acquire(path: Path) -> Descriptor:
     return held
 
 
-def _try(path: Path) -> Descriptor | None:
+def _try(path: Path, make: Callable[[], None] | None) -> Descriptor | None:
     """The lock, if it is free.
 
     It is held by an end for writing, because the kernel takes the lock back before it says to those who wait for
     reading that the last writer has gone, also when a process is killed.
     """
     try:
+        if make is not None:
+            make()
         held = _open(path, os.O_RDWR)
     except FileNotFoundError:
-        return _NOTHING
+        return _NOTHING if make is None else None  # it was removed at this moment
     if _lock(held):
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(held.fileno()), os.stat(path)):  # else it was removed while we waited

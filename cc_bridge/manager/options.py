@@ -1,4 +1,4 @@
-"""What a project's container is to be, and what follows from it: mounts, environment, names, labels."""
+"""Options of a project's container, and what follows from them: mounts, environment, names."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from ..engine.containers import Mount
+from ..engine.container_spec import CONTAINER_HOME, Mount
 from ..engine.networks import NetworkSpec
 from ..errors import InvalidInput
-from ..instance import docker_socket, parse_mount
+from ..limits import Limits
 from ..login import login_file, with_login
+from ..mounts import docker_socket, parse_mount
 
 __all__ = [
     "DEPENDENCIES",
-    "HOME",
     "ContainerEnv",
     "ContainerOptions",
     "PathMap",
@@ -27,7 +27,7 @@ __all__ = [
     "dependency_volumes",
 ]
 
-#: Directories of dependencies by type of project, relative to the workspace: they get a volume each.
+#: Dependency directories by project type, relative to the workspace; each gets a volume.
 DEPENDENCIES: Mapping[str, tuple[str, ...]] = {
     "node": ("node_modules",),
     "python": (".venv",),
@@ -35,40 +35,36 @@ DEPENDENCIES: Mapping[str, tuple[str, ...]] = {
     "ruby": ("vendor/bundle",),
 }
 
-#: Where Claude Code finds its login and keeps its sessions, in the container.
-HOME = "/home/cc-bridge"
-
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
-#: A shell's own (bash(1)); setting one ends it.
+#: Read-only variables of the shell (bash(1)); assigning one would end it.
 _READ_ONLY = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"})
 
 _PROJECT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,40}\Z")
 
 
 @dataclass(frozen=True)
-class ContainerOptions:
-    """What a project's container is to be. Limits and hardening have safe defaults.
+class ContainerOptions(Limits):
+    """Options of a project's container. Limits and hardening have safe defaults.
 
     Attributes:
         image: ``cc-bridge`` is the default image, ``auto`` that of the workspace's Dockerfile if it has one.
-        project: whose it is; containers are counted, kept and cleaned up by project.
-        project_type: ``node``, ``python``, ``php``, ``ruby`` or another word; those have dependency volumes.
+        project: containers are counted, kept and cleaned up by project.
+        project_type: ``node``, ``python``, ``php`` or ``ruby``, which have dependency volumes, or another word.
         workspace: mounted at ``mount_at``.
         mounts: more, ``host:container[:ro|rw]``.
-        credentials: Claude Code's login of this user, read-only.
-        login: give it this machine's login of Claude Code, whole (:mod:`cc_bridge.login`); for commands only.
-        env: variables, all of them secrets: they come in a way that no listing shows.
-        network: a mode (``bridge``, ``host``, ``none``), a network's name, or one to be made if it is missing.
-        ports: port in the container to port on this machine (loopback only), 0 for any.
+        credentials: mount this user's Claude Code login, read-only.
+        login: pass this machine's Claude Code login, as a whole (:mod:`cc_bridge.login`); for commands only.
+        env: variables; all are treated as secrets and shown in no listing.
+        network: a mode (``bridge``, ``host``, ``none``), a network's name, or one to create if it is missing.
+        ports: container port to local port (loopback only), 0 for any.
         user: ``uid[:gid]`` or a name; by default this machine's user, never root.
-        memory: bytes.
         read_only: the root file system; ``/tmp`` and ``HOME`` are writable.
         restart: ``no``, ``on-failure[:times]``, ``always`` or ``unless-stopped``.
         docker_socket: mount the engine's own socket. Whoever has it is root on the engine's machine.
 
     Raises:
-        InvalidInput: names what cannot be.
+        InvalidInput: names what is invalid.
     """
 
     image: str = "cc-bridge"
@@ -84,10 +80,6 @@ class ContainerOptions:
     network: str | NetworkSpec = "bridge"
     ports: Mapping[int, int] = field(default_factory=dict)
     user: str = ""
-    memory: int = 2 * 1024**3
-    cpus: float = 2.0
-    cpu_shares: int = 512
-    pids: int = 512
     read_only: bool = True
     restart: str = "no"
     docker_socket: bool = False
@@ -108,15 +100,15 @@ class ContainerOptions:
 
 @dataclass(frozen=True)
 class ContainerEnv:
-    """The environment of a container: what ``docker inspect`` may show, and what it must not."""
+    """A container's environment: what ``docker inspect`` may show, and secrets, which it must not."""
 
     plain: Mapping[str, str]
     secret: Mapping[str, str] = field(repr=False)
 
 
 def build_container_env(options: ContainerOptions, environ: Mapping[str, str] = os.environ) -> ContainerEnv:
-    """``TERM``, ``HOME``, ``PORT`` and ``PROJECT_ID``; and, secret, the options' variables and a login if asked for."""
-    plain = {"TERM": "xterm-256color", "HOME": HOME, "PROJECT_ID": options.project}
+    """``TERM``, ``HOME``, ``PORT`` and ``PROJECT_ID``; as secrets, the user's variables and a requested login."""
+    plain = {"TERM": "xterm-256color", "HOME": CONTAINER_HOME, "PROJECT_ID": options.project}
     if options.ports:
         plain["PORT"] = str(next(iter(options.ports)))
     return ContainerEnv(plain, with_login(options.env, environ) if options.login else dict(options.env))
@@ -125,22 +117,22 @@ def build_container_env(options: ContainerOptions, environ: Mapping[str, str] = 
 def build_container_mounts(
     options: ContainerOptions, home: Path | None = None, volumes: Mapping[str, str] | None = None
 ) -> tuple[Mount, ...]:
-    """The workspace, a home of its own, the login if asked for, the user's mounts, and the dependency volumes.
+    """The workspace, the home, the login if requested, the user's mounts, and the dependency volumes.
 
     Args:
-        home: becomes ``HOME`` in the container: Claude Code's sessions are kept there, apart from the host's own.
-        volumes: those of dependencies, by name, and where they are mounted; by default :func:`dependency_volumes`.
+        home: mounted as ``HOME``; Claude Code's sessions are kept there, apart from the host's own.
+        volumes: dependency volumes, name to mount point; by default :func:`dependency_volumes`.
 
     Raises:
-        InvalidInput: says which mount cannot be, and why.
+        InvalidInput: says which mount is invalid, and why.
     """
     mounts = []
     if options.workspace is not None:
         mounts.append(Mount(str(options.workspace.resolve()), options.mount_at, options.read_only_workspace))
     if home is not None:
-        mounts.append(Mount(str(home), HOME))
+        mounts.append(Mount(str(home), CONTAINER_HOME))
     if options.credentials:
-        mounts.append(Mount(str(login_file()), f"{HOME}/.claude/.credentials.json", read_only=True))
+        mounts.append(Mount(str(login_file()), f"{CONTAINER_HOME}/.claude/.credentials.json", read_only=True))
     mounts += [Mount(*parse_mount(mount)) for mount in options.mounts]
     dependencies = dependency_volumes(options) if volumes is None else volumes
     mounts += [Mount(name, path) for name, path in dependencies.items()]
@@ -155,7 +147,7 @@ def build_container_mounts(
 
 
 def dependency_volumes(options: ContainerOptions) -> dict[str, str]:
-    """Volume name to path in the container, by the project's type."""
+    """Volume name to path in the container, by project type."""
     if options.workspace is None:
         return {}
     return {
@@ -172,17 +164,17 @@ def container_name(project: str, now: datetime | None = None) -> str:
 
 
 class PathMap:
-    """Paths of this machine, and what they are called in a container that has these mounts."""
+    """Translates paths between this machine and a container with these mounts."""
 
     def __init__(self, mounts: Sequence[Mount]) -> None:
-        # The deepest mount that holds a path is the one in which it is.
+        # The deepest mount that contains a path is the one that counts.
         by_target = sorted(mounts, key=lambda mount: -len(PurePosixPath(mount.target).parts))
         self._by_target = [(PurePosixPath(mount.target), mount) for mount in by_target]
         by_source = sorted(mounts, key=lambda mount: -len(PurePosixPath(mount.source).parts))
         self._by_source = [(PurePosixPath(mount.source), mount) for mount in by_source if not mount.is_volume]
 
     def to_container(self, path: str | Path) -> str | None:
-        """The path in the container of one on this machine; None: it is in no mount, or another mount hides it."""
+        """A local path's path in the container; None: it is not mounted, or another mount hides it."""
         host = PurePosixPath(os.path.abspath(path))
         for source, mount in self._by_source:
             if host.is_relative_to(source):
@@ -192,7 +184,7 @@ class PathMap:
         return None
 
     def to_host(self, path: str | PurePosixPath) -> str | None:
-        """The path on this machine of one in the container; None: it is in no mount, or in a volume."""
+        """A container path's local path; None: it is not mounted, or in a volume."""
         inside = PurePosixPath(os.path.normpath(path))
         for target, mount in self._by_target:
             if inside.is_relative_to(target):

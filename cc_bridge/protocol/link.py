@@ -1,10 +1,10 @@
-"""The host's end of a connection to the agent: bytes in, events out, and the other way round.
+"""The host's end of a connection to the agent: bytes in, events out, and commands in, bytes out.
 
-Sans-I/O. Whoever holds a :class:`Link` writes what :meth:`Link.data_to_send` returns, after *every* call,
-and feeds it what arrives. All transitions stand in one table, ``TRANSITIONS``.
+Sans-I/O. The owner of a :class:`Link` writes what :meth:`Link.data_to_send` returns after *every* call, and feeds it
+the bytes that arrive. All state transitions are in one table, ``TRANSITIONS``.
 
-The agent is not trusted: a frame is checked before anything is believed, a line is bounded, and the
-first violation closes the link. The parser never raises; a violation is the last event.
+The agent is not trusted: frames are validated, lines are bounded, and the first violation closes the link. The parser
+never raises; a violation is the last event.
 """
 
 from __future__ import annotations
@@ -12,10 +12,27 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cc_bridge_agent import wire
+
+from .link_events import (
+    AgentRefused,
+    Done,
+    ErrorOutput,
+    Exited,
+    Hello,
+    LinkEvent,
+    Now,
+    Output,
+    Queued,
+    Started,
+    Status,
+    Took,
+    Violated,
+    Withdrawn,
+)
 
 __all__ = [
     "AgentRefused",
@@ -39,174 +56,15 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
-    """The agent has answered: the link is open. Emitted once, first.
-
-    Attributes:
-        epoch: changes when the agent is a new one.
-        state: of Claude Code: ``new``, ``running`` or ``exited``.
-        open_ids: inputs whose turns nobody has declared done.
-        resumed: everything after the position that was asked for follows.
-        queue: inputs that wait in the agent for the turns before them, the next one first; None: it has no queue, and
-            passes on whatever comes (agents of 0.1.0, and where none can run).
-    """
-
-    agent: str
-    epoch: str
-    state: str
-    seq: int
-    open_ids: tuple[str, ...]
-    resumed: bool
-    queue: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """Claude Code was started, by this host or another."""
-
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A line of Claude Code's: a message, or text where it was no JSON object. ``size``: bytes of its frame."""
-
-    message: Mapping[str, Any] | str
-    size: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorOutput:
-    """A line that Claude Code wrote to stderr."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """The agent has accepted an input, and will pass it to Claude Code when the turns before it have ended."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """An input that waited will not be passed on. ``late``: it did not wait, or not any more."""
-
-    id: str
-    late: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Took:
-    """The agent has accepted an input and passes it to Claude Code, once. ``again``: it had accepted it before."""
-
-    id: str
-    again: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Somebody has declared this input's turn done."""
-
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """Claude Code has ended; all its output came before.
-
-    Attributes:
-        code: negative for a signal; None: nobody saw it, because the agent ended first.
-        out_of_memory: the kernel killed it, or something that it had started, for want of memory.
-    """
-
-    code: int | None
-    out_of_memory: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AgentRefused:
-    """The agent could not do what it was asked.
-
-    ``code`` is ``start``, ``not_running``, ``full``, ``stopping``, ``gone``, ``state``, ``version`` or ``protocol``.
-
-    Attributes:
-        id: of the input that was refused; empty: it was none, or an older agent does not say.
-    """
-
-    code: str
-    message: str
-    errno: int | None = None
-    id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Violated:
-    """The agent broke a rule; the link is closed and nothing more will come. Close the connection."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """What Claude Code does at the moment.
-
-    Attributes:
-        turn: the input whose turn it has; empty: none.
-        seconds: since that turn was given to it; None: it has none.
-        silent: seconds since it said something, or was started; None: it does not run.
-        hosts: what the other connected hosts call themselves; empty where one does not say.
-    """
-
-    turn: str
-    seconds: float | None
-    silent: float | None
-    hosts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The answer to :meth:`Link.ask_status`.
-
-    Attributes:
-        turns: id of each input whose turn can be read from its beginning, oldest first, and whether somebody has
-            read it to its end.
-        queue: inputs that wait for the turns before them, the next one first; None: the agent does not say.
-        now: what Claude Code does; None: the agent is one of 0.1.0, which does not say.
-    """
-
-    turns: tuple[tuple[str, bool], ...]
-    queue: tuple[str, ...] | None = None
-    now: Now | None = None
-
-
-LinkEvent = (
-    Hello
-    | Started
-    | Output
-    | ErrorOutput
-    | Queued
-    | Withdrawn
-    | Took
-    | Done
-    | Exited
-    | AgentRefused
-    | Status
-    | Violated
-)
-
-
-@dataclass(frozen=True, slots=True)
 class Position:
-    """How far a host has read: a number, and the journal in which it has a meaning."""
+    """How far a host has read: a frame number in a journal."""
 
     seq: int
     journal: str
 
 
 class LinkState(enum.Enum):
-    """Where the link stands."""
+    """The state of a link."""
 
     NEW = "new"
     GREETED = "greeted"
@@ -214,10 +72,10 @@ class LinkState(enum.Enum):
     CLOSED = "closed"
 
 
-#: A line of Claude Code's is a number and the line.
+#: A frame with Claude Code's output has a number and the line.
 _OUTPUT_FIELDS = 2
 
-#: Beyond every number that an honest agent sends.
+#: Larger than any number that a correct agent sends.
 _LARGEST = 2**63
 
 #: Hosts that are named, characters of a name, and seconds (some 300 years, which a date can be reckoned from).
@@ -233,7 +91,7 @@ class _Step(enum.Enum):
     END = "end"
 
 
-#: The whole life of a link. What is not in here is an error, which names state and step.
+#: All transitions of a link. Any other step is an error, which names state and step.
 TRANSITIONS: dict[LinkState, dict[_Step, LinkState]] = {
     LinkState.NEW: {_Step.GREET: LinkState.GREETED, _Step.END: LinkState.CLOSED},
     LinkState.GREETED: {
@@ -256,13 +114,13 @@ class Link:
 
     Args:
         session: the agent's session to talk to.
-        after: go on after this position, which another link had reached.
-        turn: begin with the first frame of this input's turn.
+        after: resume after this position of an earlier link.
+        turn: start at the first frame of this input's turn.
         host: what this program calls itself, for those who look at who is connected.
-        limit: longest frame accepted, in bytes.
+        limit: most bytes of a frame.
 
     Raises, from every method that sends:
-        RuntimeError: a caller's mistake, such as sending before the hello has come.
+        RuntimeError: a caller's error, such as sending before the hello has arrived.
     """
 
     def __init__(
@@ -284,10 +142,10 @@ class Link:
         self._splitter = wire.LineSplitter(limit)
         self._outgoing: list[bytes] = []
 
-    # For sending: each queues a frame; call data_to_send() next.
+    # Sending: each method queues a frame; call data_to_send() next.
 
     def greet(self) -> None:
-        """Say hello. The next thing to arrive must be the agent's own, or a refusal."""
+        """Queue the hello. The agent must answer with its own hello or a refusal."""
         self._step(_Step.GREET)
         hello: wire.Frame = {"hello": wire.VERSION, "session": self.session}
         if self._after is not None:
@@ -299,62 +157,62 @@ class Link:
         self._outgoing.append(wire.encode(hello))
 
     def start_claude(self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
-        """Ask for Claude Code to be started; ``Started`` or ``AgentRefused`` follows. Harmless if it runs."""
+        """Start Claude Code; ``Started`` or ``AgentRefused`` follows. Does nothing if it is running."""
         self._send({"start": {"argv": list(argv), "env": dict(env), "cwd": cwd}})
 
     def send_input(self, input_id: str, message: Mapping[str, Any], turn: str = "") -> None:
         """Pass a message to Claude Code; ``Took`` or ``Queued`` follows.
 
         Args:
-            turn: the agent passes it on only while Claude Code has this turn.
+            turn: pass it on only while Claude Code runs this turn.
         """
         self._step(_Step.SEND)
         self._outgoing.append(wire.encode_input(input_id, json.dumps(message).encode("ascii"), turn))
 
     def withdraw_input(self, input_id: str) -> None:
-        """An input that waits in the agent is not to be passed on; ``Withdrawn`` follows."""
+        """Withdraw an input that waits in the agent; ``Withdrawn`` follows."""
         self._send({"withdraw": input_id})
 
     def signal_claude(self, name: str, turn: str = "") -> None:
-        """Send ``INT``, ``TERM`` or ``KILL`` to Claude Code. ``turn``: only while it has this turn."""
+        """Send ``INT``, ``TERM`` or ``KILL`` to Claude Code. ``turn``: only while it runs this turn."""
         self._send({"signal": name, **({"for": turn} if turn else {})})
 
     def shut_down(self) -> None:
-        """Ask the agent to end, with Claude Code; the connection ends when it has."""
+        """Shut down the agent and Claude Code; the connection ends afterwards."""
         self._send({"shutdown": True})
 
     def ask_status(self) -> None:
-        """Ask what the agent keeps; :class:`Status` follows."""
+        """Ask which turns the agent keeps; :class:`Status` follows."""
         self._send({"status": True})
 
     def acknowledge(self) -> None:
-        """Say that what has come need not be kept for a connection that may take this one's place."""
+        """Acknowledge all received frames: the agent need not keep them for a later connection."""
         self._send({"ack": self.last_seq})
 
     def declare_done(self, input_id: str) -> None:
-        """Say that this input's turn has been seen to its end."""
+        """Declare that this input's turn has been read to its end."""
         self._send({"done": input_id})
 
     def data_to_send(self) -> bytes:
-        """What to write now, all of it and in this order; empty when there is nothing."""
+        """Take the bytes to write now; empty if there are none."""
         data = b"".join(self._outgoing)
         self._outgoing.clear()
         return data
 
     @property
     def position(self) -> Position | None:
-        """From where another link can go on; None: it cannot, nothing is kept at the other end."""
+        """Where a later link can resume; None: it cannot, because the agent keeps nothing."""
         return Position(self.last_seq, self._journal) if self._journal else None
 
     @property
     def closed(self) -> bool:
-        """Nothing more will come."""
+        """Whether the link is closed: no more events."""
         return self.state is LinkState.CLOSED
 
-    # For receiving
+    # Receiving
 
     def receive_data(self, data: bytes) -> list[LinkEvent]:
-        """The events in what has arrived; after :class:`Violated`, close the connection."""
+        """Parse new bytes into events; after :class:`Violated`, close the connection."""
         events: list[LinkEvent] = []
         if self.closed:
             return events
@@ -385,7 +243,7 @@ class Link:
     def _receive(self, line: bytes) -> LinkEvent | None:
         frame = wire.decode(line)
         if self.state is LinkState.OPEN and len(frame) == _OUTPUT_FIELDS and "out" in frame and "seq" in frame:
-            # What nearly all frames are, by the shortest way; a wrong one goes the long way to its error.
+            # A fast path for nearly all frames; an invalid one takes the slow path to its error.
             seq, message = frame["seq"], frame["out"]
             if type(seq) is int and seq == self.last_seq + 1 and type(message) in (dict, str):
                 self.last_seq = seq
@@ -420,7 +278,7 @@ class Link:
             about = frame["status"]
             queue = _ids(about, "queue") if isinstance(about, dict) and "queue" in about else None
             return Status(turns, queue, _now(frame["now"]) if isinstance(frame.get("now"), dict) else None)
-        return None  # a newer agent's: what a host must understand, the version says
+        return None  # from a newer agent: what a host must understand would change the version
 
     def _hello(self, frame: wire.Frame) -> Hello:
         if _int(frame, "hello") != wire.VERSION:
@@ -443,7 +301,7 @@ class Link:
         return hello
 
     def _count(self, seq: int) -> None:
-        """Numbers are consecutive: a gap would be something lost, a repeat something twice."""
+        """Frame numbers must be consecutive: nothing lost, nothing repeated."""
         if seq != self.last_seq + 1:
             raise ValueError(f"number {seq} after {self.last_seq}")
         self.last_seq = seq

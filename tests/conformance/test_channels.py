@@ -19,7 +19,8 @@ from cc_bridge.channels.docker_exec import DockerExecChannel
 from cc_bridge.channels.named_pipe import NamedPipeChannel, prepare_directory
 from cc_bridge.channels.unix_socket import UnixSocketChannel
 from cc_bridge.engine.client import Engine
-from cc_bridge.engine.containers import Containers, ContainerSpec, Mount
+from cc_bridge.engine.container_spec import ContainerSpec, Mount
+from cc_bridge.engine.containers import Containers
 from cc_bridge.engine.execs import Execs
 from cc_bridge.instances.registry import agent_archive
 from cc_bridge.state import Installation

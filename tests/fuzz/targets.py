@@ -13,7 +13,8 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 
 from cc_bridge.events import TurnResult, as_dict
-from cc_bridge.protocol.conversation import Conversation, DeclareDone, EndProcess, ReadTranscript, SendInput
+from cc_bridge.protocol.commands import DeclareDone, EndProcess, ReadTranscript, SendInput
+from cc_bridge.protocol.conversation import Conversation
 from cc_bridge.protocol.link import ErrorOutput, Exited, Hello, Link, Output, Position, Started, Took, Violated
 from cc_bridge_agent import wire
 from cc_bridge_agent.ledger import Ledger

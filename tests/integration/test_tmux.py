@@ -135,10 +135,11 @@ async def test_a_hundred_texts_give_a_hundred_answers(
         text = _random_text(chance, number).replace("[[", "[ [")
         ok, answer = await instance.send_command_and_wait(text, _LIMIT)
         assert ok, answer
-        got, wanted = answer.split(), f"You said: {text}".split()
-        if got != wanted:
-            at = next(i for i, (a, b) in enumerate(zip([*got, None], [*wanted, None], strict=False)) if a != b)
-            pytest.fail(f"text {number} ({len(text)} characters), word {at}: {got[at:][:9]}, not {wanted[at:][:9]}")
+        # On a busy machine the editor may be opened again on a long text, which becomes a paste (docs/claude-code.md).
+        got, wanted = (re.sub(r"\s+|</?pasted_content[^>]*>", "", said) for said in (answer, f"You said: {text}"))
+        at = next((at for at, (a, b) in enumerate(zip(got, wanted, strict=False)) if a != b), None)
+        assert at is None, f"text {number}, {len(text)} characters: {got[at:][:40]!r}, not {wanted[at:][:40]!r}"
+        assert len(got) == len(wanted)
     assert len(scripted_model.requests) == 101
 
 

@@ -111,12 +111,13 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(made, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(directory / "env")], check=True)
-    [site] = (directory / "env" / "lib").glob("python*/site-packages")
+    python = directory / "env" / "bin" / "python"
     [wheel] = wheels.iterdir()
-    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)], check=True)
+    subprocess.run([*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)], check=True)
+    [site] = (directory / "env" / "lib").glob("python*/site-packages")
     # A directory that a .pth names comes last, and its own .pth files do not count: so not the editable project.
     (site / "rest.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return directory / "env" / "bin" / "python"
+    return python
 
 
 def test_it_is_the_wheel_that_is_used(python: Path) -> None:
@@ -126,6 +127,14 @@ def test_it_is_the_wheel_that_is_used(python: Path) -> None:
     assert package.is_relative_to(python.parent.parent)
     assert (package.parent / "py.typed").exists()
     assert (images / "Dockerfile").exists()
+
+
+def test_the_installed_command_tells_its_verbs(python: Path) -> None:
+    command = python.parent / "cc-bridge"
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True, cwd="/")
+    assert {"run", "up", "send", "chat", "attach", "prune", "doctor"} <= set(done.stdout.split())
+    done = subprocess.run([command, "ps", "--help"], capture_output=True, text=True, check=True, cwd="/")
+    assert "--filter" in done.stdout
 
 
 @pytest.mark.long

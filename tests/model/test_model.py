@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from cc_bridge.events import TextDelta, TurnResult, Verdict
-from cc_bridge.protocol.conversation import Conversation, DeclareDone, ReadTranscript, SendInput, Withdraw
+from cc_bridge.protocol.commands import DeclareDone, ReadTranscript, SendInput, Withdraw
+from cc_bridge.protocol.conversation import Conversation
 from cc_bridge.protocol.link import (
     AgentRefused,
     Done,
@@ -357,7 +358,7 @@ class System:
         if self.result is not None and not self.to_agent and not self.to_host and self.link is not None:
             turns = self.ledger.kept()
             read = all(turn["read"] for turn in turns if turn["id"] == TURN)
-            assert self.conversation._undeclared or read, "its end was not told"
+            assert self.conversation._delivery.outbox.undeclared or read, "its end was not told"
         assert len(self.written) == len(set(self.written)), "a command was given to Claude Code twice"
         assert WHOLE.startswith(self.said), f"{self.said!r} is no beginning of the answer"
         if self.result is not None and self.result.verdict is Verdict.COMPLETED:

@@ -165,7 +165,7 @@ with opened(place) as parent:
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs a second user")
+@pytest.mark.usefixtures("as_root")
 def test_what_is_read_only_is_removed_and_what_is_another_user_s_is_told() -> None:
     """A cache of Go's modules is read-only, and root would not notice. A mount's place is root's, and empty."""
     with tempfile.TemporaryDirectory() as place:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, InvalidInput
-from cc_bridge.instance import parse_mount
+from cc_bridge.mounts import parse_mount
 
 GOOD: dict[str, Any] = {"name": "demo", "kind": "docker", "image": "i", "workspace": Path("/")}
 

@@ -12,12 +12,10 @@ import pytest
 
 from cc_bridge.channels import direct
 from cc_bridge.instances import docker_container as scripts
-from cc_bridge.manager import manager
+from cc_bridge.manager import variables
 from tests.conftest import lacking
 
 NEIGHBOUR = 65534
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
 
 
 @dataclass(frozen=True)
@@ -53,22 +51,24 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
 
 
 def test_variables_reach_the_command_and_it_gets_all_of_its_stdin(shell: Shell) -> None:
-    variables = manager._exports({"COLOUR": "it's\n$(blue) `x` \\ \"", "EMPTY": "", "UMLAUT": "ü" * 3000})
+    given = {"COLOUR": "it's\n$(blue) `x` \\ \"", "EMPTY": "", "UMLAUT": "ü" * 3000}
     prompt = b"the prompt\n" * 10_000
     script = 'printf "%s|%s|%s|" "$COLOUR" "$EMPTY" "$UMLAUT"; cat'
-    done = shell.run(manager._WITH_SECRETS, str(len(variables)), "sh", "-c", script, stdin=variables + prompt)
+    words, lines = variables.from_stdin(given, ["sh", "-c", script])
+    done = shell.run(*words[2:3], *words[4:], stdin=lines + prompt)
     expected = "it's\n$(blue) `x` \\ \"||" + "ü" * 3000 + "|"
     assert done.stdout == expected.encode() + prompt
     assert done.stderr == b""
 
 
 def test_no_variables_and_no_stdin(shell: Shell) -> None:
-    assert shell.run(manager._WITH_SECRETS, "0", "sh", "-c", "cat; exit 7").returncode == 7
+    words, _ = variables.from_stdin({}, ["sh", "-c", "cat; exit 7"])
+    assert shell.run(*words[2:3], *words[4:]).returncode == 7
 
 
 def test_variables_from_a_file(shell: Shell, tmp_path: Path) -> None:
-    (tmp_path / "variables").write_bytes(manager._exports({"COLOUR": "it's blue"}))
-    script = manager._WITH_FILE.replace(manager._VARIABLES, str(tmp_path / "variables"))
+    (tmp_path / "variables").write_bytes(variables.exports({"COLOUR": "it's blue"}))
+    script = variables._FROM_FILE.replace(variables._INSIDE, str(tmp_path / "variables"))
     assert shell.run(script, "sh", "-c", 'printf %s "$COLOUR"').stdout == b"it's blue"
 
 
@@ -94,7 +94,7 @@ def test_the_archive_is_put_into_a_directory_of_this_users_alone(shell: Shell, t
     assert may_be_run(shell, archive)
 
 
-@as_root
+@pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize("planted", ["a directory", "a link"])
 def test_what_a_neighbour_has_put_there_is_neither_run_nor_written_to(
     shell: Shell, tmp_path: Path, planted: str

@@ -16,8 +16,6 @@ from cc_bridge.state import Installation, agent_archive, make_private, mark_inst
 
 NEIGHBOUR = 1234
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
-
 
 def of_0_1_0(root: Path) -> str:
     """A state directory as 0.1.0 has left it, with an instance and a project; the id on its containers."""
@@ -103,7 +101,7 @@ def test_a_directory_in_which_anybody_could_write_is_not_believed(tmp_path: Path
             make_private(path)
 
 
-@as_root
+@pytest.mark.usefixtures("as_root")
 def test_a_directory_that_a_neighbour_made_first_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "squatted").mkdir()
     os.chown(tmp_path / "squatted", NEIGHBOUR, NEIGHBOUR)
@@ -117,7 +115,7 @@ def neighbours(path: Path) -> Path:
     return path
 
 
-@as_root
+@pytest.mark.usefixtures("as_root")
 @pytest.mark.parametrize("sticky", [True, False], ids=["in a public directory", "in a directory of his own"])
 def test_a_neighbour_s_link_is_not_followed(tmp_path: Path, sticky: bool) -> None:
     place, mine = tmp_path / "place", tmp_path / "mine"
@@ -143,7 +141,7 @@ def test_a_link_of_this_user_s_own_is_followed(tmp_path: Path) -> None:
     assert (tmp_path / "disk" / "installation.json").exists()
 
 
-@as_root
+@pytest.mark.usefixtures("as_root")
 def test_nothing_that_a_neighbour_has_prepared_is_believed_or_run(tmp_path: Path) -> None:
     """He can compute the agent's name: it is the hash of a public package."""
     state = tmp_path / "state"
@@ -179,7 +177,7 @@ def test_sockets_lie_in_the_private_directory_or_where_their_path_is_short_enoug
     assert str(os.geteuid()) in str(long)
 
 
-@as_root
+@pytest.mark.usefixtures("as_root")
 def test_why_a_directory_is_refused_is_said(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     with pytest.raises(InvalidInput, match=f"theirs belongs to user {NEIGHBOUR}"):

@@ -59,12 +59,19 @@ exit 0
 
 _EDITOR = """#!/bin/sh
 # Called on Ctrl-G: by cc-bridge, to put a command into the input line ("asked" is there), or by a person.
-for key in {dir}/late/*; do
-    rm "$key" 2>/dev/null || continue
-    : >{dir}/in/.$$ && mv {dir}/in/.$$ {dir}/in/LateKey.$$
-    exit 0
-done
-if mv {dir}/asked {dir}/asked.$$ 2>/dev/null; then
+leave_if_late() {{
+    for key in {dir}/late/*; do
+        rm "$key" 2>/dev/null || continue
+        [ ! -e {dir}/asked.$$ ] || ln {dir}/asked.$$ {dir}/asked 2>/dev/null
+        rm -f {dir}/asked.$$
+        : >{dir}/in/.$$ && mv {dir}/in/.$$ {dir}/in/LateKey.$$
+        exit 0
+    done
+}}
+leave_if_late
+mv {dir}/asked {dir}/asked.$$ 2>/dev/null
+leave_if_late # if this key was given up while we looked, that was asked of the next one
+if [ -e {dir}/asked.$$ ]; then
     verdict=found
     read -r mode <{dir}/asked.$$
     {{ [ "$mode" = replace ] || {{ [ "$mode" = put ] && [ ! -s "$1" ]; }}; }} && verdict=put
@@ -145,9 +152,17 @@ class Files:
         kind, _, key = name.partition(".")
         return Happening(kind, key, content)
 
-    def ask_editor(self, text: Optional[str], *, replace: bool, lost: bool) -> None:
-        """What the editor is to do when it is called for the next key; ``lost``: for those before, it will not be."""
-        self.give_up_key()
+    def ask_editor(self, text: Optional[str], *, replace: bool, lost: bool, again: bool) -> bool:
+        """What the editor is to do when it is called for the next key; ``lost``: for those before, it will not be.
+
+        Args:
+            again: the last key has had no answer.
+
+        Returns:
+            False: the editor is at it, and nothing was changed.
+        """
+        if not self.give_up_key() and again:
+            return False
         if lost:
             for name in os.listdir(self.at("late")):
                 try:
@@ -156,14 +171,16 @@ class Files:
                     pass  # heard at this moment
         self._write("next", text or "")
         self._write("asked", "look\n" if text is None else "replace\n" if replace else "put\n")
+        return True
 
-    def give_up_key(self) -> None:
-        """The key that was pressed last is not waited for; where it is still under way, it is to do nothing."""
+    def give_up_key(self) -> bool:
+        """The key that was pressed last is not waited for, and is to do nothing; False: it was heard already."""
         self._late += 1
         try:
             os.rename(self.at("asked"), os.path.join(self.at("late"), str(self._late)))
         except FileNotFoundError:
-            pass  # it was heard
+            return False
+        return True
 
     def forget_late_keys(self) -> None:
         """Abandoned key presses have fired or been lost: drop their markers."""

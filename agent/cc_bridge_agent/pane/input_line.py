@@ -12,15 +12,15 @@ A draft of a person's is put aside with Ctrl-S, Claude Code's own stash, which c
 import enum
 from typing import List, NamedTuple, Optional
 
-from .text import essence
+from .text import essence, to_enter
 
 #: Seconds for the editor to be called, doubled with each try; and for its end to be noticed. Keys are not heard from
 #: the first moment on, and a screen that is being drawn may swallow one.
 _CALL_LIMIT = 0.5
 _CLOSE_LIMIT = 2.0
 
-#: Seconds between the editor's calls for two keys that Claude Code hears together.
-_FOLLOW_LIMIT = 0.5
+#: Seconds between the editor's calls for two keys that Claude Code hears together, on a machine that is busy.
+_FOLLOW_LIMIT = 2.0
 _TRIES = 5
 _LOOKS = 3
 
@@ -32,6 +32,8 @@ class Ask(NamedTuple):
         text: what is to stand in the line; None: leave it as it is.
         replace: also where something stands there.
         press: False: one that was pressed is still to be heard.
+        again: the last one has had no answer. Where the editor is at it by now, nothing is to be done, but to call
+            :meth:`InputLine.key_heard`: a second key would open it on what it puts there.
         lost: those pressed before, which have had no answer, were not heard and will hardly be.
     """
 
@@ -39,6 +41,7 @@ class Ask(NamedTuple):
     replace: bool
     press: bool = True
     lost: bool = False
+    again: bool = False
 
 
 class Press(NamedTuple):
@@ -104,10 +107,7 @@ class InputLine:
 
     def enter(self, text: str, replaceable: List[str], now: float) -> None:
         """Put a text into the line and press Enter. ``replaceable``: what may stand there of earlier attempts."""
-        # A blank after it, which Claude Code takes off again: Enter would make a new line of a last backslash, and
-        # would take a suggestion for a last word with @ or /. One before it, where a slash begins no command.
-        begins_none = text.startswith("/") and not text[1:2].isalpha()
-        self._begin(f" {text} " if begins_none else f"{text} ", [*replaceable, text], now)
+        self._begin(to_enter(text), [*replaceable, text], now)
         self._ask(Ask(self._text, False), now)
 
     def look(self, replaceable: List[str], now: float) -> None:
@@ -142,6 +142,10 @@ class InputLine:
         if self._state is _State.CALLED_FOR:
             self.wake_at, self._lost = now + _FOLLOW_LIMIT, True
 
+    def key_heard(self) -> None:
+        """The last :class:`Ask` has come too late to be needed: no key was pressed for it."""
+        self._unheard -= 1
+
     def forget_keys(self) -> None:
         """Keys that are not heard by now, will not be."""
         self._unheard = self._before_stash = 0
@@ -163,7 +167,7 @@ class InputLine:
         elif self._state is _State.CALLED_FOR:
             self._tries += not self._lost  # a key that was pressed in vain has been counted
             if self._tries < (_LOOKS if self._text is None else _TRIES):
-                self._ask(self._asked._replace(press=True), now)
+                self._ask(self._asked._replace(press=True, again=True), now)
             else:
                 self._finish(Blocked())
 

@@ -69,6 +69,7 @@ class _Pane:
         self._lines = _InOrder()
         self._process = 0  # the pane's: a shell, whose child is Claude Code
         self._claude: Dict[int, int] = {}  # descriptors by process ids
+        self._forgetting: Optional[asyncio.TimerHandle] = None
         self._editing = ""  # the editor's file whose deletion is waited for
         self._timer: Optional[asyncio.TimerHandle] = None
         self._doing: "asyncio.Queue[Any]" = asyncio.Queue()
@@ -382,19 +383,13 @@ class _Pane:
 
     async def _do(self) -> None:
         """Press keys, one after the other."""
-        forgetting: Optional[asyncio.TimerHandle] = None
         while True:
             item = await self._doing.get()
             if not isinstance(item, (line.Ask, line.Press)):
                 self._files.give_up_key()  # the job is over
             try:
                 if isinstance(item, line.Ask):
-                    self._files.ask_editor(item.text, replace=item.replace, lost=item.lost)
-                    if forgetting is not None:
-                        forgetting.cancel()
-                    forgetting = self._loop.call_later(_KEY_LIFE, self._forget_late_keys)
-                    if item.press:
-                        await self._tmux.press("editor")
+                    await self._ask(item)
                 elif isinstance(item, line.Press):
                     await self._tmux.press(item.key)
                 elif isinstance(item, line.Entered):
@@ -404,6 +399,17 @@ class _Pane:
             except TmuxError as error:  # the pane is gone: its end is on the way
                 log("key_not_pressed", reason=str(error))
             self._settle()
+
+    async def _ask(self, asked: line.Ask) -> None:
+        """Have the editor called, unless it is at it already."""
+        if not self._files.ask_editor(asked.text, replace=asked.replace, lost=asked.lost, again=asked.again):
+            self._line.key_heard()
+            return
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        self._forgetting = self._loop.call_later(_KEY_LIFE, self._forget_late_keys)
+        if asked.press:
+            await self._tmux.press("editor")
 
     def _wake(self) -> None:
         now = self._now()

@@ -12,6 +12,10 @@ _CHANGED = re.compile("[\ufffd\ud800-\udfff\U00010000-\U0010ffff]+")
 #: ECMA-48's sequences: CSI, OSC, and those of two characters.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\].*?(?:\x07|\x1b\\)|[@-Z\\-_])")
 
+#: Of a text of more UTF-16 units than about this, it shows so many from the beginning and the end, and the rest as one
+#: word until it is submitted (2.1.329).
+_LEAST_CUT, _KEPT = 9_000, 500
+
 #: Around what it takes for a paste: a long text that its editor was opened on again (2.1.329).
 _PASTED = re.compile('</?pasted_content( id="[0-9a-f]*")?>')
 
@@ -22,6 +26,27 @@ def essence(text: str) -> str:
     """What stays the same of a text that went through the input line."""
     seen = _UNSEEN.sub("", _PASTED.sub("", text))
     return _CHANGED.sub("", seen) or seen
+
+
+def to_enter(text: str) -> str:
+    """What is to be put into the input line, so that it is submitted as it is.
+
+    A blank after it, which Claude Code takes off again: Enter would make a new line of a last backslash, and would take
+    a suggestion for a last word with @ or /. One before it, where a slash begins no command. And one more where a long
+    text would otherwise be cut in the middle of a character.
+    """
+    before = " " if text.startswith("/") and not text[1:2].isalpha() else ""
+    after = " "
+    units = text.encode("utf-16-le", "surrogatepass")
+    if len(units) > 2 * _LEAST_CUT:
+        before += " " if _halves(units, _KEPT - len(before)) else ""
+        after += " " if _halves(units, len(units) // 2 - _KEPT + len(after)) else ""
+    return before + text + after
+
+
+def _halves(units: bytes, at: int) -> bool:
+    """A cut there leaves one half of a surrogate pair on each side."""
+    return 0xD8 <= units[2 * at - 1] <= 0xDB
 
 
 def plain(text: str) -> str:

@@ -19,8 +19,6 @@ pytestmark = pytest.mark.anyio
 
 NEIGHBOUR = 1234
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
-
 #: A neighbour who listens at a path, and says at its end how many bytes it was given.
 LISTENER = """
 import os, socket, sys
@@ -47,7 +45,7 @@ def neighbour() -> Iterator[tuple[str, subprocess.Popen[str]]]:
             process.kill()
 
 
-@as_root
+@pytest.mark.usefixtures("as_root")
 async def test_nothing_is_said_to_a_neighbour_who_listens_there(neighbour: tuple[str, subprocess.Popen[str]]) -> None:
     path, process = neighbour
     with pytest.raises(AgentUnavailable, match=f"user {NEIGHBOUR} listens"):
@@ -56,7 +54,7 @@ async def test_nothing_is_said_to_a_neighbour_who_listens_there(neighbour: tuple
     assert process.stdout.readline() == "0\n", "it was told something"
 
 
-@as_root
+@pytest.mark.usefixtures("as_root")
 def test_attach_in_a_container_says_nothing_to_a_neighbour(neighbour: tuple[str, subprocess.Popen[str]]) -> None:
     path, process = neighbour
     argv = [sys.executable, "-IS", str(agent_archive()), "attach", "--socket", path]

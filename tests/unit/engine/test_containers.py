@@ -15,7 +15,8 @@ from pytest_mock import MockerFixture
 
 from cc_bridge.engine import containers
 from cc_bridge.engine.client import Engine
-from cc_bridge.engine.containers import Containers, ContainerSpec, Mount, docker_words
+from cc_bridge.engine.container_spec import ContainerSpec, Mount, docker_words
+from cc_bridge.engine.containers import Containers
 from cc_bridge.errors import EngineUnavailable, NameConflict
 
 pytestmark = pytest.mark.anyio

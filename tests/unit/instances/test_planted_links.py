@@ -14,8 +14,7 @@ from cc_bridge.errors import EngineError, InvalidInput
 from cc_bridge.instance import ClaudeInstance
 from cc_bridge.instances.docker_container import DockerContainer
 from cc_bridge.instances.registry import Registry
-from cc_bridge.manager.manager import ContainerManager
-from cc_bridge.manager.options import ContainerOptions
+from cc_bridge.manager.provisions import project_home
 
 
 @pytest.fixture
@@ -41,10 +40,11 @@ def test_a_project_s_home(tmp_path: Path, secret: Path, link: str) -> None:
     home = tmp_path / "state" / "projects" / "shop"
     (home / link).parent.mkdir(parents=True)
     (home / link).symlink_to(secret)
-    manager = ContainerManager(NoEngine(), root=tmp_path / "state")  # type: ignore[arg-type]
     if link == ".claude":
         with pytest.raises(InvalidInput, match=r"\.claude cannot be used.*remove it"):
-            manager._spec("n", "i", ContainerOptions(project="shop"), ["true"], "none", "service", {})
+            project_home(tmp_path / "state", "shop")
+    else:
+        project_home(tmp_path / "state", "shop")
     assert untouched(secret)
 
 

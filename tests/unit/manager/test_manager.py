@@ -359,7 +359,7 @@ async def test_another_installation_s_dependencies_are_not_shared(
     info = await manager.create_secure_container(options)
     mounts = docker_engine.made[info.name]["Options"]["mounts"]
     (source,) = (mount["Source"] for mount in mounts if mount["Target"] == "/workspace/node_modules")
-    assert source == f"cc-bridge-demo-node_modules-{manager._install}"
+    assert source == f"cc-bridge-demo-node_modules-{manager._installation.id}"
 
 
 async def test_volumes_go_with_their_container_only_if_ours_unused_and_asked_for(

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cc_bridge.engine.containers import Mount
+from cc_bridge.engine.container_spec import CONTAINER_HOME, Mount
 from cc_bridge.errors import InvalidInput
 from cc_bridge.manager.options import (
     DEPENDENCIES,
-    HOME,
     ContainerOptions,
     PathMap,
     build_container_env,
@@ -79,7 +78,7 @@ def test_the_workspace_and_a_home_of_its_own(tmp_path: Path, read_only: bool) ->
     wanted = options(workspace=tmp_path / "link", mount_at="/app", read_only_workspace=read_only)
     assert build_container_mounts(wanted, Path("/state/home")) == (
         Mount(str(workspace), "/app", read_only),
-        Mount("/state/home", HOME),
+        Mount("/state/home", CONTAINER_HOME),
     )
 
 
@@ -98,7 +97,7 @@ def test_a_mount_that_cannot_be_is_named(mount: str) -> None:
         build_container_mounts(options(mounts=[mount]))
 
 
-@pytest.mark.parametrize("second", ["/workspace", "/workspace/", HOME])
+@pytest.mark.parametrize("second", ["/workspace", "/workspace/", CONTAINER_HOME])
 def test_nothing_is_mounted_over_another(tmp_path: Path, second: str) -> None:
     with pytest.raises(InvalidInput, match="is mounted twice"):
         build_container_mounts(options(workspace=tmp_path, mounts=[f"{tmp_path}:{second}"]), tmp_path)
@@ -110,7 +109,9 @@ def test_claude_codes_login_is_read_only(tmp_path: Path, monkeypatch: pytest.Mon
         build_container_mounts(options(credentials=True))
     (tmp_path / ".credentials.json").touch()
     (mount,) = build_container_mounts(options(credentials=True))
-    assert mount == Mount(str(tmp_path / ".credentials.json"), f"{HOME}/.claude/.credentials.json", read_only=True)
+    assert mount == Mount(
+        str(tmp_path / ".credentials.json"), f"{CONTAINER_HOME}/.claude/.credentials.json", read_only=True
+    )
 
 
 # Variables
@@ -125,7 +126,7 @@ def test_a_variable_that_a_shell_cannot_have(env: dict[str, str]) -> None:
 def test_what_a_listing_may_show_is_what_is_not_the_users() -> None:
     """covers: T3, M4"""
     made = build_container_env(options(env={"PATH": "/x", "PORT": "their own"}, ports={8000: 0, 9000: 0}), {})
-    assert made.plain == {"TERM": "xterm-256color", "HOME": HOME, "PROJECT_ID": "demo", "PORT": "8000"}
+    assert made.plain == {"TERM": "xterm-256color", "HOME": CONTAINER_HOME, "PROJECT_ID": "demo", "PORT": "8000"}
     assert made.secret == {"PATH": "/x", "PORT": "their own"}
     assert "/x" not in repr(made)
 

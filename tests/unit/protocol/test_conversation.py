@@ -22,16 +22,9 @@ from cc_bridge.events import (
     TurnStarted,
     UnknownMessage,
 )
-from cc_bridge.protocol import conversation as module
-from cc_bridge.protocol.conversation import (
-    MAX_PROMPT,
-    Conversation,
-    DeclareDone,
-    EndProcess,
-    ReadTranscript,
-    SendInput,
-    check_prompt,
-)
+from cc_bridge.protocol import bounded_text
+from cc_bridge.protocol.commands import DeclareDone, EndProcess, ReadTranscript, SendInput
+from cc_bridge.protocol.conversation import Conversation
 from cc_bridge_agent import wire
 
 
@@ -661,7 +654,7 @@ class TestReplay:
         assert player.conversation.is_done(first)
 
     def test_a_long_answer_is_not_kept_whole(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("cc_bridge.protocol.conversation.TEXT_LIMIT", 10)
+        monkeypatch.setattr("cc_bridge.protocol.bounded_text.TEXT_LIMIT", 10)
         player = Player()
         turn = player.submit()
         player.took(turn)
@@ -746,24 +739,6 @@ def restarted(player: Player) -> None:
 class TestLimits:
     """What is said without end is kept with one."""
 
-    def test_how_much(self) -> None:
-        limits = (MAX_PROMPT, module.TEXT_LIMIT, module._STDERR_LINES, module._MOST_IDS, module._MOST_KINDS)
-        assert limits == (8 * 2**20, 16 * 2**20, 20, 4096, 100)
-        assert (module._MOST_EVENTS, module._MOST_BYTES, module._MOST_PIECES) == (1000, 4 * 2**20, 4096)
-
-    def test_the_longest_prompt_in_bytes(self) -> None:
-        check_prompt("é" * (MAX_PROMPT // 2))
-        with pytest.raises(InvalidInput, match=f"{MAX_PROMPT + 2} bytes; the limit is {MAX_PROMPT}"):
-            check_prompt("é" * (MAX_PROMPT // 2 + 1))
-
-    @pytest.mark.parametrize(
-        ("text", "what"),
-        [(7, "not int"), (" \n", "is empty"), ("\0", "position 0"), ("ab\0", "position 2"), ("a\udc00", "position 1")],
-    )
-    def test_a_prompt_that_cannot_arrive_says_where(self, text: Any, what: str) -> None:
-        with pytest.raises(InvalidInput, match=what):
-            check_prompt(text)
-
     def test_the_last_20_lines_of_stderr_2000_characters_each(self) -> None:
         player = Player()
         for number in range(25):
@@ -784,7 +759,7 @@ class TestLimits:
         assert (unknown["kind 99"], unknown["kind 3"], unknown["other kinds"]) == (1, 2, 50)
 
     def test_of_an_answer_of_just_the_limit_nothing_is_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "TEXT_LIMIT", 3)
+        monkeypatch.setattr(bounded_text, "TEXT_LIMIT", 3)
         player, turn = begun()
         player.delta("abc")
         player.result(turn)
@@ -1101,6 +1076,11 @@ class TestWhose:
         player.delta("for both")
         player.say({"type": "result", "user_message_uuids": ["theirs", turn], "result": "for both"})
         assert player.ended(turn).text == "for both"
+
+    def test_a_turn_that_a_result_names_twice_ends_once(self) -> None:
+        player, turn = begun()
+        player.result(turn, user_message_uuids=[turn, turn])
+        assert [type(event) for event in player.events(turn)] == [TurnResult]
 
     def test_two_that_were_echoed_are_ended_by_one_result(self) -> None:
         player = Player(ids=False)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cc_bridge import TurnResult, Verdict
 from cc_bridge.events import PermissionRequest, TextDelta, Waiting
-from cc_bridge.protocol import conversation as module
-from cc_bridge.protocol.conversation import EndProcess, SendInput, Withdraw
+from cc_bridge.protocol import agent_queue
+from cc_bridge.protocol.commands import EndProcess, SendInput, Withdraw
 
 from .test_conversation import Player
 
@@ -193,7 +193,7 @@ def test_a_repeats_answer_says_nothing_of_what_waits() -> None:
 
 def test_no_more_than_so_many_are_with_the_agent() -> None:
     player = Queueing()
-    turns = [player.submit() for _ in range(module._MOST_AHEAD + 2)]
+    turns = [player.submit() for _ in range(agent_queue._MOST_AHEAD + 2)]
     assert player.sent == turns[:-2]
     player.took(turns[0])
     assert player.sent == turns[:-2], "what runs counts as well"

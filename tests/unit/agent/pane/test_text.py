@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cc_bridge_agent.pane.text import between, essence, last_lines, plain, texts_of
+from cc_bridge_agent.pane.text import between, essence, last_lines, plain, texts_of, to_enter
 
 
 @given(st.text(alphabet="ab \n\t\u200d\ufe0f\u00e9"))
@@ -34,3 +35,16 @@ def test_tags_and_blocks() -> None:
     assert texts_of([{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": 3}, "b"]) == ["a"]
     assert texts_of("a") == ["a"]
     assert texts_of(None) == []
+
+
+@pytest.mark.parametrize("lead", [498, 499, 500, 501])
+@pytest.mark.parametrize("tail", [498, 499, 500, 501])
+@pytest.mark.parametrize("first", ["a", "/ "])
+def test_a_long_text_is_not_cut_in_the_middle_of_a_character(lead: int, tail: int, first: str) -> None:
+    """Claude Code cuts it 500 UTF-16 units from either end (2.1.329)."""
+    text = first + "a" * (lead - len(first)) + "\U0001f642" * 6000 + "b" * tail
+    entered = to_enter(text)
+    assert entered.strip() == text
+    units = entered.encode("utf-16-le")
+    for at in (1000, len(units) - 1000):
+        units[:at].decode("utf-16-le")  # half a pair is an error

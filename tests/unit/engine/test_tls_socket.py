@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cc_bridge.engine.relay import relay
+from cc_bridge.engine.tls_socket import plain_socket
 
 
 class Owner:
@@ -47,7 +47,7 @@ def ends(certificate: str) -> Iterator[tuple[socket.socket, ssl.SSLSocket, Owner
     tls = asking.wrap_socket(here)
     thread.join()
     owner = Owner()
-    plain = socket.socket(fileno=relay(tls, owner))
+    plain = socket.socket(fileno=plain_socket(tls, owner))
     plain.setblocking(True)
     with plain, peers[0]:
         yield plain, peers[0], owner

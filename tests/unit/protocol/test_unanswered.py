@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cc_bridge.protocol.conversation import Conversation, SendInput
+from cc_bridge.protocol.commands import SendInput, control_id
+from cc_bridge.protocol.conversation import Conversation
 from cc_bridge.protocol.link import Done, Exited, LinkEvent, Output, Started, Took
-from cc_bridge.protocol.permissions import UnansweredRequests, answer_id
+from cc_bridge.protocol.unanswered import UnansweredRequests
 
 
 def asks(request_id: str, tool: str = "Bash") -> Output:
@@ -50,7 +51,7 @@ def test_until_it_is_answered_or_moot(end: LinkEvent) -> None:
 @given(st.text(min_size=1), st.integers(0, 10**6))
 def test_the_answer_of_a_host_is_found(request_id: str, number: int) -> None:
     """Whatever Claude Code calls its request; one whose id leaves nothing of a name stays open."""
-    taken: list[Any] = [Took(answer_id(number, request_id), again=False)]
+    taken: list[Any] = [Took(control_id(number, request_id), again=False)]
     known = any(c.isascii() and (c.isalnum() or c in "-_") for c in request_id[:48])
     assert unanswered(asks(request_id), *taken) == ([] if known else [request_id])
 

@@ -1,4 +1,4 @@
-"""A TLS connection as a plain socket: a thread copies, because a descriptor is what everybody else reads."""
+"""A TLS connection as a plain socket, for readers that need a descriptor: a thread copies between the two."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import threading
 from contextlib import closing, suppress
 from typing import Protocol
 
-__all__ = ["Closable", "relay"]
+__all__ = ["Closable", "plain_socket"]
 
-#: Bytes that are held in each direction; then the faster side waits for the slower.
+#: Buffer size in each direction; when it is full, the faster side waits.
 _HELD = 262144
 
 _PIECE = 65536
 
 
-def relay(connection: ssl.SSLSocket, owner: Closable) -> int:
-    """A non-blocking descriptor that stands for the connection, which ends with it. The end of each way is passed on.
+def plain_socket(connection: ssl.SSLSocket, owner: Closable) -> int:
+    """A non-blocking descriptor for the connection, which is closed with it. Half-closes are passed on.
 
-    One thread for both ways: an SSL connection must not be read and written at the same time.
+    One thread for both directions: an SSL connection must not be read and written concurrently.
 
     Args:
-        owner: is closed after the connection, and not before.
+        owner: closed after the connection, not before.
     """
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -53,7 +53,7 @@ class _Copier:
             self._tls,
             self._plain,
             suppress(OSError),
-        ):  # an error is the end, and the end is seen at the other side
+        ):  # an error ends the connection, which the other side sees
             self._tls.setblocking(False)
             self._plain.setblocking(False)
             while not (self._no_more_incoming and not self._incoming):
@@ -70,7 +70,7 @@ class _Copier:
         poller.register(self._plain, plain | (select.POLLOUT if self._incoming else 0))
         tls = select.POLLIN if not self._no_more_incoming and len(self._incoming) < _HELD else 0
         poller.register(self._tls, tls | (select.POLLOUT if self._outgoing else 0))
-        # What OpenSSL has read ahead makes no descriptor ready.
+        # Bytes that OpenSSL has read ahead do not make a descriptor ready.
         ready = dict(poller.poll(0 if tls and self._tls.pending() else None))
         return ready.get(self._plain.fileno(), 0)
 
@@ -94,10 +94,10 @@ class _Copier:
                 self._end_outgoing()
 
     def _end_outgoing(self) -> None:
-        """Say that nothing more comes (RFC 8446, close_notify); the other way stays open.
+        """Send close_notify (RFC 8446); the other direction stays open.
 
-        ``unwrap()`` asks OpenSSL twice, and the second time it reads, and drops what the peer has sent meanwhile. So
-        for that moment something on which nothing comes has the connection's place, and its number.
+        ``unwrap()`` calls OpenSSL twice, and the second call reads and drops what the peer has sent meanwhile. So for
+        that moment a socket that receives nothing takes the connection's place and descriptor.
         """
         number, (stand_in, written) = self._tls.fileno(), socket.socketpair()
         connection = socket.socket(fileno=os.dup(number))
@@ -105,7 +105,7 @@ class _Copier:
             stand_in.setblocking(False)
             os.dup2(stand_in.fileno(), number, inheritable=False)
             try:
-                self._take_incoming(math.inf)  # what OpenSSL has read ahead
+                self._take_incoming(math.inf)  # read ahead by OpenSSL
                 with suppress(ssl.SSLError):
                     self._tls.unwrap()
             finally:
@@ -116,7 +116,7 @@ class _Copier:
                 while said := written.recv(_PIECE):
                     connection.sendall(said)
             finally:
-                connection.setblocking(False)  # which the other descriptor is, too
+                connection.setblocking(False)  # both descriptors share this flag
 
     def _take_incoming(self, most: float = _HELD) -> None:
         while not self._no_more_incoming and len(self._incoming) < most:

@@ -1,4 +1,4 @@
-"""What a person does to an instance's container by hand: look into it, run something in it, copy files."""
+"""Manual work in one container: run commands, read logs, copy files."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import IO
 
 import anyio.to_thread
 
-from ..engine.archives import Archives, tar_of_tar, tar_of_tree
-from ..engine.client import Engine
-from ..engine.containers import Containers
-from ..engine.execs import Attached, ExecResult, Execs, Exit
-from ..engine.streams import Chunk
-from ..engine.usage import Usage
 from ..errors import ContainerNotFound, EngineError, InvalidInput
+from .archives import Archives, tar_of_tar
+from .client import Engine
+from .container_spec import CONTAINER_HOME
+from .containers import Containers
+from .execs import Attached, ExecResult, Execs, Exit
+from .streams import Chunk
+from .usage import Usage
 
 __all__ = ["ContainerTools"]
 
-#: A login shell where there is a comfortable one, else any.
+#: A login shell: bash if it is installed, else sh.
 _SHELL = ["sh", "-c", "command -v bash >/dev/null && exec bash -l; exec sh -l"]
 
 
 class ContainerTools:
-    """By hand, in the container of one instance; :attr:`DockerContainer.tools` has it.
+    """Manual work in one container; :attr:`DockerContainer.tools` has it for an instance's.
 
     Raises, from every method:
         EngineError: of the kind that fits; ContainerNotFound and ContainerNotRunning among them.
@@ -41,18 +42,18 @@ class ContainerTools:
         return await self._execs.run(self.container, argv, user=user, limit=limit)
 
     def exec_streaming(self, argv: Sequence[str], *, user: str = "") -> AsyncGenerator[Chunk | Exit, None]:
-        """Run a command; output as it comes, and at last how it ended."""
+        """Run a command; its output as it arrives, then an Exit."""
         return self._execs.stream(self.container, argv, user=user)
 
     async def attach(self, argv: Sequence[str], *, user: str = "", tty: bool = False, term: str = "") -> Attached:
-        """Run a command, connected to its stdin and its output, with a terminal or without."""
+        """Run a command and attach to its stdin and output, with or without a terminal."""
         environment = {"TERM": term} if tty and term else {}
         return await self._execs.attach(
             self.container, argv or _SHELL, user=user, tty=tty, environment=environment, stdin=True
         )
 
     async def resize(self, exec_id: str, rows: int, columns: int) -> None:
-        """Tell a command's terminal its size."""
+        """Set the size of a command's terminal."""
         await self._execs.resize(exec_id, rows, columns)
 
     async def exit_code(self, exec_id: str) -> int | None:
@@ -60,27 +61,30 @@ class ContainerTools:
         return await self._execs.exit_code(exec_id)
 
     async def usage(self) -> Usage:
-        """What the container uses, measured over a second or so."""
+        """Its resource usage, measured over about a second."""
         return await self._containers.usage(self.container)
 
     def logs(
-        self, *, follow: bool = False, tail: int | None = None, since: float = 0, timestamps: bool = False
+        self,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float = 0,
+        timestamps: bool = False,
+        tty: bool = False,
     ) -> AsyncGenerator[Chunk, None]:
-        """Its output; with ``follow`` also what it writes until it ends.
-
-        Args:
-            tail: lines to begin with; None: all that the engine has kept.
-            since: seconds since 1970.
-        """
-        return self._containers.logs(self.container, follow=follow, tail=tail, since=since, timestamps=timestamps)
+        """Its output; see :meth:`~cc_bridge.engine.containers.Containers.logs`."""
+        return self._containers.logs(
+            self.container, follow=follow, tail=tail, since=since, timestamps=timestamps, tty=tty
+        )
 
     async def copy_in(self, source: Path, target: str) -> str:
-        """Copy a file or directory into the container, owned by its user; what it has become.
+        """Copy a file or directory into the container, owned by its user; return its path there.
 
-        As ``cp`` does: into ``target`` where that is a directory, else as ``target``.
+        As with ``cp``: into ``target`` if that is a directory, otherwise as ``target``.
 
         Raises:
-            InvalidInput: the source cannot be read, or the place in the container cannot be written.
+            InvalidInput: the source cannot be read, or the target cannot be written.
         """
         if not source.exists():
             raise InvalidInput(f"{source} does not exist")
@@ -88,17 +92,16 @@ class ContainerTools:
         path = PurePosixPath(target, source.resolve().name) if there and there.is_directory else PurePosixPath(target)
         if not path.is_absolute():
             raise InvalidInput(f"{target!r}: the path in the container must be absolute")
-        archive = await anyio.to_thread.run_sync(tar_of_tree, source, path.name, *self._owner)
-        with archive:
-            try:
-                await self._archives.put(self.container, str(path.parent), archive)
-            except ContainerNotFound as error:
-                raise InvalidInput(f"{path.parent} in {self.container}: {error.what}") from error
-            except EngineError as error:
-                if "read-only" not in error.what:
-                    raise
-                hint = "Its root file system is read-only: copy to the workspace or to /home/cc-bridge."
-                raise InvalidInput(f"{path} in {self.container} cannot be written", hint=hint) from error
+        uid, gid = self._owner
+        try:
+            await self._archives.put_tree(self.container, str(path), source, uid=uid, gid=gid)
+        except ContainerNotFound as error:
+            raise InvalidInput(f"{path.parent} in {self.container}: {error.what}") from error
+        except EngineError as error:
+            if "read-only" not in error.what:
+                raise
+            hint = f"Its root file system is read-only: copy to the workspace or to {CONTAINER_HOME}."
+            raise InvalidInput(f"{path} in {self.container} cannot be written", hint=hint) from error
         return str(path)
 
     async def unpack(self, archive: IO[bytes], target: str) -> None:
@@ -116,16 +119,16 @@ class ContainerTools:
             except EngineError as error:
                 if "read-only" not in error.what:
                     raise
-                hint = "Its root file system is read-only: copy to the workspace or to /home/cc-bridge."
+                hint = f"Its root file system is read-only: copy to the workspace or to {CONTAINER_HOME}."
                 raise InvalidInput(f"{target} in {self.container} cannot be written", hint=hint) from error
 
     async def copy_out(self, path: str, destination: Path) -> tuple[Path, Sequence[str]]:
-        """Copy a file or directory out of the container; what it has become, and what was left out (links, devices).
+        """Copy a file or directory out of the container; return its path, and what was skipped (links, devices).
 
-        As ``cp`` does: into ``destination`` where that is a directory, else as it.
+        As with ``cp``: into ``destination`` if that is a directory, otherwise as ``destination``.
 
         Raises:
-            InvalidInput: there is no such path, or the destination is there already or cannot be written.
+            InvalidInput: the path does not exist, or the destination exists or cannot be written.
         """
         there = await self._archives.stat(self.container, path)
         if there is None:

@@ -6,28 +6,18 @@ frames have only the id. A host puts the request's id into it (``Conversation``)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from cc_bridge_agent import wire
 
 from . import stream_json as sj
+from .commands import name_in, safe_name
 from .link import Exited, LinkEvent, Output, Started, Took
 
-__all__ = ["UnansweredRequests", "answer_id", "requests_name"]
+__all__ = ["UnansweredRequests"]
 
 #: Requests that are kept; no Claude Code asks for so many at once.
 _MOST = 100
-
-
-def requests_name(request_id: str) -> str:
-    """The part of a request's id that its answer's id has."""
-    return "".join(c for c in request_id[:48] if c.isascii() and (c.isalnum() or c in "-_"))
-
-
-def answer_id(number: int, request_id: str) -> str:
-    """The id of the input that answers a request, or is about it; ``number`` makes it unique."""
-    return f"{wire.CONTROL}{number}-{requests_name(request_id)}"[:64]
 
 
 class UnansweredRequests:
@@ -46,8 +36,8 @@ class UnansweredRequests:
         match event:
             case Output(dict() as raw):
                 self._receive_message(sj.parse(raw))
-            case Took(input_id) if found := re.match(rf"{wire.CONTROL}\d+-(.+)", input_id):
-                for request_id in [name for name in self._open if requests_name(name) == found[1]]:
+            case Took(input_id) if input_id.startswith(wire.CONTROL) and (answered := name_in(input_id)):
+                for request_id in [request_id for request_id in self._open if safe_name(request_id) == answered]:
                     del self._open[request_id]
             case Started() | Exited():
                 self._open.clear()

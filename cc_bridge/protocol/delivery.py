@@ -1,0 +1,203 @@
+"""Turns on their way to Claude Code: what is sent when, what the agent answers, and what is said again.
+
+Above ``outbox`` (what is to be carried out) and ``agent_queue`` (what waits in the agent), and below everything that
+knows what Claude Code says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..events import Verdict
+from . import stream_json as sj
+from .agent_queue import AgentQueue
+from .commands import DeclareDone, SendInput, Withdraw
+from .outbox import Outbox
+from .turn_state import Interrupt, TrackedTurn, TurnState, TurnStep
+from .turns import Turns
+from .verdicts import Judgement
+
+__all__ = ["Delivery", "Judgements"]
+
+#: Turns that are to end, and how.
+Judgements = list[tuple[TrackedTurn, Judgement]]
+
+
+class Delivery:
+    """Sends the turns that wait, as many as the agent has room for, and knows what has become of those that were sent.
+
+    Args:
+        turns: where the turns are.
+        silence: seconds after which a turn that was sent is looked after.
+        interrupt_limit: seconds after which one is that was given up.
+
+    Attributes:
+        is_ready: Claude Code runs, and can be written to.
+    """
+
+    def __init__(self, turns: Turns, silence: float, interrupt_limit: float) -> None:
+        self.is_ready = False
+        self.outbox = Outbox()
+        self.queue = AgentQueue()
+        self._turns = turns
+        self._silence = silence
+        self._interrupt_limit = interrupt_limit
+
+    def split_off(self, turns: Turns) -> Delivery:
+        """The delivery of a conversation that goes on by itself; nothing is on its way there."""
+        other = Delivery(turns, self._silence, self._interrupt_limit)
+        other.is_ready = self.is_ready
+        other.outbox = Outbox(self.outbox.controls)
+        other.queue = self.queue.copy()
+        return other
+
+    # What this host wants
+
+    def send_next(self, now: float) -> None:
+        """Send what waits here, if there is room."""
+        while self.is_ready and self.queue.has_room(self._turns.with_agent) and (turn := self._turns.next_queued):
+            turn.send(now, self._silence)
+            self.outbox.add(SendInput(turn.id, sj.user_message(turn.text, turn.id)))
+
+    def forget(self, turn_id: str, now: float) -> None:
+        """A turn that was sent is not this host's."""
+        self.outbox.answered(turn_id)
+        self.send_next(now)
+
+    def interrupt(self, turn: TrackedTurn, now: float) -> None:
+        """A turn that was sent is to end; one that Claude Code has, and has not begun, when it begins."""
+        turn.interrupt = Interrupt.WANTED
+        turn.wake_at = now + self._interrupt_limit
+        if turn.state is TurnState.RUNNING:
+            self.send_interrupt(turn)
+        elif self.queue.exists and not turn.with_claude:
+            self.queue.withdraw(turn.id)
+            self.outbox.add(Withdraw(turn.id))
+
+    def send_interrupt(self, turn: TrackedTurn) -> None:
+        """Tell Claude Code to end the turn, which has begun."""
+        turn.interrupt = Interrupt.SENT
+        only_while = turn.id if self.queue.exists else ""
+        self.outbox.add_control(sj.interrupt_request(f"{turn.id}-{self.outbox.next_control()}"), only_while)
+
+    def ended(self, turn: TrackedTurn) -> None:
+        """A turn is about to end. What waits in the agent stays there, and so is not declared."""
+        if turn.state not in (TurnState.QUEUED, TurnState.WAITING):
+            self.outbox.add(DeclareDone(turn.id))
+        self.outbox.answered(turn.id)
+
+    def ended_elsewhere(self, turn_ids: Iterable[str]) -> None:
+        """Turns of others have ended, whose programs may be gone: agents without a queue know no other end of them."""
+        if not self.queue.exists:
+            self.outbox.add(*[DeclareDone(turn_id) for turn_id in turn_ids])
+
+    # What the agent says
+
+    def greeted(self, queue: Iterable[str] | None, *, resumed: bool) -> None:
+        """The agent has said hello; see :meth:`~cc_bridge.protocol.conversation.Conversation.greeted`."""
+        self.queue.exists = queue is not None
+        if not resumed:
+            self.queue.found(queue or ())
+        if queue is not None:
+            self.outbox.add(*[Withdraw(input_id) for input_id in self.queue.withdrawing])
+
+    def process_ready(self, now: float) -> None:
+        """Claude Code runs."""
+        self.is_ready = True
+        self.outbox.declare_again()
+        self.send_next(now)
+
+    def process_exited(self) -> None:
+        """Claude Code has ended: what it was told beside the turns is moot."""
+        self.is_ready = False
+        self.outbox.keep_only(self._turns)
+
+    def accepted(self, input_id: str, now: float, *, first: bool) -> None:
+        """An input waits in the agent; ``first``: Claude Code had it, and has not read it."""
+        self.outbox.answered(input_id)
+        comes_back = first and input_id not in self.queue
+        self._turns.move_up(self.queue.join(input_id, first=first))
+        if comes_back:
+            self._turns.move_back(self.queue.place(input_id)[0])
+        turn = self._turns.get(input_id)
+        if turn is not None and turn.state in (TurnState.SENT, TurnState.TAKEN):
+            turn.wait(*self.queue.place(input_id))
+            if not self._turns.replaying:
+                turn.tell_position()
+        self.send_next(now)
+
+    def took(self, input_id: str, now: float, *, again: bool) -> bool:
+        """The agent has passed an input on; False: an answer to a repeat, which says nothing new."""
+        self.outbox.answered(input_id)
+        turn = self._turns.get(input_id)
+        if again and not (turn is not None and turn.is_unanswered):
+            return False
+        self.queue.answered(input_id)
+        self._turns.move_up(self.queue.leave(input_id))
+        if turn is not None and turn.with_agent:
+            turn.take(now, self._interrupt_limit if turn.is_interrupted else self._silence)
+            self.send_next(now)
+        return True
+
+    def withdrawn(self, input_id: str, *, late: bool) -> Judgements:
+        """An input will not be passed on; see :meth:`~cc_bridge.protocol.conversation.Conversation.withdrawn`."""
+        turn = self._turns.get(input_id)
+        self.queue.answered(input_id)
+        if late and not (turn is not None and turn.is_unanswered):
+            return []
+        self.outbox.answered(input_id)
+        self._turns.move_up(self.queue.leave(input_id))
+        if turn is None or turn.state not in (TurnState.SENT, TurnState.WAITING):
+            return []
+        return [(turn, Judgement(Verdict.INTERRUPTED, "withdrawn while it waited in the queue"))]
+
+    def refused(self, input_id: str, reason: str) -> Judgements:
+        """The agent has no room for an input: it is sent again when something has left the queue."""
+        self.outbox.answered(input_id)
+        turn = self._turns.get(input_id)
+        if turn is None or turn.state is not TurnState.SENT:
+            return []
+        if self.queue.refused():
+            return self._requeue([turn])
+        return [(turn, Judgement(Verdict.FAILED, reason))]  # it has no room for this one alone
+
+    def not_running(self, input_id: str) -> tuple[bool, Judgements]:
+        """Claude Code did not run: what was sent waits again, whatever it was (``""``) or this one.
+
+        Returns:
+            Whether it was sent by this host; and the turns that were given up meanwhile.
+        """
+        self.is_ready = False
+        if input_id:
+            self.outbox.answered(input_id)
+        else:
+            self.outbox.keep_only(())
+        sent = [turn for turn in self._turns if turn.is_unanswered and input_id in ("", turn.id)]
+        return bool(sent), self._requeue(sent)
+
+    def lost(self) -> Judgements:
+        """The connection broke: what was not passed on waits again."""
+        self.is_ready = False
+        self.outbox.keep_only(())
+        self.queue.lose()
+        return self._requeue([turn for turn in self._turns if turn.with_agent and not turn.with_claude])
+
+    def resumed(self, now: float) -> list[str]:
+        """The connection goes on: what the agent may not have got is said again. Returns the ids of such inputs."""
+        self.outbox.declare_again()
+        # The time without a connection was no silence of Claude Code's.
+        self._turns.put_off(now + min(self._silence, self._interrupt_limit))
+        return self.outbox.send_again(self.queue.withdrawing)
+
+    def _requeue(self, turns: Iterable[TrackedTurn]) -> Judgements:
+        """These turns are to be sent anew, in the order of their submission, unless they were given up.
+
+        One that is followed is another's to send.
+        """
+        given_up: Judgements = []
+        for turn in turns:
+            if turn.is_interrupted and not turn.followed:
+                given_up.append((turn, Judgement(Verdict.INTERRUPTED, "given up before it was passed on")))
+            elif not turn.followed:
+                turn.step(TurnStep.REQUEUE)
+        return given_up

@@ -1,0 +1,182 @@
+"""The events of a link: what the agent reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "AgentRefused",
+    "Done",
+    "ErrorOutput",
+    "Exited",
+    "Hello",
+    "LinkEvent",
+    "Output",
+    "Queued",
+    "Started",
+    "Status",
+    "Took",
+    "Violated",
+    "Withdrawn",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The agent has answered and the link is open. Always the first event.
+
+    Attributes:
+        epoch: changes with each new agent.
+        state: of Claude Code: ``new``, ``running`` or ``exited``.
+        open_ids: inputs whose turns have not been declared done.
+        resumed: all frames after the requested position follow.
+        queue: inputs that wait in the agent, the next one first; None: it has no queue and passes inputs on at once
+            (agents of 0.1.0, and where none can run).
+    """
+
+    agent: str
+    epoch: str
+    state: str
+    seq: int
+    open_ids: tuple[str, ...]
+    resumed: bool
+    queue: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Claude Code was started, by this host or another."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A line of Claude Code's output: a message, or text if it is not a JSON object. ``size``: bytes of its frame."""
+
+    message: Mapping[str, Any] | str
+    size: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorOutput:
+    """A line of Claude Code's stderr."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The agent has accepted an input, which waits until the turns before it have ended."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A waiting input was withdrawn. ``late``: too late: it was not waiting any more."""
+
+    id: str
+    late: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """The agent has accepted an input and passes it to Claude Code, once. ``again``: it was accepted before."""
+
+    id: str
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A host has declared this input's turn done."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """Claude Code has exited; all its output came before.
+
+    Attributes:
+        code: negative for a signal; None: unknown, because the agent ended first.
+        out_of_memory: the kernel's OOM killer killed it or one of its children.
+    """
+
+    code: int | None
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRefused:
+    """The agent refused a request.
+
+    ``code`` is ``start``, ``not_running``, ``full``, ``stopping``, ``gone``, ``state``, ``version`` or ``protocol``.
+
+    Attributes:
+        id: of the refused input; empty: it was not an input, or an older agent does not say.
+    """
+
+    code: str
+    message: str
+    errno: int | None = None
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Violated:
+    """The agent violated the protocol; the link is closed. Close the connection."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What Claude Code does at the moment.
+
+    Attributes:
+        turn: the input whose turn it has; empty: none.
+        seconds: since that turn was given to it; None: it has none.
+        silent: seconds since it said something, or was started; None: it does not run.
+        hosts: what the other connected hosts call themselves; empty where one does not say.
+    """
+
+    turn: str
+    seconds: float | None
+    silent: float | None
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The answer to :meth:`Link.ask_status`.
+
+    Attributes:
+        turns: id of each input whose turn can be read from its start, oldest first, and whether it has been read to
+            its end.
+        queue: inputs that wait for the turns before them, the next one first; None: the agent does not say.
+        now: what Claude Code does; None: the agent is one of 0.1.0, which does not say.
+    """
+
+    turns: tuple[tuple[str, bool], ...]
+    queue: tuple[str, ...] | None = None
+    now: Now | None = None
+
+
+LinkEvent = (
+    Hello
+    | Started
+    | Output
+    | ErrorOutput
+    | Queued
+    | Withdrawn
+    | Took
+    | Done
+    | Exited
+    | AgentRefused
+    | Status
+    | Violated
+)

@@ -1,0 +1,151 @@
+"""The turns of one conversation that have not been read to their end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+from ..events import Event
+from .turn_state import TrackedTurn, TurnState
+
+__all__ = ["Turns"]
+
+
+class Turns:
+    """Turns by their ids, in the order of their submission.
+
+    Attributes:
+        replaying: what comes may be of the past, and permission requests may have been decided.
+    """
+
+    def __init__(self) -> None:
+        self.replaying = False
+        self._turns: dict[str, TrackedTurn] = {}
+
+    def __contains__(self, turn_id: object) -> bool:
+        return turn_id in self._turns
+
+    def __iter__(self) -> Iterator[TrackedTurn]:
+        return iter(list(self._turns.values()))
+
+    def get(self, turn_id: str) -> TrackedTurn | None:
+        """The turn, if it is known."""
+        return self._turns.get(turn_id)
+
+    def state(self, turn_id: str) -> TurnState | None:
+        """Where the turn stands; None: it is not known."""
+        turn = self._turns.get(turn_id)
+        return turn.state if turn is not None else None
+
+    def own(self, turn_id: str) -> TrackedTurn | None:
+        """The turn, if output can belong to it."""
+        turn = self._turns.get(turn_id)
+        return turn if turn is not None and turn.active else None
+
+    def add(self, turn: TrackedTurn) -> None:
+        """A new turn."""
+        self._turns[turn.id] = turn
+
+    def remove(self, turn_id: str) -> TrackedTurn:
+        """Forget a turn."""
+        return self._turns.pop(turn_id)
+
+    # Which
+
+    @property
+    def active_ids(self) -> Collection[str]:
+        """The turns that output can belong to."""
+        return {turn.id for turn in self._turns.values() if turn.active}
+
+    @property
+    def queued(self) -> tuple[str, ...]:
+        """The turns that wait to be sent, in order."""
+        return tuple(turn.id for turn in self._turns.values() if turn.state is TurnState.QUEUED)
+
+    @property
+    def next_queued(self) -> TrackedTurn | None:
+        """The first of them."""
+        return next((turn for turn in self._turns.values() if turn.state is TurnState.QUEUED), None)
+
+    @property
+    def with_agent(self) -> int:
+        """How many were sent and have not ended."""
+        return sum(turn.with_agent for turn in self._turns.values())
+
+    @property
+    def next(self) -> str | None:
+        """The turn that is with Claude Code, or else the next that will be."""
+        return next(
+            (turn.id for turn in self._turns.values() if turn.with_claude),
+            next((turn.id for turn in self._turns.values() if turn.active), None),
+        )
+
+    @property
+    def crowded(self) -> list[str]:
+        """Turns whose readers are far behind. One that has ended gets no more events."""
+        return [turn.id for turn in self._turns.values() if not turn.is_done and turn.is_crowded(self._takeable(turn))]
+
+    # Their readers
+
+    def fetch(self, turn_id: str) -> list[Event]:
+        """The turn's events since the last call. After the result, the turn is forgotten."""
+        turn = self._turns.get(turn_id)
+        if turn is None:
+            return []
+        if turn.is_done:
+            del self._turns[turn_id]
+        return turn.fetch(self._takeable(turn))
+
+    def backlog(self, turn_id: str) -> int:
+        """Events of the turn that can be fetched."""
+        turn = self._turns.get(turn_id)
+        return self._takeable(turn) if turn is not None else 0
+
+    def replayed(self) -> None:
+        """What comes from here on is new; who waits is told its position now, because it may have changed often."""
+        if self.replaying:
+            for turn in self._turns.values():
+                if turn.waits:
+                    turn.tell_position()
+        self.replaying = False
+
+    # What happens to several
+
+    def tell_active(self, event: Event) -> None:
+        """Something is of interest to all turns that were sent and do not wait."""
+        for turn in self._turns.values():
+            if turn.active:
+                turn.events.append(event)
+
+    def move_back(self, place: int) -> None:
+        """An input has come back to this place in the agent's queue: who is behind it learns it."""
+        for turn in self._turns.values():
+            if turn.waits and turn.place > place:
+                turn.ahead += 1
+                turn.tell_position()
+
+    def move_up(self, freed: Iterable[int]) -> None:
+        """Places in the agent's queue have become free: who is behind them learns it."""
+        for place in freed:
+            for turn in self._turns.values():
+                if turn.waits and turn.place > place:
+                    turn.ahead -= 1
+                    turn.tell_position()
+
+    # Time
+
+    def due(self, now: float) -> list[TrackedTurn]:
+        """The turns that are to be looked after."""
+        return [turn for turn in self._turns.values() if turn.ticks and turn.wake_at <= now]
+
+    def next_timer(self) -> float | None:
+        """When the first of them is; None: never."""
+        return min((turn.wake_at for turn in self._turns.values() if turn.ticks), default=None)
+
+    def put_off(self, until: float) -> None:
+        """None is to be looked after before that."""
+        for turn in self._turns.values():
+            if turn.ticks:
+                turn.wake_at = max(turn.wake_at, until)
+
+    def _takeable(self, turn: TrackedTurn) -> int:
+        return turn.takeable(replaying=self.replaying)
