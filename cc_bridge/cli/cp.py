@@ -12,6 +12,7 @@ import typer
 
 from ..errors import InvalidInput
 from . import options as o
+from .completion import complete_path
 from .harmless import shown_on
 from .session import run_async
 
@@ -26,10 +27,10 @@ __all__ = ["cp"]
 
 def cp(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A path here, or NAME:PATH.", autocompletion=o.complete_path)
+        str, typer.Argument(metavar="SOURCE", help="A path here, or NAME:PATH.", autocompletion=complete_path)
     ],
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="The other of the two.", autocompletion=o.complete_path)
+        str, typer.Argument(metavar="TARGET", help="The other of the two.", autocompletion=complete_path)
     ],
 ) -> None:
     """Copy a file or directory into an instance's container (NAME:PATH as the target) or out of it.

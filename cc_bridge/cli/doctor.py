@@ -17,6 +17,7 @@ import typer
 
 from ..errors import BridgeError
 from . import options as o
+from .completion import complete_name
 from .session import run_async
 
 __all__ = ["Check", "claude_check", "doctor", "tmux_check"]
@@ -45,7 +46,7 @@ def doctor(
         typer.Argument(
             metavar="[NAME]",
             help="An instance: what is wrong with it.",
-            autocompletion=o.complete_name,
+            autocompletion=complete_name,
             show_default=False,
         ),
     ] = "",
@@ -55,7 +56,7 @@ def doctor(
             "--isolation",
             metavar="NAME",
             help="Try from inside this instance's container what each of its limits should stop.",
-            autocompletion=o.complete_name,
+            autocompletion=complete_name,
         ),
     ] = "",
     as_json: o.Json = False,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
-import os
-import re
 import sys
 import uuid
 from collections.abc import Callable, Sequence
@@ -19,6 +17,8 @@ import typer
 
 from ..engine.images import AUTO_IMAGE
 from ..errors import InvalidInput
+from .completion import complete_conversation, complete_mode, complete_name, complete_pane
+from .words import check_claude_args, parse_env, parse_ports, parse_size, parse_tools, read_mcp_config
 
 if TYPE_CHECKING:
     from ..dockerfiles import OnDockerfile
@@ -67,35 +67,9 @@ _FOR_NEW_CONTAINERS = (
     "publish",
 )
 
-#: Words of Claude Code's that are cc-bridge's to say, and the option for each; nothing: there is none.
-_OURS = {
-    "-p": "",
-    "--print": "",
-    "--input-format": "",
-    "--output-format": "",
-    "--permission-prompt-tool": "",
-    "--replay-user-messages": "",
-    "--session-id": "",
-    "-c": "--resume",
-    "--continue": "--resume",
-    "-r": "--resume",
-    "--resume": "--resume",
-    "--fork-session": "--fork",
-    "--dangerously-skip-permissions": "--skip-permissions",
-    "--allow-dangerously-skip-permissions": "--skip-permissions",
-    "-w": "--worktree",
-    "--worktree": "--worktree",
-    "--tmux": "--tmux",
-}
-
-#: As Claude Code 2.1.329 has them.
-_MODES = ("acceptEdits", "auto", "bypassPermissions", "default", "dontAsk", "plan")
 
 #: Options that mean nothing without a pane of this machine's.
 _FOR_PANES = ("tmux_socket", "pane")
-
-#: Docker refuses less.
-_LEAST_MEMORY = 6 * 1024**2
 
 
 class On(enum.StrEnum):
@@ -104,58 +78,6 @@ class On(enum.StrEnum):
     docker = "docker"
     local = "local"
     tmux = "tmux"
-
-
-def complete_name(incomplete: str) -> list[str]:
-    """Instances whose names begin so, for shell completion."""
-    from ..instances.registry import Registry
-
-    return [name for name in Registry().names() if name.startswith(incomplete)]
-
-
-def complete_conversation(incomplete: str) -> list[str]:
-    """The same, and sessions that are kept."""
-    from ..instances.registry import Registry
-
-    known = [*Registry().names(), *sorted(Registry().sessions.kept())]
-    return [item for item in known if item.startswith(incomplete)]
-
-
-def complete_path(incomplete: str) -> list[str]:
-    """Files here, and instances as ``NAME:``."""
-    found = [f"{name}:" for name in complete_name(incomplete)] if "/" not in incomplete else []
-    if ":" in incomplete:
-        return found
-    typed = Path(incomplete)
-    directory, beginning = (typed, "") if incomplete.endswith("/") else (typed.parent, typed.name if incomplete else "")
-    prefix = incomplete[: len(incomplete) - len(beginning)]
-    try:
-        here = sorted(path for path in directory.iterdir() if path.name.startswith(beginning))
-    except OSError:
-        return found
-    hidden = beginning.startswith(".")
-    return found + [
-        f"{prefix}{path.name}{'/' if path.is_dir() else ''}" for path in here if hidden or path.name[0] != "."
-    ]
-
-
-def complete_pane(incomplete: str) -> list[str]:
-    """The panes of the user's tmux server."""
-    import subprocess
-
-    from ..instances.tmux_instance import default_tmux_socket
-
-    argv = ["tmux", "-S", default_tmux_socket(), "list-panes", "-a", "-F", "#{pane_id}"]
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=2, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [pane for pane in done.stdout.split() if pane.startswith(incomplete)]
-
-
-def complete_mode(incomplete: str) -> list[str]:
-    """Claude Code's permission modes."""
-    return [mode for mode in _MODES if mode.startswith(incomplete)]
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The instance.", autocompletion=complete_name)]
@@ -440,92 +362,6 @@ def refuse_options(context: typer.Context, name: str) -> None:
 
 def _shown(word: str) -> str:
     return "--" if word == "claude_arg" else f"--{word.replace('_', '-')}"
-
-
-def parse_tools(text: str) -> tuple[str, ...]:
-    """The tools of a comma-separated list."""
-    return tuple(text.split(",")) if text else ()
-
-
-def parse_ports(texts: Sequence[str]) -> dict[int, int]:
-    """Port in the container to port here, of ``8080:80`` or ``80`` (any port here) each.
-
-    Raises:
-        InvalidInput: one is neither.
-    """
-    ports = {}
-    for text in texts:
-        found = re.fullmatch(r"(?:127\.0\.0\.1:)?(?:(\d{1,5})?:)?(\d{1,5})", text)
-        if not found:
-            hint = "Write 8080:80, or 80 for any port here; it is reached from this machine only."
-            raise InvalidInput(f"--publish {text!r} is no [PORT:]PORT", hint=hint)
-        ports[int(found[2])] = int(found[1] or 0)
-    return ports
-
-
-def read_mcp_config(text: str) -> str:
-    """JSON as it is; of a file of this machine, what it says, because Claude Code may run where it is not.
-
-    Raises:
-        InvalidInput: it is no JSON object, or the file cannot be read.
-    """
-    import json
-
-    try:
-        config = text if text.lstrip().startswith("{") else Path(text).read_text()
-        if isinstance(json.loads(config), dict):
-            return config
-    except OSError as error:
-        raise InvalidInput(f"--mcp-config {text}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        pass
-    raise InvalidInput(f"--mcp-config {text}: it is no JSON object", hint='Such as {"mcpServers": {…}}.')
-
-
-def check_claude_args(words: Sequence[str]) -> tuple[str, ...]:
-    """What stood after ``--``.
-
-    Raises:
-        InvalidInput: one is cc-bridge's to say.
-    """
-    for word in words:
-        option = word.partition("=")[0]
-        if option in _OURS:
-            hint = f"Use {_OURS[option]} before the --." if _OURS[option] else "cc-bridge says that itself."
-            raise InvalidInput(f"{option} cannot be given to Claude Code after --", hint=hint)
-    return tuple(words)
-
-
-def parse_env(assignments: Sequence[str]) -> dict[str, str]:
-    """``K=V`` each, or ``K`` for this process's own value.
-
-    Raises:
-        InvalidInput: ``K`` alone and not set here.
-    """
-    env = {}
-    for assignment in assignments:
-        name, separator, value = assignment.partition("=")
-        if not separator:
-            if name not in os.environ:
-                raise InvalidInput(f"--env {name}: it is not set here", hint="Set it, or write --env NAME=VALUE.")
-            value = os.environ[name]
-        env[name] = value
-    return env
-
-
-def parse_size(text: str) -> int:
-    """Bytes of ``512m``, ``2g``, ``64k`` or a plain number.
-
-    Raises:
-        InvalidInput: it is none of these, or less than Claude Code can start in.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)b?", text.strip().lower())
-    if not found:
-        raise InvalidInput(f"{text!r} is no amount of memory", hint="Write 512m or 2g.")
-    size = int(float(found[1]) * {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}[found[2]])
-    if size < _LEAST_MEMORY:
-        raise InvalidInput(f"{text!r} is too little memory", hint="Docker's least is 6m; Claude Code wants some 512m.")
-    return size
 
 
 async def resumed(what: str, display: Display) -> str:

@@ -10,6 +10,7 @@ import typer
 from ..errors import InvalidInput
 from . import options as o
 from .session import run_async
+from .words import parse_env, parse_tools, read_mcp_config
 
 __all__ = ["update"]
 
@@ -44,14 +45,14 @@ def update(
             "model": model,
             "system_prompt": system_prompt,
             "append_system_prompt": append_system_prompt,
-            "allowed_tools": o.parse_tools(allowed_tools),
-            "disallowed_tools": o.parse_tools(disallowed_tools),
-            "mcp_config": tuple(map(o.read_mcp_config, mcp_config or ())),
+            "allowed_tools": parse_tools(allowed_tools),
+            "disallowed_tools": parse_tools(disallowed_tools),
+            "mcp_config": tuple(map(read_mcp_config, mcp_config or ())),
             "permission_mode": permission_mode,
             "skip_permissions": skip_permissions,
         }
         changes = {word: value for word, value in words.items() if word in given}
-        more = o.parse_env(env or ())
+        more = parse_env(env or ())
         Registry().change(
             name,
             lambda record: {
