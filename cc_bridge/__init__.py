@@ -110,7 +110,7 @@ if TYPE_CHECKING:
         run_command,
         run_command_streaming,
     )
-    from .shapes import InstanceFields, InstanceInfo, Kind
+    from .shapes import InstanceActivity, InstanceFields, InstanceInfo, Kind
     from .turn import Turn, TurnInfo
 
 _PLACES = {
@@ -149,7 +149,7 @@ _PLACES = {
     "names": "name_for",
     "protocol.command_line": "ClaudeOptions",
     "runner": "ContainerRunner Execution Message OneShotClaude Run Runtime run_command run_command_streaming",
-    "shapes": "InstanceFields InstanceInfo Kind",
+    "shapes": "InstanceActivity InstanceFields InstanceInfo Kind",
     "turn": "Turn TurnInfo",
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
@@ -199,6 +199,7 @@ __all__ = [
     "Home",
     "ImageBuildError",
     "ImageNotFound",
+    "InstanceActivity",
     "InstanceBusy",
     "InstanceDiffers",
     "InstanceFields",

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast
+from typing import IO, TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast
 
 from .engine.container_tools import ContainerTools
 from .engine.execs import Attached, ExecResult, Exit
@@ -34,7 +34,7 @@ from .instances.local_process import LocalProcess as _LocalProcess
 from .instances.registry import Registry
 from .instances.tmux_instance import TmuxInstance as _TmuxInstance
 from .instances.worktrees import Worktree
-from .shapes import InstanceInfo
+from .shapes import InstanceActivity, InstanceInfo
 from .turn import Turn, TurnInfo
 
 if TYPE_CHECKING:
@@ -233,6 +233,25 @@ class _Bridged(BlockingInstance[BridgedT]):
         """The session that a new instance begins with: the one asked for, or that of its name's last instance."""
         return self._instance.conversation_to_go_on_with()
 
+    def get_activity(self) -> InstanceActivity:
+        """What it does at the moment, as far as somebody answers within seconds. Nothing is started for it."""
+        return self._loop.call(self._instance.get_activity)
+
+    def has_ended(self, limit: float = 0.0) -> bool:
+        """Whether Claude Code does not run, or ends within ``limit`` seconds. Nothing is started for it."""
+        return self._loop.call(self._instance.has_ended, limit)
+
+    def turns_without_starting(self) -> list[TurnInfo] | None:
+        """As :meth:`turns`, in the same time; None: nobody answers."""
+        return self._loop.call(self._instance.turns_without_starting)
+
+    def open_conversation(self) -> tuple[str, IO[bytes]]:
+        """The conversation's session, and its transcript, which is to be closed. Nothing is started for it.
+
+        Raises: as :meth:`export_conversation`.
+        """
+        return self._loop.call(self._instance.open_conversation)
+
     def export_conversation(self, path: Path) -> str:
         """Write the conversation into a file, which ``cc-bridge import`` takes; its session's id.
 
@@ -367,6 +386,14 @@ class BlockingTools:
             InvalidInput: the source cannot be read, or the place in the container cannot be written.
         """
         return self._loop.call(self._tools.copy_in, source, target)
+
+    def unpack(self, archive: IO[bytes], target: str) -> None:
+        """Unpack a tar archive in a directory of the container; all of it will be its user's.
+
+        Raises:
+            InvalidInput: it is no archive, there is no such directory, or it cannot be written.
+        """
+        return self._loop.call(self._tools.unpack, archive, target)
 
     def copy_out(self, path: str, destination: Path) -> tuple[Path, Sequence[str]]:
         """Copy a file or directory out of the container; what it has become, and what was left out (links, devices).

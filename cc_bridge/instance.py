@@ -26,6 +26,7 @@ from .turn import Turn, TurnInfo
 
 __all__ = ["Allow", "ClaudeInstance", "Decision", "Deny", "InstanceInterface", "Kind", "OnPermission", "decision_of"]
 
+_LAST_PORT = 65535
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -102,6 +103,7 @@ class ClaudeInstance(BaseModel):
         cpus: Docker: processors, also parts of one.
         cpu_shares: Docker: weight where processors are scarce; 1024 is what other containers have.
         pids: Docker: processes and threads at once.
+        ports: Docker: port in the container to port on this machine (loopback only), 0 for any.
         restart: Docker: ``no``, ``on-failure[:times]``, ``always`` or ``unless-stopped``.
         writable: Docker: let it write to its root file system.
         docker_socket: Docker: mount the engine's socket. Whoever has it is root on the engine's machine.
@@ -134,6 +136,7 @@ class ClaudeInstance(BaseModel):
     cpus: float = Limits.cpus
     cpu_shares: int = Limits.cpu_shares
     pids: int = Limits.pids
+    ports: dict[int, int] = Field(default_factory=dict)
     restart: str = "no"
     writable: bool = False
     docker_socket: bool = False
@@ -187,6 +190,13 @@ class ClaudeInstance(BaseModel):
         """Relative to where the record was made: the agent and later programs run elsewhere."""
         return None if value is None else value.expanduser().absolute()
 
+    @field_validator("ports")
+    @classmethod
+    def _check_ports(cls, value: dict[int, int]) -> dict[int, int]:
+        if not all(0 < inside <= _LAST_PORT and 0 <= outside <= _LAST_PORT for inside, outside in value.items()):
+            raise ValueError(f"a port is a number from 1 to {_LAST_PORT}")
+        return value
+
     @field_validator("restart")
     @classmethod
     def _check_restart(cls, value: str) -> str:
@@ -211,6 +221,8 @@ class ClaudeInstance(BaseModel):
             raise ValueError("tmux_socket: for instances of kind 'tmux' only")
         if self.pane and not re.fullmatch(r"%\d+", self.pane):
             raise ValueError("pane: a pane's id, such as %3; `tmux list-panes -a -F '#{pane_id}'` shows them")
+        if self.ports and (self.network in ("host", "none") or self.network.startswith("container:")):
+            raise ValueError(f"ports: with the network {self.network!r} there are none to publish")
         if self.ephemeral and self.restart != "no":
             raise ValueError("restart: an ephemeral instance removes itself when it ends")
         if self.kind != "docker" and self.claude.skip_permissions:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NotRequired, Required, TypedDict
 
 from .protocol.command_line import ClaudeOptions
 
-__all__ = ["InstanceFields", "InstanceInfo", "Kind"]
+__all__ = ["InstanceActivity", "InstanceFields", "InstanceInfo", "Kind"]
 
 Kind = Literal["docker", "local", "tmux"]
 
@@ -34,6 +34,7 @@ class InstanceFields(TypedDict, total=False):
     cpus: float
     cpu_shares: int
     pids: int
+    ports: Mapping[int, int]
     restart: str
     writable: bool
     docker_socket: bool
@@ -52,13 +53,39 @@ class InstanceFields(TypedDict, total=False):
     created: datetime
 
 
-class InstanceInfo(TypedDict):
+class InstanceActivity(TypedDict):
+    """What an instance does at the moment. Nothing is started to learn it, and no turn is touched.
+
+    Attributes:
+        activity: ``idle``; ``busy``: it has a turn; ``permission``: it has one, and waits for a decision on a tool.
+            None: nobody answers, or an agent of 0.1.0, which does not say.
+        asks: the tool that it waits for a decision on.
+        turn: the id of the turn that it has; None: it has none, or nobody knows.
+        turn_since: when it was given that turn.
+        waiting: how many commands wait for it.
+        connected: the other programs that are connected, as they call themselves.
+        last_activity: when Claude Code said something last, or was started; None: it does not run.
+        channel: the way to the agent (``pipes``, ``exec``, ``direct`` or ``socket``); None: nobody answers.
+    """
+
+    activity: Literal["idle", "busy", "permission"] | None
+    asks: str | None
+    turn: str | None
+    turn_since: str | None
+    waiting: int
+    connected: list[str]
+    last_activity: str | None
+    channel: str | None
+
+
+class InstanceInfo(InstanceActivity):
     """What ``get_info()`` returns: an instance's configuration and state, as JSON types and without secrets.
+
+    What it does at the moment, :class:`InstanceActivity` explains.
 
     Attributes:
         created: of the record; ISO 8601, as all times here.
         env: the names of the variables, each with ``***``.
-        channel: the way to the agent (``pipes``, ``exec``, ``direct`` or ``socket``); None: not connected.
         agent, claude: versions, as far as known.
         session_id: Claude Code's session; None: there has been none.
         unknown_messages: how many messages of which kind were not understood.
@@ -86,7 +113,6 @@ class InstanceInfo(TypedDict):
     project: str
     labels: dict[str, str]
     env: dict[str, str]
-    channel: str | None
     agent: str | None
     claude: str | None
     session_id: str | None

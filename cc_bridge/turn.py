@@ -51,10 +51,14 @@ class TurnInfo:
     Attributes:
         id: what ``InstanceInterface.turn`` takes.
         read: somebody has read it to its end.
+        state: ``waiting`` for the turns before it, ``running`` or ``ended``; empty: an agent of 0.1.0 does not say.
+        since: when a running one began; ISO 8601.
     """
 
     id: str
     read: bool
+    state: str = ""
+    since: str | None = None
 
 
 class Turn:

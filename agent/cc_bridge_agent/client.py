@@ -21,6 +21,7 @@ class Client:
         on_drained: called when a clogged client has caught up.
 
     Attributes:
+        host: what it calls itself; empty: it does not say.
         given: the number of the last frame that was queued for it.
         acknowledged: up to this number it has said that it will not ask again.
         feed: where it is read from while it lags.
@@ -38,6 +39,7 @@ class Client:
     ) -> None:
         self.name = name
         self.session = ""
+        self.host = ""
         self.given = self.acknowledged = 0
         self.feed: Optional[Iterator[Tuple[int, bytes]]] = None
         self._loop = loop

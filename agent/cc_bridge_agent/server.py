@@ -18,6 +18,9 @@ from .spawn import StartError
 #: Connections at once: far below any limit on descriptors.
 _MOST_CLIENTS = 200
 
+#: Characters of what a host calls itself.
+_LONGEST_HOST = 100
+
 _SIGNALS = {"INT": signal.SIGINT, "TERM": signal.SIGTERM, "KILL": signal.SIGKILL}
 
 
@@ -139,8 +142,18 @@ class Server:
             self._answer(client, session.withdraw(frame["withdraw"]))
         elif "status" in frame:
             status = {"status": session.describe(), "turns": session.ledger.kept(), "clients": len(self._clients)}
-            client.send(wire.encode(status))
+            client.send(wire.encode({**status, "now": self._now(client, session)}))
         # Others are a newer host's; one that it cannot do without it learns from the hello's version.
+
+    def _now(self, client: Client, session: Session) -> wire.Frame:
+        """What Claude Code does now, and who else listens. Ages and not times: the host may have another clock."""
+        turn = session.ledger.queue.current
+        now: wire.Frame = {"turn": turn, "hosts": [other.host for other in session.audience.clients if other != client]}
+        if turn:
+            now["seconds"] = round(time.monotonic() - session.turn_began, 3)
+        if session.running:
+            now["silent"] = round(time.monotonic() - session.last_output, 3)
+        return now
 
     def _hello(self, client: Client, frame: wire.Frame) -> None:
         if frame["hello"] != wire.VERSION:
@@ -163,6 +176,7 @@ class Server:
         hello = {"hello": wire.VERSION, "agent": __version__, "epoch": self.epoch, "from": after + 1}
         client.send(wire.encode({**hello, **session.describe()}))
         client.session = name
+        client.host = str(frame.get("host", ""))[:_LONGEST_HOST]
         session.audience.attach(client, after)
         log("client_attached", client=client.name, session=name)
 

@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import subprocess
+import time
 from typing import Any, Callable, Dict, List, Optional
 
 from . import wire
@@ -39,6 +40,7 @@ class Session:
         self._exit_code: Optional[int] = None
         self._stdin = Outbox()
         self._stdin_watched = False  # for room to write
+        self.turn_began = self.last_output = time.monotonic()  # of the last turn; of what was said last, or the start
         self._given = b""  # the line that began the turn that the process has
         self._written = 0  # bytes of it and of all that was written after it
         self._unwritten = 0  # bytes that could not be written, because nobody reads
@@ -78,6 +80,7 @@ class Session:
         self._process = process = spawn(argv, env, cwd)
         self._exit_code = None
         self._is_ending = False
+        self.last_output = time.monotonic()
         self._given, self._written, self._unwritten, self._has_worked = b"", 0, 0, False
         self._splitters = {"out": wire.LineSplitter(), "err": wire.LineSplitter(65536)}
         self._oom_kills = oom_kills()
@@ -133,6 +136,8 @@ class Session:
 
     def _begin_turn(self, input_id: str, line: bytes) -> None:
         self._given, self._written = line, 0
+        self.turn_began = time.monotonic()
+        self._log("turn_began", session=self.name, turn=input_id)
         self.ledger.give(input_id)
         self._pass_on(line)
 
@@ -224,6 +229,7 @@ class Session:
             self._loop.watch(pipe.fileno())
             pipe.close()
             return 0
+        self.last_output = time.monotonic()
         ended = self._number(kind, data)
         self.audience.tell()
         if ended:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -15,7 +18,20 @@ if TYPE_CHECKING:
     Context = Any
     Command = Any
 
+#: Characters of a verb's sentence in the list of verbs: all of it.
+_LONGEST_HELP = 200
+
 __all__ = ["app"]
+
+
+#: The verbs by subject, as ``--help`` lists them.
+_SUBJECTS = {
+    "Talk": ("run", "send", "chat", "attach"),
+    "Look": ("ps", "info", "turns", "follow", "history", "logs", "stats", "doctor"),
+    "Instances": ("up", "start", "stop", "restart", "interrupt", "update", "rm", "prune"),
+    "In the container": ("exec", "shell", "cp"),
+    "Conversations and images": ("export", "import", "image"),
+}
 
 
 class _Verb(NamedTuple):
@@ -32,6 +48,10 @@ _VERBS = {
     "send": _Verb("send"),
     "chat": _Verb("chat"),
     "attach": _Verb("attach"),
+    "turns": _Verb("turns"),
+    "follow": _Verb("turns", "follow"),
+    "interrupt": _Verb("turns", "interrupt"),
+    "history": _Verb("history"),
     "ps": _Verb("ps"),
     "info": _Verb("info"),
     "stats": _Verb("stats"),
@@ -58,6 +78,15 @@ class _Verbs(typer.core.TyperGroup):
     def list_commands(self, ctx: Context) -> list[str]:
         return list(_VERBS)
 
+    def format_commands(self, ctx: Context, formatter: Any) -> None:
+        width = max(map(len, _VERBS))
+        for subject, names in _SUBJECTS.items():
+            with formatter.section(subject):
+                commands = [(name, self.get_command(ctx, name)) for name in names]
+                formatter.write_dl(
+                    [(name.ljust(width), found.get_short_help_str(_LONGEST_HELP)) for name, found in commands if found]
+                )
+
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
         verb = _VERBS.get(cmd_name)
         if verb is None:
@@ -67,9 +96,49 @@ class _Verbs(typer.core.TyperGroup):
             made = getattr(importlib.import_module(f".{verb.module}", __package__), verb.function or cmd_name)
             if not isinstance(made, typer.Typer):
                 function, made = made, _typer(add_completion=False)
-                made.command(cmd_name, context_settings=verb.settings)(function)
+                made.command(cmd_name, cls=_Command, context_settings=verb.settings)(function)
+            for command in made.registered_commands:
+                command.callback = _with_verbose(command.callback) if command.callback else None
             self.commands[cmd_name] = typer.main.get_command(made)
         return self.commands.get(cmd_name)
+
+
+class _Command(typer.core.TyperCommand):
+    """A verb. What stands after ``--`` is Claude Code's, where the verb has an option for it."""
+
+    @property
+    def _takes_words(self) -> bool:
+        return any(parameter.name == "claude_arg" for parameter in self.params)
+
+    def collect_usage_pieces(self, ctx: Context) -> list[str]:
+        pieces: list[str] = super().collect_usage_pieces(ctx)
+        return [*pieces, "[-- CLAUDE ARGS…]"] if self._takes_words else pieces
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        if "--" in args and self._takes_words:
+            at = args.index("--")
+            args = [*args[:at], *(f"--claude-arg={word}" for word in args[at + 1 :])]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show on stderr what happens.")]
+
+
+def _with_verbose(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The same verb, which takes ``-v``, too."""
+
+    @functools.wraps(verb)
+    def with_verbose(*, verbose: bool, **given: Any) -> Any:
+        if verbose:
+            set_verbose(verbose=True)
+        return verb(**given)
+
+    own = [item.replace(kind=item.KEYWORD_ONLY) for item in inspect.signature(verb, eval_str=True).parameters.values()]
+    option = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Verbose)
+    vars(with_verbose)["__signature__"] = inspect.Signature([*own, option])  # which is what typer reads
+    with_verbose.__annotations__ = {item.name: item.annotation for item in [*own, option]}
+    return with_verbose
 
 
 def _typer(**options: Any) -> typer.Typer:
@@ -89,7 +158,7 @@ app = _typer(
 @app.callback()
 def main(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show on stderr what happens.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Options before the verb."""
     if version:  # alone it is answered earlier, without typer

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from typing import Annotated
+
+import anyio.to_thread
+import typer
 
 from ..errors import AgentUnavailable, InvalidInput
 from . import options as o
@@ -10,15 +15,19 @@ from .session import run_async
 
 __all__ = ["attach"]
 
+#: Seconds for Claude Code to have ended when its pane has gone.
+_END_LIMIT = 3.0
 
-def attach(name: o.Name) -> None:
+
+def attach(
+    name: o.Name,
+    read_only: Annotated[bool, typer.Option("--read-only", "-r", help="Watch only: no key reaches it.")] = False,
+) -> None:
     """Come to the pane in which an instance's Claude Code runs: watch, scroll, type. Ctrl-B D leaves it running."""
     from ..instances.docker_container import DockerContainer
     from ..instances.tmux_instance import TmuxInstance
     from .display import Display
     from .terminal import interact
-
-    pane: list[str] = []
 
     async def main() -> int:
         with Display() as display:
@@ -30,22 +39,49 @@ def attach(name: o.Name) -> None:
                         instance=name,
                         hint="`cc-bridge chat` talks to it; `--on tmux`, or --tmux for a container, makes one.",
                     )
-                if not await instance.is_running():
+                if not await instance.is_running() or await instance.has_ended():
                     raise AgentUnavailable(
-                        "it does not run", instance=name, hint=f"`cc-bridge start {name}` starts it."
+                        "its Claude Code does not run", instance=name, hint=f"`cc-bridge start {name}` starts it."
                     )
                 if isinstance(instance, DockerContainer):
-                    return await interact(instance.tools, instance.attach_argv, user="", tty=True)
-                assert isinstance(instance, TmuxInstance)
-                pane.extend(instance.attach_argv)
-                return 0
+                    argv = _words(instance.attach_argv, read_only)
+                    code = await interact(instance.tools, argv, user="", tty=True)
+                else:
+                    assert isinstance(instance, TmuxInstance)
+                    argv = _from_inside(_words(instance.attach_argv, read_only))
+                    code = await _run(argv)
+                if code and await instance.has_ended(_END_LIMIT):  # tmux calls it an error that its server has gone
+                    display.note(f"its Claude Code has ended; the next command starts it, or `cc-bridge start {name}`")
+                    return 0
+                return code
             finally:
                 await instance.release()
 
-    def become_tmux(argv: list[str]) -> None:
-        server = os.environ.pop("TMUX", "").split(",")[0]
-        if server == argv[argv.index("-S") + 1]:  # from inside the same server: one client, another session
-            argv = ["switch-client" if word == "attach-session" else word for word in argv]
-        os.execvp(argv[0], argv)  # noqa: S606  that is the point
+    run_async(main, ends_at_once=True)
 
-    run_async(main, ends_at_once=True, then=lambda: become_tmux(pane) if pane else None)
+
+async def _run(argv: list[str]) -> int:
+    """Run tmux at this terminal; its exit code. If we are to end, it is told to, and leaves the terminal as it was."""
+    with subprocess.Popen(argv) as process:  # noqa: ASYNC220  a millisecond
+        try:
+            return await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+
+
+def _from_inside(argv: list[str]) -> list[str]:
+    """The same command; from inside the same server: one client, another session."""
+    server = os.environ.pop("TMUX", "").split(",")[0]
+    if server == argv[argv.index("-S") + 1]:
+        return ["switch-client" if word == "attach-session" else word for word in argv]
+    return argv
+
+
+def _words(argv: list[str], read_only: bool) -> list[str]:
+    """The same command, for somebody who only watches (tmux(1): ``attach-session -r``)."""
+    if not read_only:
+        return argv
+    if argv[0] == "sh":  # a line of the shell's, which ends with the command
+        return [*argv[:-1], f"{argv[-1]} -r"]
+    return [*argv, "-r"]

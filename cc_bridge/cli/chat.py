@@ -18,14 +18,10 @@ from .session import run_async
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-    from ..events import PermissionRequest
-    from ..instance import Decision, InstanceInterface
+    from ..instance import InstanceInterface
     from .display import Display
 
 __all__ = ["chat"]
-
-#: Characters of a tool's input that a person is shown before they allow it.
-_LONGEST_ASKED = 4000
 
 
 @o.takes_options
@@ -37,11 +33,12 @@ def chat(
     ] = "",
 ) -> None:
     """Talk with an instance. Ctrl-C interrupts the answer; at the prompt, Ctrl-C or Ctrl-D leaves."""
+    from .asking import Asking
     from .display import Display
 
     async def main() -> int:
         with Display() as display:
-            asking = _Asking(display)
+            asking, lines = Asking(display), _Lines(display)
             if name:
                 o.refuse_options(context, name)
                 instance = o.load(name, display, on_permission=asking.decide)
@@ -52,7 +49,7 @@ def chat(
             try:
                 await instance.start()
                 display.settle()
-                await _talk(instance, display, asking)
+                await _talk(instance, display, lines)
             finally:
                 with anyio.CancelScope(shield=True):
                     await (instance.release() if name else instance.cleanup())
@@ -61,7 +58,7 @@ def chat(
     run_async(main, own_interrupts=True)
 
 
-async def _talk(instance: InstanceInterface, display: Display, asking: _Asking) -> None:
+async def _talk(instance: InstanceInterface, display: Display, lines: _Lines) -> None:
     """Turn after turn. Ctrl-C interrupts the one that runs; once more, or with none running, it leaves."""
     interrupted = running = False
 
@@ -79,7 +76,7 @@ async def _talk(instance: InstanceInterface, display: Display, asking: _Asking) 
 
     async with anyio.create_task_group() as group:
         await group.start(on_ctrl_c)
-        async for text in asking.lines():
+        async for text in lines.read():
             interrupted, running = False, True
             if text.strip():
                 await _turn(instance, text, display)
@@ -101,14 +98,14 @@ async def _turn(instance: InstanceInterface, text: str, display: Display) -> Non
     display.end_line()
 
 
-class _Asking:
+class _Lines:
     """Reads from the person: with history and editing on a terminal, plain lines from a file or a pipe."""
 
     def __init__(self, display: Display) -> None:
         self._display = display
-        self._terminal = display.asks = sys.stdin.isatty() and sys.stdout.isatty()
+        self._terminal = sys.stdin.isatty() and sys.stdout.isatty()
 
-    async def lines(self) -> AsyncIterator[str]:
+    async def read(self) -> AsyncIterator[str]:
         if not self._terminal:
             while line := await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
                 yield line.rstrip("\n")
@@ -124,30 +121,6 @@ class _Asking:
                 yield await session.prompt_async("> ", handle_sigint=False)
             except (EOFError, KeyboardInterrupt):
                 return
-
-    async def decide(self, request: PermissionRequest) -> Decision:
-        from ..instance import Allow, Deny
-
-        if not self._terminal:
-            return Deny("Nobody is there to ask.")
-        from prompt_toolkit import PromptSession
-
-        from .display import short
-
-        self._display.note(f"· wants to use {request.tool_name} {short(request.input, _LONGEST_ASKED)}")
-        try:
-            answer = await PromptSession[str]().prompt_async(
-                "  allow once (y), always (a), or why not? ", handle_sigint=False
-            )
-        except (EOFError, KeyboardInterrupt):
-            answer = ""
-        match answer.strip().lower():
-            case "y" | "yes":
-                return Allow()
-            case "a" | "always":
-                return Allow(updates=request.suggestions)
-            case _:
-                return Deny(answer.strip() or "The user has not allowed this.")
 
 
 def _newline_bindings() -> KeyBindings:

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated
 
+import anyio.to_thread
 import typer
 
 from ..errors import InvalidInput
 from . import options as o
+from .completion import complete_path
 from .harmless import shown_on
 from .session import run_async
+
+if TYPE_CHECKING:
+    from tarfile import TarInfo
+
+    from ..instances.docker_container import DockerContainer
+    from .display import Display
 
 __all__ = ["cp"]
 
 
 def cp(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A path here, or NAME:PATH.")],
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="The other of the two.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="A path here, or NAME:PATH.", autocompletion=complete_path)
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="The other of the two.", autocompletion=complete_path)
+    ],
 ) -> None:
     """Copy a file or directory into an instance's container (NAME:PATH as the target) or out of it.
 
     It need not run. Out of a container come files and directories only: links and devices are left out, and named.
+    - is stdin, with a tar archive that is unpacked in a directory, or stdout, where one is written.
     """
     from .display import Display
 
@@ -30,11 +44,17 @@ def cp(
         name, inside = _split(source)
         to_name, to_inside = _split(target)
         if bool(name) == bool(to_name):
-            raise InvalidInput("one of the two is NAME:PATH, and the other a path here")
+            raise InvalidInput("one of the two is NAME:PATH, and the other a path here, or -")
+        if (source == "-" and sys.stdin.isatty()) or (target == "-" and sys.stdout.isatty()):
+            raise InvalidInput("- is a tar archive, and here is a terminal", hint="Use a file, or a pipe.")
         with Display() as display:
             instance = o.load_docker(name or to_name, display)
             try:
-                if to_name:
+                if to_name and source == "-":
+                    await instance.tools.unpack(sys.stdin.buffer, to_inside)
+                elif target == "-":
+                    await _write_archive(instance, inside, display)
+                elif to_name:
                     display.progress(f"copying {source}")
                     print(f"{to_name}:{await instance.tools.copy_in(Path(source), to_inside)}")
                 else:
@@ -49,6 +69,30 @@ def cp(
         return 0
 
     run_async(main)
+
+
+async def _write_archive(instance: DockerContainer, inside: str, display: Display) -> None:
+    """A tar archive on stdout, of what may come out: no links and no devices."""
+    import tarfile
+
+    with tempfile.TemporaryDirectory(prefix="cc-bridge-") as scratch:
+        path, left_out = await instance.tools.copy_out(inside, Path(scratch) / (PurePosixPath(inside).name or "root"))
+
+        def write() -> None:
+            with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:
+                tar.add(path, path.name, filter=_of_nobody)
+            sys.stdout.buffer.flush()
+
+        await anyio.to_thread.run_sync(write)
+    for item in left_out:
+        display.note(f"left out, because it is no file or directory: {item}")
+
+
+def _of_nobody(member: TarInfo) -> TarInfo:
+    """Whose it is here says nothing to who unpacks it."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
 
 
 def _split(text: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from .. import events
 from ..engine.progress import Step
@@ -16,7 +16,7 @@ from .harmless import plain, shown_on
 if TYPE_CHECKING:
     from .tables import Bar
 
-__all__ = ["Display", "print_json", "short"]
+__all__ = ["Display", "has_colours", "print_json", "short"]
 
 _LONGEST = 100
 
@@ -29,8 +29,10 @@ class Display:
     """
 
     def __init__(self, as_json: bool = False) -> None:
-        self._as_json = as_json
+        self.as_json = as_json
         self.asks = False  # a person is asked about permissions, and needs no notice of them
+        self.others_decide = False  # about permissions: the turn is another program's
+        self.how_to_allow = "--allowed-tools allows tools"
         self._bar: Bar | None = None
         self._ends_with_newline = True
 
@@ -72,12 +74,12 @@ class Display:
         self.settle()
         self.end_line()
         text = plain(text)
-        print(f"\x1b[2m{text}\x1b[0m" if _has_colours() else text, file=sys.stderr, flush=True)
+        print(f"\x1b[2m{text}\x1b[0m" if has_colours(sys.stderr) else text, file=sys.stderr, flush=True)
 
     def event(self, event: Event) -> None:
         """An event of a turn."""
         self.settle()
-        if self._as_json:
+        if self.as_json:
             print_json(as_dict(event), lines=True)
             return
         match event:
@@ -90,7 +92,9 @@ class Display:
             case events.ToolUse(_, name, arguments):
                 self.note(f"· {name} {short(arguments)}")
             case events.PermissionRequest(_, name, arguments) if not self.asks:
-                self.note(f"· was denied {name} {short(arguments)}; --allowed-tools allows tools")
+                waits = f"· waits for a decision on {name} {short(arguments)}"
+                denied = f"· was denied {name} {short(arguments)}; {self.how_to_allow.replace('TOOL', name)}"
+                self.note(waits if self.others_decide else denied)
             case events.ApiRetry(attempt, most, delay, status, error):
                 self.note(f"· API error {status or error}; retry {attempt} of {most} in {delay:.1f} s")
             case events.Silence(seconds, working):
@@ -106,8 +110,9 @@ class Display:
             self._ends_with_newline = True
 
 
-def _has_colours() -> bool:
-    return sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM", "dumb") != "dumb"
+def has_colours(stream: TextIO) -> bool:
+    """Somebody looks at it, and wants colours."""
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def print_json(value: Any, *, lines: bool = False) -> None:

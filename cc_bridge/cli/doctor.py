@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -16,9 +17,10 @@ import typer
 
 from ..errors import BridgeError
 from . import options as o
+from .completion import complete_name
 from .session import run_async
 
-__all__ = ["Check", "doctor"]
+__all__ = ["Check", "claude_check", "doctor", "tmux_check"]
 
 
 #: Bytes that an image and a container need at least.
@@ -39,41 +41,59 @@ class Check:
 
 
 def doctor(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="[NAME]",
+            help="An instance: what is wrong with it.",
+            autocompletion=complete_name,
+            show_default=False,
+        ),
+    ] = "",
     isolation: Annotated[
         str,
         typer.Option(
             "--isolation",
             metavar="NAME",
             help="Try from inside this instance's container what each of its limits should stop.",
-            autocompletion=o.complete_name,
+            autocompletion=complete_name,
         ),
     ] = "",
     as_json: o.Json = False,
 ) -> None:
-    """Check the engine, the shared kernel, Claude Code and its login; exit 1 if nothing could run.
+    """Check the engine, the shared kernel, Claude Code and its login; exit 1 if nothing could run, as without a login.
 
     One of the two kinds of instance is enough: a machine without Docker, or without a local Claude Code,
-    is in order. With --isolation: exit 1 if an attempt succeeded.
+    is in order. With NAME: check one instance, and exit 1 if something is wrong with it; nothing is started.
+    With --isolation: exit 1 if an attempt succeeded.
     """
     from .display import print_json
     from .tables import print_table
 
+    if isolation and name:
+        raise typer.BadParameter("NAME and --isolation: which of the two?")
     if isolation:
         run_async(lambda: _isolation(isolation, as_json))
         return
 
     async def main() -> int:
-        checks = [
-            await check() for check in (_state, _engine, _kernel, _disk, _image, _workspace, _claude, _tmux, _login)
-        ]
+        if name:
+            from .instance_checks import checks_of
+
+            checks = await checks_of(name)
+        else:
+            machine = (_state, _engine, _kernel, _disk, _image, _workspace, claude_check, tmux_check, _login)
+            checks = [await check() for check in machine]
         if as_json:
             print_json([asdict(check) for check in checks])
         else:
             marks = {"ok": "ok", "note": "-", "fail": "FAIL"}
             print_table(["", "CHECK", "FOUND"], [[marks[c.state], c.name, _with_advice(c)] for c in checks])
         states = {check.name: check.state for check in checks}
-        runnable = states["state directory"] == "ok" and "ok" in (states["docker"], states["claude"])
-        return 0 if runnable else 1
+        if name:
+            return 1 if "fail" in states.values() else 0
+        runnable = "ok" in (states["docker"], states["claude"])
+        return 0 if runnable and states["state directory"] == states["login"] == "ok" else 1
 
     run_async(main)
 
@@ -198,15 +218,16 @@ async def _workspace() -> Check:
     found = here.stat()
     if uid == found.st_uid or found.st_mode & 0o002:
         return Check("workspace", "ok", f"a container's user ({uid}) may write to {here}")
-    advice = "Start from a directory of yours, or give it to that user."
+    advice = f"`chown {uid} {shlex.quote(str(here))}` gives it to that user; or start from a directory of yours."
     return Check("workspace", "note", f"a container's user ({uid}) may not write to {here}", advice)
 
 
-async def _claude() -> Check:
+async def claude_check(program: str = "claude") -> Check:
+    """Claude Code on this machine."""
     from ..instances.process_place import find_claude
 
     try:
-        path = find_claude()
+        path = find_claude(program)
         output = await anyio.to_thread.run_sync(_version_of, path)
     except BridgeError as error:
         return Check("claude", "note", f"{error.what}: needed for `--on local` only", error.hint)
@@ -215,7 +236,8 @@ async def _claude() -> Check:
     return Check("claude", "ok", f"{output} at {path}")
 
 
-async def _tmux() -> Check:
+async def tmux_check() -> Check:
+    """What a pane needs."""
     found = shutil.which("tmux")
     if found is None:
         return Check("tmux", "note", "not installed: needed for `--on tmux` only", "Install tmux 3.2 or newer.")
@@ -240,4 +262,4 @@ async def _login() -> Check:
     if (config / ".credentials.json").exists():
         return Check("login", "ok", f"the login of {config}, for `--on local`")
     advice = "Set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN (`claude setup-token` makes one)."
-    return Check("login", "note", "no key and no login found", advice)
+    return Check("login", "fail", "no key and no login found", advice)

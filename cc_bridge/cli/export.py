@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
+import anyio.to_thread
 import typer
 
 from ..errors import InvalidInput
@@ -16,10 +20,12 @@ __all__ = ["export"]
 
 def export(
     name: o.Name,
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="By default NAME.conversation.tar.gz.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="By default NAME.conversation.tar.gz; - is stdout.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Also where the file exists.")] = False,
 ) -> None:
-    """Write an instance's conversation into a file; prints the file's name.
+    """Write an instance's conversation into a file; prints the file's name, unless it is stdout.
 
     The file has all that was said, and the tools' results: treat it as a secret.
     """
@@ -27,15 +33,28 @@ def export(
 
     async def main() -> int:
         target = file or Path(f"{name}.conversation.tar.gz")
-        if target.exists() and not force:
+        to_stdout = str(target) == "-"
+        if to_stdout and sys.stdout.isatty():
+            raise InvalidInput("- is stdout, and that is a terminal", hint="Name a file, or use a pipe.")
+        if target.exists() and not force and not to_stdout:
             raise InvalidInput(f"{target} exists", hint="Choose another file, or use --force.")
-        with Display() as display:
+        with Display() as display, tempfile.TemporaryDirectory(prefix="cc-bridge-") as scratch:
             instance = o.load(name, display)
+            written = Path(scratch) / "conversation" if to_stdout else target
             try:
-                await instance.export_conversation(target)
+                await instance.export_conversation(written)
             finally:
                 await instance.release()
+            if to_stdout:
+                await anyio.to_thread.run_sync(_copy_to_stdout, written)
+                return 0
         print(target)
         return 0
 
     run_async(main)
+
+
+def _copy_to_stdout(path: Path) -> None:
+    with open(path, "rb") as file:
+        shutil.copyfileobj(file, sys.stdout.buffer)
+    sys.stdout.buffer.flush()

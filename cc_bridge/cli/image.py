@@ -84,6 +84,7 @@ def list_(as_json: o.Json = False) -> None:
     """List the images that cc-bridge has built."""
     from ..engine.client import Engine
     from ..engine.images import Images
+    from .ages import ago
     from .display import print_json
     from .tables import print_table
 
@@ -106,7 +107,7 @@ def list_(as_json: o.Json = False) -> None:
         if as_json:
             print_json(rows)
         elif rows:
-            table = [[row["name"], human(row["size"]), row["created"], row["dockerfile"] or "-"] for row in rows]
+            table = [[row["name"], human(row["size"]), ago(row["created"]), row["dockerfile"] or "-"] for row in rows]
             print_table(["NAME", "SIZE", "CREATED", "DOCKERFILE"], table)
         return 0
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import anyio.to_thread
 import typer
 
 from ..errors import InvalidInput
@@ -20,7 +24,7 @@ __all__ = ["import_"]
 def import_(
     options: o.Options,
     name: o.Name,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `cc-bridge export` has written.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `cc-bridge export` has written; - is stdin.")],
 ) -> None:
     """Make an instance that goes on with the conversation in FILE; prints its name."""
     from ..instances.registry import Registry
@@ -31,9 +35,18 @@ def import_(
             raise InvalidInput("it exists already", instance=name, hint="Choose another name, or remove it first.")
         if options.resume:
             raise InvalidInput("--resume makes no sense with an import: FILE says what to go on with")
-        session_id = Registry().sessions.import_file(file)
+        with tempfile.TemporaryDirectory(prefix="cc-bridge-") as scratch:
+            read = Path(scratch) / "stdin" if str(file) == "-" else file
+            if read != file:
+                await anyio.to_thread.run_sync(_copy_stdin, read)
+            session_id = Registry().sessions.import_file(read)
         with Display() as display:
             record = await replace(options, resume=session_id).record(name, display, ephemeral=False)
             return await bring_up(o.instance_of(record, display), display)
 
     run_async(main)
+
+
+def _copy_stdin(path: Path) -> None:
+    with open(path, "xb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)

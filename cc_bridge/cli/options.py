@@ -5,8 +5,6 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
-import os
-import re
 import sys
 import uuid
 from collections.abc import Callable, Sequence
@@ -19,6 +17,8 @@ import typer
 
 from ..engine.images import AUTO_IMAGE
 from ..errors import InvalidInput
+from .completion import complete_conversation, complete_mode, complete_name, complete_pane
+from .words import check_claude_args, parse_env, parse_ports, parse_size, parse_tools, read_mcp_config
 
 if TYPE_CHECKING:
     from ..dockerfiles import OnDockerfile
@@ -42,13 +42,34 @@ _FOR_CONTAINERS = (
     "credentials",
     "docker_socket",
     "tmux",
+    "user",
+    "pids",
+    "publish",
+    "container",
 )
+
+#: Options that only a container that is made can have.
+_FOR_NEW_CONTAINERS = (
+    "image",
+    "dockerfile",
+    "mount",
+    "read_only",
+    "network",
+    "memory",
+    "cpus",
+    "writable",
+    "restart",
+    "credentials",
+    "docker_socket",
+    "worktree",
+    "user",
+    "pids",
+    "publish",
+)
+
 
 #: Options that mean nothing without a pane of this machine's.
 _FOR_PANES = ("tmux_socket", "pane")
-
-#: Docker refuses less.
-_LEAST_MEMORY = 6 * 1024**2
 
 
 class On(enum.StrEnum):
@@ -57,13 +78,6 @@ class On(enum.StrEnum):
     docker = "docker"
     local = "local"
     tmux = "tmux"
-
-
-def complete_name(incomplete: str) -> list[str]:
-    """Instances whose names begin so, for shell completion."""
-    from ..instances.registry import Registry
-
-    return [name for name in Registry().names() if name.startswith(incomplete)]
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The instance.", autocompletion=complete_name)]
@@ -98,7 +112,26 @@ Tmux = Annotated[bool, typer.Option("--tmux", help="Docker: in a pane in the con
 TmuxSocket = Annotated[
     str, typer.Option("--tmux-socket", metavar="PATH", help="tmux: in this server, and not in one of its own.")
 ]
-Pane = Annotated[str, typer.Option("--pane", metavar="ID", help="tmux: take over the Claude Code in this pane.")]
+Pane = Annotated[
+    str,
+    typer.Option(
+        "--pane", metavar="ID", help="tmux: take over the Claude Code in this pane.", autocompletion=complete_pane
+    ),
+]
+User = Annotated[str, typer.Option("--user", "-u", metavar="USER", help="Docker: as this user, name or UID:GID.")]
+Pids = Annotated[int, typer.Option("--pids", metavar="N", min=1, help="Docker: most processes and threads.")]
+Publish = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--publish", "-p", metavar="[PORT:]PORT", help="Docker: a port here, on loopback, to one of it. Repeatable."
+    ),
+]
+Container = Annotated[
+    str,
+    typer.Option(
+        "--container", metavar="NAME", help="Docker: in this container, which is there; --workspace is in it."
+    ),
+]
 Relay = Annotated[
     bool, typer.Option("--relay/--no-relay", help="In a pane: tokens as they come, by a relay to the API on loopback.")
 ]
@@ -117,13 +150,35 @@ Mount = Annotated[
 ]
 Model = Annotated[str, typer.Option("--model", "-m", metavar="M", help="The model.")]
 SystemPrompt = Annotated[str, typer.Option("--system-prompt", metavar="TEXT", help="Instead of Claude Code's own.")]
+AppendSystemPrompt = Annotated[
+    str, typer.Option("--append-system-prompt", metavar="TEXT", help="After Claude Code's own.")
+]
+McpConfig = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mcp-config", metavar="FILE|JSON", help="MCP servers; ${NAME} in it is a variable (--env). Repeatable."
+    ),
+]
+ClaudeArg = Annotated[list[str] | None, typer.Option("--claude-arg", hidden=True)]
+DisallowedTools = Annotated[
+    str, typer.Option("--disallowed-tools", metavar="LIST", help="Comma-separated, as Claude Code has it.")
+]
 AllowedTools = Annotated[
     str, typer.Option("--allowed-tools", metavar="LIST", help="Comma-separated, as Claude Code has it.")
 ]
-PermissionMode = Annotated[str, typer.Option("--permission-mode", metavar="MODE", help="As Claude Code has it.")]
+PermissionMode = Annotated[
+    str,
+    typer.Option("--permission-mode", metavar="MODE", help="As Claude Code has it.", autocompletion=complete_mode),
+]
 SkipPermissions = Annotated[bool, typer.Option("--skip-permissions", help="Ask for nothing; only in a container.")]
 Resume = Annotated[
-    str, typer.Option("--resume", metavar="ID|NAME", help="Go on with this session, or an instance's conversation.")
+    str,
+    typer.Option(
+        "--resume",
+        metavar="ID|NAME",
+        help="Go on with this session, or an instance's conversation.",
+        autocompletion=complete_conversation,
+    ),
 ]
 Fork = Annotated[bool, typer.Option("--fork", help="With --resume: in a copy; the original stays as it is.")]
 
@@ -142,6 +197,10 @@ class Options:
     network: Network = "bridge"
     memory: Memory = "2g"
     cpus: Cpus = 2.0
+    pids: Pids = 512
+    user: User = ""
+    publish: Publish = None
+    container: Container = ""
     writable: Writable = False
     restart: Restart = "no"
     credentials: Credentials = False
@@ -154,11 +213,15 @@ class Options:
     mount: Mount = None
     model: Model = ""
     system_prompt: SystemPrompt = ""
+    append_system_prompt: AppendSystemPrompt = ""
     allowed_tools: AllowedTools = ""
+    disallowed_tools: DisallowedTools = ""
+    mcp_config: McpConfig = None
     permission_mode: PermissionMode = ""
     skip_permissions: SkipPermissions = False
     resume: Resume = ""
     fork: Fork = False
+    claude_arg: ClaudeArg = None
 
     async def record(self, name: str, display: Display, *, ephemeral: bool) -> ClaudeInstance:
         """The record of an instance of that name.
@@ -177,6 +240,9 @@ class Options:
             raise InvalidInput(f"{', '.join(given)}: for containers only, and --on {self.on.value} is none")
         if self.on is not On.tmux and (given := self._given_of(_FOR_PANES)):
             raise InvalidInput(f"{', '.join(given)}: only with --on tmux")
+        if self.container and (given := self._given_of(_FOR_NEW_CONTAINERS)):
+            raise InvalidInput(f"{', '.join(given)}: only for a container that is made, and --container is there")
+        extra = check_claude_args(self.claude_arg or ())
         workspace = self.workspace.absolute()
         branch: dict[str, Any] = {}
         resume = await resumed(self.resume, display)
@@ -210,11 +276,17 @@ class Options:
             "credentials": self.credentials,
             "docker_socket": self.docker_socket,
             "tmux": self.tmux,
+            "user": self.user,
+            "pids": self.pids,
+            "ports": parse_ports(self.publish or ()),
         }
+        place: dict[str, Any] = {"workspace": workspace, **(docker if self.on is On.docker else {})}
+        if self.container:
+            place = {"container": self.container, "tmux": self.tmux}
+            place |= {"mount_at": str(self.workspace)} if self._given_of(["workspace"]) else {}
         return ClaudeInstance.of(
             name=name,
             kind=self.on.value,
-            workspace=workspace,
             **branch,
             env=parse_env(self.env or ()),
             ephemeral=ephemeral,
@@ -226,18 +298,22 @@ class Options:
             claude=ClaudeOptions(
                 model=self.model,
                 system_prompt=self.system_prompt,
+                append_system_prompt=self.append_system_prompt,
                 allowed_tools=parse_tools(self.allowed_tools),
+                disallowed_tools=parse_tools(self.disallowed_tools),
+                mcp_config=tuple(map(read_mcp_config, self.mcp_config or ())),
+                extra=extra,
                 permission_mode=self.permission_mode,
                 skip_permissions=self.skip_permissions,
             ),
-            **(docker if self.on is On.docker else {}),
+            **place,
         )
 
     def _given_of(self, words: Sequence[str]) -> list[str]:
         """Which of these options were given."""
         defaults = Options()
         given = [word for word in words if getattr(self, word) != getattr(defaults, word)]
-        return [f"--{word.replace('_', '-')}" for word in given]
+        return [_shown(word) for word in given]
 
 
 def takes_options(verb: Callable[..., None]) -> Callable[..., None]:
@@ -260,7 +336,7 @@ def given(context: typer.Context) -> list[str]:
     return [
         parameter
         for parameter in context.params
-        if parameter != "name" and str(context.get_parameter_source(parameter)).endswith("COMMANDLINE")
+        if parameter not in ("name", "verbose") and str(context.get_parameter_source(parameter)).endswith("COMMANDLINE")
     ]
 
 
@@ -275,7 +351,7 @@ def refuse_options(context: typer.Context, name: str) -> None:
 
     if words := given(context):
         Registry().load(name)
-        shown = ", ".join(f"--{word.replace('_', '-')}" for word in words)
+        shown = ", ".join(map(_shown, words))
         raise InvalidInput(
             f"an instance keeps the options it was made with ({shown} given)",
             instance=name,
@@ -284,41 +360,8 @@ def refuse_options(context: typer.Context, name: str) -> None:
         )
 
 
-def parse_tools(text: str) -> tuple[str, ...]:
-    """The tools of a comma-separated list."""
-    return tuple(text.split(",")) if text else ()
-
-
-def parse_env(assignments: Sequence[str]) -> dict[str, str]:
-    """``K=V`` each, or ``K`` for this process's own value.
-
-    Raises:
-        InvalidInput: ``K`` alone and not set here.
-    """
-    env = {}
-    for assignment in assignments:
-        name, separator, value = assignment.partition("=")
-        if not separator:
-            if name not in os.environ:
-                raise InvalidInput(f"--env {name}: it is not set here", hint="Set it, or write --env NAME=VALUE.")
-            value = os.environ[name]
-        env[name] = value
-    return env
-
-
-def parse_size(text: str) -> int:
-    """Bytes of ``512m``, ``2g``, ``64k`` or a plain number.
-
-    Raises:
-        InvalidInput: it is none of these, or less than Claude Code can start in.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)b?", text.strip().lower())
-    if not found:
-        raise InvalidInput(f"{text!r} is no amount of memory", hint="Write 512m or 2g.")
-    size = int(float(found[1]) * {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}[found[2]])
-    if size < _LEAST_MEMORY:
-        raise InvalidInput(f"{text!r} is too little memory", hint="Docker's least is 6m; Claude Code wants some 512m.")
-    return size
+def _shown(word: str) -> str:
+    return "--" if word == "claude_arg" else f"--{word.replace('_', '-')}"
 
 
 async def resumed(what: str, display: Display) -> str:
@@ -343,7 +386,9 @@ def new_name() -> str:
     return f"run-{uuid.uuid4().hex[:8]}"
 
 
-def instance_of(record: ClaudeInstance, display: Display, on_permission: OnPermission | None = None) -> BridgedInstance:
+def instance_of(
+    record: ClaudeInstance, display: Display, on_permission: OnPermission | None = None, permission_limit: float = 300.0
+) -> BridgedInstance:
     """The instance for a record, which shows its progress and asks about Dockerfiles."""
     from ..instances import factory
 
@@ -352,6 +397,7 @@ def instance_of(record: ClaudeInstance, display: Display, on_permission: OnPermi
         on_progress=display.progress,
         on_dockerfile=asks_about_dockerfiles(display),
         on_permission=on_permission,
+        permission_limit=permission_limit,
     )
 
 
@@ -387,7 +433,9 @@ def load_docker(name: str, display: Display) -> DockerContainer:
     return instance
 
 
-def load(name: str, display: Display, on_permission: OnPermission | None = None) -> BridgedInstance:
+def load(
+    name: str, display: Display, on_permission: OnPermission | None = None, permission_limit: float = 300.0
+) -> BridgedInstance:
     """The instance that is kept under this name.
 
     Raises:
@@ -395,4 +443,4 @@ def load(name: str, display: Display, on_permission: OnPermission | None = None)
     """
     from ..instances.registry import Registry
 
-    return instance_of(Registry().load(name), display, on_permission)
+    return instance_of(Registry().load(name), display, on_permission, permission_limit)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
+import anyio
 import typer
 
 from ..errors import BridgeError, EngineError, InvalidInput
@@ -13,10 +15,20 @@ from .session import run_async
 
 if TYPE_CHECKING:
     from ..engine.containers import ContainerSummary
+    from ..instances.bridged import BridgedInstance
 
-__all__ = ["ps"]
+__all__ = ["doing", "ps"]
 
-_KEYS = ("name", "kind", "status", "image", "workspace", "project", "created")
+_RECORDED = ("name", "kind", "status", "image", "workspace", "project", "created")
+_SEEN = ("activity", "asks", "turn", "turn_since", "waiting", "connected", "last_activity", "channel")
+_KEYS = (*_RECORDED, *_SEEN)
+
+#: Instances that are asked at once, and seconds for one of them.
+_AT_ONCE = 16
+_LIMIT = 10.0
+
+#: In ``--format``: ``{name}``, or ``{{.Name}}`` as Docker's own commands have it.
+_PLACEHOLDER = re.compile(r"\{\{\s*\.(\w+)\s*\}\}|\{(\w+)\}")
 
 Filter = Annotated[
     list[str] | None,
@@ -27,28 +39,69 @@ Filter = Annotated[
 def ps(
     filters: Filter = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Names only.")] = False,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="TEXT", help="A line each, such as '{name} {activity}'.")
+    ] = "",
+    everything: Annotated[bool, typer.Option("--all", "-a", help="All, which is what it does anyway.")] = False,
     as_json: o.Json = False,
 ) -> None:
-    """List the instances, running or not."""
+    """List the instances, running or not, and what each does. None is started."""
     from ..instances.registry import Registry
     from .display import print_json
+    from .harmless import plain
     from .tables import print_table
 
     async def main() -> int:
         wanted = [_parse(item) for item in filters or ()]
-        containers = await _containers()
-        rows = [await _row(name, containers) for name in Registry().names()]
-        found = [row for row in rows if all(fnmatch.fnmatch(str(row[key] or ""), value) for key, value in wanted)]
+        template = _parse_template(format_)
+        names = Registry().names()
+        needed = {key for key, _ in wanted} | {key for key in _KEYS if f"{{{key}}}" in template}
+        rows = await _rows(names, look=not (quiet or template) or bool(needed & set(_SEEN)))
+        found = [row for row in rows if all(fnmatch.fnmatch(_plainly(row[key]), value) for key, value in wanted)]
         if as_json:
             print_json(found)
         elif quiet:
             print("".join(f"{row['name']}\n" for row in found), end="")
+        elif template:
+            for row in found:
+                print(plain(_filled_in(template, row)))
         elif found:
-            shown = [key for key in _KEYS if key != "project" or any(row[key] for row in found)]
-            print_table([key.upper() for key in shown], [[str(row[key] or "-") for key in shown] for row in found])
+            print_table(*_table(found))
         return 0
 
     run_async(main)
+
+
+def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    from .ages import ago
+
+    keys = ["name", "kind", "status", "doing", "image", "workspace", "project", "created"]
+    shown = [key for key in keys if key != "project" or any(row[key] for row in rows)]
+    told = [{**row, "doing": doing(row), "created": ago(row["created"])} for row in rows]
+    return [key.upper() for key in shown], [[str(row[key] or "-") for key in shown] for row in told]
+
+
+def doing(seen: Any) -> str:
+    """What an instance does, in a few words."""
+    from .ages import ago
+
+    if seen["activity"] is None:
+        return ""
+    words: str = seen["activity"]
+    if seen["activity"] == "idle":
+        words += f", last active {ago(seen['last_activity'])}" if seen["last_activity"] else ""
+    else:
+        words = f"asks to use {seen['asks']}" if seen["activity"] == "permission" else words
+        words += f", turn begun {ago(seen['turn_since'])}" if seen["turn_since"] else ""
+    return words + (f", {seen['waiting']} waiting" if seen["waiting"] else "")
+
+
+def _filled_in(template: str, row: dict[str, Any]) -> str:
+    return re.sub(r"\{(\w+)\}", lambda part: _plainly(row[part[1]]), template)
+
+
+def _plainly(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
 
 
 def _parse(text: str) -> tuple[str, str]:
@@ -56,6 +109,41 @@ def _parse(text: str) -> tuple[str, str]:
     if not separator or key not in _KEYS:
         raise InvalidInput(f"--filter {text!r} is not KEY=VALUE", hint=f"KEY is one of {', '.join(_KEYS)}.")
     return key, value
+
+
+def _parse_template(text: str) -> str:
+    """The same with ``{key}`` only, tabs and new lines as they are.
+
+    Raises:
+        InvalidInput: it names a key that there is not.
+    """
+
+    def key_of(part: re.Match[str]) -> str:
+        key: str = part[2] or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", part[1]).lower()
+        key = {"names": "name"}.get(key, key)
+        if key not in _KEYS:
+            raise InvalidInput(f"--format: there is no {part[0]}", hint=f"There are: {', '.join(_KEYS)}.")
+        return f"{{{key}}}"
+
+    return _PLACEHOLDER.sub(key_of, text.replace("\\t", "\t").replace("\\n", "\n"))
+
+
+async def _rows(names: list[str], *, look: bool) -> list[dict[str, Any]]:
+    """A row each, asked for at once."""
+    containers = await _containers()
+    rows: dict[str, dict[str, Any]] = {}
+    places = anyio.Semaphore(_AT_ONCE)
+
+    async def ask(name: str) -> None:
+        async with places:
+            rows[name] = {**dict.fromkeys(_KEYS), "name": name, "status": "unknown: it does not answer in time"}
+            with anyio.move_on_after(_LIMIT):
+                await _fill(rows[name], containers, look=look)
+
+    async with anyio.create_task_group() as group:
+        for name in names:
+            group.start_soon(ask, name)
+    return [rows[name] for name in names]
 
 
 async def _containers() -> dict[str, ContainerSummary] | None:
@@ -73,32 +161,43 @@ async def _containers() -> dict[str, ContainerSummary] | None:
         return None
 
 
-async def _row(name: str, containers: dict[str, ContainerSummary] | None) -> dict[str, Any]:
-    """What the table says about an instance; one that is broken must not hide the others."""
-    from ..instances.docker_container import DockerContainer
+async def _fill(row: dict[str, Any], containers: dict[str, ContainerSummary] | None, *, look: bool) -> None:
+    """What is known of an instance; one that is broken must not hide the others."""
     from .display import Display
 
-    row: dict[str, Any] = dict.fromkeys(_KEYS)
-    row["name"] = name
     try:
-        instance = o.load(name, Display())
+        instance = o.load(row["name"], Display())
     except BridgeError as error:
-        return {**row, "status": f"broken: {error.what}"}
+        row["status"] = f"broken: {error.what}"
+        return
     record = instance.record
     image = str(record.dockerfile or "") or record.image or record.container or None
     row |= {"kind": record.kind, "image": image, "workspace": str(record.workspace), "project": record.project}
     row["created"] = record.created.isoformat(timespec="seconds")
     try:
-        if not isinstance(instance, DockerContainer) or record.container:
-            row["status"] = (await instance.get_info())["status"]
-        elif containers is None:
-            row["status"] = "unknown: Docker does not answer"
-        else:
-            there = containers.get(instance.container)
-            row["status"] = there.status if there else "absent"
-            row["image"] = there.image if there else image
+        await _fill_state(row, instance, containers)
+        if look and not record.container and row["status"] in ("running", "unknown: Docker does not answer"):
+            row |= await instance.get_activity()
     except EngineError:
         row["status"] = "unknown: Docker does not answer"
     finally:
-        await instance.release()
-    return row
+        with anyio.CancelScope(shield=True):
+            await instance.release()
+
+
+async def _fill_state(
+    row: dict[str, Any], instance: BridgedInstance, containers: dict[str, ContainerSummary] | None
+) -> None:
+    from ..instances.docker_container import DockerContainer
+
+    if not isinstance(instance, DockerContainer):
+        row["status"] = "running" if await instance.is_running() else "stopped"
+    elif instance.record.container:
+        info = await instance.get_info()  # it is not in the list: somebody else has made it
+        row |= {key: value for key, value in info.items() if key in ("status", "image", *_SEEN)}
+    elif containers is None:
+        row["status"] = "unknown: Docker does not answer"
+    else:
+        there = containers.get(instance.container)
+        row["status"] = there.status if there else "absent"
+        row["image"] = there.image if there else row["image"]

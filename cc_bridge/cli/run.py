@@ -24,15 +24,19 @@ def run(
 ) -> None:
     """Send one command to a new instance, stream the answer, and leave nothing behind.
 
-    Only the answer goes to stdout; progress and notices go to stderr.
+    Only the answer goes to stdout; progress and notices go to stderr. On a terminal you are asked for permissions;
+    elsewhere, and with --json, they are denied.
     """
+    from .asking import Asking
     from .display import Display
 
     async def main() -> int:
         text = await read_prompt(prompt)
         with Display(as_json) as display:
             record = await options.record(o.new_name(), display, ephemeral=not keep)
-            instance = o.instance_of(record, display)
+            display.how_to_allow = "--allowed-tools TOOL allows it, and on a terminal you are asked"
+            asking = Asking(display)
+            instance = o.instance_of(record, display, on_permission=asking.decide if asking.is_possible else None)
             display.progress("starting Claude Code")
             async with instance:
                 code = await show_turn(instance, text, display, timeout)

@@ -20,13 +20,23 @@ def send(
     timeout: o.Timeout = None,
     as_json: o.Json = False,
 ) -> None:
-    """Send a command to an instance and stream the answer; it is started if it does not run."""
+    """Send a command to an instance and stream the answer; it is started if it does not run.
+
+    On a terminal you are asked for permissions; elsewhere, and with --json, they are denied.
+    """
+    from .asking import Asking
     from .display import Display
 
     async def main() -> int:
         text = await read_prompt(prompt)
         with Display(as_json) as display:
-            instance = o.load(name, display)
+            asking = Asking(display)
+            instance = o.load(name, display, on_permission=asking.decide if asking.is_possible else None)
+            tools = ",".join([*instance.record.claude.allowed_tools, "TOOL"])  # what is given replaces what was there
+            display.how_to_allow = (
+                f"`cc-bridge update {name} --allowed-tools {tools}` and `cc-bridge restart {name}` allow it, "
+                "and on a terminal you are asked"
+            )
             try:
                 return await show_turn(instance, text, display, timeout)
             finally:

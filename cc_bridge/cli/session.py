@@ -66,7 +66,6 @@ def run_async(
     *,
     own_interrupts: bool = False,
     ends_at_once: bool = False,
-    then: Callable[[], None] | None = None,
 ) -> None:
     """Run a verb to its exit code.
 
@@ -76,7 +75,6 @@ def run_async(
     Args:
         own_interrupts: the verb deals with Ctrl-C itself.
         ends_at_once: a thread may still be reading stdin, and is not waited for.
-        then: called when all is over and nothing has gone wrong; it may become another program.
     """
     received: list[int] = []
     watched = [signal.SIGTERM, signal.SIGHUP] + ([] if own_interrupts else [signal.SIGINT])
@@ -94,8 +92,6 @@ def run_async(
     if received:
         code = 128 + received[0]
         _leave(code)
-    if then is not None:
-        then()
     if ends_at_once:
         _leave(code)
     raise typer.Exit(code)

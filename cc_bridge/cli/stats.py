@@ -11,6 +11,7 @@ import typer
 
 from ..errors import ContainerNotFound, ContainerNotRunning, InvalidInput
 from . import options as o
+from .completion import complete_name
 from .session import run_async
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ __all__ = ["human", "stats"]
 def stats(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME…]", help="Instances; none: all.", autocompletion=o.complete_name),
+        typer.Argument(metavar="[NAME…]", help="Instances; none: all.", autocompletion=complete_name),
     ] = None,
     once: Annotated[bool, typer.Option("--no-stream", help="Measure once.")] = False,
     as_json: o.Json = False,

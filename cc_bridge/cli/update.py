@@ -10,6 +10,7 @@ import typer
 from ..errors import InvalidInput
 from . import options as o
 from .session import run_async
+from .words import parse_env, parse_tools, read_mcp_config
 
 __all__ = ["update"]
 
@@ -19,7 +20,10 @@ def update(
     name: o.Name,
     model: o.Model = "",
     system_prompt: o.SystemPrompt = "",
+    append_system_prompt: o.AppendSystemPrompt = "",
     allowed_tools: o.AllowedTools = "",
+    disallowed_tools: o.DisallowedTools = "",
+    mcp_config: o.McpConfig = None,
     permission_mode: o.PermissionMode = "",
     skip_permissions: o.SkipPermissions = False,
     env: o.Env = None,
@@ -40,12 +44,15 @@ def update(
         words: dict[str, Any] = {
             "model": model,
             "system_prompt": system_prompt,
-            "allowed_tools": o.parse_tools(allowed_tools),
+            "append_system_prompt": append_system_prompt,
+            "allowed_tools": parse_tools(allowed_tools),
+            "disallowed_tools": parse_tools(disallowed_tools),
+            "mcp_config": tuple(map(read_mcp_config, mcp_config or ())),
             "permission_mode": permission_mode,
             "skip_permissions": skip_permissions,
         }
         changes = {word: value for word, value in words.items() if word in given}
-        more = o.parse_env(env or ())
+        more = parse_env(env or ())
         Registry().change(
             name,
             lambda record: {

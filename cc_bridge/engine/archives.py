@@ -23,7 +23,7 @@ from ..beneath import link_target, open_beneath, opened
 from ..errors import ContainerNotFound, EngineError, InvalidInput
 from .client import Engine
 
-__all__ = ["Archives", "PathInfo", "tar_of", "tar_of_bytes", "tar_of_directory", "tar_of_tree", "unpack"]
+__all__ = ["Archives", "PathInfo", "tar_of", "tar_of_bytes", "tar_of_directory", "tar_of_tar", "tar_of_tree", "unpack"]
 
 #: Go's bit for a directory in a file's mode (package io/fs).
 _GO_DIRECTORY = 1 << 31
@@ -88,6 +88,29 @@ def tar_of_directory(name: str, uid: int, gid: int) -> IO[bytes]:
         tar.addfile(header)
     archive.seek(0)
     return archive
+
+
+def tar_of_tar(archive: IO[bytes], uid: int, gid: int) -> IO[bytes]:
+    """The same archive, packed or not, with everything owned by this user; close it after use.
+
+    Raises:
+        InvalidInput: it is none, or holds something else than files, directories and links.
+    """
+    owned = tempfile.TemporaryFile()
+    try:
+        with tarfile.open(fileobj=archive, mode="r|*") as tar, tarfile.open(fileobj=owned, mode="w") as copy:
+            for member in tar:
+                if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+                    raise InvalidInput(f"the archive holds {member.name}, which is no file, directory or link")
+                member.uid, member.gid, member.uname, member.gname = uid, gid, "", ""
+                copy.addfile(member, tar.extractfile(member) if member.isreg() else None)
+        owned.seek(0)
+    except BaseException as error:
+        owned.close()
+        if isinstance(error, tarfile.TarError | EOFError):
+            raise InvalidInput(f"this is no tar archive: {error}") from None
+        raise
+    return owned
 
 
 def tar_of_tree(source: Path, name: str, uid: int, gid: int) -> IO[bytes]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import IO
+
+import anyio.to_thread
 
 from ..errors import ContainerNotFound, EngineError, InvalidInput
-from .archives import Archives
+from .archives import Archives, tar_of_tar
 from .client import Engine
 from .container_spec import CONTAINER_HOME
 from .containers import Containers
@@ -100,6 +103,24 @@ class ContainerTools:
             hint = f"Its root file system is read-only: copy to the workspace or to {CONTAINER_HOME}."
             raise InvalidInput(f"{path} in {self.container} cannot be written", hint=hint) from error
         return str(path)
+
+    async def unpack(self, archive: IO[bytes], target: str) -> None:
+        """Unpack a tar archive in a directory of the container; all of it will be its user's.
+
+        Raises:
+            InvalidInput: it is no archive, there is no such directory, or it cannot be written.
+        """
+        there = await self._archives.stat(self.container, target)
+        if there is None or not there.is_directory:
+            raise InvalidInput(f"{target} in {self.container} is no directory")
+        with await anyio.to_thread.run_sync(tar_of_tar, archive, *self._owner) as owned:
+            try:
+                await self._archives.put(self.container, target, owned)
+            except EngineError as error:
+                if "read-only" not in error.what:
+                    raise
+                hint = f"Its root file system is read-only: copy to the workspace or to {CONTAINER_HOME}."
+                raise InvalidInput(f"{target} in {self.container} cannot be written", hint=hint) from error
 
     async def copy_out(self, path: str, destination: Path) -> tuple[Path, Sequence[str]]:
         """Copy a file or directory out of the container; return its path, and what was skipped (links, devices).

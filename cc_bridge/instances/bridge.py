@@ -51,7 +51,7 @@ from ..protocol.link import (
     Withdrawn,
 )
 from ..turn import Turn, TurnInfo
-from .connection import Connection, FramesGone
+from .connection import Connection, FramesGone, this_program
 from .place import Ending, Launch
 
 __all__ = ["Bridge", "Surroundings"]
@@ -232,7 +232,7 @@ class Bridge:
     async def turns(self) -> list[TurnInfo]:
         """What can be found; see ``InstanceInterface.turns``."""
         async with self._place.starting(self._abandon):
-            connection = await Connection.open(Link(), self._place.connect, self._place.name)
+            connection = await Connection.open(Link(host=this_program()), self._place.connect, self._place.name)
         try:
             connection.link.ask_status()
             await connection.write()
@@ -613,7 +613,7 @@ class Bridge:
 
     async def _improve(self, connection: Connection) -> None:
         """Change to a better channel, where there is one by now."""
-        better = Link(after=connection.link.position)
+        better = Link(after=connection.link.position, host=this_program())
         better.greet()
         channel = await self._place.connect_better(connection.channel.kind, better.data_to_send())
         if channel is not None:
@@ -629,7 +629,8 @@ class Bridge:
         """Connect; where a turn was cut off, go on after the last frame that came."""
         if self._failures > 1:  # the first time at once
             await anyio.sleep(min(_LONGEST_PAUSE, 0.01 * 2**self._failures))  # back-off: the other side needs time
-        link = Link(after=self._position) if self._can_resume() else Link(turn=self._follow or None)
+        after, turn = (self._position, None) if self._can_resume() else (None, self._follow or None)
+        link = Link(after=after, turn=turn, host=this_program())
         try:
             self._go_on(await Connection.open(link, self._place.connect, self._place.name))
         except FramesGone as error:

@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, ClassVar, TypedDict, Unpack, cast
+from typing import IO, ClassVar, TypedDict, cast
 
 import anyio
 import anyio.to_thread
@@ -16,8 +16,9 @@ from ..errors import EngineError, InstanceDiffers, InvalidInput
 from ..instance import ClaudeInstance, InstanceInterface, Kind, OnPermission
 from ..names import is_uuid
 from ..protocol.prompt import check_prompt
-from ..shapes import InstanceInfo
+from ..shapes import InstanceActivity, InstanceInfo
 from ..turn import Turn, TurnInfo
+from .activity import Sight, has_ended, look, nothing
 from .bridge import Bridge
 from .life import Step
 from .place import GRACE, Ending, Launch, Place
@@ -67,27 +68,43 @@ class BridgedInstance(InstanceInterface):
     """An instance: a record, its place with an agent, and a bridge, which has one conversation with it.
 
     Args:
-        place: where it lives; it has the record.
+        place: where it lives; it has the record, and the registry in which it is kept.
         options: see :class:`InstanceOptions`.
     """
 
     #: The kind of record that this class runs.
     kind: ClassVar[Kind]
 
-    def __init__(self, place: Place, **options: Unpack[InstanceOptions]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        *,
+        registry: Registry | None = None,
+        on_permission: OnPermission | None = None,
+        permission_limit: float = 300.0,
+        silence: float = 30.0,
+        interrupt_limit: float = 10.0,
+    ) -> None:
         self.record = place.record
         self.name = place.name
         self.claude_hint = place.claude_hint
         self._place = place
-        self._registry = place.registry
+        self._registry = registry or place.registry
         self._home = place.home
         self._log = place.log
         self._kept: ClaudeInstance | None = None  # the record as it was last seen in the state directory
         self._held: int | None = None  # says to other programs that this one uses the instance
         self._first_launch = True
         self._steps = Steps(self.name)
-        settings: dict[str, Any] = {name: value for name, value in options.items() if name != "registry"}
-        self._bridge = Bridge(self, self._log, session_id=self._home.session_id, **settings)
+        self._bridge = Bridge(
+            self,
+            self._log,
+            session_id=self._home.session_id,
+            on_permission=on_permission,
+            permission_limit=permission_limit,
+            silence=silence,
+            interrupt_limit=interrupt_limit,
+        )
 
     # The contract
 
@@ -241,7 +258,7 @@ class BridgedInstance(InstanceInterface):
             InvalidInput: there is no conversation yet, or the file cannot be written.
             EngineError: it cannot be had from the container.
         """
-        session_id, content = await self._conversation()
+        session_id, content = await self.open_conversation()
         about = {"instance": self.name, "claude": self._bridge.claude_version or ""}
         with content:
             await anyio.to_thread.run_sync(export_session, session_id, content, about, path)
@@ -252,12 +269,16 @@ class BridgedInstance(InstanceInterface):
 
         Raises: as :meth:`export_conversation`.
         """
-        session_id, content = await self._conversation()
+        session_id, content = await self.open_conversation()
         with content:
             await anyio.to_thread.run_sync(self._registry.sessions.keep, session_id, content)
         return session_id
 
-    async def _conversation(self) -> tuple[str, IO[bytes]]:
+    async def open_conversation(self) -> tuple[str, IO[bytes]]:
+        """The conversation's session, and its transcript, which is to be closed. Nothing is started for it.
+
+        Raises: as :meth:`export_conversation`.
+        """
         session_id = self._bridge.session_id
         content = await self._place.open_session(session_id) if is_uuid(session_id) else None
         if content is None:
@@ -290,10 +311,26 @@ class BridgedInstance(InstanceInterface):
         """Where the agent of a local process logs."""
         return self._home.agent_log
 
+    async def get_activity(self) -> InstanceActivity:
+        """What it does at the moment, as far as somebody answers within seconds. Nothing is started for it."""
+        sight = await self._look()
+        return sight.describe() if sight else nothing()
+
+    async def has_ended(self, limit: float = 0.0) -> bool:
+        """Whether Claude Code does not run, or ends within ``limit`` seconds. Nothing is started for it."""
+        return await has_ended(self._place.way_to_look, self.name, limit)
+
+    async def turns_without_starting(self) -> list[TurnInfo] | None:
+        """As :meth:`turns`, in the same time; None: nobody answers."""
+        sight = await self._look()
+        return sight.turns() if sight else None
+
     async def get_info(self) -> InstanceInfo:
         """The record, the state, the channel and the session, in JSON types; secrets are masked."""
         self._check_record()
-        record = self.record
+        record, sight = self.record, await self._look()
+        doing = sight.describe() if sight else nothing()
+        doing["channel"] = self._bridge.channel_kind or doing["channel"]
         info = {
             "name": record.name,
             "kind": record.kind,
@@ -302,8 +339,8 @@ class BridgedInstance(InstanceInterface):
             "project": record.project,
             "labels": dict(record.labels),
             "env": dict.fromkeys(record.env, "***"),
-            "channel": self._bridge.channel_kind,
-            "agent": self._bridge.agent_version,
+            **doing,
+            "agent": self._bridge.agent_version or (sight.agent if sight else None),
             "claude": self._bridge.claude_version,
             "session_id": self._bridge.session_id or None,
             "unknown_messages": dict(self._bridge.unknown_messages),
@@ -399,6 +436,9 @@ class BridgedInstance(InstanceInterface):
             raise InstanceDiffers(differences, instance=self.name, hint=hint)
         self._kept = kept.model_copy(deep=True)
         return True
+
+    async def _look(self) -> Sight | None:
+        return await look(self._place.way_to_look, self.name)
 
 
 def can_be_resumed(transcript: list[str] | None) -> bool:

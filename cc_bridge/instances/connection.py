@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import pwd
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import PurePath
 from typing import Self
 
 import anyio
@@ -12,7 +16,7 @@ from ..channels.base import Channel
 from ..errors import AgentUnavailable, ConnectionLost, ProtocolError
 from ..protocol.link import AgentRefused, Hello, Link, LinkEvent, Violated
 
-__all__ = ["Connection", "FramesGone"]
+__all__ = ["Connection", "FramesGone", "this_program"]
 
 #: Seconds for the agent's hello, and for a write that the agent does not read.
 _HELLO_LIMIT = 10.0
@@ -136,3 +140,14 @@ class Connection:
         if self._unacknowledged > _ACKNOWLEDGE and not self.link.closed:
             self._unacknowledged = 0
             self.link.acknowledge()
+
+
+def this_program() -> str:
+    """What this program is called where somebody looks at who is connected: no arguments, which may be secret."""
+    program = PurePath(sys.argv[0] if sys.argv else "").name
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    known = program if program and not program.startswith("-") else "python"
+    return f"{known} (process {os.getpid()} of {user} on {os.uname().nodename})"

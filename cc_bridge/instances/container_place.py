@@ -199,6 +199,17 @@ class ContainerPlace(Place):
         self.log.info("pipes_usable_again")
         return channel
 
+    async def way_to_look(self, greeting: bytes) -> Channel:
+        """The pipes, else an attached exec, in a container that runs."""
+        if self._has_pipes:
+            with suppress(AgentUnavailable):
+                return await self.pipes(greeting)
+        running = (await self.own()).running
+        channel = await self.agent.attach(greeting, Facts()) if running else None
+        if channel is None:
+            raise AgentUnavailable(f"no agent answers in the container {self.container}", instance=self.name)
+        return channel
+
     @property
     def _has_pipes(self) -> bool:
         return not self._adopted and platform.system() == "Linux"
@@ -227,7 +238,7 @@ class ContainerPlace(Place):
         elif info.status == "created" and not self._adopted:  # a program that made it was killed before it started it
             await self._fill()
             await self._start_container()
-        elif not info.running and self.record.ephemeral:
+        elif not info.running and self.record.ephemeral and not self._adopted:
             self._ending = _ending(info)
             await self._containers.wait(self.container, "removed", _END_LIMIT)  # which it does by itself
             await self._create()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -130,6 +131,7 @@ class ContainerPlan:
             cpus=record.cpus,
             cpu_shares=record.cpu_shares,
             pids=record.pids,
+            ports=record.ports,
             read_only=not record.writable,
             groups=groups,
             restart=record.restart,
@@ -173,7 +175,10 @@ class ContainerPlan:
         found = record.workspace.stat()
         writable = found.st_mode & (stat.S_IWUSR if found.st_uid == uid else stat.S_IWOTH)
         if not writable:
-            self._log.warning("workspace_not_writable", workspace=str(record.workspace), user=uid, owner=found.st_uid)
+            fix = f"chown -R {uid} {shlex.quote(str(record.workspace))}"
+            self._log.warning(
+                "workspace_not_writable", workspace=str(record.workspace), user=uid, owner=found.st_uid, remedy=fix
+            )
 
 
 def planted(path: Path, error: OSError, instance: str = "") -> InvalidInput:

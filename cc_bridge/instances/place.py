@@ -201,6 +201,10 @@ class Place(abc.ABC):
         """The way to an agent that runs, from this machine and without the engine."""
         return await self.pipes(greeting)
 
+    async def way_to_look(self, greeting: bytes) -> Channel:
+        """The way to an agent that runs; nothing is started for it."""
+        return await self.way(greeting)
+
     async def hello(self) -> Hello | None:
         """A hello over a connection of its own; None: nobody answers there."""
         try:

@@ -44,8 +44,8 @@ _TAIL = 1024 * 1024
 def find_claude(program: str = "claude") -> str:
     """The path of Claude Code on this machine.
 
-    Looked for: ``$CC_BRIDGE_CLAUDE``, the search path, the places of its installers, and the copy that
-    ``pip install 'cc-bridge[claude]'`` brings.
+    ``$CC_BRIDGE_CLAUDE``, where that is set. Else looked for: the search path, the places of its installers, and the
+    copy that ``pip install 'cc-bridge[claude]'`` brings.
 
     Raises:
         ClaudeNotFound: it is in none of these places.
@@ -54,8 +54,12 @@ def find_claude(program: str = "claude") -> str:
         if found := shutil.which(program):
             return found
         raise ClaudeNotFound(f"there is no program {program!r}")
-    candidates = [os.environ.get("CC_BRIDGE_CLAUDE"), shutil.which("claude")]
-    candidates += [str(Path.home() / ".local/bin/claude"), str(Path.home() / ".claude/local/claude"), _bundled()]
+    if named := os.environ.get("CC_BRIDGE_CLAUDE"):
+        if found := shutil.which(named):
+            return found
+        raise ClaudeNotFound(f"CC_BRIDGE_CLAUDE is {named!r}, and no program is there", hint="Correct it, or unset it.")
+    candidates = [shutil.which("claude"), str(Path.home() / ".local/bin/claude")]
+    candidates += [str(Path.home() / ".claude/local/claude"), _bundled()]
     for candidate in candidates:
         if candidate and os.access(candidate, os.X_OK):
             return candidate

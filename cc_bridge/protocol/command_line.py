@@ -16,6 +16,9 @@ class ClaudeOptions:
         program: name or path of ``claude``.
         permission_mode: ``default``, ``acceptEdits``, ``plan`` ...
         skip_permissions: only where a container holds it; refused for a local process.
+        mcp_config: of MCP servers, each a file where Claude Code runs, or JSON. Other users of its machine can see them
+            while it runs: secrets belong into ``env``, and ``${NAME}`` stands for them.
+        extra: more of Claude Code's own words.
     """
 
     program: str = "claude"
@@ -26,6 +29,7 @@ class ClaudeOptions:
     disallowed_tools: tuple[str, ...] = ()
     permission_mode: str = ""
     skip_permissions: bool = False
+    mcp_config: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
 
 
@@ -89,6 +93,7 @@ def _chosen(options: ClaudeOptions, resume: str, fork: bool) -> list[str]:
     argv += _option("--permission-mode", options.permission_mode)
     argv += _list("--allowedTools", options.allowed_tools)
     argv += _list("--disallowedTools", options.disallowed_tools)
+    argv += [f"--mcp-config={config}" for config in options.mcp_config]
     argv += ["--dangerously-skip-permissions"] if options.skip_permissions else []
     return [*argv, *options.extra]
 

@@ -24,6 +24,7 @@ from .link_events import (
     Exited,
     Hello,
     LinkEvent,
+    Now,
     Output,
     Queued,
     Started,
@@ -42,6 +43,7 @@ __all__ = [
     "Link",
     "LinkEvent",
     "LinkState",
+    "Now",
     "Output",
     "Position",
     "Queued",
@@ -75,6 +77,9 @@ _OUTPUT_FIELDS = 2
 
 #: Larger than any number that a correct agent sends.
 _LARGEST = 2**63
+
+#: Hosts that are named, characters of a name, and seconds (some 300 years, which a date can be reckoned from).
+_MOST_HOSTS, _LONGEST_HOST, _LONGEST_AGE = 200, 100, 1e10
 
 
 class _Step(enum.Enum):
@@ -111,6 +116,7 @@ class Link:
         session: the agent's session to talk to.
         after: resume after this position of an earlier link.
         turn: start at the first frame of this input's turn.
+        host: what this program calls itself, for those who look at who is connected.
         limit: most bytes of a frame.
 
     Raises, from every method that sends:
@@ -123,8 +129,10 @@ class Link:
         *,
         after: Position | None = None,
         turn: str | None = None,
+        host: str = "",
         limit: int = wire.MAX_FRAME,
     ) -> None:
+        self._host = host
         self.state = LinkState.NEW
         self.session = session
         self.last_seq = 0
@@ -144,6 +152,8 @@ class Link:
             hello["have"] = [self._after.seq, self._after.journal]
         if self._turn is not None:
             hello["turn"] = self._turn
+        if self._host:
+            hello["host"] = self._host
         self._outgoing.append(wire.encode(hello))
 
     def start_claude(self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
@@ -264,7 +274,10 @@ class Link:
         if "done" in frame:
             return Done(_id(frame, "done"))
         if "status" in frame:
-            return Status(tuple((_id(turn, "id"), bool(turn["read"])) for turn in frame["turns"]))
+            turns = tuple((_id(turn, "id"), bool(turn["read"])) for turn in frame["turns"])
+            about = frame["status"]
+            queue = _ids(about, "queue") if isinstance(about, dict) and "queue" in about else None
+            return Status(turns, queue, _now(frame["now"]) if isinstance(frame.get("now"), dict) else None)
         return None  # from a newer agent: what a host must understand would change the version
 
     def _hello(self, frame: wire.Frame) -> Hello:
@@ -315,6 +328,24 @@ def _numbered(frame: wire.Frame) -> LinkEvent | None:
     if "started" in frame:
         return Started(_int(frame, "started"))
     return None
+
+
+def _now(frame: wire.Frame) -> Now:
+    hosts = frame.get("hosts")
+    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
+        raise ValueError("'hosts' is not a list of texts")
+    turn = _id(frame, "turn") if frame["turn"] else ""
+    shown = tuple(host[:_LONGEST_HOST] for host in hosts[:_MOST_HOSTS])
+    return Now(turn, _seconds(frame, "seconds"), _seconds(frame, "silent"), shown)
+
+
+def _seconds(frame: wire.Frame, key: str) -> float | None:
+    value = frame.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LONGEST_AGE:
+        raise ValueError(f"{key!r} is no number of seconds")
+    return float(value)
 
 
 def _text(frame: wire.Frame, key: str) -> str:

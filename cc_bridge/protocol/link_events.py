@@ -134,15 +134,36 @@ class Violated:
 
 
 @dataclass(frozen=True, slots=True)
+class Now:
+    """What Claude Code does at the moment.
+
+    Attributes:
+        turn: the input whose turn it has; empty: none.
+        seconds: since that turn was given to it; None: it has none.
+        silent: seconds since it said something, or was started; None: it does not run.
+        hosts: what the other connected hosts call themselves; empty where one does not say.
+    """
+
+    turn: str
+    seconds: float | None
+    silent: float | None
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The answer to :meth:`Link.ask_status`.
 
     Attributes:
         turns: id of each input whose turn can be read from its start, oldest first, and whether it has been read to
             its end.
+        queue: inputs that wait for the turns before them, the next one first; None: the agent does not say.
+        now: what Claude Code does; None: the agent is one of 0.1.0, which does not say.
     """
 
     turns: tuple[tuple[str, bool], ...]
+    queue: tuple[str, ...] | None = None
+    now: Now | None = None
 
 
 LinkEvent = (

@@ -7,11 +7,11 @@ of a turn has the ``stop_reason`` ``end_turn`` (measured on 2.1.329). Sans-I/O: 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["Reading", "read_turn"]
+__all__ = ["Reading", "Said", "read_history", "read_turn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,67 @@ def read_turn(lines: Iterable[str], turn_id: str) -> Reading:
                 texts += [text] if text else []
                 ended = message.get("stop_reason") == "end_turn"
     return Reading(found, ended, tuple(texts), last)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One thing of a conversation.
+
+    Attributes:
+        kind: ``prompt``, ``answer``, ``tool`` (the model uses one) or ``result`` (what it returned).
+        text: of a prompt or an answer; of a tool, its name; of a result, what of it is text.
+        turn: a prompt's own id, by which the turn is found; else empty.
+        time: as the transcript has it (ISO 8601), or empty.
+        input: a tool's.
+        is_error: a result's: the tool has failed, or was not allowed.
+    """
+
+    kind: Literal["prompt", "answer", "tool", "result"]
+    text: str
+    turn: str = ""
+    time: str = ""
+    input: Any = None
+    is_error: bool = False
+
+
+def read_history(entries: Iterable[Mapping[str, Any]]) -> Iterator[Said]:
+    """What was said, in order. Left out: what a tool's own model has said, and what Claude Code told its model.
+
+    Args:
+        entries: the lines of a transcript, decoded.
+    """
+    for entry in entries:
+        if entry.get("isSidechain") or entry.get("isMeta"):
+            continue
+        message, time = entry.get("message"), entry.get("timestamp")
+        if not isinstance(message, dict) or entry.get("type") not in ("user", "assistant"):
+            continue
+        when, turn = time if isinstance(time, str) else "", str(entry.get("uuid") or "")
+        content = message.get("content")
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        for block in content if isinstance(content, list) else ():
+            if isinstance(block, dict) and (
+                said := _said(block, is_user=entry["type"] == "user", turn=turn, time=when)
+            ):
+                yield said
+
+
+def _said(block: dict[str, Any], *, is_user: bool, turn: str, time: str) -> Said | None:
+    match block:
+        case {"type": "text", "text": str(text)} if text and is_user:
+            return Said("prompt", text, turn, time)
+        case {"type": "text", "text": str(text)} if text:
+            return Said("answer", text, time=time)
+        case {"type": "tool_use", "name": str(name)}:
+            return Said("tool", name, time=time, input=block.get("input"))
+        case {"type": "tool_result"}:
+            return Said("result", _result_text(block.get("content")), time=time, is_error=bool(block.get("is_error")))
+    return None
+
+
+def _result_text(content: Any) -> str:
+    return content if isinstance(content, str) else _text({"content": content})
 
 
 def _entries(lines: Iterable[str]) -> Iterable[dict[str, Any]]:

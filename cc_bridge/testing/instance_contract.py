@@ -568,6 +568,8 @@ class InstanceContract:
         assert info["channel"] in ("pipes", "exec", "direct", "socket")
         assert info["session_id"]
         assert info["claude"]
+        assert info["activity"] in ("idle", None), "None: there is no agent to say it"
+        assert (info["turn"], info["waiting"]) == (None, 0)
         secrets = [value for key, value in instance.record.env.items() if "KEY" in key]
         assert secrets
         assert not any(secret in text for secret in secrets)

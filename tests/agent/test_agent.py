@@ -89,6 +89,25 @@ def test_open_turns_are_told_to_who_comes_later(agent: Agent) -> None:
     assert (later.hello["open"], later.hello["state"]) == (["b"], "running")
 
 
+def test_what_claude_code_does_is_told_to_who_asks(agent: Agent) -> None:
+    """Whose turn, since when, how long it has been silent, and the other hosts; of itself nobody need be told."""
+    host = agent.connect(host="a host")
+    host.send({"status": True})
+    assert host.until("status")["now"] == {"turn": "", "hosts": []}
+    host.start("cat")
+    host.send({"id": "a", "in": {}}, {"id": "b", "in": {}})
+    host.until("out")
+    nameless, odd = agent.connect(), agent.connect(host=["x" * 1000])
+    nameless.send({"status": True})
+    said = nameless.until("status")
+    assert (said["now"]["turn"], said["status"]["queue"]) == ("a", ["b"])
+    assert said["now"]["seconds"] >= said["now"]["silent"] >= 0
+    first, second = said["now"]["hosts"]
+    assert (first, len(second)) == ("a host", 100)
+    odd.send({"status": True})
+    assert odd.until("status")["now"]["hosts"] == ["a host", ""]
+
+
 @pytest.mark.parametrize(
     "data",
     [

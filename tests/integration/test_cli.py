@@ -158,6 +158,14 @@ def test_a_conversation_goes_from_instance_to_instance(
     assert (imported.returncode, imported.stdout) == (0, "talk-three\n"), imported.stderr
     cc("send", "talk-three", "the last words")
     assert "words of the fork" in heard()
+    piped = subprocess.run([*COMMAND, "export", "talk-three", "-"], capture_output=True, check=True).stdout
+    assert cc("rm", "--force", "--conversation", "talk-three").returncode == 0
+    again = subprocess.run(
+        [*COMMAND, "import", "talk-three", "-", *model_options], input=piped, capture_output=True, check=False
+    )
+    assert (again.returncode, again.stdout) == (0, b"talk-three\n"), again.stderr
+    cc("send", "talk-three", "after a pipe")
+    assert "the last words" in heard()
     cc("rm", "--force", "--conversation", "talk-three")
     alone = cc("up", "talk-four", "--fork", *model_options)
     assert (alone.returncode, "--fork needs --resume" in alone.stderr) == (2, True)
@@ -235,6 +243,12 @@ def test_no_claude(model_options: list[str]) -> None:
     assert "Claude Code is not installed" in done.stderr
 
 
+def test_a_claude_that_is_named_and_not_there(model_options: list[str]) -> None:
+    """Another one is not taken in its place."""
+    done = cc("run", "x", *model_options, env={**os.environ, "CC_BRIDGE_CLAUDE": "/nowhere/claude"})
+    assert (done.returncode, "CC_BRIDGE_CLAUDE is '/nowhere/claude'" in done.stderr) == (4, True)
+
+
 def test_no_engine() -> None:
     done = cc("run", "x", env={**os.environ, "DOCKER_HOST": "unix:///nowhere/docker.sock"})
     assert done.returncode == 3
@@ -283,7 +297,7 @@ def test_an_instance_that_stays(model_options: list[str]) -> None:
         assert [(row["name"], row["status"]) for row in listed if row["name"] == name] == [(name, "running")]
         assert name in cc("ps").stdout
         info = json.loads(cc("info", name, "--json").stdout)
-        assert (info["running"], info["channel"], info["env"]["ANTHROPIC_API_KEY"]) == (True, None, "***")
+        assert (info["running"], info["channel"], info["env"]["ANTHROPIC_API_KEY"]) == (True, "pipes", "***")
         again = cc("up", name, "--model=x")
         assert again.returncode == 2
         assert "--model given" in again.stderr
@@ -368,12 +382,13 @@ def test_options_for_containers_are_not_passed_over(model_options: list[str]) ->
 
 
 def test_doctor(claude: str) -> None:
+    assert cc("doctor", env={**os.environ, "ANTHROPIC_API_KEY": "sk-ant-x"}).returncode == 0
     done = cc("doctor")
-    assert done.returncode == 0
+    assert done.returncode == 1, "nobody is logged in"
     assert re.search(r"ok +claude +[\d.]+ \(Claude Code\)", done.stdout)
     checks = {check["name"]: check for check in json.loads(cc("doctor", "--json").stdout)}
     assert checks["state directory"]["state"] == "ok"
-    assert checks["login"]["state"] == "note"
+    assert checks["login"]["state"] == "fail"
     assert "ANTHROPIC_API_KEY" in checks["login"]["advice"]
 
 
@@ -400,3 +415,38 @@ def test_verbose_says_what_happens_and_no_secret(model_options: list[str]) -> No
     assert "connected (channel=pipes" in done.stderr
     assert "private words" not in done.stderr
     assert "sk-ant" not in done.stderr
+
+
+def test_claude_codes_own_options(model_options: list[str], scripted_model: ScriptedModel) -> None:
+    options = ["--append-system-prompt=Be very brief.", "--disallowed-tools=Bash", '--mcp-config={"mcpServers": {}}']
+    done = cc("run", "[[say hello]]", *options, *model_options, "--", "--effort", "low")
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+    body = scripted_model.requests[-1].body
+    assert "Be very brief." in json.dumps(body["system"])
+    assert "Bash" not in [tool["name"] for tool in body["tools"]]
+    assert "Read" in [tool["name"] for tool in body["tools"]]
+    refused = cc("run", "x", *model_options, "--", "--dangerously-skip-permissions")
+    assert (refused.returncode, "Use --skip-permissions" in refused.stderr) == (2, True)
+    unknown = cc("run", "x", *model_options, "--", "--no-such-option")
+    assert (unknown.returncode, "no-such-option" in unknown.stderr) == (4, True)
+
+
+def test_options_that_contradict_an_existing_container() -> None:
+    done = cc("run", "x", "--container=c", "--memory=1g", "--publish=80")
+    assert (done.returncode, "--memory, --publish: only for a container that is made" in done.stderr) == (2, True)
+
+
+def test_verbose_anywhere(model_options: list[str]) -> None:
+    for words in (["run", "-v", "[[say hello]]"], ["run", "[[say hello]]", "--verbose"]):
+        assert "claude started" in cc(*words, *model_options).stderr
+    assert cc("ps", "-v").returncode == 0
+    assert cc("image", "list", "-v", "--help").returncode == 0
+
+
+def test_help_lists_every_verb_with_its_whole_sentence() -> None:
+    text = cc("--help", env={**os.environ, "COLUMNS": "60"}).stdout
+    assert "..." not in text.partition("Talk:")[2]
+    from cc_bridge.cli.app import _SUBJECTS, _VERBS
+
+    assert sorted(verb for verbs in _SUBJECTS.values() for verb in verbs) == sorted(_VERBS)
+    assert "[-- CLAUDE ARGS…]" in cc("up", "--help").stdout

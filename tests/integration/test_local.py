@@ -63,7 +63,7 @@ async def test_a_host_that_dies_leaves_no_process(workspace: Path, number: signa
     code = (
         HOST
         if number is not signal.SIGKILL
-        else "import cc_bridge.instances.local_process as l; l.LINGER = 0.2\n" + HOST
+        else "import cc_bridge.instances.process_place as l; l.LINGER = 0.2\n" + HOST
     )
     argv = [sys.executable, "-c", code, name, str(workspace), str(STUB)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as host:

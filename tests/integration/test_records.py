@@ -256,7 +256,7 @@ async def test_the_last_lines_of_a_log_are_all_where_it_has_fewer(make: Make) ->
     try:
         instance._prepare_home()
         instance.agent_log.write_text("one\ntwo\nthree\n")
-        shown = [cc("logs", instance.name, "--tail", str(count)).stdout.split() for count in (0, 2, 4, 7)]
+        shown = [cc("logs", instance.name, "--tail", str(count)).stdout.split("\n")[:-1] for count in (0, 2, 4, 7)]
         assert shown == [[], ["two", "three"], ["one", "two", "three"], ["one", "two", "three"]]
     finally:
         await instance.remove()

@@ -535,6 +535,32 @@ async def test_attach_shows_the_pane(pane: Pane) -> None:
         terminal.wait_for("ready")
         terminal.type("\x02d")
         assert terminal.end() == 0
+    with Terminal([*COMMAND, "attach", "--read-only", instance.name]) as terminal:
+        terminal.wait_for("ready")
+        argv = ["tmux", "-S", (await instance.get_info())["tmux_socket"], "list-clients", "-F", "#{client_readonly}"]
+        assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "1\n"
+        terminal.type("\x02d")
+        assert terminal.end() == 0
+
+
+async def test_attach_after_exit(pane: Pane) -> None:
+    """Who ends Claude Code in its pane leaves in order; who comes later is told. covers: C15"""
+    instance, _ = pane
+    with Terminal([*COMMAND, "attach", instance.name]) as terminal:
+        terminal.wait_for("ready")
+        terminal.type("/exit")
+        terminal.wait_for("/exit")
+        terminal.type("\r")
+        terminal.wait_for("Claude Code has ended")
+        assert terminal.end() == 0
+    with Terminal([*COMMAND, "attach", instance.name]) as terminal:
+        terminal.wait_for(f"`cc-bridge start {instance.name}` starts it")
+        assert terminal.end() == 5
+    assert cc("start", instance.name).returncode == 0
+    with Terminal([*COMMAND, "attach", instance.name]) as terminal:
+        terminal.wait_for("ready")
+        terminal.type("\x02d")
+        assert terminal.end() == 0
 
 
 async def test_the_command_line_says_what_cannot_be(make_stubbed: Make, workspace: Path) -> None:

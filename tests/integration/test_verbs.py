@@ -109,6 +109,18 @@ def test_files_both_ways(up: Up, tmp_path: Path) -> None:
     assert (again.returncode, "exists already" in again.stderr) == (2, True)
     refused = cc("cp", str(tmp_path / "dir"), f"{name}:/usr/x")
     assert (refused.returncode, "read-only" in refused.stderr) == (2, True), refused.stderr
+    packed = subprocess.run([*COMMAND, "cp", f"{name}:/workspace/dir", "-"], capture_output=True, check=True).stdout
+    (tmp_path / "unpacked").mkdir()
+    subprocess.run(["tar", "-x", "-C", str(tmp_path / "unpacked")], input=packed, check=True)
+    assert (tmp_path / "unpacked" / "dir" / "file").read_text() == "content"
+    put = subprocess.run(
+        [*COMMAND, "cp", "-", f"{name}:/home/cc-bridge"], input=packed, capture_output=True, check=False
+    )
+    assert put.returncode == 0, put.stderr
+    assert cc("exec", name, "sh", "-c", "cat ~/dir/file; test -O ~/dir/file && echo mine").stdout == "contentmine\n"
+    for words, said in ((["-", f"{name}:/no/such"], "no directory"), (["-", f"{name}:/tmp"], "no tar archive")):
+        bad = cc("cp", *words, input="nothing")
+        assert (bad.returncode, said in bad.stderr) == (2, True), bad.stderr
     assert cc("cp", "a", "b").returncode == 2
     assert cc("cp", f"{name}:/no/such", str(tmp_path)).returncode == 2
     assert cc("cp", str(tmp_path / "none"), f"{name}:/workspace").returncode == 2
@@ -121,10 +133,11 @@ def test_stats_logs_ps_and_info(up: Up) -> None:
     assert row["memory_limit"] == 700 * 1024**2
     assert 0 < row["memory"] < row["memory_limit"]
     assert re.search(rf"{name} +[\d.]+% +[\d.]+ MiB / 700.0 MiB", cc("stats", "--no-stream", name).stdout)
-    first, *_ = cc("logs", name).stderr.splitlines()
+    first, *_ = cc("logs", "--json", name).stdout.splitlines()
     assert json.loads(first)["event"] == "listening"
-    assert len(cc("logs", "--tail=1", name).stderr.splitlines()) == 1
-    assert cc("logs", "--since=0s", name).stderr == ""
+    assert re.match(r"[\d-]{10} [\d:]{8}  listening  pid=\d+ ", cc("logs", name).stdout)
+    assert len(cc("logs", "--tail=1", name).stdout.splitlines()) == 1
+    assert cc("logs", "--since=0s", name).stdout == ""
     assert cc("logs", "--since=tomorrow", name).returncode == 2
     listed = json.loads(cc("ps", "--json", "--filter=status=run*", f"--filter=name={name}").stdout)
     assert [(row["name"], row["kind"], row["status"]) for row in listed] == [(name, "docker", "running")]
@@ -477,3 +490,42 @@ def test_completion_knows_the_instances(up: Up) -> None:
         "COMP_CWORD": "2",
     }
     assert name in subprocess.run(COMMAND, env=env, capture_output=True, text=True, check=False).stdout
+
+
+def test_user_pids_and_ports(up: Up, options: list[str]) -> None:
+    """covers: G2"""
+    without_network = [option for option in options if not option.startswith("--network")]
+    made = cc("up", "x", *without_network, "--network=host", "--publish=80")
+    assert (made.returncode, "there are none to publish" in made.stderr) == (2, True)
+    name = up("--user=1234:1234", "--pids=321")
+    found = json.loads(docker("inspect", container(name)))[0]
+    assert (found["Config"]["User"], found["HostConfig"]["PidsLimit"]) == ("1234:1234", 321)
+    assert cc("exec", name, "id", "-u").stdout == "1234\n"
+
+
+def test_a_port_is_published_on_loopback(images: Any, workspace: Path) -> None:
+    name = f"verb-{uuid.uuid4().hex[:8]}"
+    env = ["--env=ANTHROPIC_API_KEY=x"]
+    try:
+        done = cc("up", name, f"--image={images.claude}", f"--workspace={workspace}", "-p", "8000", *env)
+        assert done.returncode == 0, done.stderr
+        ((published,),) = json.loads(docker("inspect", container(name)))[0]["NetworkSettings"]["Ports"].values()
+        assert published["HostIp"] == "127.0.0.1"
+        assert published["HostPort"] in cc("info", name).stdout
+    finally:
+        cc("rm", "--force", "--conversation", name)
+
+
+def test_in_a_container_that_is_there(images: Any, scripted_model: ScriptedModel) -> None:
+    """It is used, and stays."""
+    theirs = docker("run", "-d", "--network=host", "--entrypoint=sleep", images.claude, "600")
+    try:
+        env = [f"--env={key}={value}" for key, value in scripted_model.claude_env().items()]
+        done = cc("run", "[[say hello]]", f"--container={theirs}", "--workspace=/tmp", *env)
+        assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+        assert docker("inspect", "-f", "{{.State.Running}}", theirs) == "true"
+        docker("kill", theirs)
+        again = cc("run", "[[say started]]", f"--container={theirs}", "--workspace=/tmp", *env)
+        assert (again.returncode, again.stdout) == (0, "started\n"), again.stderr
+    finally:
+        docker("rm", "-f", theirs)

@@ -18,6 +18,7 @@ from cc_bridge.protocol.link import (
     Hello,
     Link,
     LinkState,
+    Now,
     Output,
     Position,
     Started,
@@ -256,6 +257,25 @@ def test_what_else_the_agent_says() -> None:
     assert (link.last_seq, link.position) == (6, Position(6, "j")), "what is not understood is counted"
 
 
+def test_what_claude_code_does_now() -> None:
+    """Where the agent says so; one of 0.1.0 does not. What it says of others is bounded."""
+    now = {"turn": "a", "seconds": 1, "silent": 0.5, "hosts": ["one", "x" * 1000], "more": 1}
+    said = lines({"status": {"queue": ["b"]}, "turns": [], "now": now}, {"status": {}, "turns": [], "now": None})
+    idle = {"turn": "", "hosts": ["host"] * 1000}
+    first, old, quiet = opened().receive_data(said + lines({"status": None, "turns": [], "now": idle}))
+    assert first == Status((), ("b",), Now("a", 1.0, 0.5, ("one", "x" * 100)))
+    assert old == Status(())
+    assert isinstance(quiet, Status)
+    assert quiet.now is not None
+    assert (quiet.now.turn, quiet.now.seconds, quiet.now.silent, len(quiet.now.hosts)) == ("", None, None, 200)
+
+
+def test_a_host_says_what_it_is_called() -> None:
+    link = Link(host="a program")
+    link.greet()
+    assert json.loads(link.data_to_send())["host"] == "a program"
+
+
 def test_a_turn_is_asked_for_from_its_beginning() -> None:
     link = Link("other", turn="a")
     link.greet()
@@ -297,6 +317,14 @@ MORE_WRONG = [
     {"status": {}, "turns": [{"id": 1, "read": True}]},
     {"status": {}, "turns": [{"id": "a"}]},
     {"status": {}, "turns": None},
+    {"status": {"queue": "a"}, "turns": []},
+    {"status": {}, "turns": [], "now": {}},
+    {"status": {}, "turns": [], "now": {"turn": "", "hosts": [1]}},
+    {"status": {}, "turns": [], "now": {"turn": "no id", "hosts": []}},
+    {"status": {}, "turns": [], "now": {"turn": "", "hosts": [], "silent": -1}},
+    {"status": {}, "turns": [], "now": {"turn": "", "hosts": [], "silent": True}},
+    {"status": {}, "turns": [], "now": {"turn": "", "hosts": [], "seconds": 1e11}},
+    {"status": {}, "turns": [], "now": {"turn": "", "hosts": [], "seconds": "1"}},
 ]
 
 

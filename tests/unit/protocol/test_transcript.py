@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cc_bridge.protocol.transcript import Reading, read_turn
+from cc_bridge.protocol.transcript import Reading, Said, read_history, read_turn
 
 
 def user(name: str, content: Any = "…") -> dict[str, Any]:
@@ -23,6 +23,8 @@ def assistant(name: str, text: str, stop: str | None = None, **more: Any) -> dic
 def read(*entries: Any) -> Reading:
     return read_turn([entry if isinstance(entry, str) else json.dumps(entry) for entry in entries], "turn")
 
+
+KEYS = st.sampled_from(["type", "text", "name", "input", "content", "is_error"])
 
 TOOL_RESULT = user("r", [{"type": "tool_result"}])
 
@@ -92,3 +94,47 @@ def test_a_message_s_text_is_its_text_blocks() -> None:
     message = {"type": "assistant", "uuid": "m", "message": {"content": blocks, "stop_reason": "end_turn"}}
     assert read(user("turn"), message).texts == ("ab",)
     assert read(user("turn"), {**message, "message": {"content": "text"}}).texts == ()
+
+
+def history(*entries: Any) -> list[Said]:
+    return list(read_history(entries))
+
+
+def test_what_was_said_is_read_in_order() -> None:
+    tool = {"type": "tool_use", "name": "Bash", "input": {"command": "ls"}}
+    result = {"type": "tool_result", "content": [{"type": "text", "text": "a file"}], "is_error": True}
+    entries = [
+        {**user("turn", "do it"), "timestamp": "2026-01-01T00:00:00Z"},
+        {"type": "assistant", "uuid": "a", "message": {"content": [{"type": "text", "text": "I do"}, tool]}},
+        user("r", [result, {"type": "tool_result", "content": "text"}]),
+        {"type": "assistant", "message": {"content": "done"}},
+        user("next", [{"type": "text", "text": "again"}]),
+    ]
+    assert history(*entries) == [
+        Said("prompt", "do it", "turn", "2026-01-01T00:00:00Z"),
+        Said("answer", "I do"),
+        Said("tool", "Bash", input={"command": "ls"}),
+        Said("result", "a file", is_error=True),
+        Said("result", "text"),
+        Said("answer", "done"),
+        Said("prompt", "again", "next"),
+    ]
+
+
+def test_what_nobody_said_is_left_out() -> None:
+    entries = [
+        {**user("m", "told by Claude Code"), "isMeta": True},
+        assistant("s", "a tool's own model", isSidechain=True),
+        {"type": "summary", "message": {"content": "x"}},
+        {"type": "user", "message": "x"},
+        {"type": "user", "message": {"content": 7}},
+        user("e", ""),
+    ]
+    assert history(*entries) == []
+
+
+@given(st.lists(st.recursive(st.none() | st.text() | st.integers(), lambda inner: st.dictionaries(KEYS, inner))))
+def test_history_of_anything(contents: list[Any]) -> None:
+    for kind in ("user", "assistant"):
+        found = history(*({"type": kind, "uuid": 1, "message": {"content": [content]}} for content in contents))
+        assert all(isinstance(said.text, str) for said in found)

@@ -1,0 +1,160 @@
+"""``cc-bridge turns``, ``follow`` and ``interrupt``: what an instance works on, whoever has asked for it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio
+import typer
+
+from ..errors import AgentUnavailable, InvalidInput
+from . import options as o
+from .session import run_async
+
+if TYPE_CHECKING:
+    from ..instances.bridged import BridgedInstance
+
+__all__ = ["follow", "interrupt", "turns"]
+
+#: Characters of a prompt that are shown.
+_LONGEST_PROMPT = 60
+
+#: Seconds for a decision that is another program's, which has a limit of its own.
+_FOR_EVER = 1e9
+
+TurnId = Annotated[
+    str, typer.Argument(metavar="TURN", help="The turn's id, as `turns` shows it; by default, the one that runs.")
+]
+
+
+def turns(
+    name: o.Name,
+    tail: Annotated[int | None, typer.Option("--tail", "-n", metavar="N", min=1, help="The last N.")] = None,
+    as_json: o.Json = False,
+) -> None:
+    """List an instance's turns: what runs, what waits, and what ended and can still be followed. Nothing is started.
+
+    Where it does not run, its prompts are listed as its transcript has them.
+    """
+    from .ages import ago
+    from .display import Display, print_json
+    from .tables import print_table
+    from .transcripts import prompts
+
+    async def main() -> int:
+        with Display() as display:
+            instance = o.load(name, display)
+            try:
+                known, said = await instance.turns_without_starting(), await prompts(instance)
+            finally:
+                await instance.release()
+            if known is None:
+                display.note(f"{name} does not run: these are the prompts of its transcript")
+                rows = [_row({"id": turn, "state": "ended"}, said[turn]) for turn in said]
+            else:
+                rows = [_row(asdict(turn), said.get(turn.id)) for turn in known]
+            rows = rows[-tail:] if tail else rows
+            if as_json:
+                print_json(rows)
+            elif rows:
+                shown = [[r["id"], r["state"] or "-", ago(r["since"]), _beginning(r["prompt"] or "-")] for r in rows]
+                print_table(["TURN", "STATE", "SINCE", "PROMPT"], shown)
+        return 0
+
+    run_async(main)
+
+
+def _row(turn: dict[str, Any], said: Any) -> dict[str, Any]:
+    since = turn.get("since") or (said.time if said else None) or None
+    prompt = said.text if said else None
+    return {"id": turn["id"], "state": turn["state"], "since": since, "read": turn.get("read"), "prompt": prompt}
+
+
+def _beginning(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_PROMPT else f"{text[:_LONGEST_PROMPT]}…"
+
+
+def follow(
+    name: o.Name,
+    turn: TurnId = "",
+    ask: Annotated[
+        bool, typer.Option("--ask", help="Be asked for permissions here; else whoever began the turn is.")
+    ] = False,
+    as_json: o.Json = False,
+) -> None:
+    """Show a turn from its beginning to its end, as it comes, whoever began it. Ctrl-C leaves it running."""
+    from .asking import Asking, somebody_else_decides
+    from .display import Display
+
+    async def main() -> int:
+        with Display(as_json) as display:
+            asking = Asking(display) if ask else None
+            if asking is not None and not asking.is_possible:
+                raise InvalidInput("--ask: there is no terminal here")
+            display.others_decide = not ask
+            instance = o.load(
+                name,
+                display,
+                on_permission=asking.decide if asking else somebody_else_decides,
+                permission_limit=_FOR_EVER,
+            )
+            try:
+                turn_id = await _running(instance, turn)
+                if not turn_id:
+                    raise InvalidInput("no turn runs", instance=name, hint=f"`cc-bridge turns {name}` lists the turns.")
+                async with await instance.turn(turn_id) as found:
+                    async for event in found:
+                        display.event(event)
+                found.raise_for_result()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await instance.release()
+        return 0
+
+    run_async(main)
+
+
+def interrupt(name: o.Name, turn: TurnId = "", as_json: o.Json = False) -> None:
+    """End a turn, whoever began it, and say which; return when it is over. One that waits is withdrawn."""
+    from .asking import somebody_else_decides
+    from .display import Display, print_json
+
+    async def main() -> int:
+        with Display() as display:
+            instance = o.load(name, display, on_permission=somebody_else_decides)
+            try:
+                turn_id = await _running(instance, turn)
+                if turn_id:
+                    async with await instance.turn(turn_id) as found:
+                        await found.interrupt()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await instance.release()
+            if as_json:
+                print_json({"interrupted": turn_id or None})
+            elif turn_id:
+                print(turn_id)
+            else:
+                display.note("no turn runs")
+        return 0
+
+    run_async(main)
+
+
+async def _running(instance: BridgedInstance, wanted: str) -> str:
+    """The turn that was named, or the one that runs; empty: none runs.
+
+    Raises:
+        AgentUnavailable: the instance does not run.
+        InvalidInput: its agent does not say which turn runs.
+    """
+    name, seen = instance.name, await instance.get_activity()
+    if seen["channel"] is None:
+        hint = f"`cc-bridge history {name}` shows what was said; `cc-bridge start {name}` starts it."
+        raise AgentUnavailable("it does not run, so no turn does", instance=name, hint=hint)
+    if not wanted and seen["activity"] is None:
+        hint = f"Name it: `cc-bridge turns {name}` lists the turns."
+        raise InvalidInput("its agent does not say which turn runs", instance=name, hint=hint)
+    return wanted or seen["turn"] or ""

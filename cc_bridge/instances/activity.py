@@ -1,0 +1,172 @@
+"""What an instance does at the moment, learned beside its conversation and without starting anything."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import anyio
+
+from ..channels.base import Channel
+from ..errors import ChannelError, EngineError
+from ..protocol.link import Exited, Link, Position, Status
+from ..protocol.unanswered import UnansweredRequests
+from ..shapes import InstanceActivity
+from ..turn import TurnInfo
+from .connection import Connection, FramesGone, this_program
+
+__all__ = ["Sight", "has_ended", "look", "nothing"]
+
+#: Seconds for all of it.
+_LIMIT = 5.0
+
+#: How many of the newest frames are looked at for permission requests, and how many bytes of them at most.
+_LATEST = 300
+_MOST_BYTES = 32 * 1024 * 1024
+
+#: Characters of a tool's name.
+_LONGEST_NAME = 100
+
+Way = Callable[[bytes], Awaitable[Channel]]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What was seen.
+
+    Attributes:
+        channel: the kind of channel by which it was seen.
+        agent: its version.
+        status: what the agent says; None: it says nothing (where none can run, something stands in for it).
+        asks: the tool that a decision is waited for; empty: none, or it could not be seen in time.
+    """
+
+    channel: str
+    agent: str
+    status: Status | None
+    asks: str
+
+    def describe(self) -> InstanceActivity:
+        """In JSON types."""
+        status = self.status
+        found = nothing()
+        found["channel"] = self.channel
+        found["waiting"] = len(status.queue or ()) if status else 0
+        if status is not None and (now := status.now) is not None:
+            found["activity"] = "permission" if self.asks else "busy" if now.turn else "idle"
+            found["asks"] = self.asks or None
+            found["turn"] = now.turn or None
+            found["turn_since"] = _ago(now.seconds)
+            found["connected"] = [host or "an unnamed program" for host in now.hosts]
+            found["last_activity"] = _ago(now.silent)
+        return found
+
+    def turns(self) -> list[TurnInfo]:
+        """The turns that are kept or wait, in their order."""
+        status = self.status
+        if status is None:
+            return []
+        waiting, now = status.queue or (), status.now
+        found = []
+        for turn_id, read in status.turns:
+            runs = now is not None and turn_id == now.turn
+            state = "waiting" if turn_id in waiting else "running" if runs else "" if now is None else "ended"
+            found.append(TurnInfo(turn_id, read, state, _ago(now.seconds) if runs and now else None))
+        return found
+
+
+def nothing() -> InstanceActivity:
+    """Of an instance that nobody answers for."""
+    return {
+        "activity": None,
+        "asks": None,
+        "turn": None,
+        "turn_since": None,
+        "waiting": 0,
+        "connected": [],
+        "last_activity": None,
+        "channel": None,
+    }
+
+
+async def look(way: Way, name: str) -> Sight | None:
+    """Ask the agent, over a connection of its own; None: nobody answers in time.
+
+    Args:
+        way: makes a channel to an agent that runs, and starts none.
+    """
+    sight: Sight | None = None
+    with anyio.move_on_after(_LIMIT), suppress(ChannelError, EngineError):
+        connection = await Connection.open(Link(host=this_program()), way, name)
+        try:
+            kind, agent = connection.channel.kind, connection.hello.agent
+            sight = Sight(kind, agent, None, "")
+            position = connection.link.position  # none where something stands in for the agent, and does not answer
+            status = await _status(connection) if position else None
+            sight = Sight(kind, agent, status, "")
+        finally:
+            await connection.aclose()
+        if status is not None and status.now is not None and status.now.turn and position is not None:
+            sight = Sight(kind, agent, status, await _asks(way, name, position, status.now.turn))
+    return sight
+
+
+async def has_ended(way: Way, name: str, limit: float) -> bool:
+    """Whether Claude Code does not run, or ends within ``limit`` seconds; nobody answers: it does not run."""
+    try:
+        with anyio.fail_after(_LIMIT):
+            connection = await Connection.open(Link(host=this_program()), way, name)
+    except (ChannelError, EngineError, TimeoutError):
+        return True
+    try:
+        events, runs = connection.early, connection.hello.state == "running"
+        with anyio.move_on_after(limit), suppress(ChannelError):
+            while runs and not any(isinstance(event, Exited) for event in events):
+                events = await connection.receive() or []
+            runs = False
+        return not runs
+    finally:
+        await connection.aclose()
+
+
+async def _status(connection: Connection) -> Status | None:
+    connection.link.ask_status()
+    await connection.write()
+    while (events := await connection.receive()) is not None:
+        for event in events:
+            if isinstance(event, Status):
+                return event
+    return None
+
+
+async def _asks(way: Way, name: str, end: Position, turn: str) -> str:
+    """The tool that the running turn asks for, by the newest frames."""
+    latest = Position(max(0, end.seq - _LATEST), end.journal)
+    try:
+        connection = await Connection.open(Link(after=latest, host=this_program()), way, name)
+    except FramesGone:  # not so many are kept: from the beginning of the turn
+        connection = await Connection.open(Link(turn=turn, host=this_program()), way, name)
+    requests, size = UnansweredRequests(), 0
+    try:
+        events = connection.early
+        while True:
+            for event in events:
+                requests.receive(event)
+                size += getattr(event, "size", 0)
+            if connection.link.last_seq >= connection.hello.seq:
+                break
+            if size > _MOST_BYTES or (received := await connection.receive()) is None:
+                return ""
+            events = received
+    finally:
+        await connection.aclose()
+    asked = next(iter(requests.open.values()), None)
+    return (asked.tool_name or "a tool")[:_LONGEST_NAME] if asked else ""
+
+
+def _ago(seconds: float | None) -> str | None:
+    if seconds is None:
+        return None
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="seconds")
