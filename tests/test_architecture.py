@@ -99,10 +99,6 @@ _BEING_CUT = "it comes apart by who owns which state"
 LONGER = {
     "instances/bridge.py": _BEING_CUT,
     "instances/bridge.py:Bridge": _BEING_CUT,
-    "instances/bridged.py": _BEING_CUT,
-    "instances/bridged.py:BridgedInstance": _BEING_CUT,
-    "instances/docker_container.py": _BEING_CUT,
-    "instances/docker_container.py:DockerContainer": _BEING_CUT,
     "testing/instance_contract.py": "a list of rules, which is read and subclassed as one",
     "testing/instance_contract.py:InstanceContract": "a list of rules, which is read and subclassed as one",
 }

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import anyio
@@ -15,13 +14,12 @@ from ..channels.base import Channel
 from ..channels.direct import DirectChannel
 from ..channels.ladder import Facts, Rung, next_rung
 from ..channels.named_pipe import NobodyListens
-from ..dockerfiles import Dockerfile, Dockerfiles, OnDockerfile
-from ..engine.archives import Archives, tar_of
+from ..dockerfiles import OnDockerfile
+from ..engine.archives import Archives
 from ..engine.client import Engine
 from ..engine.container_spec import CONTAINER_HOME
 from ..engine.containers import ContainerInfo, Containers
 from ..engine.execs import Execs
-from ..engine.images import AUTO_IMAGE, Images
 from ..engine.labels import LABEL, NONCE
 from ..engine.progress import Progress
 from ..engine.volumes import Volumes
@@ -37,14 +35,15 @@ from ..errors import (
 )
 from ..instance import ClaudeInstance, Kind
 from ..login import check_key, check_reachable, login_file
-from ..mounts import docker_socket, split_mount
-from ..names import is_uuid
+from ..mounts import docker_socket
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from ..state import Installation
-from .container_agent import LISTENING, NO_PYTHON, STATE, AgentInside
+from .container_agent import LISTENING, NO_PYTHON, AgentInside
+from .container_maker import ContainerMaker
 from .container_plan import ContainerPlan
+from .container_sessions import copy_of_session, tail_of_session
 from .place import GRACE, Ending, Place
-from .registry import Registry, agent_archive
+from .registry import Registry
 from .repository_mounts import RepositoryMounts
 from .sessions import LARGEST, open_session, session_path, session_to_begin_with
 
@@ -57,17 +56,11 @@ __all__ = ["ContainerPlace"]
 _START_LIMIT = 60.0
 _END_LIMIT = 5.0
 
-#: Seconds after which a container that was never started is an orphan.
-_STALE = 120.0
-
 #: How often a container may end while it is being connected to.
 _CONNECT_TRIES = 3
 
 #: An exit code above this is 128 + the number of a signal.
 _KILLED = 128
-
-_SESSION = 'ls "${CLAUDE_CONFIG_DIR:-$HOME/.claude}"/projects/*/"$1".jsonl'
-_TRANSCRIPT = 'tail -c 1048576 "${CLAUDE_CONFIG_DIR:-$HOME/.claude}"/projects/*/"$1".jsonl'
 
 
 class ContainerPlace(Place):
@@ -96,16 +89,16 @@ class ContainerPlace(Place):
         self.engine = Engine(client)
         self.execs = Execs(self.engine)
         self._containers = Containers(self.engine)
-        self._images = Images(self.engine)
         self._archives = Archives(self.engine)
         self._volumes = Volumes(self.engine)
-        self._on_progress = on_progress
-        self._on_dockerfile = on_dockerfile
-        self._dockerfiles = Dockerfiles(registry.root)
         self._install = Installation.at(registry.root).id_for(self.name)
-        self._archive = agent_archive(registry.root)
+        self._maker = ContainerMaker(
+            self.engine, self._containers, registry, self.log, on_progress=on_progress, on_dockerfile=on_dockerfile
+        )
         self._adopted = bool(record.container)
-        self.agent = AgentInside(self.execs, self.container, self.name, self._archive, self.log, adopted=self._adopted)
+        self.agent = AgentInside(
+            self.execs, self.container, self.name, self._maker.agent, self.log, adopted=self._adopted
+        )
 
     @property
     def container(self) -> str:
@@ -229,14 +222,14 @@ class ContainerPlace(Place):
             return
         if self._adopted and self.engine.is_local:
             mounts = [volume.rsplit(":", 2) for volume in info.volumes if volume.startswith("/")]
-            self._dockerfiles.note_writable([Path(source) for source, _, mode in mounts if mode == "rw"])
+            self._maker.note_writable([Path(source) for source, _, mode in mounts if mode == "rw"])
         elif self.engine.is_local:
-            self._note_writable()  # what 0.1.0 has made was not noted
+            self._maker.note_what_it_can_write(self.record)  # what 0.1.0 has made was not noted
         if info.status == "paused":
             self.log.warning("container_paused", container=self.container)
             await self._containers.unpause(self.container)
         elif info.status == "created" and not self._adopted:  # a program that made it was killed before it started it
-            await self._fill()
+            await self._maker.fill(self.plan, self._session_to_restore(), self.cwd, remote=await self._is_remote())
             await self._start_container()
         elif not info.running and self.record.ephemeral and not self._adopted:
             self._ending = _ending(info)
@@ -271,85 +264,10 @@ class ContainerPlace(Place):
         return info
 
     async def _create(self) -> None:
-        record = self.record
         await self.check()
-        if session_id := self._session_to_restore():
-            self.registry.sessions.open(session_id).close()  # one that is not there is told before anything is made
-        remote = await self._is_remote()
-        image = await self._images.ensure(
-            record.image,
-            self._archive,
-            self._on_progress,
-            workspace=record.workspace,
-            dockerfile=await self._dockerfile(remote=remote),
+        await self._maker.make(
+            self.plan, self.home, self.agent.path, self._session_to_restore(), self.cwd, remote=await self._is_remote()
         )
-        if not remote:
-            self._note_writable()
-        if remote:
-            plan = self.plan
-            for volume in plan.volumes:
-                if await self._volumes.ensure(volume, plan.labels):
-                    await self._volumes.set_owner(volume, image, *plan.owner, plan.labels)
-        try:
-            await self._containers.create(self.plan.spec(image, self._archive, self.agent.path, remote=remote))
-        except EngineError as error:
-            if "bind source path does not exist" not in error.what:
-                raise
-            hint = "Workspaces and mounts are directories of the engine's machine."
-            raise InvalidInput(error.what, instance=self.name, hint=hint) from error
-        await self._fill()
-        self.log.info("container_created", container=self.container, image=image)
-        await self._sweep()
-
-    async def _dockerfile(self, *, remote: bool) -> Dockerfile | None:
-        """What is to be built for the container; None: nothing, its image has a name.
-
-        Raises:
-            DockerfileNotApproved: a container may have written it.
-        """
-        record = self.record
-        if record.dockerfile is not None:
-            return await self._dockerfiles.named(record.dockerfile, self.home.path / "dockerfile", self._on_dockerfile)
-        if record.image != AUTO_IMAGE or record.workspace is None or remote:
-            return None
-        return await self._dockerfiles.of(record.workspace, self._on_dockerfile, repository=record.repository)
-
-    def _note_writable(self) -> None:
-        """What Dockerfiles are, from here on, in directories that the container can write to."""
-        record = self.record
-        found = [] if record.workspace is None or record.read_only_workspace else [record.workspace]
-        found += [Path(source) for source, _, read_only in map(split_mount, record.mounts) if not read_only]
-        self._dockerfiles.note_writable(found, repository=record.repository)
-
-    async def _sweep(self) -> None:
-        """Remove containers of ephemeral instances whose programs were killed before they started them.
-
-        Those that were started remove themselves.
-        """
-        install = Installation.at(self.registry.root).id  # never that of 0.1.0, which others may have
-        labels = {f"{LABEL}.install": install, f"{LABEL}.type": "ephemeral"}
-        known = self.registry.names()
-        for item in await self._containers.labelled(labels):
-            instance = item.labels.get(f"{LABEL}.instance")
-            if item.status == "created" and instance not in known and time.time() - item.created > _STALE:
-                self.log.warning("orphan_removed", container=item.name)
-                await self._containers.remove(item.id)
-
-    async def _fill(self) -> None:
-        """Put into a new container, before it starts, what it needs of this machine."""
-        if await self._is_remote():
-            await self._archives.put_files(self.container, STATE, {self._archive.name: self._archive.read_bytes()})
-        await self._restore_session()
-
-    async def _restore_session(self) -> None:
-        """Give a new container, before it starts, the session to go on with, owned by its user."""
-        session_id = self._session_to_restore()
-        if not session_id:
-            return
-        uid, gid = self.plan.owner
-        path = PurePosixPath(".claude") / session_path(session_id, self.cwd)
-        with self.registry.sessions.open(session_id) as session, tar_of(path, session, uid, gid) as archive:
-            await self._archives.put(self.container, CONTAINER_HOME, archive)
 
     def _session_to_restore(self) -> str:
         return "" if self.home.session_id else session_to_begin_with(self.record, self.registry.sessions, self.cwd)
@@ -449,11 +367,7 @@ class ContainerPlace(Place):
             with suppress(OSError), open_session(self.home.claude_home / ".claude", session_id) as content:
                 return os.fdopen(os.dup(content.fileno()), "rb")
             return None
-        found = await self.execs.run(self.container, ["sh", "-c", _SESSION, "sh", session_id])
-        path = found.stdout.decode("utf-8", "replace").strip()
-        if not path.endswith(f"/{session_id}.jsonl") or "\n" in path:
-            return None
-        return await self._archives.get_file(self.container, path, LARGEST)
+        return await copy_of_session(self.execs, self._archives, self.container, session_id)
 
     async def release(self) -> None:
         """Close the client, unless it is the caller's."""
@@ -484,13 +398,10 @@ class ContainerPlace(Place):
 
     async def read_transcript(self, session_id: str) -> list[str] | None:
         """Read the transcript's tail by a command in the container."""
-        if not is_uuid(session_id):
-            return None
         try:
-            result = await self.execs.run(self.container, ["sh", "-c", _TRANSCRIPT, "sh", session_id])
+            return await tail_of_session(self.execs, self.container, session_id)
         except (ContainerNotRunning, ContainerNotFound) as error:
             raise ConnectionLost(error.what, instance=self.name) from error
-        return result.stdout.decode("utf-8", "replace").splitlines() if result.exit_code == 0 else None
 
     async def info(self) -> dict[str, Any]:
         """What the engine knows of the container."""
@@ -502,20 +413,24 @@ class ContainerPlace(Place):
         place: dict[str, Any] = {"container": self.container, "status": info.status if info else "absent"}
         if info is None:
             return {**place, "image": self.record.image}
-        return {
-            **place,
-            "id": info.id,
-            "image": info.image,
-            "container_created": info.created,
-            "health": info.health or None,
-            "ports": dict(info.ports),
-            "networks": dict(info.networks),
-            "volumes": list(info.volumes),
-            "labels": {name: value for name, value in info.labels.items() if value and name != NONCE},
-            "limits": dict(info.limits),
-            "exit_code": None if info.running else info.exit_code,
-            "oom_killed": info.oom_killed,
-        }
+        return {**place, **_facts(info)}
+
+
+def _facts(info: ContainerInfo) -> dict[str, Any]:
+    """What a person may want to know of a container, in JSON types."""
+    return {
+        "id": info.id,
+        "image": info.image,
+        "container_created": info.created,
+        "health": info.health or None,
+        "ports": dict(info.ports),
+        "networks": dict(info.networks),
+        "volumes": list(info.volumes),
+        "labels": {name: value for name, value in info.labels.items() if value and name != NONCE},
+        "limits": dict(info.limits),
+        "exit_code": None if info.running else info.exit_code,
+        "oom_killed": info.oom_killed,
+    }
 
 
 def _ending(info: ContainerInfo) -> Ending:

@@ -39,7 +39,7 @@ class ContainerPlan:
         self, record: ClaudeInstance, container: str, home: Home, install: str, tree: Worktree | None, log: Log
     ) -> None:
         self.record = record
-        self._container = container
+        self.container = container
         self._home = home
         self._install = install
         self._tree = tree
@@ -48,7 +48,7 @@ class ContainerPlan:
     @property
     def volumes(self) -> tuple[str, str]:
         """The home and the agent's state, where the engine is on another machine."""
-        return f"{self._container}-home", f"{self._container}-state"
+        return f"{self.container}-home", f"{self.container}-state"
 
     @property
     def owner(self) -> tuple[int, int]:
@@ -113,7 +113,7 @@ class ContainerPlan:
         command = ["sh", "-c", MAIN, "sh", agent, "serve", "--state", STATE, "--grace", str(GRACE)]
         command += [] if remote else ["--pipes", PIPES]
         return ContainerSpec(
-            name=self._container,
+            name=self.container,
             image=image,
             command=[*command, "--linger", str(LINGER)] if record.ephemeral else command,
             user=user,

@@ -312,7 +312,7 @@ async def test_in_an_existing_container_a_neighbour_s_archive_is_not_run(make_do
     try:
         instance = await make_docker(image="", container=name, workspace=None)
         uid = docker("exec", name, "id", "-u").strip()
-        place, archive = f"/tmp/cc-bridge-{uid}", instance._place._archive.name
+        place, archive = f"/tmp/cc-bridge-{uid}", instance._place._maker.agent.name
         script = f'mkdir -m 777 {place}; echo \'open("/tmp/it-ran", "w")\' >{place}/{archive}; chmod 755 {place}/*'
         docker("exec", "-u", "65534", name, "sh", "-c", script)
         with pytest.raises(AgentUnavailable, match="belongs to somebody else"):
@@ -620,7 +620,7 @@ async def test_what_a_killed_program_has_made_and_not_started_is_swept(
     orphan = docker("create", *words, images.bare, "true").strip()
     await answer(await make_docker())
     assert orphan in docker("ps", "-aq", "--no-trunc"), "too young to be an orphan"
-    monkeypatch.setattr("cc_bridge.instances.container_place._STALE", -5)
+    monkeypatch.setattr("cc_bridge.instances.container_maker._STALE", -5)
     await answer(await make_docker())
     assert orphan not in docker("ps", "-aq", "--no-trunc")
     assert "orphan_removed" in logged

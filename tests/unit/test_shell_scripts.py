@@ -12,7 +12,7 @@ import pytest
 
 from cc_bridge.channels import direct
 from cc_bridge.instances import container_agent as scripts
-from cc_bridge.instances import container_place
+from cc_bridge.instances import container_sessions
 from cc_bridge.manager import variables
 from tests.conftest import lacking
 
@@ -133,11 +133,11 @@ def test_a_session_and_its_end_are_found(shell: Shell, tmp_path: Path) -> None:
     project.mkdir(parents=True)
     (project / "id.jsonl").write_bytes(b"x" * 2_000_000 + b"end\n")
     config = f"CLAUDE_CONFIG_DIR={tmp_path}/config; "
-    assert shell.run(config + container_place._SESSION, "id").stdout.decode().strip() == str(project / "id.jsonl")
-    found = shell.run(config + container_place._TRANSCRIPT, "id").stdout
+    assert shell.run(config + container_sessions._SESSION, "id").stdout.decode().strip() == str(project / "id.jsonl")
+    found = shell.run(config + container_sessions._TRANSCRIPT, "id").stdout
     assert len(found) == 1048576
     assert found.endswith(b"end\n")
-    assert shell.run(config + container_place._SESSION, "other").returncode != 0
+    assert shell.run(config + container_sessions._SESSION, "other").returncode != 0
 
 
 def test_claude_code_s_process_is_known_where_no_agent_is(shell: Shell) -> None:
