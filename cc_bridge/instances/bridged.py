@@ -13,16 +13,17 @@ import anyio.to_thread
 
 from ..channels.base import Channel
 from ..errors import EngineError, InstanceDiffers, InvalidInput
-from ..instance import ClaudeInstance, InstanceInterface, Kind, OnPermission
+from ..instance import InstanceInterface, Kind, OnPermission
 from ..names import is_uuid
 from ..protocol.prompt import check_prompt
 from ..shapes import InstanceActivity, InstanceInfo
 from ..turn import Turn, TurnInfo
 from .activity import Sight, has_ended, look, nothing
 from .bridge import Bridge
+from .kept_record import KeptRecord
 from .life import Step
 from .place import GRACE, Ending, Launch, Place
-from .registry import Registry, can_change, let_go
+from .registry import Registry
 from .sessions import SavedConversation, export_session, forget_session, session_to_begin_with
 from .steps import Steps, exclusive
 from .worktrees import Worktree
@@ -92,8 +93,7 @@ class BridgedInstance(InstanceInterface):
         self._registry = registry or place.registry
         self._home = place.home
         self._log = place.log
-        self._kept: ClaudeInstance | None = None  # the record as it was last seen in the state directory
-        self._held: int | None = None  # says to other programs that this one uses the instance
+        self._kept = KeptRecord(place.home)
         self._first_launch = True
         self._steps = Steps(self.name)
         self._bridge = Bridge(
@@ -168,7 +168,7 @@ class BridgedInstance(InstanceInterface):
 
     async def _undo_start(self) -> None:
         """Remove what a first start has made, unless another program uses it by now."""
-        self._let_go()
+        self._kept.let_go()
         with self._home.claimed() as unused:
             pass  # not held on to: a task of this program that wanted it would wait for us, and we for it
         if unused and not self._home.session_id:  # or another program has talked to it meanwhile
@@ -214,13 +214,7 @@ class BridgedInstance(InstanceInterface):
                 try:
                     await self._place.release()
                 finally:
-                    self._let_go()
-
-    def _let_go(self) -> None:
-        """Say that this object uses the instance no longer."""
-        if self._held is not None:
-            let_go(self._held)
-            self._held = None
+                    self._kept.let_go()
 
     async def remove(self, *, conversation: bool = False) -> None:
         """Remove it with its place and its directory; its conversation is kept, unless told otherwise or ephemeral."""
@@ -401,41 +395,13 @@ class BridgedInstance(InstanceInterface):
 
     def _prepare_home(self) -> None:
         """Have the instance's directory, with its pipes and its record."""
-        self._home.prepare()
-        held, self._held = self._held, self._home.hold()
-        if held is not None:
-            let_go(held)
-        if not self._check_record():
-            try:
-                self._home.save(self.record, new=True)
-            except FileExistsError:  # another program was first
-                self._check_record()
-            else:
-                self._kept = self.record.model_copy(deep=True)
-                self._place.is_new = True
+        record, is_new = self._kept.take(self.record)
+        self.record = self._place.record = record
+        self._place.is_new = self._place.is_new or is_new
 
-    def _check_record(self) -> bool:
-        """Make sure that the instance of this name, if there is one, is this one; take over what was changed in it.
-
-        Returns:
-            There is one.
-
-        Raises:
-            InstanceDiffers: it is another, or this object's record was changed.
-            InvalidInput: its record cannot be read.
-        """
-        if not self._home.exists():
-            return False
-        kept, before = self._home.load(), self._kept
-        if before is not None and not self.record.differences(before) and can_change(kept.differences(before)):
-            self.record = self._place.record = kept
-        elif differences := self.record.differences(kept):
-            change = f"`cc-bridge update {self.name} …` or `Registry().update({self.name!r}, …)` changes that"
-            new = f"`cc-bridge rm {self.name}` makes room for a new one"
-            hint = f"{change if can_change(differences) else new}; or take another name."
-            raise InstanceDiffers(differences, instance=self.name, hint=hint)
-        self._kept = kept.model_copy(deep=True)
-        return True
+    def _check_record(self) -> None:
+        """Make sure that the instance of this name, if there is one, is this one; take over what was changed in it."""
+        self.record = self._place.record = self._kept.check(self.record) or self.record
 
     async def _look(self) -> Sight | None:
         return await look(self._place.way_to_look, self.name)

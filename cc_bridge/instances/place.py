@@ -77,7 +77,7 @@ class Place(abc.ABC):
 
     def __init__(self, record: ClaudeInstance, registry: Registry) -> None:
         if record.kind != self.kind:
-            what = f"its record is of kind {record.kind!r}, and here one of kind {self.kind!r} is run"
+            what = f"its record is of kind {record.kind!r}, and what was to run it is for kind {self.kind!r}"
             raise InvalidInput(what, instance=record.name)
         self.record = record
         self.registry = registry

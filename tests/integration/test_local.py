@@ -203,6 +203,6 @@ async def test_two_hosts_at_once_share_one_agent(make_stubbed: Any) -> None:
     two = LocalProcess(one.record)
     assert await one.send_command_and_wait("repeats one", 30) == (True, "repeats one")
     assert await two.send_command_and_wait("repeats two", 30) == (True, "repeats two")
-    assert two._process is None, "it has started an agent of its own"
+    assert two._place._process is None, "it has started an agent of its own"
     assert await one.send_command_and_wait("repeats three", 30) == (True, "repeats three")
     await two.release()

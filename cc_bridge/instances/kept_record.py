@@ -1,0 +1,65 @@
+"""The record of an instance as it is kept in the state directory, for one object that uses the instance."""
+
+from __future__ import annotations
+
+from ..errors import InstanceDiffers
+from ..instance import ClaudeInstance
+from .registry import Home, can_change, let_go
+
+__all__ = ["KeptRecord"]
+
+
+class KeptRecord:
+    """Compares the object's record with the kept one, and says to other programs that the instance is used."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._seen: ClaudeInstance | None = None  # the kept one, when it was last looked at
+        self._held: int | None = None
+
+    def take(self, record: ClaudeInstance) -> tuple[ClaudeInstance, bool]:
+        """Have the instance's directory, with its pipes and its record, and hold it until :meth:`let_go`.
+
+        Returns:
+            The record, with what was changed in the kept one; and whether it was not kept before.
+
+        Raises: as :meth:`check`; InvalidInput: the directory cannot be made.
+        """
+        self._home.prepare()
+        held, self._held = self._held, self._home.hold()
+        if held is not None:
+            let_go(held)
+        if (kept := self.check(record)) is not None:
+            return kept, False
+        try:
+            self._home.save(record, new=True)
+        except FileExistsError:  # another program was first
+            return self.check(record) or record, False
+        self._seen = record.model_copy(deep=True)
+        return record, True
+
+    def check(self, record: ClaudeInstance) -> ClaudeInstance | None:
+        """The record with what was changed in the kept one, if that is the same instance; None: none is kept.
+
+        Raises:
+            InstanceDiffers: it is another, or this object's record was changed.
+            InvalidInput: the kept one cannot be read.
+        """
+        if not self._home.exists():
+            return None
+        kept, before, name = self._home.load(), self._seen, record.name
+        if before is not None and not record.differences(before) and can_change(kept.differences(before)):
+            record = kept
+        elif differences := record.differences(kept):
+            change = f"`cc-bridge update {name} …` or `Registry().update({name!r}, …)` changes that"
+            new = f"`cc-bridge rm {name}` makes room for a new one"
+            hint = f"{change if can_change(differences) else new}; or take another name."
+            raise InstanceDiffers(differences, instance=name, hint=hint)
+        self._seen = kept.model_copy(deep=True)
+        return record
+
+    def let_go(self) -> None:
+        """Say that this object uses the instance no longer."""
+        if self._held is not None:
+            let_go(self._held)
+            self._held = None
