@@ -78,13 +78,16 @@ class ContainerMaker:
         record = plan.record
         if session_id:
             self._registry.sessions.open(session_id).close()  # one that is not there is told before anything is made
+        dockerfile = await self._dockerfile(record, home, remote=remote)
         image = await self._images.ensure(
             record.image,
             self.agent,
             self._on_progress,
             workspace=record.workspace,
-            dockerfile=await self._dockerfile(record, home, remote=remote),
+            dockerfile=dockerfile,
         )
+        if dockerfile is not None:  # which says what the project needs, and seldom Claude Code
+            image = await self._images.with_claude(image, self.agent, self._on_progress)
         if not remote:
             self.note_what_it_can_write(record)
         if remote:
