@@ -273,6 +273,7 @@ class BridgedInstance(InstanceInterface):
 
         Raises: as :meth:`export_conversation`.
         """
+        self._check_record()
         session_id = self._bridge.session_id
         content = await self._place.open_session(session_id) if is_uuid(session_id) else None
         if content is None:
@@ -348,6 +349,7 @@ class BridgedInstance(InstanceInterface):
 
     async def is_running(self) -> bool:
         """Its place runs, and an agent there answers."""
+        self._check_record()
         return await self._place.is_running()
 
     # For the bridge
