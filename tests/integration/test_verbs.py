@@ -153,12 +153,14 @@ def test_stats_logs_ps_and_info(up: Up) -> None:
 def test_logs_followed_until_ctrl_c(up: Up) -> None:
     """covers: M10"""
     name = up()
-    process = subprocess.Popen([*COMMAND, "logs", "-f", name], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    with process:
-        assert "listening" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+    with subprocess.Popen([*COMMAND, "logs", "-f", name], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert "listening" in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 130
 
 
