@@ -293,12 +293,13 @@ class Images:
             await self.build(context, name, arguments, progress, labels=labels)
         return name
 
-    async def with_claude(self, name: str, agent: Path, progress: Progress | None = None) -> str:
+    async def with_claude(self, name: str, agent: Path, user: str, progress: Progress | None = None) -> str:
         """The same image with the default image's Claude Code in it, unless it has one; return the name of what has.
 
         Args:
             name: of an image that is here.
             agent: the agent's archive, for the default image.
+            user: who is to run it.
 
         Raises:
             ImageBuildError: it cannot be put there.
@@ -307,7 +308,7 @@ class Images:
         result = f"{name}-{default.rpartition(':')[2]}"
         if await self.exists(result):
             return result
-        if await self._has_claude(name):
+        if await self._has_claude(name, user):
             return name
         await self.build_default(agent, progress)
         claude = "/usr/local/bin/claude"
@@ -315,23 +316,21 @@ class Images:
         await self.build(BuildContext(text), result, {}, progress)
         return result
 
-    async def _has_claude(self, image: str) -> bool:
+    async def _has_claude(self, image: str, user: str) -> bool:
         """Whether a command finds it there. The image is asked without network, and may write nothing."""
         containers = Containers(self._engine)
         name = f"cc-bridge-look-{secrets.token_hex(8)}"
-        command = ["sh", "-c", "command -v claude"]
-        found = False
-        with anyio.CancelScope(shield=True):  # nobody else would remove it
-            await containers.create(ContainerSpec(name=name, image=image, command=command, network="none"))
-            try:
-                await containers.start(name)
-                ended = await containers.wait(name, "not-running", _LOOK_LIMIT)
-                found = ended and (await containers.inspect(name)).exit_code == 0
-            except ContainerStartError:
-                pass  # there is not even a shell
-            finally:
+        command = ["sh", "-c", 'test -x "$(command -v claude)"']
+        await containers.create(ContainerSpec(name=name, image=image, command=command, user=user, network="none"))
+        try:
+            await containers.start(name)
+            ended = await containers.wait(name, "not-running", _LOOK_LIMIT)
+            return ended and (await containers.inspect(name)).exit_code == 0
+        except ContainerStartError:
+            return False  # there is not even a shell
+        finally:
+            with anyio.CancelScope(shield=True):
                 await containers.remove(name)
-        return found
 
     async def build_default(self, agent: Path, progress: Progress | None = None) -> str:
         """Build the default image if it is missing; return its name.

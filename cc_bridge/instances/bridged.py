@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from ..channels.base import Channel
-from ..errors import EngineError, InstanceDiffers, InvalidInput
+from ..errors import BridgeError, ChannelError, EngineError, InstanceDiffers, InvalidInput
 from ..instance import InstanceInterface, Kind, OnPermission
 from ..names import is_uuid
 from ..protocol.prompt import check_prompt
@@ -95,6 +95,7 @@ class BridgedInstance(InstanceInterface):
         self._log = place.log
         self._kept = KeptRecord(place.home)
         self._first_launch = True
+        self._has_launched = False
         self._steps = Steps(self.name)
         self._bridge = Bridge(
             self,
@@ -156,7 +157,8 @@ class BridgedInstance(InstanceInterface):
                         await abandon()
                         await self._undo_start()
                 raise
-            self._place.is_new = False  # from now on the record stays
+            if self._has_launched:
+                self._place.is_new = False  # from now on the record stays
 
     @asynccontextmanager
     async def _taking(self, step: Step) -> AsyncIterator[None]:
@@ -173,7 +175,7 @@ class BridgedInstance(InstanceInterface):
             pass  # not held on to: a task of this program that wanted it would wait for us, and we for it
         if unused and not self._home.session_id:  # or another program has talked to it meanwhile
             await self._remove_quietly(self._take_away)
-        self._place.is_new, self._first_launch = False, True
+        self._place.is_new, self._first_launch, self._has_launched = False, True, False
 
     async def stop(self) -> None:
         """Interrupt what runs, close the connection, and end the agent with Claude Code."""
@@ -200,9 +202,10 @@ class BridgedInstance(InstanceInterface):
             pass  # the name is another's, and nothing is there of this one
         except EngineError as error:  # a container that cannot be reached removes itself when its host has gone
             self._log.warning("not_removed", reason=error.what)
-            with suppress(InvalidInput):
-                await anyio.to_thread.run_sync(self._home.remove)
-        except InvalidInput as error:
+            if self.record.ephemeral:  # else the record is what names the container
+                with suppress(InvalidInput):
+                    await anyio.to_thread.run_sync(self._home.remove)
+        except (ChannelError, InvalidInput) as error:
             self._log.warning("not_removed", reason=error.what)
 
     async def release(self) -> None:
@@ -281,19 +284,33 @@ class BridgedInstance(InstanceInterface):
         return session_id, content
 
     async def _keep_conversation(self) -> None:
-        """Save it so that a later instance of this name can resume it."""
+        """Save it so that a later instance of this name can resume it.
+
+        Raises:
+            InvalidInput: it cannot be saved, and would be gone with the place.
+        """
         session_id = self._bridge.session_id
         if not is_uuid(session_id):
             return
         try:
-            await self.keep_conversation()
+            content = await self._place.open_session(session_id)
+            if content is None:
+                self._log.info("no_conversation", reason="nothing was said")
+                return
+            with content:
+                await anyio.to_thread.run_sync(self._registry.sessions.keep, session_id, content)
             config = "" if self._is_of_another() else self._place.config_outside
             kept = SavedConversation(session_id, self.record.kind, self._place.cwd, config)
             self._registry.sessions.remember(self.name, kept)
-        except InvalidInput as error:
-            self._log.info("no_conversation", reason=error.what)
-        except (OSError, EngineError) as error:
-            self._log.warning("conversation_not_kept", session=session_id, reason=str(error))
+        except (OSError, BridgeError) as error:
+            reason = error.what if isinstance(error, BridgeError) else str(error)
+            self._log.warning("conversation_not_kept", session=session_id, reason=reason)
+            if self._place.removes_session:
+                raise InvalidInput(
+                    f"its conversation cannot be kept, and so it was not removed: {reason}",
+                    instance=self.name,
+                    hint="`cc-bridge rm --conversation` removes it with its conversation.",
+                ) from error
         else:
             self._log.info("conversation_kept", session=session_id)
 
@@ -385,7 +402,7 @@ class BridgedInstance(InstanceInterface):
             self._log.warning("session_gone", session=resume)
             resume = ""
         launch = await self._place.launch(resume, fork=fork, begins=begins)
-        self._first_launch = False
+        self._first_launch, self._has_launched = False, True
         return launch
 
     def session_changed(self, session_id: str) -> None:

@@ -79,6 +79,7 @@ class AgentInside:
         path: of the agent's archive in the container; of an adopted one it is found on the way there.
         python_missing: no agent can run there.
         remote: its engine is on another machine.
+        was_started: by this object.
     """
 
     def __init__(self, execs: Execs, container: str, instance: str, archive: Path, log: Log, *, adopted: bool) -> None:
@@ -91,6 +92,7 @@ class AgentInside:
         self.path = AGENT
         self.python_missing = False
         self.remote = False
+        self.was_started = False
         self._knows_place = False
 
     @property
@@ -175,7 +177,7 @@ class AgentInside:
                 instance=self._instance,
                 hint=f"`docker exec {self._container} cat {log}` may say why.",
             )
-        facts.agent_started = True
+        facts.agent_started = self.was_started = True
         facts.pipes_failed = facts.attach_failed = False
         self._log.info("agent_started", by="exec")
 

@@ -87,7 +87,7 @@ class ContainerMaker:
             dockerfile=dockerfile,
         )
         if dockerfile is not None:  # which says what the project needs, and seldom Claude Code
-            image = await self._images.with_claude(image, self.agent, self._on_progress)
+            image = await self._images.with_claude(image, self.agent, plan.user, self._on_progress)
         if not remote:
             self.note_what_it_can_write(record)
         if remote:

@@ -111,6 +111,7 @@ class ContainerPlace(Place):
 
     async def is_running(self) -> bool:
         """The container runs and is not paused, and an agent in it answers where it has one."""
+        await self._is_remote()
         try:
             info = await self._containers.inspect(self.container)
         except ContainerNotFound:
@@ -123,8 +124,7 @@ class ContainerPlace(Place):
 
     async def connect(self, greeting: bytes) -> Channel:
         """Start the container if need be, and take the best way to the agent (channels/ladder.py)."""
-        if await self._is_remote():
-            self.agent.be_remote()
+        await self._is_remote()
         for _ in range(_CONNECT_TRIES):
             try:
                 await self._ensure_running()
@@ -144,7 +144,10 @@ class ContainerPlace(Place):
     async def _is_remote(self) -> bool:
         """Its engine may be on another machine: this one's directories are not there, and volumes take their place."""
         await self.engine.client()
-        return not self._adopted and not self.engine.is_local
+        is_remote = not self._adopted and not self.engine.is_local
+        if is_remote:
+            self.agent.be_remote()
+        return is_remote
 
     async def _descend_ladder(self, greeting: bytes) -> Channel:
         """Down the ladder of channels/ladder.py, in a container that runs."""
@@ -196,6 +199,7 @@ class ContainerPlace(Place):
         if self._has_pipes:
             with suppress(AgentUnavailable):
                 return await self.pipes(greeting)
+        await self._is_remote()
         running = (await self.own()).running
         channel = await self.agent.attach(greeting, Facts()) if running else None
         if channel is None:
@@ -313,7 +317,8 @@ class ContainerPlace(Place):
     async def remove(self) -> None:
         """Remove the container with its volumes; of an adopted one, end the agent."""
         if self._adopted:
-            await self.agent.end()
+            if self.agent.was_started or not self.is_new:  # else it is another instance's, whose start was not undone
+                await self.agent.end()
         else:
             with suppress(ContainerNotFound):
                 await self.own()
@@ -344,6 +349,11 @@ class ContainerPlace(Place):
             login_file()
         if self.record.docker_socket:
             docker_socket()
+
+    @property
+    def removes_session(self) -> bool:
+        """Where the container is ours."""
+        return not self._adopted
 
     async def keeps_session(self) -> bool:
         """Not where it is in a volume of another machine's."""

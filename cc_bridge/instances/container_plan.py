@@ -51,6 +51,11 @@ class ContainerPlan:
         return f"{self.container}-home", f"{self.container}-state"
 
     @property
+    def user(self) -> str:
+        """The user in the container, as the engine wants it."""
+        return self._user[0]
+
+    @property
     def owner(self) -> tuple[int, int]:
         """Numbers of the container's user; where only its name is known, those of the first ordinary user."""
         user, _, group = self._user[0].partition(":")

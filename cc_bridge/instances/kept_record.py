@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import InstanceDiffers
 from ..instance import ClaudeInstance
+from ..state import unusable
 from .registry import Home, can_change, let_go
 
 __all__ = ["KeptRecord"]
@@ -35,6 +36,8 @@ class KeptRecord:
             self._home.save(record, new=True)
         except FileExistsError:  # another program was first
             return self.check(record) or record, False
+        except OSError as error:
+            raise unusable(self._home.path, error) from error
         self._seen = record.model_copy(deep=True)
         return record, True
 

@@ -95,6 +95,11 @@ class PanePlace(ProcessPlace):
             raise InvalidInput(what, instance=self.name, hint="`tmux list-panes -a` shows the panes.")
 
     @property
+    def removes_session(self) -> bool:
+        """Where the pane has a configuration of its own."""
+        return self._has_own_config
+
+    @property
     def _has_own_config(self) -> bool:
         return not self.record.pane and not {"CLAUDE_CONFIG_DIR", "HOME"} & set(self.record.env)
 

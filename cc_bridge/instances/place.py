@@ -180,6 +180,11 @@ class Place(abc.ABC):
         return True
 
     @property
+    def removes_session(self) -> bool:
+        """What was said is removed with the place, or with the directory of the instance."""
+        return False
+
+    @property
     def config_outside(self) -> str:
         """Claude Code's configuration directory, if neither in the place nor in the directory of the instance."""
         return ""

@@ -19,7 +19,7 @@ from ..channels.fifo import Descriptor
 from ..channels.named_pipe import NobodyListens
 from ..channels.unix_socket import UnixSocketChannel
 from ..dockerfiles import Dockerfiles
-from ..errors import AgentUnavailable, ChannelError, ClaudeNotFound
+from ..errors import AgentUnavailable, ClaudeNotFound, ConnectionLost, ProtocolError
 from ..instance import Kind
 from ..login import PARTS, check_key
 from ..names import is_uuid
@@ -227,8 +227,14 @@ class ProcessPlace(Place):
 
     async def stop(self) -> None:
         """End the agent, and with it Claude Code."""
-        with suppress(ChannelError):  # it has ended
+        try:
             await shut_down(await Connection.open(Link(), self.way, self.name))
+        except (NobodyListens, ConnectionLost, ProtocolError):
+            pass  # it has ended, or what is there is no agent
+        except AgentUnavailable as error:
+            if self._process is None:  # else it is killed
+                hint = f"It may be suspended, or the machine too busy; its process serves {self.home.socket}."
+                raise AgentUnavailable(error.what, instance=self.name, hint=hint) from error
         if self._process is not None:
             process, self._process = self._process, None
             await anyio.to_thread.run_sync(_reap, process)

@@ -26,6 +26,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -293,7 +294,10 @@ class Home:
                 left += remove_tree(home, "record.json")
         if not left:
             with contextlib.suppress(FileNotFoundError), opened(self.path.parent) as instances:
-                left += remove_tree(instances, self.path.name)
+                # Away at once: who comes now must make a directory of its own, and not lock in this one.
+                gone = f".{self.path.name}.{secrets.token_hex(4)}"
+                os.rename(self.path.name, gone, src_dir_fd=instances, dst_dir_fd=instances)
+                left += remove_tree(instances, gone)
         if left:
             more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
             raise InvalidInput(

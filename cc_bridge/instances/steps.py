@@ -5,16 +5,24 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 import anyio
 
 from ..channels.fifo import Descriptor, make_fifo, open_fifo
-from ..errors import AgentUnavailable, InstanceBusy
+from ..errors import AgentUnavailable, InstanceBusy, InvalidInput
 from .life import Answer, Life, State, Step
 
 __all__ = ["Steps", "exclusive"]
+
+#: In whose steps the code that runs is.
+_inside: ContextVar[frozenset[Steps]] = ContextVar("_inside", default=frozenset())
+
+#: Seconds after which whoever waits for another program looks again: a child that the other has forked meanwhile may
+#: have a copy of what tells its end.
+_AGAIN = 5.0
 
 #: Held where there is no directory, and nothing to exclude anybody from.
 _NOTHING = Descriptor(-1)
@@ -81,26 +89,31 @@ class Steps:
 
         Raises:
             AgentUnavailable: it was a start, and somebody wants the instance to end.
+            InvalidInput: this is called from within a step, by a callback for example.
         """
-        while self._over is not None:
-            if self._life.ask(step) is Answer.CANCEL:
-                self._end_starts(step)
-            await self._over.wait()
-        self._life.begin(step)
-        over = self._over = anyio.Event()
-        failed = True
-        try:
+        if self in _inside.get():
+            what = f"somebody wants to {step.value} it from within its own {self._life.state.value}"
+            raise InvalidInput(what, instance=self._name, hint="A callback must not; cancel the call that it is of.")
+        async with AsyncExitStack() as stack:
             if step is Step.START:
-                async with self.giving_way():
-                    yield
-            else:
-                self._end_starts(step)  # which wait for something else, and would begin after this
+                await stack.enter_async_context(self.giving_way())
+            while self._over is not None:
+                if self._life.ask(step) is Answer.CANCEL:
+                    self._end_starts(step)
+                await self._over.wait()
+            self._life.begin(step)
+            over, token = anyio.Event(), _inside.set(_inside.get() | {self})
+            self._over, failed = over, True
+            try:
+                if step is not Step.START:
+                    self._end_starts(step)  # which wait for something else, and would begin after this
                 yield
-            failed = False
-        finally:
-            self._life.end(failed=failed)
-            self._over = None
-            over.set()
+                failed = False
+            finally:
+                _inside.reset(token)
+                self._life.end(failed=failed)
+                self._over = None
+                over.set()
 
     def _end_starts(self, step: Step) -> None:
         for start in self._starts:
@@ -126,8 +139,6 @@ async def exclusive(path: Path, limit: float, name: str, make: Callable[[], None
     with anyio.move_on_after(limit):
         held = await _acquire(path, make)
     if held is None:
-        held = _try(path, make)  # its holder may have left it without being noticed: a child that it forked has a copy
-    if held is None:
         what = f"another program was starting or ending it for {limit:.0f} seconds"
         raise InstanceBusy(what, instance=name)
     try:
@@ -145,7 +156,8 @@ async def _acquire(path: Path, make: Callable[[], None] | None) -> Descriptor:
             try:
                 # Again, now that the end of whoever has it will be seen: it may have gone in between.
                 if not _lock(reader):
-                    await reader.wait_readable()
+                    with anyio.move_on_after(_AGAIN):
+                        await reader.wait_readable()
             finally:
                 _unlock(reader)
     return held
