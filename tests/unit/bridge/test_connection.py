@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 import pytest
 
+from cc_bridge.bridge import connection as module
+from cc_bridge.bridge.connection import Connection, FramesGone
 from cc_bridge.channels.base import Channel
 from cc_bridge.errors import AgentUnavailable, ConnectionLost, ProtocolError
-from cc_bridge.instances import connection as module
-from cc_bridge.instances.connection import Connection, FramesGone
 from cc_bridge.protocol.link import ErrorOutput, Hello, Link, Output
 
 pytestmark = pytest.mark.anyio

@@ -12,12 +12,12 @@ import anyio
 import pytest
 from hypothesis import given, settings, strategies
 
+from cc_bridge.bridge.bridge import Bridge
+from cc_bridge.bridge.surroundings import Launch
 from cc_bridge.channels.base import Channel
 from cc_bridge.errors import AgentUnavailable, ConnectionLost
 from cc_bridge.events import TextDelta, TurnResult, Verdict
-from cc_bridge.instances.bridge import Bridge
 from cc_bridge.instances.life import Step
-from cc_bridge.instances.place import Launch
 from cc_bridge.instances.steps import Steps
 from cc_bridge.logs import Log
 from cc_bridge.testing.memory_channel import MemoryChannel
@@ -117,7 +117,7 @@ async def test_who_cannot_connect_is_told_and_may_try_again() -> None:
 
 
 async def test_an_agent_without_a_hello(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cc_bridge.instances.connection._HELLO_LIMIT", 0.05)
+    monkeypatch.setattr("cc_bridge.bridge.connection._HELLO_LIMIT", 0.05)
     with pytest.raises(AgentUnavailable, match="hello"):
         await bridge(Place("mute")).make_ready()
 
@@ -378,7 +378,7 @@ async def test_frames_that_are_gone_interrupt_the_turn_and_the_next_begins_anew(
 
 async def test_nobody_is_there_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given up in the end, with what had come; and a later command finds whoever is there then."""
-    monkeypatch.setattr("cc_bridge.instances.bridge._RESUME_LIMIT", 0.2)
+    monkeypatch.setattr("cc_bridge.bridge.uplink._RESUME_LIMIT", 0.2)
     place = Reachable((7, HEARS))
     made = bridge(place)
     async with await made.submit("hello") as turn:
