@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import re
+import secrets
 import stat
 import tarfile
 import tempfile
@@ -15,11 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import IO, Any
 
+import anyio
+
 from ..beneath import link_target, open_beneath, opened, read_file
 from ..dockerfiles import Dockerfile
-from ..errors import EngineError, ImageBuildError, ImageNotFound, InvalidInput, NoSpaceLeft
+from ..errors import ContainerStartError, EngineError, ImageBuildError, ImageNotFound, InvalidInput, NoSpaceLeft
 from .archives import add_beneath, tar_of_bytes
 from .client import Engine
+from .container_spec import ContainerSpec
+from .containers import Containers
 from .labels import label_filter
 from .progress import Progress, ProgressReader, Step
 
@@ -39,6 +44,9 @@ _LONG = 3600.0
 
 #: Most wildcards in a line of .dockerignore: matching time grows exponentially with them.
 _MOST_WILDCARDS = 4
+
+#: Seconds for an image to say what is in it.
+_LOOK_LIMIT = 30.0
 
 #: Matches a Dockerfile that copies from its context; otherwise no context is sent or hashed.
 _TAKES = re.compile(r"^\s*(COPY|ADD|ONBUILD)\s+(?!.*--from=)", re.IGNORECASE | re.MULTILINE)
@@ -284,6 +292,46 @@ class Images:
             labels = {"cc-bridge.type": "image", "cc-bridge.dockerfile": str(file.path)}
             await self.build(context, name, arguments, progress, labels=labels)
         return name
+
+    async def with_claude(self, name: str, agent: Path, progress: Progress | None = None) -> str:
+        """The same image with the default image's Claude Code in it, unless it has one; return the name of what has.
+
+        Args:
+            name: of an image that is here.
+            agent: the agent's archive, for the default image.
+
+        Raises:
+            ImageBuildError: it cannot be put there.
+        """
+        default = self.default_name(agent)
+        result = f"{name}-{default.rpartition(':')[2]}"
+        if await self.exists(result):
+            return result
+        if await self._has_claude(name):
+            return name
+        await self.build_default(agent, progress)
+        claude = "/usr/local/bin/claude"
+        text = f"FROM {default} AS claude\nFROM {name}\nCOPY --from=claude {claude} {claude}\n"
+        await self.build(BuildContext(text), result, {}, progress)
+        return result
+
+    async def _has_claude(self, image: str) -> bool:
+        """Whether a command finds it there. The image is asked without network, and may write nothing."""
+        containers = Containers(self._engine)
+        name = f"cc-bridge-look-{secrets.token_hex(8)}"
+        command = ["sh", "-c", "command -v claude"]
+        found = False
+        with anyio.CancelScope(shield=True):  # nobody else would remove it
+            await containers.create(ContainerSpec(name=name, image=image, command=command, network="none"))
+            try:
+                await containers.start(name)
+                ended = await containers.wait(name, "not-running", _LOOK_LIMIT)
+                found = ended and (await containers.inspect(name)).exit_code == 0
+            except ContainerStartError:
+                pass  # there is not even a shell
+            finally:
+                await containers.remove(name)
+        return found
 
     async def build_default(self, agent: Path, progress: Progress | None = None) -> str:
         """Build the default image if it is missing; return its name.

@@ -274,6 +274,7 @@ class BridgedInstance(InstanceInterface):
 
         Raises: as :meth:`export_conversation`.
         """
+        self._check_record()
         session_id = self._bridge.session_id
         content = await self._place.open_session(session_id) if is_uuid(session_id) else None
         if content is None:
@@ -349,6 +350,7 @@ class BridgedInstance(InstanceInterface):
 
     async def is_running(self) -> bool:
         """Its place runs, and an agent there answers."""
+        self._check_record()
         return await self._place.is_running()
 
     # For the bridge

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from ..dockerfiles import Dockerfile, Dockerfiles, OnDockerfile
@@ -77,13 +78,16 @@ class ContainerMaker:
         record = plan.record
         if session_id:
             self._registry.sessions.open(session_id).close()  # one that is not there is told before anything is made
+        dockerfile = await self._dockerfile(record, home, remote=remote)
         image = await self._images.ensure(
             record.image,
             self.agent,
             self._on_progress,
             workspace=record.workspace,
-            dockerfile=await self._dockerfile(record, home, remote=remote),
+            dockerfile=dockerfile,
         )
+        if dockerfile is not None:  # which says what the project needs, and seldom Claude Code
+            image = await self._images.with_claude(image, self.agent, self._on_progress)
         if not remote:
             self.note_what_it_can_write(record)
         if remote:
@@ -113,15 +117,16 @@ class ContainerMaker:
             return None
         return await self._dockerfiles.of(record.workspace, self._on_dockerfile, repository=record.repository)
 
-    def note_writable(self, found: list[Path], *, repository: Path | None = None) -> None:
-        """What Dockerfiles are, from here on, in these directories may be a container's."""
-        self._dockerfiles.note_writable(found, repository=repository)
+    def note_mounted(self, volumes: Iterable[str]) -> None:
+        """The same for what a container that is not ours can write to, of ``source:target:mode``."""
+        mounts = [volume.rsplit(":", 2) for volume in volumes if volume.startswith("/")]
+        self._dockerfiles.note_writable([Path(source) for source, _, mode in mounts if mode == "rw"])
 
     def note_what_it_can_write(self, record: ClaudeInstance) -> None:
         """What Dockerfiles are, from here on, in directories that the container can write to."""
         found = [] if record.workspace is None or record.read_only_workspace else [record.workspace]
         found += [Path(source) for source, _, read_only in map(split_mount, record.mounts) if not read_only]
-        self.note_writable(found, repository=record.repository)
+        self._dockerfiles.note_writable(found, repository=record.repository)
 
     async def _sweep(self) -> None:
         """Remove containers of ephemeral instances whose programs were killed before they started them.

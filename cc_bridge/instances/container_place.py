@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import anyio
@@ -222,8 +221,7 @@ class ContainerPlace(Place):
             await self._start_container()
             return
         if self._adopted and self.engine.is_local:
-            mounts = [volume.rsplit(":", 2) for volume in info.volumes if volume.startswith("/")]
-            self._maker.note_writable([Path(source) for source, _, mode in mounts if mode == "rw"])
+            self._maker.note_mounted(info.volumes)
         elif self.engine.is_local:
             self._maker.note_what_it_can_write(self.record)  # what 0.1.0 has made was not noted
         if info.status == "paused":
@@ -240,13 +238,8 @@ class ContainerPlace(Place):
         elif not info.running:
             self._ending = _ending(info)
             orderly = info.exit_code == 0 and not info.oom_killed
-            (self.log.info if orderly else self.log.warning)(
-                "container_not_running",
-                container=self.container,
-                status=info.status,
-                exit_code=info.exit_code,
-                oom_killed=info.oom_killed,
-            )
+            facts = {"status": info.status, "exit_code": info.exit_code, "oom_killed": info.oom_killed}
+            (self.log.info if orderly else self.log.warning)("container_not_running", container=self.container, **facts)
             await self._start_container()
 
     async def own(self) -> ContainerInfo:

@@ -51,7 +51,7 @@ class PanePlace(ProcessPlace):
     @property
     def attach_argv(self) -> list[str]:
         """The command by which a person comes to the pane; Ctrl-B D leaves it."""
-        target = self.record.pane or self.name
+        target = self.record.pane or self.name.replace(".", "_")  # as tmux calls a session with a dot in its name
         return ["tmux", "-u", "-S", self.socket, "attach-session", "-t", target]
 
     async def launch(self, resume: str, *, fork: bool, begins: bool) -> Launch:

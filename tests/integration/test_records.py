@@ -48,7 +48,7 @@ async def test_a_record_of_an_instance_that_exists_is_not_overwritten(
         other = make(name=first.name, workspace=tmp_path, claude=ClaudeOptions(model="other"), ephemeral=ephemeral)
         other = LocalProcess(other)
         differences = ("workspace", *(["ephemeral"] if ephemeral else []), "claude.program", "claude.model")
-        for act in (other.start, other.get_info, other.stop, other.remove):
+        for act in (other.start, other.get_info, other.is_running, other.keep_conversation, other.stop, other.remove):
             with pytest.raises(InstanceDiffers, match=r"differs in workspace.*cc-bridge rm") as caught:
                 await act()
             assert caught.value.differences == differences

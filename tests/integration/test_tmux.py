@@ -462,6 +462,14 @@ async def test_in_the_users_own_server(make: Make, users_server: Any) -> None:
     assert users_server("list-sessions", "-F", "#{session_name}").split() == ["mine"]
 
 
+async def test_a_person_comes_to_a_pane_of_a_name_with_a_dot(make: Make, users_server: Any) -> None:
+    """Which tmux calls otherwise, and reads as a window's and a pane's number."""
+    instance = await make(name=f"dotted.{os.getpid()}", tmux_socket=users_server.socket)
+    await instance.start()
+    target = instance.attach_argv[-1]
+    assert users_server("display-message", "-p", "-t", target, "#{session_name}") == f"dotted_{os.getpid()}\n"
+
+
 async def test_a_killed_agent_leaves_a_pane_that_the_next_one_clears(make: Make, users_server: Any) -> None:
     instance = await make(tmux_socket=users_server.socket)
     await instance.send_command_and_wait("[[say hello]]", _LIMIT)

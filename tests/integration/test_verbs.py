@@ -249,6 +249,27 @@ def test_a_dockerfile_is_built_once(workspace: Path, scripted_model: ScriptedMod
         subprocess.run(["docker", "rmi", *names], capture_output=True, check=False)
 
 
+def test_a_project_s_dockerfile_needs_no_claude_code(
+    workspace: Path, scripted_model: ScriptedModel, images: Any
+) -> None:
+    """covers: G1, G2: it is put on top of what was built, once."""
+    mark = uuid.uuid4().hex
+    (workspace / "Dockerfile").write_text(f"FROM {os.environ['CC_BRIDGE_BASE_IMAGE']}\n# {mark}\n")
+    env = [f"--env={key}={value}" for key, value in scripted_model.claude_env().items()]
+    words = ["run", "[[say built]]", "--docker", "--network=host", f"--workspace={workspace}", *env]
+    first = cc("--verbose", *words)
+    names = re.findall(r"building (cc-bridge-auto:[0-9a-f-]+) ", first.stderr)
+    try:
+        assert (first.returncode, first.stdout) == (0, "built\n"), first.stderr
+        assert names[1].startswith(f"{names[0]}-")
+        again = cc("--verbose", *words)
+        assert (again.returncode, again.stdout) == (0, "built\n"), again.stderr
+        assert "building" not in again.stderr
+        assert "cc-bridge-look" not in again.stderr
+    finally:
+        subprocess.run(["docker", "rmi", *reversed(names)], capture_output=True, check=False)
+
+
 def test_a_dockerfile_that_claude_code_may_have_written_is_built_only_when_somebody_says_yes(
     workspace: Path, scripted_model: ScriptedModel, images: Any
 ) -> None:

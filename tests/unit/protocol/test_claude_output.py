@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cc_bridge import TurnResult, Verdict
-from cc_bridge.events import PermissionRequest, TextDelta, TurnStarted
+from cc_bridge.events import PermissionRequest, PersonTurn, TextDelta, TurnStarted
 from cc_bridge.protocol import claude_output as module
 from cc_bridge.protocol import stream_json as sj
 from cc_bridge.protocol.claude_output import ClaudeOutput
@@ -176,6 +176,23 @@ def test_a_process_that_ends_is_quoted_with_the_last_it_said(reader: Reader, lin
     assert last.error == f"Claude Code ended with exit code {end}"
     reader.output.process_started()
     assert not reader.output.stderr
+
+
+def test_a_new_process_says_nothing_of_the_last_ones_turns(reader: Reader) -> None:
+    reader.init("a")
+    reader.output.process_started()
+    assert reader.delta("nobody's") is None
+
+
+def test_who_works_and_with_what_is_remembered(reader: Reader) -> None:
+    reader.say("system", subtype="init", session_id="s", model="m", claude_code_version="2.1")
+    reader.say("system", subtype="init")
+    assert (reader.output.session_id, reader.output.claude_version) == ("s", "2.1")
+
+
+def test_a_person_who_has_the_floor_is_told_of(reader: Reader) -> None:
+    reader.say("system", subtype="person_turn", prompt="theirs")
+    assert list(reader.a.events) == list(reader.b.events) == [PersonTurn("theirs")]
 
 
 def test_what_is_split_off_reads_on(reader: Reader) -> None:
