@@ -128,6 +128,8 @@ def test_a_turn_is_told_as_it_comes() -> None:
     assert DeclareDone(TURN) in made.conversation.commands()
     made.hears(Done(TURN), INIT)
     assert made.sessions == ["s"], "told when it changes"
+    made.agent.greeted(dataclasses.replace(HELLO, resumed=True), 0, continues=True)
+    assert made.conversation.commands() == [], "the agent knows that it is done"
 
 
 def test_what_is_followed_may_be_long_ago_so_its_session_is_not_gone_on_with() -> None:
@@ -244,6 +246,8 @@ def test_a_full_queue_is_no_failure() -> None:
         assert made.hears(AgentRefused("full", "too many wait", id=TURN)) is None
     assert not made.conversation.is_done(TURN)
     assert made.agent.claude_runs
+    made.hears(Withdrawn(OTHER, late=False))
+    assert made.sent() == [TURN], "there is room"
 
 
 def test_a_lost_connection_interrupts_what_was_taken_and_counts_for_what_waits() -> None:

@@ -99,7 +99,7 @@ def sent(channel: Scripted) -> list[dict[str, Any]]:
 
 def kinds(channel: Scripted) -> list[str]:
     """What was said over the channel, in order."""
-    return [next(kind for kind in ("start", "in", "done") if kind in frame) for frame in sent(channel)]
+    return [next(kind for kind in ("start", "in", "withdraw", "done") if kind in frame) for frame in sent(channel)]
 
 
 def result(made: Driver) -> TurnResult:
@@ -122,6 +122,35 @@ async def test_where_claude_code_runs_it_is_not_started() -> None:
     made = await submitted(Place(channel))
     await made.make_ready()
     assert sent(channel) == []
+
+
+async def test_what_was_given_up_is_withdrawn_before_claude_code_is_started_again() -> None:
+    """It would be the first that it gets."""
+    first = Scripted(RUNNING | {"queue": []}, {"seq": 1, "queued": TURN}, anyio.EndOfStream)
+    hello = RUNNING | {"state": "exited", "seq": 2, "from": 2, "queue": [TURN]}
+    second = Scripted(b"".join(json.dumps(frame).encode() + b"\n" for frame in (hello, {"seq": 2, "exit": 0})))
+    second.received.append({"seq": 3, "started": 1})
+    made = await submitted(Place(first, second))
+    await advance(made)
+    made.conversation.interrupt(TURN, anyio.current_time())
+    await made.flush()
+    assert kinds(first) == ["in", "withdraw"]
+    await advance(made)
+    await made.make_ready()
+    assert kinds(second) == ["withdraw", "start"]
+
+
+async def test_who_is_closed_while_it_is_asked_how_to_start_claude_code_starts_none() -> None:
+    class Closing(Place):
+        async def launch(self, session_id: str) -> Launch:
+            await made.uplink.disconnect()
+            return await super().launch(session_id)
+
+    channel = Scripted(HELLO)
+    made = driver(Closing(channel))
+    with pytest.raises(ConnectionLost, match="demo"):
+        await made.make_ready()
+    assert channel.sent == []
 
 
 async def test_when_nothing_more_is_needed_nothing_is_received() -> None:
