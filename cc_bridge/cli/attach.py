@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import anyio.to_thread
 import typer
 
-from ..errors import AgentUnavailable, InvalidInput
+from ..errors import AgentUnavailable, EngineError, InvalidInput
 from . import options as o
 from .session import run_async
+
+if TYPE_CHECKING:
+    from ..instances.docker_container import DockerContainer
 
 __all__ = ["attach"]
 
@@ -33,7 +36,7 @@ def attach(
         with Display() as display:
             instance = o.load(name, display)
             try:
-                if not instance.record.in_pane:
+                if not isinstance(instance, DockerContainer | TmuxInstance) or not instance.record.in_pane:
                     raise InvalidInput(
                         "its Claude Code runs without a terminal",
                         instance=name,
@@ -43,14 +46,16 @@ def attach(
                     raise AgentUnavailable(
                         "its Claude Code does not run", instance=name, hint=f"`cc-bridge start {name}` starts it."
                     )
+                asked = [word.replace("attach-session", "has-session") for word in instance.attach_argv]
                 if isinstance(instance, DockerContainer):
                     argv = _words(instance.attach_argv, read_only)
                     code = await interact(instance.tools, argv, user="", tty=True)
+                    is_there = await _is_there(instance, asked)
                 else:
-                    assert isinstance(instance, TmuxInstance)
                     argv = _from_inside(_words(instance.attach_argv, read_only))
                     code = await _run(argv)
-                if code and await instance.has_ended(_END_LIMIT):  # tmux calls it an error that its server has gone
+                    is_there = (await anyio.run_process(asked, check=False)).returncode == 0
+                if not is_there and await instance.has_ended(_END_LIMIT):
                     display.note(f"its Claude Code has ended; the next command starts it, or `cc-bridge start {name}`")
                     return 0
                 return code
@@ -58,6 +63,14 @@ def attach(
                 await instance.release()
 
     run_async(main, ends_at_once=True)
+
+
+async def _is_there(instance: DockerContainer, argv: list[str]) -> bool:
+    """The session, after somebody has left it; no container, no session."""
+    try:
+        return (await instance.exec(argv)).exit_code == 0
+    except EngineError:
+        return False
 
 
 async def _run(argv: list[str]) -> int:

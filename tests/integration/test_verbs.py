@@ -153,12 +153,14 @@ def test_stats_logs_ps_and_info(up: Up) -> None:
 def test_logs_followed_until_ctrl_c(up: Up) -> None:
     """covers: M10"""
     name = up()
-    process = subprocess.Popen([*COMMAND, "logs", "-f", name], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    with process:
-        assert "listening" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+    with subprocess.Popen([*COMMAND, "logs", "-f", name], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert "listening" in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 130
 
 
@@ -550,3 +552,33 @@ def test_in_a_container_that_is_there(images: Any, scripted_model: ScriptedModel
         assert (again.returncode, again.stdout) == (0, "started\n"), again.stderr
     finally:
         docker("rm", "-f", theirs)
+
+
+def test_what_a_container_does_is_seen_and_looking_starts_nothing(up: Up) -> None:
+    """Also where its pipes are gone, and in a container that was stopped."""
+
+    def seen() -> dict[str, Any]:
+        (row,) = json.loads(cc("ps", "--json", f"--filter=name={name}").stdout)
+        return dict(row)
+
+    name = up()
+    argv = [*COMMAND, "send", name, "[[say so far]] [[hang]]"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as sender:
+        assert sender.stdout
+        assert sender.stdout.read(len("so far")) == "so far"
+        busy = seen()
+        assert (busy["activity"], busy["channel"], busy["status"]) == ("busy", "pipes", "running")
+        listen = Registry().home(name).pipes / "listen"
+        listen.rename(listen.with_name("elsewhere"))
+        assert (seen()["activity"], seen()["channel"]) == ("busy", "exec")
+        listen.with_name("elsewhere").rename(listen)
+        assert cc("interrupt", name).stdout == f"{busy['turn']}\n"
+        sender.communicate(timeout=30)
+    docker("stop", container(name))
+    assert (seen()["activity"], seen()["status"]) == (None, "exited")
+    assert busy["turn"] in cc("turns", name).stdout
+    assert "> [[say so far]] [[hang]]" in cc("history", name).stdout
+    assert cc("follow", name).returncode == 5
+    found = {check["name"]: check["state"] for check in json.loads(cc("doctor", name, "--json").stdout)}
+    assert (found["container"], found["conversation"]) == ("note", "ok")
+    assert docker("inspect", "-f", "{{.State.Running}}", container(name)) == "false", "looking has started it"
