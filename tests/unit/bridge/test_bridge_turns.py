@@ -26,7 +26,7 @@ from cc_bridge.errors import (
     InvalidInput,
     TurnNotFound,
 )
-from cc_bridge.events import TextDelta, TurnResult, Verdict
+from cc_bridge.events import TextDelta, ToolUse, TurnResult, Verdict
 from cc_bridge.instance import Allow, Deny
 from cc_bridge.instances.life import Step
 from cc_bridge.instances.steps import Steps
@@ -636,3 +636,60 @@ async def test_a_turn_that_is_joined_unread_is_closed_with_the_others() -> None:
     result = await joined.result()
     assert (result.verdict, result.error) == (Verdict.INTERRUPTED, "the test has ended")
     assert len(agent.wires) == wires
+
+
+async def test_a_joined_turn_can_be_interrupted_as_any_other() -> None:
+    agent, name = Agent(), str(uuid.uuid4())
+    first, second = bridge(agent), bridge(agent)
+    running = await first.submit("wait", name)
+    await anext(running.__aiter__())
+    joined = await second.submit("wait", name)
+    await anext(joined.__aiter__())
+    with anyio.fail_after(20):
+        await second.interrupt()
+        assert (await joined.result()).verdict is Verdict.INTERRUPTED
+        assert (await running.result()).verdict is Verdict.INTERRUPTED
+    await first.aclose()
+
+
+async def test_nobody_waits_for_a_reader_who_is_far_behind() -> None:
+    """Its turn goes on over a connection of its own, and nothing of it is lost. covers: L3"""
+    agent = Agent()
+    made = bridge(agent)
+    slow = await made.submit("wait")
+    await anext(slow.__aiter__())
+    for number in range(3000):
+        use = {"type": "tool_use", "id": str(number), "name": "Bash", "input": {}}
+        agent.out(type="assistant", message={"content": [use]})
+    agent.answer("done")
+    assert (await result_of(made, "hello")).text == "you said hello"
+    with anyio.fail_after(20):
+        used = [event.tool_use_id async for event in slow if isinstance(event, ToolUse)]
+    assert used == [str(number) for number in range(3000)]
+    assert [wire.closed for wire in agent.wires] == [False, True], "its own connection ends with it"
+    await made.aclose()
+
+
+async def test_who_has_found_a_turn_that_waits_may_leave_it() -> None:
+    agent = Agent()
+    made = bridge(agent)
+    running = await made.submit("wait")
+    await anext(running.__aiter__())
+    waiting = await made.submit("later")
+    async with await made.find(waiting.id):
+        pass
+    await running.interrupt()
+    with anyio.fail_after(20):
+        assert (await waiting.result()).text == "you said later"
+    await made.aclose()
+
+
+async def test_before_the_end_nobody_is_connected_to_for_an_interrupt() -> None:
+    agent = Agent()
+    made = bridge(agent)
+    turn = await made.submit("wait")
+    await anext(turn.__aiter__())
+    await made._driver.uplink.disconnect()
+    await made.interrupt_quietly(10)
+    assert len(agent.wires) == 1
+    await made.aclose()
