@@ -609,6 +609,7 @@ async def test_who_leaves_a_joined_turn_ends_it_where_it_runs() -> None:
         await anext(joined.__aiter__())
     assert (await running.result()).verdict is Verdict.INTERRUPTED
     assert agent.wires[-1].closed, "the connection of the turn that was joined"
+    assert (await result_of(second, "wait", name)).verdict is Verdict.INTERRUPTED, "it can be asked for again"
     await first.aclose()
     await second.aclose()
 
@@ -693,3 +694,30 @@ async def test_before_the_end_nobody_is_connected_to_for_an_interrupt() -> None:
     await made.interrupt_quietly(10)
     assert len(agent.wires) == 1
     await made.aclose()
+
+
+async def test_who_is_far_behind_is_waited_for_where_the_agent_keeps_nothing() -> None:
+    """There is nothing to be read from by another connection, so its events are not thrown away."""
+    agent = Agent()
+    made = bridge(agent)
+    slow = await made.submit("wait")
+    await anext(slow.__aiter__())
+    assert made._driver.uplink.connection is not None
+    made._driver.uplink.connection.link._journal = ""
+    for number in range(3000):
+        use = {"type": "tool_use", "id": str(number), "name": "Bash", "input": {}}
+        agent.out(type="assistant", message={"content": [use]})
+    agent.answer("done")
+    other: list[TurnResult] = []
+
+    async def ask() -> None:
+        other.append(await result_of(made, "hello"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        assert other == [], "it waits"
+        used = [event.tool_use_id async for event in slow if isinstance(event, ToolUse)]
+    assert len(used) == 3000
+    assert [result.text for result in other] == ["you said hello"]
+    assert len(agent.wires) == 1
