@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 
+from ..bridge.connection import Connection, FramesGone, this_program
 from ..channels.base import Channel
 from ..errors import ChannelError, EngineError
 from ..protocol.link import Exited, Link, Position, Status
 from ..protocol.unanswered import UnansweredRequests
 from ..shapes import InstanceActivity
 from ..turn import TurnInfo
-from .connection import Connection, FramesGone, this_program
 
 __all__ = ["Sight", "has_ended", "look", "nothing"]
 

@@ -11,6 +11,8 @@ from typing import IO, ClassVar, TypedDict, cast
 import anyio
 import anyio.to_thread
 
+from ..bridge.bridge import Bridge
+from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..errors import BridgeError, ChannelError, EngineError, InstanceDiffers, InvalidInput
 from ..instance import InstanceInterface, Kind, OnPermission
@@ -19,10 +21,9 @@ from ..protocol.prompt import check_prompt
 from ..shapes import InstanceActivity, InstanceInfo
 from ..turn import Turn, TurnInfo
 from .activity import Sight, has_ended, look, nothing
-from .bridge import Bridge
 from .kept_record import KeptRecord
 from .life import Step
-from .place import GRACE, Ending, Launch, Place
+from .place import GRACE, Place
 from .registry import Registry
 from .sessions import SavedConversation, export_session, forget_session, session_to_begin_with
 from .steps import Steps, exclusive

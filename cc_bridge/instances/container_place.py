@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
+from ..bridge.surroundings import Ending
 from ..channels.base import Channel
 from ..channels.direct import DirectChannel
 from ..channels.ladder import Facts, Rung, next_rung
@@ -41,7 +42,7 @@ from .container_agent import LISTENING, NO_PYTHON, AgentInside
 from .container_maker import ContainerMaker
 from .container_plan import ContainerPlan
 from .container_sessions import copy_of_session, tail_of_session
-from .place import GRACE, Ending, Place
+from .place import GRACE, Place
 from .registry import Registry
 from .repository_mounts import RepositoryMounts
 from .sessions import LARGEST, open_session, session_path, session_to_begin_with

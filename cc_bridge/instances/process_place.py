@@ -14,6 +14,8 @@ from typing import IO, Any, ClassVar
 import anyio
 import anyio.to_thread
 
+from ..bridge.connection import Connection
+from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..channels.fifo import Descriptor
 from ..channels.named_pipe import NobodyListens
@@ -24,8 +26,7 @@ from ..instance import Kind
 from ..login import PARTS, check_key
 from ..names import is_uuid
 from ..protocol.link import Link
-from .connection import Connection
-from .place import GRACE, LINGER, Ending, Launch, Place, shut_down
+from .place import GRACE, LINGER, Place, shut_down
 from .registry import agent_archive
 from .sessions import open_session, session_path
 
