@@ -93,6 +93,10 @@ class Bridge:
         """Claude Code's session, as far as known."""
         return self._conversation.session_id
 
+    def forget_session(self) -> None:
+        """The next Claude Code begins with what the place says."""
+        self._driver.conversation.session_id = ""
+
     @property
     def agent_version(self) -> str | None:
         """What the agent said in its hello."""

@@ -92,9 +92,10 @@ class Driver:
 
     async def advance(self, satisfied: Callable[[], bool]) -> None:
         """One step: connect, or send, or receive. ``satisfied``: nothing more need ever come."""
-        if self._has_to_start and not await self._place.rest():
-            return  # it was started, stopped or removed meanwhile: something else may be wanted now
         try:
+            # False: it was started, stopped, removed or closed meanwhile, and something else may be wanted now.
+            if not await self._improve() or (self._has_to_start and not await self._place.rest()):
+                return
             await self._ensure_ready()
             await self._carry_out()
             if satisfied():
@@ -210,10 +211,6 @@ class Driver:
         return waits and not self._events.claude_runs and not self.conversation.settling
 
     async def _ensure_ready(self) -> None:
-        if self.uplink.connection is not None and self.conversation.between_turns:
-            connection = await self.uplink.improve()
-            if connection is not None:
-                self._go_on(connection)
         if self._has_to_start:
             async with self._place.starting(self.abandon):
                 if self.uplink.connection is None:
@@ -221,6 +218,15 @@ class Driver:
                 if self._has_to_start:
                     await self._carry_out()  # what was given up must not be the first that it gets
                     await self._start_claude()
+
+    async def _improve(self) -> bool:
+        """Change to a better channel before a turn, where there is one; False: somebody has closed the connection."""
+        if self.uplink.connection is None or not self.conversation.between_turns:
+            return True
+        connection = await self.uplink.improve()
+        if connection is not None:
+            self._go_on(connection)
+        return self.uplink.connection is not None
 
     async def _connect(self) -> None:
         """Connect; where a turn was cut off, go on after the last frame that came."""

@@ -107,6 +107,10 @@ class Uplink:
         better = Link(after=current.link.position, host=this_program())
         better.greet()
         channel = await self._dialer.connect_better(current.channel.kind, better.data_to_send())
+        if channel is not None and self._connection is not current:  # somebody has closed it meanwhile
+            with anyio.CancelScope(shield=True):
+                await channel.aclose()
+            return None
         if channel is None:
             return None
         await self.disconnect()
@@ -149,8 +153,9 @@ class Uplink:
             await connection.aclose()
 
     def forget(self) -> None:
-        """The next connection begins anew."""
+        """The next connection begins anew, and at once."""
         self._position = None
+        self._lost_since, self._failures = None, 0
 
     def count_loss(self, *, resumable: bool) -> bool:
         """A connection was lost, or could not be made; whether to connect again and resume.
@@ -173,6 +178,8 @@ class Uplink:
         hello = connection.hello
         self._connection, self.agent_version = connection, hello.agent
         self.continues = hello.resumed and self._position is not None
+        if connection.early:
+            self._lost_since, self._failures = None, 0
         self._log.info(
             "connected", channel=connection.channel.kind, agent=hello.agent, claude=hello.state, resumed=hello.resumed
         )
