@@ -313,7 +313,7 @@ class InstanceInterface(abc.ABC):
     async def start(self) -> None:
         """Make it run, so that the next command finds it ready. Harmless when repeated.
 
-        A cancelled start leaves what it made behind for the next ``start()`` or ``cleanup()``.
+        A first start that fails or is cancelled leaves nothing; another leaves the instance as it is.
         """
 
     @abc.abstractmethod

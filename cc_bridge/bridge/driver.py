@@ -162,15 +162,18 @@ class Driver:
 
         By one task at a time: who is cancelled while it waits has taken nothing from the conversation.
         """
-        async with self._carrying_out:
-            while commands := self.conversation.commands():
+        while True:
+            async with self._carrying_out:
+                commands = self.conversation.commands()
                 link = self.uplink.link
                 if link is not None:
                     for command in commands:
                         self._say(link, command)
                 await self.uplink.write()
-                await self._read_transcripts([command for command in commands if isinstance(command, ReadTranscript)])
-            await self.uplink.write()
+            if not commands:
+                return
+            # Others may say something meanwhile: an interrupt must not wait for a file.
+            await self._read_transcripts([command for command in commands if isinstance(command, ReadTranscript)])
 
     def _say(self, link: Link, command: Command) -> None:
         match command:

@@ -299,6 +299,22 @@ async def test_a_transcript_whose_reading_is_cancelled_is_read_later() -> None:
     assert place.read == ["s", "s"], "it was read"
 
 
+async def test_an_interrupt_does_not_wait_for_a_transcript_that_is_read() -> None:
+    """covers: L3"""
+    channel = Scripted(RUNNING, TOOK, INIT)
+    place = Place(channel)
+    made = await silent_turn(place)
+    place.may_read = anyio.Event()
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(made.flush)
+            await anyio.wait_all_tasks_blocked()
+            made.conversation.interrupt(TURN, anyio.current_time())
+            await made.flush()
+            assert [frame["in"]["request"]["subtype"] for frame in sent(channel)[1:]] == ["interrupt"]
+            place.may_read.set()
+
+
 async def test_who_is_cancelled_before_it_could_say_something_has_taken_nothing() -> None:
     channel = Scripted(RUNNING, TOOK, INIT)
     place = Place(channel)

@@ -275,6 +275,41 @@ async def test_what_comes_ends_the_pauses(monkeypatch: pytest.MonkeyPatch) -> No
         await made.connect(resume=True)
 
 
+async def test_what_comes_with_the_hello_ends_the_pauses_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn may be over with it: the next one must not pay for what is long past."""
+    monkeypatch.setattr(module, "pause_after", lambda failures: 0)
+    together = b"".join(json.dumps(frame).encode() + b"\n" for frame in (HELLO | {"seq": 1}, line(1)))
+    made, _ = uplink(Scripted(together), Scripted(LATER), position=Position(0, "j"))
+    for _ in range(30):
+        assert made.count_loss(resumable=True)
+    assert (await made.connect(resume=True)).early == [Output({})]
+    await made.disconnect()
+    assert made.count_loss(resumable=True)
+    monkeypatch.setattr(module, "pause_after", lambda failures: 3600)
+    with anyio.fail_after(1):
+        await made.connect(resume=False)
+
+
+async def test_a_better_channel_that_comes_after_the_end_is_closed() -> None:
+    """Nobody else would: the instance was stopped while it was looked for."""
+    first, better = Scripted(HELLO), Scripted(HELLO)
+    made, dials = uplink(first)
+    await made.connect(resume=False)
+    comes = anyio.Event()
+
+    async def connect_better(current: str, greeting: bytes) -> Channel:
+        await comes.wait()
+        return better
+
+    dials.connect_better = connect_better  # type: ignore[method-assign]
+    async with anyio.create_task_group() as group:
+        group.start_soon(made.improve)
+        await anyio.wait_all_tasks_blocked()
+        await made.disconnect()
+        comes.set()
+    assert (made.connection, first.closed, better.closed) == (None, 1, 1)
+
+
 async def test_it_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     assert module._RESUME_LIMIT == 30
     made, _ = uplink(position=Position(2, "j"))
