@@ -73,9 +73,7 @@ class Life:
     """
 
     def __init__(self) -> None:
-        self.state = State.RESTING
-        self._before = State.RESTING
-        self._under_way: Step | None = None
+        self.state = self._before = State.RESTING
 
     def ask(self, step: Step) -> Answer:
         """Whether the step can begin now."""
@@ -85,12 +83,11 @@ class Life:
         """It begins; :meth:`ask` has just said that it can."""
         if self.ask(step) is not Answer.BEGIN:
             raise RuntimeError(f"an instance that is {self.state.value} cannot {step.value}")
-        self._before, self._under_way, self.state = self.state, step, _UNDER_WAY[step]
+        self._before, self.state = self.state, _UNDER_WAY[step]
 
-    def end(self, *, failed: bool = False) -> None:
+    def end(self, *, failed: bool) -> None:
         """What was under way is over. One that failed, or was cancelled, leaves what was before it."""
         if failed:
             self.state = self._before
         else:
-            self.state = State.READY if self._under_way is Step.START else State.RESTING
-        self._under_way = None
+            self.state = State.READY if self.state is State.STARTING else State.RESTING

@@ -36,8 +36,7 @@ class World:
 
     def life(self) -> Life:
         life = Life()
-        inside = [task.step for task in self.tasks if task.at == "in"]
-        life.state, life._before, life._under_way = self.state, self.before, inside[0] if inside else None
+        life.state, life._before = self.state, self.before
         return life
 
 
