@@ -180,6 +180,8 @@ async def _fill(row: dict[str, Any], containers: dict[str, ContainerSummary] | N
             row |= await instance.get_activity()
     except EngineError:
         row["status"] = "unknown: Docker does not answer"
+    except BridgeError as error:  # removed meanwhile, or made anew
+        row["status"] = f"unknown: {error.what}"
     finally:
         with anyio.CancelScope(shield=True):
             await instance.release()

@@ -132,9 +132,11 @@ async def has_ended(way: Way, name: str, limit: float) -> bool:
 
 
 async def _status(connection: Connection) -> Status | None:
+    if connection.link.closed:  # by what came with the hello
+        return None
     connection.link.ask_status()
     await connection.write()
-    while (events := await connection.receive()) is not None:
+    while not connection.link.closed and (events := await connection.receive()) is not None:
         for event in events:
             if isinstance(event, Status):
                 return event
@@ -157,7 +159,7 @@ async def _asks(way: Way, name: str, end: Position, turn: str) -> str:
                 size += getattr(event, "size", 0)
             if connection.link.last_seq >= connection.hello.seq:
                 break
-            if size > _MOST_BYTES or (received := await connection.receive()) is None:
+            if size > _MOST_BYTES or connection.link.closed or (received := await connection.receive()) is None:
                 return ""
             events = received
     finally:

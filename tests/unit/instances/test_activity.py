@@ -143,3 +143,18 @@ async def test_whether_claude_code_has_ended() -> None:
     agent.state = "exited"
     assert await has_ended(agent.way, "x", 0)
     assert agent.open == 0
+
+
+async def test_garbage_behind_the_hello_is_no_answer() -> None:
+    """The link is closed before the status can be asked for."""
+
+    class Garbage(Looked):
+        async def receive(self) -> bytes:
+            return await super().receive() + b"garbage\n"
+
+    async def way(greeting: bytes) -> Channel:
+        return Garbage(Agent(), json.loads(greeting))
+
+    sight = await look(way, "x")
+    assert sight is not None
+    assert (sight.status, sight.describe()["activity"]) == (None, None)
