@@ -68,7 +68,7 @@ class Sight:
         status = self.status
         if status is None:
             return []
-        waiting, now = status.queue or (), status.now
+        waiting, now = frozenset(status.queue or ()), status.now
         found = []
         for turn_id, read in status.turns:
             runs = now is not None and turn_id == now.turn
