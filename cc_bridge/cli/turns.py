@@ -101,6 +101,7 @@ def follow(
                 permission_limit=_FOR_EVER,
             )
             try:
+                instance.only_looks = True
                 turn_id = await _running(instance, turn)
                 if not turn_id:
                     raise InvalidInput("no turn runs", instance=name, hint=f"`cc-bridge turns {name}` lists the turns.")
@@ -125,6 +126,7 @@ def interrupt(name: o.Name, turn: TurnId = "", as_json: o.Json = False) -> None:
         with Display() as display:
             instance = o.load(name, display, on_permission=somebody_else_decides)
             try:
+                instance.only_looks = True
                 turn_id = await _running(instance, turn)
                 if turn_id:
                     async with await instance.turn(turn_id) as found:

@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from ..channels.base import Channel
-from ..errors import BridgeError, ChannelError, EngineError, InstanceDiffers, InvalidInput
+from ..errors import AgentUnavailable, BridgeError, ChannelError, EngineError, InstanceDiffers, InvalidInput
 from ..instance import InstanceInterface, Kind, OnPermission
 from ..names import is_uuid
 from ..protocol.prompt import check_prompt
@@ -71,10 +71,16 @@ class BridgedInstance(InstanceInterface):
     Args:
         place: where it lives; it has the record, and the registry in which it is kept.
         options: see :class:`InstanceOptions`.
+
+    Attributes:
+        only_looks: whatever does not run is not started by this object: neither the place, nor the agent, nor Claude
+            Code.
     """
 
     #: The kind of record that this class runs.
     kind: ClassVar[Kind]
+
+    only_looks = False
 
     def __init__(
         self,
@@ -381,6 +387,9 @@ class BridgedInstance(InstanceInterface):
 
     async def connect(self, greeting: bytes) -> Channel:
         """See ``Place``; its directory is made before."""
+        if self.only_looks:
+            self._check_record()
+            return await self._place.way_to_look(greeting)
         self._prepare_home()
         return await self._place.connect(greeting)
 
@@ -393,7 +402,14 @@ class BridgedInstance(InstanceInterface):
         return await self._place.read_transcript(session_id)
 
     async def launch(self, session_id: str) -> Launch:
-        """How to start Claude Code, resuming the session if its transcript is still there."""
+        """How to start Claude Code, resuming the session if its transcript is still there.
+
+        Raises:
+            AgentUnavailable: it is not to be started.
+        """
+        if self.only_looks:
+            hint = f"`cc-bridge start {self.name}` starts it."
+            raise AgentUnavailable("its Claude Code does not run", instance=self.name, hint=hint)
         begins, resume, fork = self._first_launch and not session_id, session_id, False
         if begins:
             resume = self.conversation_to_go_on_with()
