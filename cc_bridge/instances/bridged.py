@@ -18,7 +18,7 @@ from ..names import is_uuid
 from ..protocol.prompt import check_prompt
 from ..shapes import InstanceActivity, InstanceInfo
 from ..turn import Turn, TurnInfo
-from .activity import Sight, has_ended, look, nothing
+from .activity import has_ended, look, look_quietly, nothing
 from .bridge import Bridge
 from .kept_record import KeptRecord
 from .life import Step
@@ -80,8 +80,6 @@ class BridgedInstance(InstanceInterface):
     #: The kind of record that this class runs.
     kind: ClassVar[Kind]
 
-    only_looks = False
-
     def __init__(
         self,
         place: Place,
@@ -102,6 +100,7 @@ class BridgedInstance(InstanceInterface):
         self._kept = KeptRecord(place.home)
         self._first_launch = True
         self._has_launched = False
+        self.only_looks = False
         self._steps = Steps(self.name)
         self._bridge = Bridge(
             self,
@@ -331,23 +330,29 @@ class BridgedInstance(InstanceInterface):
 
     async def get_activity(self) -> InstanceActivity:
         """What it does at the moment, as far as somebody answers within seconds. Nothing is started for it."""
-        sight = await self._look()
-        return sight.describe() if sight else nothing()
+        sight = await look_quietly(self._place.way_to_look, self.name)
+        return sight.describe(in_pane=self.record.in_pane) if sight else nothing()
 
     async def has_ended(self, limit: float = 0.0) -> bool:
         """Whether Claude Code does not run, or ends within ``limit`` seconds. Nothing is started for it."""
         return await has_ended(self._place.way_to_look, self.name, limit)
 
     async def turns_without_starting(self) -> list[TurnInfo] | None:
-        """As :meth:`turns`, in the same time; None: nobody answers."""
-        sight = await self._look()
-        return sight.turns() if sight else None
+        """As :meth:`turns`, in the same time; None: no agent runs.
+
+        Raises:
+            AgentUnavailable: there is an agent, and it does not answer.
+            InvalidInput: there is none, because none can run there.
+            EngineError: of its container nothing can be learned.
+        """
+        sight = await look(self._place.way_to_look, self.name)
+        return sight.turns(self.name) if sight else None
 
     async def get_info(self) -> InstanceInfo:
         """The record, the state, the channel and the session, in JSON types; secrets are masked."""
         self._check_record()
-        record, sight = self.record, await self._look()
-        doing = sight.describe() if sight else nothing()
+        record, sight = self.record, await look_quietly(self._place.way_to_look, self.name)
+        doing = sight.describe(in_pane=record.in_pane) if sight else nothing()
         doing["channel"] = self._bridge.channel_kind or doing["channel"]
         info = {
             "name": record.name,
@@ -438,8 +443,6 @@ class BridgedInstance(InstanceInterface):
         """Make sure that the instance of this name, if there is one, is this one; take over what was changed in it."""
         self.record = self._place.record = self._kept.check(self.record) or self.record
 
-    async def _look(self) -> Sight | None:
-        return await look(self._place.way_to_look, self.name)
 
 
 def can_be_resumed(transcript: list[str] | None) -> bool:

@@ -11,7 +11,7 @@ import anyio
 
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel
-from ..errors import ChannelError, ConnectionLost, InvalidInput
+from ..errors import AgentUnavailable, ChannelError, ConnectionLost, InvalidInput
 from ..instance import ClaudeInstance, Kind
 from ..login import with_login
 from ..logs import Log
@@ -21,7 +21,7 @@ from .connection import Connection
 from .registry import Registry
 from .worktrees import Worktree
 
-__all__ = ["GRACE", "LINGER", "Ending", "Launch", "Place", "shut_down"]
+__all__ = ["GRACE", "LINGER", "Ending", "Launch", "NoAgentPossible", "Place", "shut_down"]
 
 #: Seconds for Claude Code to end its turn and itself when the instance is stopped.
 GRACE = 5.0
@@ -218,6 +218,10 @@ class Place(abc.ABC):
             return None
         await connection.aclose()
         return connection.hello
+
+
+class NoAgentPossible(AgentUnavailable):
+    """No agent can run there: it has no Python, and ``claude`` is run directly."""
 
 
 async def shut_down(connection: Connection) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cc_bridge.cli.ps import _rows
+from cc_bridge.cli.ps import _rows, doing
 from cc_bridge.instance import ClaudeInstance
 from cc_bridge.instances import bridged
+from cc_bridge.instances.activity import nothing
 from cc_bridge.instances.registry import Registry
 
 pytestmark = pytest.mark.anyio
@@ -54,3 +55,8 @@ async def test_a_wrong_address_of_the_engine_hides_nothing(names: list[str], mon
     boxed, *others = await _rows(names, look=True)
     assert "no address of an engine" in boxed["status"]
     assert [row["status"] for row in others] == ["stopped", "stopped"]
+
+
+def test_what_nobody_can_say_is_called_unknown() -> None:
+    assert doing({**nothing(), "channel": "pipes"}) == "unknown"
+    assert doing(nothing()) == ""
