@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 
+from ..bridge.connection import Connection, FramesGone, this_program
 from ..channels.base import Channel
 from ..channels.named_pipe import NobodyListens
 from ..errors import AgentUnavailable, ChannelError, ContainerNotFound, ContainerNotRunning, EngineError, InvalidInput
@@ -16,7 +17,6 @@ from ..protocol.link import Exited, Link, Position, Status
 from ..protocol.unanswered import UnansweredRequests
 from ..shapes import InstanceActivity
 from ..turn import TurnInfo
-from .connection import Connection, FramesGone, this_program
 from .place import NoAgentPossible
 
 __all__ = ["Sight", "has_ended", "look", "look_quietly", "nothing"]

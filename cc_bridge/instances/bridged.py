@@ -11,20 +11,22 @@ from typing import IO, ClassVar, TypedDict, cast
 import anyio
 import anyio.to_thread
 
+from ..bridge.bridge import Bridge
+from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
-from ..errors import AgentUnavailable, BridgeError, ChannelError, EngineError, InstanceDiffers, InvalidInput
+from ..errors import AgentUnavailable, ChannelError, EngineError, InstanceDiffers, InvalidInput
 from ..instance import InstanceInterface, Kind, OnPermission
 from ..names import is_uuid
 from ..protocol.prompt import check_prompt
 from ..shapes import InstanceActivity, InstanceInfo
 from ..turn import Turn, TurnInfo
 from .activity import has_ended, look, look_quietly, nothing
-from .bridge import Bridge
+from .kept_conversation import keep
 from .kept_record import KeptRecord
 from .life import Step
-from .place import GRACE, Ending, Launch, Place
+from .place import GRACE, Place
 from .registry import Registry
-from .sessions import SavedConversation, export_session, forget_session, session_to_begin_with
+from .sessions import export_session, forget_session, session_to_begin_with
 from .steps import Steps, exclusive
 from .worktrees import Worktree
 
@@ -236,15 +238,15 @@ class BridgedInstance(InstanceInterface):
         goes_too = keeps and not await self._place.keeps_session()
         if goes_too:
             await self._place.stop()
-            await self._keep_conversation()
+            await keep(self._place, self._bridge.session_id)
         await self._place.remove()
         if conversation:
             self._registry.sessions.forget(self.name)
         elif keeps and not goes_too:
-            await self._keep_conversation()
+            await keep(self._place, self._bridge.session_id)
         session_id = self._bridge.session_id
         config = self._place.config_outside
-        if not keeps and config and is_uuid(session_id) and not self._is_of_another():
+        if not keeps and config and is_uuid(session_id) and session_id != self.record.resume:
             await anyio.to_thread.run_sync(forget_session, Path(config), session_id)
         await anyio.to_thread.run_sync(self._home.remove)
         self._log.info("removed")
@@ -287,37 +289,6 @@ class BridgedInstance(InstanceInterface):
         if content is None:
             raise InvalidInput("it has had no conversation yet", instance=self.name)
         return session_id, content
-
-    async def _keep_conversation(self) -> None:
-        """Save it so that a later instance of this name can resume it.
-
-        Raises:
-            InvalidInput: it cannot be saved, and would be gone with the place.
-        """
-        session_id = self._bridge.session_id
-        if not is_uuid(session_id):
-            return
-        try:
-            content = await self._place.open_session(session_id)
-            if content is None:
-                self._log.info("no_conversation", reason="nothing was said")
-                return
-            with content:
-                await anyio.to_thread.run_sync(self._registry.sessions.keep, session_id, content)
-            config = "" if self._is_of_another() else self._place.config_outside
-            kept = SavedConversation(session_id, self.record.kind, self._place.cwd, config)
-            self._registry.sessions.remember(self.name, kept)
-        except (OSError, BridgeError) as error:
-            reason = error.what if isinstance(error, BridgeError) else str(error)
-            self._log.warning("conversation_not_kept", session=session_id, reason=reason)
-            if self._place.removes_session:
-                raise InvalidInput(
-                    f"its conversation cannot be kept, and so it was not removed: {reason}",
-                    instance=self.name,
-                    hint="`cc-bridge rm --conversation` removes it with its conversation.",
-                ) from error
-        else:
-            self._log.info("conversation_kept", session=session_id)
 
     def conversation_to_go_on_with(self) -> str:
         """The session that it begins with: the one asked for, or that of its name's last instance; "": none."""
@@ -370,10 +341,6 @@ class BridgedInstance(InstanceInterface):
             **await self._place.info(),
         }
         return cast("InstanceInfo", info)  # that all kinds say just this, the contract suite checks
-
-    def _is_of_another(self) -> bool:
-        """The conversation was somebody's before, and goes on in the same session."""
-        return self._bridge.session_id == self.record.resume
 
     async def is_running(self) -> bool:
         """Its place runs, and an agent there answers."""
@@ -437,12 +404,13 @@ class BridgedInstance(InstanceInterface):
         """Have the instance's directory, with its pipes and its record."""
         record, is_new = self._kept.take(self.record)
         self.record = self._place.record = record
-        self._place.is_new = self._place.is_new or is_new
+        if is_new:  # also where another program has removed it: it begins with what is kept of it
+            self._place.is_new, self._first_launch, self._has_launched = True, True, False
+            self._bridge.forget_session()
 
     def _check_record(self) -> None:
         """Make sure that the instance of this name, if there is one, is this one; take over what was changed in it."""
         self.record = self._place.record = self._kept.check(self.record) or self.record
-
 
 
 def can_be_resumed(transcript: list[str] | None) -> bool:

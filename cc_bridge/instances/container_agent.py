@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
+from ..bridge.connection import Connection
 from ..channels.base import Channel
 from ..channels.docker_exec import DockerExecChannel
 from ..channels.ladder import Facts
@@ -12,7 +13,6 @@ from ..engine.execs import Execs
 from ..errors import AgentUnavailable, BridgeError, ContainerNotRunning
 from ..logs import Log
 from ..protocol.link import Link
-from .connection import Connection
 from .place import GRACE, shut_down
 
 __all__ = ["AGENT", "LISTENING", "MAIN", "NO_PYTHON", "PIPES", "STATE", "AgentInside"]

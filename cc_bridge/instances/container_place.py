@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
+from ..bridge.surroundings import Ending
 from ..channels.base import Channel
 from ..channels.direct import DirectChannel
 from ..channels.ladder import Facts, Rung, next_rung
@@ -41,7 +42,7 @@ from .container_agent import LISTENING, NO_PYTHON, AgentInside
 from .container_maker import ContainerMaker
 from .container_plan import ContainerPlan
 from .container_sessions import copy_of_session, tail_of_session
-from .place import GRACE, Ending, NoAgentPossible, Place
+from .place import GRACE, NoAgentPossible, Place
 from .registry import Registry
 from .repository_mounts import RepositoryMounts
 from .sessions import LARGEST, open_session, session_path, session_to_begin_with
@@ -282,31 +283,13 @@ class ContainerPlace(Place):
             hint = error.hint or self._hint_at_log("has the rest")
             raise ContainerStartError(error.what, instance=self.name, hint=hint) from error
         if repository is not None:
-            await self._check_mounted(repository)
+            await repository.check(self._containers, self.container, self.name, self.log)
         self.agent.python_missing = said == NO_PYTHON
         self.log.info("container_started", container=self.container)
 
     def _hint_at_log(self, what: str) -> str:
         # After a first start that failed the container is removed, and its log with it.
         return "" if self.is_new else f"`docker logs {self.container}` {what}."
-
-    async def _check_mounted(self, repository: RepositoryMounts) -> None:
-        """Make sure that it got the repository, and not what a container beside it has put in its place meanwhile.
-
-        Claude Code does not run yet, and the agent is ours.
-
-        Raises:
-            EngineError: it got something else, and was killed.
-        """
-        try:
-            is_mounted = repository.are_in((await self._containers.inspect(self.container)).pid)
-        except PermissionError:
-            self.log.info("mounts_not_looked_at", reason="its processes are another user's")
-            return
-        if not is_mounted:
-            await self._containers.kill(self.container)
-            what = "something else was mounted in the place of its repository, and it was ended"
-            raise EngineError(what, instance=self.name, hint="Another container that can write there may have done it.")
 
     async def stop(self) -> None:
         """Stop the container; of an adopted one, end the agent."""

@@ -14,11 +14,11 @@ import anyio.to_thread
 import libtmux
 from libtmux.exc import LibTmuxException
 
+from ..bridge.surroundings import Launch
 from ..errors import InvalidInput
 from ..instance import ClaudeInstance, Kind
 from ..login import KEYS, PARTS, decides, with_login
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
-from .place import Launch
 from .process_place import ProcessPlace
 from .registry import Registry, agent_archive
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import IO, Any, ClassVar
 
 import anyio
 
+from ..bridge.connection import Connection
+from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel
 from ..errors import AgentUnavailable, ChannelError, ConnectionLost, InvalidInput
@@ -17,40 +17,16 @@ from ..login import with_login
 from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
 from ..protocol.link import Hello, Link
-from .connection import Connection
 from .registry import Registry
 from .worktrees import Worktree
 
-__all__ = ["GRACE", "LINGER", "Ending", "Launch", "NoAgentPossible", "Place", "shut_down"]
+__all__ = ["GRACE", "LINGER", "NoAgentPossible", "Place", "shut_down"]
 
 #: Seconds for Claude Code to end its turn and itself when the instance is stopped.
 GRACE = 5.0
 
 #: Seconds that an ephemeral instance outlives its host.
 LINGER = 20.0
-
-
-@dataclass(frozen=True)
-class Launch:
-    """How to start Claude Code at this place. ``env`` may have secrets.
-
-    Attributes:
-        announces: it says something before its first turn, as soon as it can be used.
-    """
-
-    argv: list[str]
-    env: Mapping[str, str]
-    cwd: str
-    announces: bool = False
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How the place of an agent had ended: what a person is told, and what is known of it."""
-
-    what: str
-    exit_code: int | None = None
-    out_of_memory: bool = False
 
 
 class Place(abc.ABC):

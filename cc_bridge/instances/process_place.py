@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -14,18 +15,19 @@ from typing import IO, Any, ClassVar
 import anyio
 import anyio.to_thread
 
+from ..bridge.connection import Connection
+from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..channels.fifo import Descriptor
 from ..channels.named_pipe import NobodyListens
 from ..channels.unix_socket import UnixSocketChannel
 from ..dockerfiles import Dockerfiles
-from ..errors import AgentUnavailable, ClaudeNotFound, ConnectionLost, ProtocolError
+from ..errors import AgentUnavailable, ChannelError, ClaudeNotFound
 from ..instance import Kind
 from ..login import PARTS, check_key
 from ..names import is_uuid
 from ..protocol.link import Link
-from .connection import Connection
-from .place import GRACE, LINGER, Ending, Launch, Place, shut_down
+from .place import GRACE, LINGER, Place, shut_down
 from .registry import agent_archive
 from .sessions import open_session, session_path
 
@@ -229,12 +231,12 @@ class ProcessPlace(Place):
         """End the agent, and with it Claude Code."""
         try:
             await shut_down(await Connection.open(Link(), self.way, self.name))
-        except (NobodyListens, ConnectionLost, ProtocolError):
-            pass  # it has ended, or what is there is no agent
-        except AgentUnavailable as error:
-            if self._process is None:  # else it is killed
-                hint = f"It may be suspended, or the machine too busy; its process serves {self.home.socket}."
-                raise AgentUnavailable(error.what, instance=self.name, hint=hint) from error
+        except ChannelError as error:  # it has ended, unless it is suspended
+            if self._process is None and await anyio.to_thread.run_sync(_serves, self.home.socket):
+                what = f"its agent was not ended: {error.what}"
+                raise AgentUnavailable(
+                    what, instance=self.name, hint="Is it suspended, or the machine too busy?"
+                ) from error
         if self._process is not None:
             process, self._process = self._process, None
             await anyio.to_thread.run_sync(_reap, process)
@@ -247,6 +249,16 @@ class ProcessPlace(Place):
         """Whether it runs."""
         hello = await self.hello()
         return {"status": "running" if hello else "stopped", "image": None}
+
+
+def _serves(socket: str) -> bool:
+    """An agent serves at this socket: it holds the lock beside it as long as it lives."""
+    with suppress(FileNotFoundError), open(f"{socket}.lock", "rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:

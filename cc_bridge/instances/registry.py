@@ -144,10 +144,7 @@ class Home:
         Raises:
             InvalidInput: it cannot be made.
         """
-        try:
-            make_private(self.path)
-        except OSError as error:
-            raise unusable(self.path, error) from error
+        self._make(pipes=False)
 
     def prepare(self) -> None:
         """Make the directory and its pipes.
@@ -155,12 +152,16 @@ class Home:
         Raises:
             InvalidInput: it cannot be made.
         """
+        self._make(pipes=True)
+
+    def _make(self, *, pipes: bool) -> None:
         for tries in range(_TRIES):
             try:
                 make_private(self.path)
-                make_private(self._runtime)
-                mark_instance(self.path)
-                prepare_directory(str(self.pipes))
+                if pipes:
+                    make_private(self._runtime)
+                    mark_instance(self.path)
+                    prepare_directory(str(self.pipes))
                 return
             except OSError as error:
                 # Another program may be removing it at this moment.
@@ -223,15 +224,16 @@ class Home:
             FileExistsError: there is one.
         """
         fd, scratch = tempfile.mkstemp(dir=self.path)  # 0600
-        with os.fdopen(fd, "w") as file:
-            file.write(record.model_dump_json(indent=1))
-        if not new:
-            os.rename(scratch, self.path / "record.json")
-            return
         try:
-            os.link(scratch, self.path / "record.json")
+            with os.fdopen(fd, "w") as file:
+                file.write(record.model_dump_json(indent=1))
+            if new:
+                os.link(scratch, self.path / "record.json")
+            else:
+                os.replace(scratch, self.path / "record.json")
         finally:
-            os.unlink(scratch)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(scratch)
 
     def load(self) -> ClaudeInstance:
         """The record.

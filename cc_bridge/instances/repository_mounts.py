@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Self
 
 from ..beneath import open_beneath, opened
+from ..engine.containers import Containers
+from ..errors import EngineError
+from ..logs import Log
 from .worktrees import Worktree
 
 __all__ = ["RepositoryMounts"]
@@ -32,6 +35,24 @@ class RepositoryMounts:
                     status = os.fstat(directory)
                 found[path] = (status.st_dev, status.st_ino)
         return cls(found)
+
+    async def check(self, containers: Containers, container: str, name: str, log: Log) -> None:
+        """Make sure that a container got these, and not what one beside it has put in their place meanwhile.
+
+        Its Claude Code does not run yet, and the agent in it is ours.
+
+        Raises:
+            EngineError: it got something else, and was killed.
+        """
+        try:
+            is_mounted = self.are_in((await containers.inspect(container)).pid)
+        except PermissionError:
+            log.info("mounts_not_looked_at", reason="its processes are another user's")
+            return
+        if not is_mounted:
+            await containers.kill(container)
+            what = "something else was mounted in the place of its repository, and it was ended"
+            raise EngineError(what, instance=name, hint="Another container that can write there may have done it.")
 
     def are_in(self, pid: int) -> bool:
         """Whether a process has just these at their paths.

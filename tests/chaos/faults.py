@@ -85,7 +85,7 @@ async def kill_host(trial: Trial) -> None:
 async def lose_connection(trial: Trial) -> None:
     for _ in range(trial.rng.randint(1, 3)):
         await anyio.sleep(trial.moment / 2)
-        channel = trial.instance._bridge._connection
+        channel = trial.instance._bridge._driver.uplink.connection
         if channel is not None:
             await channel.aclose()
 
@@ -143,8 +143,8 @@ async def delete_pipes(trial: Trial) -> None:
     """And lose the connection, so that they are missed."""
     await anyio.sleep(trial.moment)
     await anyio.to_thread.run_sync(shutil.rmtree, trial.instance._home.pipes)
-    if trial.instance._bridge._connection is not None:
-        await trial.instance._bridge._connection.aclose()
+    if trial.instance._bridge._driver.uplink.connection is not None:
+        await trial.instance._bridge._driver.uplink.connection.aclose()
 
 
 async def fill_disk(trial: Trial) -> None:

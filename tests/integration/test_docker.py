@@ -590,7 +590,7 @@ async def test_an_ephemeral_instance_outlives_its_host_by_seconds_only(
     instance = await make_docker(ephemeral=True)
     await answer(instance)
     container = instance.container
-    await instance._bridge._disconnect()  # what a kill of the host does to the connection
+    await instance._bridge._driver.uplink.disconnect()  # what a kill of the host does to the connection
     await anyio.run_process(["docker", "wait", container], check=False)
     with anyio.fail_after(10):
         while docker("ps", "-aq", "--filter", f"name={container}"):

@@ -100,7 +100,7 @@ MOST = 3 * 65_536
 async def test_what_it_says_is_an_error_with_a_name(
     make_record: Callable[..., Any], make_stubbed: Any, said: str, endless: bool, complaint: str, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("cc_bridge.instances.bridge._RESUME_LIMIT", 1)
+    monkeypatch.setattr("cc_bridge.bridge.uplink._RESUME_LIMIT", 1)
     other = await make_stubbed()
     await other.start()
     victim = LocalProcess(make_record())

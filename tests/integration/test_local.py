@@ -149,7 +149,7 @@ async def test_an_instance_that_was_removed_is_not_made_again(make_stubbed: Any)
 
 
 async def test_connecting_again_is_given_up_in_the_end(make_stubbed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cc_bridge.instances.bridge._RESUME_LIMIT", 0.5)
+    monkeypatch.setattr("cc_bridge.bridge.uplink._RESUME_LIMIT", 0.5)
     instance = await make_stubbed()
 
     async def connect(_greeting: bytes) -> None:
@@ -158,7 +158,7 @@ async def test_connecting_again_is_given_up_in_the_end(make_stubbed: Any, monkey
     with anyio.fail_after(10), pytest.raises(TurnInterrupted, match="nobody is there") as caught:
         async for _ in instance.send_command("sleeps-on-sigint"):
             monkeypatch.setattr(instance, "connect", connect)
-            await instance._bridge._connection.aclose()
+            await instance._bridge._driver.uplink.connection.aclose()
     assert caught.value.text == "Working"
     monkeypatch.undo()
     found = await instance.turn((await instance.turns())[0].id)

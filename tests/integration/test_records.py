@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import threading
 import uuid
 from collections.abc import Callable
@@ -14,8 +16,9 @@ import anyio
 import pytest
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, DockerContainer, LocalProcess, TmuxInstance
-from cc_bridge.errors import ClaudeError, InstanceDiffers, InvalidInput
+from cc_bridge.errors import AgentUnavailable, ClaudeError, EngineTimeout, InstanceDiffers, InvalidInput
 from cc_bridge.instances.registry import Home, Registry
+from cc_bridge.instances.sessions import Sessions
 from tests.command import cc
 from tests.conftest import STUB
 
@@ -327,3 +330,77 @@ async def test_of_several_that_are_to_be_removed_one_that_cannot_be_keeps_no_oth
         assert home.exists()
     finally:
         home.remove()
+
+
+async def test_an_undo_that_cannot_remove_the_place_keeps_the_record(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nothing would name what is left, and the next instance of the name would be given it."""
+    instance = LocalProcess(make(claude=ClaudeOptions(program="/nowhere/claude"), ephemeral=False))
+    remove = instance._place.remove
+
+    async def fail() -> None:
+        raise EngineTimeout("the engine did not answer")
+
+    monkeypatch.setattr(instance._place, "remove", fail)
+    with pytest.raises(ClaudeError):
+        await instance.start()
+    assert Registry().home(instance.name).exists()
+    monkeypatch.setattr(instance._place, "remove", remove)
+    await instance.remove()
+    assert not Registry().home(instance.name).path.exists()
+
+
+async def test_a_conversation_that_cannot_be_kept_is_not_removed(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    instance = LocalProcess(make(ephemeral=False))
+    assert await instance.send_command_and_wait("plain", 30) == (True, "Hello, you.")
+    transcript = tmp_path / "transcript"
+    transcript.write_text('{"type": "user"}')
+
+    async def open_session(session_id: str) -> Any:
+        return transcript.open("rb")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(instance._place, "open_session", open_session)
+    monkeypatch.setattr(type(instance._place), "removes_session", True)
+    monkeypatch.setattr(Sessions, "keep", full)
+    with pytest.raises(InvalidInput, match=r"cannot be kept, and so it was not removed: .*rm --conversation"):
+        await instance.remove()
+    assert Registry().home(instance.name).exists()
+    await instance.remove(conversation=True)
+    assert not Registry().home(instance.name).exists()
+
+
+async def test_what_another_program_has_removed_begins_anew(make: Make) -> None:
+    """With what is kept under its name; and others see its conversation."""
+    record = make(ephemeral=False)
+    one, other = LocalProcess(record), LocalProcess(record)
+    try:
+        assert await one.send_command_and_wait("plain", 30) == (True, "Hello, you.")
+        await other.remove()
+        assert await one.send_command_and_wait("plain", 30) == (True, "Hello, you.")
+        assert (await one.get_info())["session_id"] == Registry().home(record.name).session_id != ""
+    finally:
+        await one.remove()
+        await one.release()
+        await other.release()
+
+
+async def test_a_suspended_agent_is_not_said_to_be_stopped(make: Make) -> None:
+    instance, other = LocalProcess(record := make(ephemeral=False)), LocalProcess(record)
+    await instance.start()
+    process = instance._place._process
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(AgentUnavailable, match=r"its agent was not ended: .*suspended"):
+            await other.remove()
+        assert Registry().home(record.name).exists()
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    await other.remove()
+    await anyio.to_thread.run_sync(process.wait)
+    await instance.release()

@@ -184,7 +184,7 @@ class System:
             self.give(waiting[0])
         self.tell()
 
-    # The host, as bridge.py has it
+    # The host, as driver.py and agent_events.py have it
 
     def start_host(self) -> None:
         self.said = ""

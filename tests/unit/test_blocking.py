@@ -21,11 +21,11 @@ from anyio.from_thread import BlockingPortal
 import cc_bridge
 from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, blocking, event_loop
 from cc_bridge.blocking import BlockingInstance, BlockingTurn
+from cc_bridge.bridge.surroundings import Dialer, Surroundings
 from cc_bridge.errors import BridgeError, ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
 from cc_bridge.event_loop import awaitable
 from cc_bridge.events import TextDelta, TurnResult, TurnStarted, Verdict
 from cc_bridge.instance import Allow, Deny
-from cc_bridge.instances.bridge import Surroundings
 from cc_bridge.instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
 from cc_bridge.turn import Turn, TurnInfo
 from tests.conftest import STUB
@@ -164,7 +164,7 @@ def event_loops() -> Callable[[], int]:
 
 
 #: Methods for the bridge alone, which have to be public for another class.
-_FOR_THE_BRIDGE = {*vars(Surroundings), "exists", "claude_hint"}
+_FOR_THE_BRIDGE = {*vars(Dialer), *vars(Surroundings), "exists", "claude_hint"}
 
 
 def _signature(function: Callable[..., Any]) -> list[tuple[str, object, Any]]:

@@ -12,7 +12,7 @@ import pytest
 
 import cc_bridge
 from cc_bridge import ClaudeInstance, blocking, errors
-from cc_bridge.instances.bridge import Surroundings
+from cc_bridge.bridge.surroundings import Dialer, Surroundings
 from cc_bridge.shapes import InstanceFields
 
 ROOT = Path(cc_bridge.__file__).parent
@@ -26,7 +26,7 @@ TREES = {
 MADE_FOR_USERS = {"ContainerTools", "Turn", "BlockingTools", "BlockingTurn", "BridgedInstance"}
 
 #: Methods for the bridge alone, which have to be public for another class.
-FOR_THE_BRIDGE = {name for name in vars(Surroundings) if name[0] != "_"}
+FOR_THE_BRIDGE = {name for name in {*vars(Dialer), *vars(Surroundings)} if name[0] != "_"}
 
 
 def definitions(module: str) -> dict[str, ast.AST]:

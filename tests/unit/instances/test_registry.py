@@ -346,3 +346,17 @@ def test_old_conversations_are_swept_with_them(registry: Registry) -> None:
     os.utime(kept, (0, 0))
     registry.sweep()
     assert not kept.exists()
+
+
+def test_whoever_comes_while_a_directory_is_removed_has_another(tmp_path: Path) -> None:
+    """What they lock there is not deleted under them."""
+    home = Registry(tmp_path / "state").home("demo")
+    home.prepare()
+    removing = os.open(home.path, os.O_RDONLY | os.O_DIRECTORY)
+    before = os.fstat(removing)
+    home.remove()
+    home.prepare()
+    assert not os.path.samestat(before, os.stat(home.path))
+    assert sorted(os.listdir(home.path.parent)) == ["demo"]
+    assert os.fstat(removing).st_nlink == 0
+    os.close(removing)

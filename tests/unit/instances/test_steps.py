@@ -12,11 +12,17 @@ import anyio
 import anyio.abc
 import pytest
 
-from cc_bridge.errors import AgentUnavailable, InstanceBusy
+from cc_bridge.errors import AgentUnavailable, InstanceBusy, InvalidInput
 from cc_bridge.instances.life import State, Step
 from cc_bridge.instances.steps import Steps, exclusive
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
 
 #: Seconds within which what must happen has happened, or it hangs.
 _LIMIT = 20.0
@@ -242,3 +248,35 @@ async def test_an_error_in_a_start_is_its_own() -> None:
             raise ValueError("mine")
     assert steps.state is State.RESTING
     assert await steps.rest()
+
+
+@pytest.mark.parametrize("step", list(Step))
+async def test_a_callback_that_wants_a_step_of_its_own_step_is_told(step: Step) -> None:
+    """It would wait for itself, for ever."""
+    steps = Steps("demo")
+    async with steps.take(Step.START):
+        with pytest.raises(InvalidInput, match=f"demo: somebody wants to {step.value} it from within its own starting"):
+            async with steps.take(step):
+                pytest.fail("it was taken")
+    async with steps.take(step):
+        pass
+
+
+async def test_a_start_that_waits_for_a_start_is_given_up_for_an_end_in_any_order() -> None:
+    steps = Steps("demo")
+    given_up = []
+
+    async def start() -> None:
+        with pytest.raises(AgentUnavailable):
+            async with steps.take(Step.START):
+                await anyio.sleep_forever()
+        given_up.append(True)
+
+    with anyio.fail_after(_LIMIT):
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(start)
+            await anyio.wait_all_tasks_blocked()
+            async with steps.take(Step.REMOVE):
+                await anyio.wait_all_tasks_blocked()
+                assert len(given_up) == 3

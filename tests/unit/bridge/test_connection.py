@@ -9,49 +9,15 @@ from typing import Any
 import anyio
 import pytest
 
+from cc_bridge.bridge import connection as module
+from cc_bridge.bridge.connection import Connection, FramesGone
 from cc_bridge.channels.base import Channel
 from cc_bridge.errors import AgentUnavailable, ConnectionLost, ProtocolError
-from cc_bridge.instances import connection as module
-from cc_bridge.instances.connection import Connection, FramesGone
 from cc_bridge.protocol.link import ErrorOutput, Hello, Link, Output
 
+from .scripted_channel import HELLO, Scripted
+
 pytestmark = pytest.mark.anyio
-
-HELLO = {"hello": 1, "agent": "0.1.0", "epoch": "e", "session": "main", "journal": "j", "state": "new"}
-HELLO |= {"seq": 0, "from": 1, "open": []}
-
-
-class Scripted(Channel):
-    """A channel that receives what it was given, then waits; and keeps what is sent."""
-
-    kind = "scripted"
-
-    def __init__(self, *received: Any) -> None:
-        self.received = list(received)
-        self.sent: list[bytes] = []
-        self.closed = 0
-        self.fails: type[Exception] | None = None
-        self.slow = False
-
-    async def send(self, data: bytes) -> None:
-        if self.slow:
-            await anyio.sleep_forever()
-        await anyio.lowlevel.checkpoint()
-        if self.fails:
-            raise self.fails
-        self.sent.append(data)
-
-    async def receive(self) -> bytes:
-        await anyio.lowlevel.checkpoint()
-        if not self.received:
-            await anyio.sleep_forever()
-        item = self.received.pop(0)
-        if isinstance(item, type):
-            raise item
-        return item if isinstance(item, bytes) else json.dumps(item).encode() + b"\n"
-
-    async def aclose(self) -> None:
-        self.closed += 1
 
 
 async def opened(*received: Any) -> tuple[Connection, Scripted]:

@@ -14,6 +14,9 @@ from typing import Any
 import anyio
 import pytest
 
+from cc_bridge.bridge import attempts, driver, kept_turns, uplink
+from cc_bridge.bridge.bridge import Bridge
+from cc_bridge.bridge.surroundings import Ending, Launch
 from cc_bridge.channels.base import Channel
 from cc_bridge.errors import (
     AgentUnavailable,
@@ -23,12 +26,9 @@ from cc_bridge.errors import (
     InvalidInput,
     TurnNotFound,
 )
-from cc_bridge.events import TextDelta, TurnResult, Verdict
+from cc_bridge.events import TextDelta, ToolUse, TurnResult, Verdict
 from cc_bridge.instance import Allow, Deny
-from cc_bridge.instances import bridge as module
-from cc_bridge.instances.bridge import Bridge
 from cc_bridge.instances.life import Step
-from cc_bridge.instances.place import Ending, Launch
 from cc_bridge.instances.steps import Steps
 from cc_bridge.logs import Log
 
@@ -326,9 +326,9 @@ async def test_what_is_not_kept_ends_the_turn_with_that() -> None:
 
 
 async def test_how_long_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = (module._RESUME_LIMIT, module._LONGEST_PAUSE, module._START_LIMIT, module._STATUS_LIMIT, module._RETRIES)
-    assert limits == (30, 2, 30, 10, 3)
-    monkeypatch.setattr(module, "_RESUME_LIMIT", 0)
+    assert (uplink._RESUME_LIMIT, uplink._LONGEST_PAUSE) == (30, 2)
+    assert (driver._START_LIMIT, kept_turns._STATUS_LIMIT, attempts._RETRIES) == (30, 10, 3)
+    monkeypatch.setattr(uplink, "_RESUME_LIMIT", 0)
     agent = Agent()
     made = bridge(agent)
     async with await made.submit("wait") as turn:
@@ -387,7 +387,7 @@ async def test_a_command_that_is_refused_again_and_again_fails_with_the_reason()
 
 
 async def test_an_agent_that_does_not_react(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_START_LIMIT", 0)
+    monkeypatch.setattr(driver, "_START_LIMIT", 0)
     agent = Agent()
     agent.mute = True
     with pytest.raises(ConnectionLost, match="does not react"):
@@ -526,7 +526,7 @@ async def test_what_is_kept_can_be_listed_over_a_connection_of_its_own() -> None
 
 
 async def test_an_agent_that_does_not_say_what_it_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_STATUS_LIMIT", 0)
+    monkeypatch.setattr(kept_turns, "_STATUS_LIMIT", 0)
     agent = Agent()
     agent.mute = True
     with pytest.raises(AgentUnavailable, match="does not say what it keeps"):
@@ -586,7 +586,7 @@ async def test_what_was_not_understood_is_counted() -> None:
 async def test_defaults() -> None:
     assert Ending("x") == Ending("x", None, out_of_memory=False)
     made = Bridge(Agent(), Log("demo", "memory"))
-    assert (made._conversation._silence, made._conversation._interrupt_limit, made._permission_limit) == (30, 10, 300)
+    assert (made._conversation._silence, made._conversation._interrupt_limit, made._permissions._limit) == (30, 10, 300)
 
 
 async def test_a_joined_turn_has_its_permission_decided() -> None:
@@ -609,6 +609,7 @@ async def test_who_leaves_a_joined_turn_ends_it_where_it_runs() -> None:
         await anext(joined.__aiter__())
     assert (await running.result()).verdict is Verdict.INTERRUPTED
     assert agent.wires[-1].closed, "the connection of the turn that was joined"
+    assert (await result_of(second, "wait", name)).verdict is Verdict.INTERRUPTED, "it can be asked for again"
     await first.aclose()
     await second.aclose()
 
@@ -622,3 +623,101 @@ async def test_closing_ends_what_is_followed_too() -> None:
     await second.aclose("the test has ended")
     assert (await found.result()).error == "the test has ended"
     assert agent.wires[-1].closed
+
+
+async def test_a_turn_that_is_joined_unread_is_closed_with_the_others() -> None:
+    """Its reader comes too late, is told so, and connects to nobody."""
+    agent, name = Agent(), str(uuid.uuid4())
+    await result_of(bridge(agent), "hello", name)
+    made = bridge(agent)
+    joined = await made.submit("hello", name)
+    assert (await result_of(made, "next")).text == "you said next"
+    wires = len(agent.wires)
+    await made.aclose("the test has ended")
+    result = await joined.result()
+    assert (result.verdict, result.error) == (Verdict.INTERRUPTED, "the test has ended")
+    assert len(agent.wires) == wires
+
+
+async def test_a_joined_turn_can_be_interrupted_as_any_other() -> None:
+    agent, name = Agent(), str(uuid.uuid4())
+    first, second = bridge(agent), bridge(agent)
+    running = await first.submit("wait", name)
+    await anext(running.__aiter__())
+    joined = await second.submit("wait", name)
+    await anext(joined.__aiter__())
+    with anyio.fail_after(20):
+        await second.interrupt()
+        assert (await joined.result()).verdict is Verdict.INTERRUPTED
+        assert (await running.result()).verdict is Verdict.INTERRUPTED
+    await first.aclose()
+
+
+async def test_nobody_waits_for_a_reader_who_is_far_behind() -> None:
+    """Its turn goes on over a connection of its own, and nothing of it is lost. covers: L3"""
+    agent = Agent()
+    made = bridge(agent)
+    slow = await made.submit("wait")
+    await anext(slow.__aiter__())
+    for number in range(3000):
+        use = {"type": "tool_use", "id": str(number), "name": "Bash", "input": {}}
+        agent.out(type="assistant", message={"content": [use]})
+    agent.answer("done")
+    assert (await result_of(made, "hello")).text == "you said hello"
+    with anyio.fail_after(20):
+        used = [event.tool_use_id async for event in slow if isinstance(event, ToolUse)]
+    assert used == [str(number) for number in range(3000)]
+    assert [wire.closed for wire in agent.wires] == [False, True], "its own connection ends with it"
+    await made.aclose()
+
+
+async def test_who_has_found_a_turn_that_waits_may_leave_it() -> None:
+    agent = Agent()
+    made = bridge(agent)
+    running = await made.submit("wait")
+    await anext(running.__aiter__())
+    waiting = await made.submit("later")
+    async with await made.find(waiting.id):
+        pass
+    await running.interrupt()
+    with anyio.fail_after(20):
+        assert (await waiting.result()).text == "you said later"
+    await made.aclose()
+
+
+async def test_before_the_end_nobody_is_connected_to_for_an_interrupt() -> None:
+    agent = Agent()
+    made = bridge(agent)
+    turn = await made.submit("wait")
+    await anext(turn.__aiter__())
+    await made._driver.uplink.disconnect()
+    await made.interrupt_quietly(10)
+    assert len(agent.wires) == 1
+    await made.aclose()
+
+
+async def test_who_is_far_behind_is_waited_for_where_the_agent_keeps_nothing() -> None:
+    """There is nothing to be read from by another connection, so its events are not thrown away."""
+    agent = Agent()
+    made = bridge(agent)
+    slow = await made.submit("wait")
+    await anext(slow.__aiter__())
+    assert made._driver.uplink.connection is not None
+    made._driver.uplink.connection.link._journal = ""
+    for number in range(3000):
+        use = {"type": "tool_use", "id": str(number), "name": "Bash", "input": {}}
+        agent.out(type="assistant", message={"content": [use]})
+    agent.answer("done")
+    other: list[TurnResult] = []
+
+    async def ask() -> None:
+        other.append(await result_of(made, "hello"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        assert other == [], "it waits"
+        used = [event.tool_use_id async for event in slow if isinstance(event, ToolUse)]
+    assert len(used) == 3000
+    assert [result.text for result in other] == ["you said hello"]
+    assert len(agent.wires) == 1

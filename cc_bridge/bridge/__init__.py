@@ -1,0 +1,1 @@
+"""One conversation with Claude Code over whatever way to its agent there is."""

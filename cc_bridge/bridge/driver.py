@@ -1,0 +1,281 @@
+"""Drives a conversation over an uplink: connects, starts Claude Code, says what is wanted, and hears what comes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import anyio
+
+from ..errors import (
+    BridgeError,
+    ChannelError,
+    ClaudeStartError,
+    ConnectionLost,
+    EngineError,
+    ProtocolError,
+    TurnNotFound,
+)
+from ..logs import Log
+from ..protocol.commands import Command, DeclareDone, EndProcess, ReadTranscript, SendInput, Withdraw
+from ..protocol.conversation import Conversation
+from ..protocol.link import Exited, Link, LinkEvent, Output, Position, Started
+from .agent_events import AgentEvents
+from .connection import Connection, FramesGone
+from .surroundings import Launch, Surroundings
+from .uplink import Uplink
+
+__all__ = ["Driver"]
+
+#: Seconds for Claude Code's start.
+_START_LIMIT = 30.0
+
+
+class Driver:
+    """The I/O of one conversation.
+
+    One task at a time may use :meth:`make_ready` and :meth:`advance`; :meth:`flush` is for the others.
+
+    Args:
+        follow: the id of the only turn, which was sent before; empty: turns are sent by this conversation.
+        position: where the first connection may resume.
+        claude_runs: as far as is known.
+
+    Attributes:
+        conversation: what is driven.
+        uplink: over which it is.
+    """
+
+    def __init__(
+        self,
+        place: Surroundings,
+        log: Log,
+        conversation: Conversation,
+        *,
+        follow: str = "",
+        position: Position | None = None,
+        claude_runs: bool = False,
+    ) -> None:
+        self._place = place
+        self._log = log
+        self._follow = follow
+        self.conversation = conversation
+        self.uplink = Uplink(place, log, position)
+        self._events = AgentEvents(conversation, place, log, follows=bool(follow), claude_runs=claude_runs)
+        self._carrying_out = anyio.Lock(fast_acquire=True)  # must not cost a turn of the event loop for each event
+
+    def split_off(self, turn_id: str) -> Driver:
+        """A driver of this turn alone, which goes on with the next frame over a connection of its own.
+
+        There must be a position, and the turn must be one that can be split off.
+        """
+        return Driver(
+            self._place,
+            self._log,
+            self.conversation.split_off(turn_id, anyio.current_time()),
+            follow=turn_id,
+            position=self.uplink.position,
+            claude_runs=self._events.claude_runs,
+        )
+
+    def take_joined(self) -> list[str]:
+        """Ids of commands that proved to be of turns that run, or ran, already: they have to be followed."""
+        return self._events.take_joined()
+
+    async def make_ready(self) -> None:
+        """Connect, and start Claude Code if it does not run."""
+        try:
+            await self._ensure_ready()
+        except ChannelError:
+            await self.uplink.disconnect()
+            raise
+
+    async def advance(self, satisfied: Callable[[], bool]) -> None:
+        """One step: connect, or send, or receive. ``satisfied``: nothing more need ever come."""
+        try:
+            # False: it was started, stopped, removed or closed meanwhile, and something else may be wanted now.
+            if not await self._improve() or (self._has_to_start and not await self._place.rest()):
+                return
+            await self._ensure_ready()
+            await self._carry_out()
+            if satisfied():
+                return
+            await self._receive()
+            await self._carry_out()
+        except (ChannelError, EngineError) as error:
+            broke = isinstance(error, ConnectionLost) or self.uplink.connection is not None
+            if not broke and not self._can_resume():
+                raise
+            await self._lost(error)
+
+    async def flush(self) -> None:
+        """Carry out what is wanted now, although another task may be waiting to receive: it may wait for this."""
+        connection = self.uplink.connection
+        if connection is not None:
+            try:
+                await self._carry_out()
+            except ConnectionLost:
+                await connection.aclose()  # whoever receives finds it closed, and connects again
+            connection.set_deadline(self._deadline())
+
+    def give_up(self, reason: str) -> None:
+        """It cannot be reached any more, so neither can its turns."""
+        self.uplink.forget()
+        self.conversation.connection_lost(reason, anyio.current_time())
+
+    def close(self, reason: str) -> None:
+        """After the connection was closed: end all turns."""
+        self.uplink.forget()
+        self.conversation.close(reason, anyio.current_time())
+
+    async def abandon(self) -> None:
+        """Give up the connection for good: what was at the other end is removed."""
+        await self.uplink.disconnect()
+        self.uplink.forget()
+        self._events.claude_runs = False
+
+    # What comes
+
+    async def _receive(self) -> list[LinkEvent]:
+        """Handle what comes next, or that nothing has come in time."""
+        link_events = await self.uplink.receive(self._deadline())
+        if link_events is None:
+            self.conversation.handle_timer(anyio.current_time())
+            return []
+        self._handle(link_events)
+        return link_events
+
+    def _deadline(self) -> float:
+        when = self.conversation.next_timer()
+        return math.inf if when is None else when
+
+    def _handle(self, link_events: list[LinkEvent]) -> None:
+        """Raises: ProtocolError, ConnectionLost, ClaudeError: the agent broke a rule, or cannot do what it must."""
+        failure = self._events.received(link_events, anyio.current_time(), caught_up=self.uplink.caught_up)
+        if failure is not None:
+            raise failure
+
+    # What is wanted
+
+    async def _carry_out(self) -> None:
+        """Do what the conversation wants, and write what the link has to say.
+
+        By one task at a time: who is cancelled while it waits has taken nothing from the conversation.
+        """
+        async with self._carrying_out:
+            while commands := self.conversation.commands():
+                link = self.uplink.link
+                if link is not None:
+                    for command in commands:
+                        self._say(link, command)
+                await self.uplink.write()
+                await self._read_transcripts([command for command in commands if isinstance(command, ReadTranscript)])
+            await self.uplink.write()
+
+    def _say(self, link: Link, command: Command) -> None:
+        match command:
+            case SendInput(input_id, message, turn):
+                link.send_input(input_id, message, turn)
+            case Withdraw(input_id):
+                link.withdraw_input(input_id)
+            case DeclareDone(input_id):
+                link.declare_done(input_id)
+            case EndProcess(reason, turn):
+                self._log.warning("claude_killed", reason=reason)
+                link.signal_claude("KILL", turn)
+
+    async def _read_transcripts(self, reading: list[ReadTranscript]) -> None:
+        """Last of all commands, because it may take time and be cancelled, which must cost none of the others."""
+        try:
+            while reading:
+                lines = await self._read_transcript(reading[0].session_id)
+                self.conversation.receive_transcript(reading.pop(0).turn_id, lines, anyio.current_time())
+        finally:
+            self.conversation.put_back(reading)
+
+    async def _read_transcript(self, session_id: str) -> list[str] | None:
+        try:
+            return await self._place.read_transcript(session_id) if session_id else None
+        except EngineError as error:
+            self._log.warning("transcript_unreadable", reason=str(error))
+            return None
+
+    # Connection and Claude Code
+
+    @property
+    def _has_to_start(self) -> bool:
+        """Something is to be started before the next line can come: a connection, or Claude Code."""
+        if self.uplink.connection is None:
+            return True
+        waits = not self._follow or self.conversation.waits_in_agent  # whoever has sent it may be gone
+        return waits and not self._events.claude_runs and not self.conversation.settling
+
+    async def _ensure_ready(self) -> None:
+        if self._has_to_start:
+            async with self._place.starting(self.abandon):
+                if self.uplink.connection is None:
+                    await self._connect()
+                if self._has_to_start:
+                    await self._carry_out()  # what was given up must not be the first that it gets
+                    await self._start_claude()
+
+    async def _improve(self) -> bool:
+        """Change to a better channel before a turn, where there is one; False: somebody has closed the connection."""
+        if self.uplink.connection is None or not self.conversation.between_turns:
+            return True
+        connection = await self.uplink.improve()
+        if connection is not None:
+            self._go_on(connection)
+        return self.uplink.connection is not None
+
+    async def _connect(self) -> None:
+        """Connect; where a turn was cut off, go on after the last frame that came."""
+        follows_anew = self._follow and self.uplink.position is None
+        try:
+            self._go_on(await self.uplink.connect(resume=self._can_resume(), turn=self._follow))
+        except FramesGone as error:
+            if follows_anew:
+                raise TurnNotFound(
+                    f"there is no turn {self._follow}: {error.what}", instance=self._place.name
+                ) from None
+            raise
+
+    def _can_resume(self) -> bool:
+        """A turn was cut off that can be taken up again."""
+        return self.uplink.position is not None and self.conversation.can_go_on and self._place.exists()
+
+    def _go_on(self, connection: Connection) -> None:
+        """Use this connection from here on."""
+        self._events.greeted(connection.hello, anyio.current_time(), continues=self.uplink.continues)
+        self._handle(connection.early)
+
+    async def _start_claude(self) -> None:
+        """Start Claude Code and wait until it can be used, or was refused."""
+        launch = await self._place.launch(self.conversation.session_id)
+        connection = self.uplink.connection
+        if connection is None:
+            raise ConnectionLost("the connection to the agent broke", instance=self._place.name)
+        connection.link.start_claude(launch.argv, launch.env, launch.cwd)
+        await self.uplink.write()
+        try:
+            with anyio.fail_after(_START_LIMIT):
+                await self._wait_for_start(launch)
+        except TimeoutError:
+            raise ConnectionLost("the agent does not react", instance=self._place.name) from None
+
+    async def _wait_for_start(self, launch: Launch) -> None:
+        link_events: list[LinkEvent] = []
+        while not any(isinstance(event, Started) for event in link_events):
+            link_events = await self._receive()
+        while launch.announces and not any(isinstance(event, Output) for event in link_events):
+            if any(isinstance(event, Exited) for event in link_events):
+                what = self.conversation.stderr or "it said nothing"
+                raise ClaudeStartError(f"Claude Code ended at once: {what}", instance=self._place.name)
+            link_events = await self._receive()
+
+    async def _lost(self, error: BridgeError) -> None:
+        """The connection is gone: take it up again, or let the conversation decide what that means for its turns."""
+        self._log.warning("connection_lost", reason=error.what, channel=self.uplink.channel_kind)
+        await self.uplink.disconnect()
+        if not self.uplink.count_loss(resumable=self._can_resume() and not isinstance(error, ProtocolError)):
+            self._events.lost(error.what, anyio.current_time(), error=str(error))

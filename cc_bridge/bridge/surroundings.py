@@ -1,0 +1,89 @@
+"""What a bridge needs of the instance that it is of, and of the place where that one lives."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..channels.base import Channel
+
+__all__ = ["Dialer", "Ending", "Launch", "Surroundings"]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start Claude Code at this place. ``env`` may have secrets.
+
+    Attributes:
+        announces: it says something before its first turn, as soon as it can be used.
+    """
+
+    argv: list[str]
+    env: Mapping[str, str]
+    cwd: str
+    announces: bool = False
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the place of an agent had ended: what a person is told, and what is known of it."""
+
+    what: str
+    exit_code: int | None = None
+    out_of_memory: bool = False
+
+
+class Dialer(Protocol):
+    """Makes channels to an agent."""
+
+    name: str
+    """The instance's, for errors."""
+
+    async def connect(self, greeting: bytes) -> Channel:
+        """A channel to the agent, which is started if need be; ``greeting`` has been sent over it."""
+
+    async def connect_better(self, current: str, greeting: bytes) -> Channel | None:
+        """A better channel than one of kind ``current``, if one can be had at once."""
+
+
+class Surroundings(Dialer, Protocol):
+    """What a conversation needs of the instance that it is of, and of its place."""
+
+    claude_hint: str | None
+    """What to do where there is no Claude Code; None: the general advice."""
+
+    def exists(self) -> bool:
+        """The instance has not been removed."""
+
+    async def rest(self) -> bool:
+        """Wait until nobody starts or ends the instance; False: somebody did."""
+
+    def starting(self, abandon: Callable[[], Awaitable[None]]) -> AbstractAsyncContextManager[None]:
+        """The bridge connects and starts Claude Code within; nobody else starts or ends the instance meanwhile.
+
+        Args:
+            abandon: gives up the connection; awaited before what a failed first start has made is removed.
+
+        Raises:
+            AgentUnavailable: somebody wants the instance to end.
+            InstanceBusy: another program does not come to an end with it.
+        """
+
+    def pop_ending(self) -> Ending:
+        """Why the previous agent exited, if :meth:`connect` has learned it; cleared by this call."""
+
+    async def launch(self, session_id: str) -> Launch:
+        """How to start Claude Code, going on with this session if it is not empty and still there."""
+
+    async def read_transcript(self, session_id: str) -> list[str] | None:
+        """The tail of a session's transcript; None if there is none.
+
+        Raises:
+            ConnectionLost: where it is, nothing runs any more.
+            EngineError: it cannot be read now.
+        """
+
+    def session_changed(self, session_id: str) -> None:
+        """Remember the session to go on with."""
