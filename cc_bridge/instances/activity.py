@@ -146,7 +146,7 @@ async def _look(way: Way, name: str) -> Sight | None:
     """What can be seen in time; None: nothing."""
     sight: Sight | None = None
     with anyio.move_on_after(_LIMIT):
-        connection = await Connection.open(Link(host=this_program()), way, name)
+        connection = await Connection.open(Link(host=this_program(), looks=True), way, name)
         try:
             kind, agent = connection.channel.kind, connection.hello.agent
             sight = Sight(kind, agent, None, "")
@@ -167,7 +167,7 @@ async def has_ended(way: Way, name: str, limit: float) -> bool:
     """Whether Claude Code does not run, or ends within ``limit`` seconds; nobody answers: it does not run."""
     try:
         with anyio.fail_after(_LIMIT):
-            connection = await Connection.open(Link(host=this_program()), way, name)
+            connection = await Connection.open(Link(host=this_program(), looks=True), way, name)
     except (ChannelError, EngineError, TimeoutError):
         return True
     try:
@@ -197,9 +197,9 @@ async def _asks(way: Way, name: str, end: Position, turn: str) -> str:
     """The tool that the running turn asks for, by the newest frames."""
     latest = Position(max(0, end.seq - _LATEST), end.journal)
     try:
-        connection = await Connection.open(Link(after=latest, host=this_program()), way, name)
+        connection = await Connection.open(Link(after=latest, host=this_program(), looks=True), way, name)
     except FramesGone:  # not so many are kept: from the beginning of the turn
-        connection = await Connection.open(Link(turn=turn, host=this_program()), way, name)
+        connection = await Connection.open(Link(turn=turn, host=this_program(), looks=True), way, name)
     requests, size = UnansweredRequests(), 0
     try:
         events = connection.early

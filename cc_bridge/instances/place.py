@@ -189,7 +189,7 @@ class Place(abc.ABC):
     async def hello(self) -> Hello | None:
         """A hello over a connection of its own; None: nobody answers there."""
         try:
-            connection = await Connection.open(Link("health"), self.way, self.name)
+            connection = await Connection.open(Link("health", looks=True), self.way, self.name)
         except ChannelError:
             return None
         await connection.aclose()

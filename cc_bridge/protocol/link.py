@@ -123,6 +123,7 @@ class Link:
         after: resume after this position of an earlier link.
         turn: start at the first frame of this input's turn.
         host: what this program calls itself, for those who look at who is connected.
+        looks: it only looks, which keeps no agent alive and is not logged. Older agents take it for any other.
         limit: most bytes of a frame.
 
     Raises, from every method that sends:
@@ -136,9 +137,11 @@ class Link:
         after: Position | None = None,
         turn: str | None = None,
         host: str = "",
+        looks: bool = False,
         limit: int = wire.MAX_FRAME,
     ) -> None:
         self._host = host
+        self._looks = looks
         self.state = LinkState.NEW
         self.session = session
         self.last_seq = 0
@@ -160,6 +163,8 @@ class Link:
             hello["turn"] = self._turn
         if self._host:
             hello["host"] = self._host
+        if self._looks:
+            hello["look"] = True
         self._outgoing.append(wire.encode(hello))
 
     def start_claude(self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
