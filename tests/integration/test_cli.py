@@ -453,7 +453,7 @@ def test_help_lists_every_verb_with_its_whole_sentence() -> None:
 
 
 def test_a_signal_ends_an_import_that_waits_for_its_stdin(workspace: Path) -> None:
-    argv = [*COMMAND, "import", f"never-{uuid.uuid4().hex[:8]}", "--on=local", f"--workspace={workspace}", "-"]
+    argv = [*COMMAND, "import", "never-made", "--on=local", f"--workspace={workspace}", "-"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin
         process.stdin.write(b"x" * 1024 * 1024)  # more than a pipe holds: it reads
