@@ -9,6 +9,7 @@ import anyio
 import typer
 
 from ..errors import AgentUnavailable, ChannelError, InvalidInput
+from ..turn import TurnInfo
 from . import options as o
 from .session import exit_code_of, run_async
 
@@ -112,10 +113,10 @@ def follow(
             )
             try:
                 instance.only_looks = True
-                turn_id = await _running(instance, turn)
-                if not turn_id:
+                wanted = await _find(instance, turn)
+                if wanted is None:
                     raise InvalidInput("no turn runs", instance=name, hint=f"`cc-bridge turns {name}` lists the turns.")
-                async with await instance.turn(turn_id) as found:
+                async with await instance.turn(wanted.id) as found:
                     async for event in found:
                         display.event(event)
                 found.raise_for_result()
@@ -135,28 +136,30 @@ def interrupt(name: o.Name, turn: TurnId = "", as_json: o.Json = False) -> None:
     async def main() -> int:
         with Display() as display:
             instance = o.load(name, display, on_permission=somebody_else_decides)
+            turn_id: str | None = None
             try:
                 instance.only_looks = True
-                turn_id = await _running(instance, turn)
-                if turn_id:
-                    async with await instance.turn(turn_id) as found:
-                        await found.interrupt()
+                found = await _find(instance, turn)
+                if found is not None and found.state != "ended":
+                    turn_id = found.id
+                    async with await instance.turn(turn_id) as running:
+                        await running.interrupt()
             finally:
                 with anyio.CancelScope(shield=True):
                     await instance.release()
             if as_json:
-                print_json({"interrupted": turn_id or None})
+                print_json({"interrupted": turn_id})
             elif turn_id:
                 print(turn_id)
             else:
-                display.note("no turn runs")
+                display.note("that turn has ended" if turn else "no turn runs")
         return 0
 
     run_async(main)
 
 
-async def _running(instance: BridgedInstance, wanted: str) -> str:
-    """The turn that was named, or the one that runs; empty: none runs.
+async def _find(instance: BridgedInstance, wanted: str) -> TurnInfo | None:
+    """The turn that was named, known or not, or the one that runs; None: none runs.
 
     Raises:
         AgentUnavailable: the instance does not run, or does not answer.
@@ -169,4 +172,6 @@ async def _running(instance: BridgedInstance, wanted: str) -> str:
     if not wanted and any(not turn.state for turn in known):
         hint = f"Name it: `cc-bridge turns {name}` lists the turns."
         raise InvalidInput("its agent does not say which turn runs", instance=name, hint=hint)
-    return wanted or next((turn.id for turn in known if turn.state == "running"), "")
+    if wanted:
+        return next((turn for turn in known if turn.id == wanted), TurnInfo(wanted, read=False))
+    return next((turn for turn in known if turn.state == "running"), None)
