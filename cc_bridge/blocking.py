@@ -242,7 +242,13 @@ class _Bridged(BlockingInstance[BridgedT]):
         return self._loop.call(self._instance.has_ended, limit)
 
     def turns_without_starting(self) -> list[TurnInfo] | None:
-        """As :meth:`turns`, in the same time; None: nobody answers."""
+        """As :meth:`turns`, in the same time; None: no agent runs.
+
+        Raises:
+            AgentUnavailable: there is an agent, and it does not answer.
+            InvalidInput: there is none, because none can run there.
+            EngineError: of its container nothing can be learned.
+        """
         return self._loop.call(self._instance.turns_without_starting)
 
     def open_conversation(self) -> tuple[str, IO[bytes]]:

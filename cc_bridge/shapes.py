@@ -58,7 +58,8 @@ class InstanceActivity(TypedDict):
 
     Attributes:
         activity: ``idle``; ``busy``: it has a turn; ``permission``: it has one, and waits for a decision on a tool.
-            None: nobody answers, or an agent of 0.1.0, which does not say.
+            None: nobody can say: nobody answers, an agent of 0.1.0, no Python for an agent, or a pane without a turn
+            from here, in which a person may have one.
         asks: the tool that it waits for a decision on.
         turn: the id of the turn that it has; None: it has none, or nobody knows.
         turn_since: when it was given that turn.

@@ -75,7 +75,7 @@ def health(path: str, timeout: float) -> int:
     """0 when the agent answers in time, 1 when not; says which on stdout, for ``docker inspect``."""
     try:
         with connect(path, timeout) as connection:
-            connection.sendall(wire.encode({"hello": wire.VERSION, "session": "health"}))
+            connection.sendall(wire.encode({"hello": wire.VERSION, "session": "health", "look": True}))
             frame = wire.decode(connection.makefile("rb").readline().rstrip(b"\n"))
     except (OSError, wire.FrameError) as error:
         print("the agent does not answer: %s" % error)

@@ -22,6 +22,7 @@ class Client:
 
     Attributes:
         host: what it calls itself; empty: it does not say.
+        looks: it only looks: it keeps nothing alive, and is not worth a word.
         given: the number of the last frame that was queued for it.
         acknowledged: up to this number it has said that it will not ask again.
         feed: where it is read from while it lags.
@@ -40,6 +41,7 @@ class Client:
         self.name = name
         self.session = ""
         self.host = ""
+        self.looks = False
         self.given = self.acknowledged = 0
         self.feed: Optional[Iterator[Tuple[int, bytes]]] = None
         self._loop = loop

@@ -73,7 +73,6 @@ class Server:
             for fd in {read_fd, write_fd}:
                 os.close(fd)
             return
-        self._cancel_linger()
         self._clients.append(Client(self._loop, name, read_fd, write_fd, self._line, self._closed, self._drained))
 
     def stop(self, why: str) -> None:
@@ -148,7 +147,8 @@ class Server:
     def _now(self, client: Client, session: Session) -> wire.Frame:
         """What Claude Code does now, and who else listens. Ages and not times: the host may have another clock."""
         turn = session.ledger.queue.current
-        now: wire.Frame = {"turn": turn, "hosts": [other.host for other in session.audience.clients if other != client]}
+        others = [other for other in session.audience.clients if other != client and not other.looks]
+        now: wire.Frame = {"turn": turn, "hosts": [other.host for other in others]}
         if turn:
             now["seconds"] = round(time.monotonic() - session.turn_began, 3)
         if session.running:
@@ -177,8 +177,11 @@ class Server:
         client.send(wire.encode({**hello, **session.describe()}))
         client.session = name
         client.host = str(frame.get("host", ""))[:_LONGEST_HOST]
+        client.looks = frame.get("look") is True
         session.audience.attach(client, after)
-        log("client_attached", client=client.name, session=name)
+        if not client.looks:
+            self._cancel_linger()
+            log("client_attached", client=client.name, session=name)
 
     def _session(self, name: str) -> Session:
         if name not in self._sessions:
@@ -215,9 +218,10 @@ class Server:
         self._clients.remove(client)
         if client.session:
             self._sessions[client.session].audience.detach(client)
+        if client.session and not client.looks:
             log("client_gone", client=client.name, reason=why)
-        if not self._clients:
-            self._wait_for_clients()
+            if not any(other.session and not other.looks for other in self._clients):
+                self._wait_for_clients()
 
     def _drained(self, client: Client) -> None:
         if client.session:

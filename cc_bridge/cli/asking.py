@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,10 @@ class Asking:
         self.is_possible = display.asks = sys.stdin.isatty() and sys.stdout.isatty() and not display.as_json
 
     async def decide(self, request: PermissionRequest) -> Decision:
-        """Show the request, and ask; without a terminal, deny it."""
+        """Show the request, and ask; without a terminal, deny it.
+
+        Ctrl-D denies. Ctrl-C is what it is at any other time: it ends the verb, or interrupts the turn.
+        """
         from ..instance import Allow, Deny
 
         if not self.is_possible:
@@ -44,8 +48,12 @@ class Asking:
             answer = await PromptSession[str]().prompt_async(
                 "  allow once (y), always (a), or why not? ", handle_sigint=False
             )
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             answer = ""
+        except KeyboardInterrupt:  # a key to the prompt: at any other time the terminal would have sent the signal
+            signal.raise_signal(signal.SIGINT)
+            await anyio.sleep_forever()
+            raise AssertionError from None
         match answer.strip().lower():
             case "y" | "yes":
                 return Allow()

@@ -52,7 +52,7 @@ def attach(
                     code = await interact(instance.tools, argv, user="", tty=True)
                     is_there = await _is_there(instance, asked)
                 else:
-                    argv = _from_inside(_words(instance.attach_argv, read_only))
+                    argv = _from_inside(_words(instance.attach_argv, read_only), read_only)
                     code = await _run(argv)
                     is_there = (await anyio.run_process(asked, check=False)).returncode == 0
                 if not is_there and await instance.has_ended(_END_LIMIT):
@@ -83,10 +83,17 @@ async def _run(argv: list[str]) -> int:
                 process.terminate()
 
 
-def _from_inside(argv: list[str]) -> list[str]:
-    """The same command; from inside the same server: one client, another session."""
+def _from_inside(argv: list[str], read_only: bool) -> list[str]:
+    """The same command; from inside the same server: one client, another session.
+
+    Raises:
+        InvalidInput: a client that is read-only stays so in every session.
+    """
     server = os.environ.pop("TMUX", "").split(",")[0]
     if server == argv[argv.index("-S") + 1]:
+        if read_only:
+            what = "--read-only: this terminal is in the same tmux server, and would be read-only in all its sessions"
+            raise InvalidInput(what, hint="Use a terminal outside of tmux, or leave --read-only away.")
         return ["switch-client" if word == "attach-session" else word for word in argv]
     return argv
 

@@ -38,7 +38,7 @@ def import_(
         with tempfile.TemporaryDirectory(prefix="cc-bridge-") as scratch:
             read = Path(scratch) / "stdin" if str(file) == "-" else file
             if read != file:
-                await anyio.to_thread.run_sync(_copy_stdin, read)
+                await anyio.to_thread.run_sync(_copy_stdin, read, abandon_on_cancel=True)
             session_id = Registry().sessions.import_file(read)
         with Display() as display:
             record = await replace(options, resume=session_id).record(name, display, ephemeral=False)

@@ -121,6 +121,9 @@ def _agent(name: str, info: dict[str, Any]) -> Check:
     if info["channel"] is None:
         advice = f"`cc-bridge logs {name}` may say why; `cc-bridge restart {name}` starts it anew."
         return Check("agent", "fail", "it runs, and its agent does not answer", advice)
+    if info["channel"] == "direct":
+        advice = "An image with Python 3.9 or later has one: turns outlive the program that began them."
+        return Check("agent", "note", "none: there is no Python for it, and Claude Code is run directly", advice)
     found = f"{info['agent']}, by {info['channel']}"
     if info["agent"] not in (__version__, "none"):
         return Check("agent", "note", f"{found}; this is {__version__}", f"`cc-bridge restart {name}` starts the new.")
@@ -132,7 +135,8 @@ def _activity(name: str, info: dict[str, Any]) -> Check:
     from .ps import doing
 
     if info["activity"] is None:
-        return Check("activity", "note", "its agent does not say")
+        why = "a person may have a turn in its pane" if info.get("pane") else "its agent does not say"
+        return Check("activity", "note", "there is no agent to say it" if info["channel"] == "direct" else why)
     found = doing(info)
     there = ", ".join(info["connected"]) or "nobody"
     found += f"; connected: {there}"

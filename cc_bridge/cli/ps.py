@@ -85,10 +85,10 @@ def doing(seen: Any) -> str:
     """What an instance does, in a few words."""
     from .ages import ago
 
-    if seen["activity"] is None:
+    if seen["channel"] is None:
         return ""
-    words: str = seen["activity"]
-    if seen["activity"] == "idle":
+    words: str = seen["activity"] or "unknown"
+    if words in ("idle", "unknown"):
         words += f", last active {ago(seen['last_activity'])}" if seen["last_activity"] else ""
     else:
         words = f"asks to use {seen['asks']}" if seen["activity"] == "permission" else words
@@ -180,6 +180,8 @@ async def _fill(row: dict[str, Any], containers: dict[str, ContainerSummary] | N
             row |= await instance.get_activity()
     except EngineError:
         row["status"] = "unknown: Docker does not answer"
+    except BridgeError as error:  # removed meanwhile, or made anew
+        row["status"] = f"unknown: {error.what}"
     finally:
         with anyio.CancelScope(shield=True):
             await instance.release()

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio
 import typer
 
-from ..errors import AgentUnavailable, InvalidInput
+from ..errors import AgentUnavailable, ChannelError, InvalidInput
+from ..turn import TurnInfo
 from . import options as o
-from .session import run_async
+from .session import exit_code_of, run_async
 
 if TYPE_CHECKING:
     from ..instances.bridged import BridgedInstance
@@ -44,14 +45,24 @@ def turns(
 
     async def main() -> int:
         with Display() as display:
-            instance = o.load(name, display)
+            instance, code = o.load(name, display), 0
+            state: str | None = "ended"
             try:
-                known, said = await instance.turns_without_starting(), await prompts(instance)
+                try:
+                    known = await instance.turns_without_starting()
+                except (ChannelError, InvalidInput) as error:
+                    display.note(f"{error.what[0].upper()}{error.what[1:]}.")
+                    known, state = None, None
+                    code = exit_code_of(error) if isinstance(error, ChannelError) else 0
+                else:
+                    if known is None:
+                        display.note(f"{name} does not run.")
+                said = await prompts(instance)
             finally:
                 await instance.release()
             if known is None:
-                display.note(f"{name} does not run: these are the prompts of its transcript")
-                rows = [_row({"id": turn, "state": "ended"}, said[turn]) for turn in said]
+                display.note("These are the prompts of its transcript:")
+                rows = [_row({"id": turn, "state": state}, said[turn]) for turn in said]
             else:
                 rows = [_row(asdict(turn), said.get(turn.id)) for turn in known]
             rows = rows[-tail:] if tail else rows
@@ -60,7 +71,7 @@ def turns(
             elif rows:
                 shown = [[r["id"], r["state"] or "-", ago(r["since"]), _beginning(r["prompt"] or "-")] for r in rows]
                 print_table(["TURN", "STATE", "SINCE", "PROMPT"], shown)
-        return 0
+        return code
 
     run_async(main)
 
@@ -101,10 +112,11 @@ def follow(
                 permission_limit=_FOR_EVER,
             )
             try:
-                turn_id = await _running(instance, turn)
-                if not turn_id:
+                instance.only_looks = True
+                wanted = await _find(instance, turn)
+                if wanted is None:
                     raise InvalidInput("no turn runs", instance=name, hint=f"`cc-bridge turns {name}` lists the turns.")
-                async with await instance.turn(turn_id) as found:
+                async with await instance.turn(wanted.id) as found:
                     async for event in found:
                         display.event(event)
                 found.raise_for_result()
@@ -124,37 +136,42 @@ def interrupt(name: o.Name, turn: TurnId = "", as_json: o.Json = False) -> None:
     async def main() -> int:
         with Display() as display:
             instance = o.load(name, display, on_permission=somebody_else_decides)
+            turn_id: str | None = None
             try:
-                turn_id = await _running(instance, turn)
-                if turn_id:
-                    async with await instance.turn(turn_id) as found:
-                        await found.interrupt()
+                instance.only_looks = True
+                found = await _find(instance, turn)
+                if found is not None and found.state != "ended":
+                    turn_id = found.id
+                    async with await instance.turn(turn_id) as running:
+                        await running.interrupt()
             finally:
                 with anyio.CancelScope(shield=True):
                     await instance.release()
             if as_json:
-                print_json({"interrupted": turn_id or None})
+                print_json({"interrupted": turn_id})
             elif turn_id:
                 print(turn_id)
             else:
-                display.note("no turn runs")
+                display.note("that turn has ended" if turn else "no turn runs")
         return 0
 
     run_async(main)
 
 
-async def _running(instance: BridgedInstance, wanted: str) -> str:
-    """The turn that was named, or the one that runs; empty: none runs.
+async def _find(instance: BridgedInstance, wanted: str) -> TurnInfo | None:
+    """The turn that was named, known or not, or the one that runs; None: none runs.
 
     Raises:
-        AgentUnavailable: the instance does not run.
+        AgentUnavailable: the instance does not run, or does not answer.
         InvalidInput: its agent does not say which turn runs.
     """
-    name, seen = instance.name, await instance.get_activity()
-    if seen["channel"] is None:
+    name, known = instance.name, await instance.turns_without_starting()
+    if known is None:
         hint = f"`cc-bridge history {name}` shows what was said; `cc-bridge start {name}` starts it."
         raise AgentUnavailable("it does not run, so no turn does", instance=name, hint=hint)
-    if not wanted and seen["activity"] is None:
+    if not wanted and any(not turn.state for turn in known):
         hint = f"Name it: `cc-bridge turns {name}` lists the turns."
         raise InvalidInput("its agent does not say which turn runs", instance=name, hint=hint)
-    return wanted or seen["turn"] or ""
+    if wanted:
+        return next((turn for turn in known if turn.id == wanted), TurnInfo(wanted, read=False))
+    return next((turn for turn in known if turn.state == "running"), None)

@@ -45,7 +45,7 @@ def parse_ports(texts: Sequence[str]) -> dict[int, int]:
     """Port in the container to port here, of ``8080:80`` or ``80`` (any port here) each.
 
     Raises:
-        InvalidInput: one is neither.
+        InvalidInput: one is neither, or a port in the container is published twice.
     """
     ports = {}
     for text in texts:
@@ -53,6 +53,8 @@ def parse_ports(texts: Sequence[str]) -> dict[int, int]:
         if not found:
             hint = "Write 8080:80, or 80 for any port here; it is reached from this machine only."
             raise InvalidInput(f"--publish {text!r} is no [PORT:]PORT", hint=hint)
+        if int(found[2]) in ports:
+            raise InvalidInput(f"--publish: port {int(found[2])} is published twice", hint="One port here is enough.")
         ports[int(found[2])] = int(found[1] or 0)
     return ports
 
@@ -83,7 +85,8 @@ def check_claude_args(words: Sequence[str]) -> tuple[str, ...]:
         InvalidInput: one is cc-bridge's to say.
     """
     for word in words:
-        option = word.partition("=")[0]
+        # A short one may have its value, or another one, right behind it.
+        option = word.partition("=")[0] if word.startswith("--") else word[:2]
         if option in _OURS:
             hint = f"Use {_OURS[option]} before the --." if _OURS[option] else "cc-bridge says that itself."
             raise InvalidInput(f"{option} cannot be given to Claude Code after --", hint=hint)

@@ -113,7 +113,8 @@ class ContainerTools:
         there = await self._archives.stat(self.container, target)
         if there is None or not there.is_directory:
             raise InvalidInput(f"{target} in {self.container} is no directory")
-        with await anyio.to_thread.run_sync(tar_of_tar, archive, *self._owner) as owned:
+        # Abandoned, because it may be a stdin on which nothing comes.
+        with await anyio.to_thread.run_sync(tar_of_tar, archive, *self._owner, abandon_on_cancel=True) as owned:
             try:
                 await self._archives.put(self.container, target, owned)
             except EngineError as error:

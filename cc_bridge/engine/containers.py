@@ -286,7 +286,7 @@ class Containers:
             "--tail",
             last,
             *(["--follow"] if follow else []),
-            *(["--since", f"{since:g}"] if since else []),
+            *(["--since", f"{since:.3f}"] if since else []),
         ]
         shown += ["--timestamps"] if timestamps else []
 

@@ -11,13 +11,15 @@ import anyio
 
 from ..bridge.connection import Connection, FramesGone, this_program
 from ..channels.base import Channel
-from ..errors import ChannelError, EngineError
+from ..channels.named_pipe import NobodyListens
+from ..errors import AgentUnavailable, ChannelError, ContainerNotFound, ContainerNotRunning, EngineError, InvalidInput
 from ..protocol.link import Exited, Link, Position, Status
 from ..protocol.unanswered import UnansweredRequests
 from ..shapes import InstanceActivity
 from ..turn import TurnInfo
+from .place import NoAgentPossible
 
-__all__ = ["Sight", "has_ended", "look", "nothing"]
+__all__ = ["Sight", "has_ended", "look", "look_quietly", "nothing"]
 
 #: Seconds for all of it.
 _LIMIT = 5.0
@@ -48,14 +50,21 @@ class Sight:
     status: Status | None
     asks: str
 
-    def describe(self) -> InstanceActivity:
-        """In JSON types."""
+    def describe(self, *, in_pane: bool = False) -> InstanceActivity:
+        """In JSON types.
+
+        Args:
+            in_pane: a person may have begun a turn of their own, which the agent does not know.
+        """
         status = self.status
         found = nothing()
         found["channel"] = self.channel
         found["waiting"] = len(status.queue or ()) if status else 0
         if status is not None and (now := status.now) is not None:
-            found["activity"] = "permission" if self.asks else "busy" if now.turn else "idle"
+            if now.turn:
+                found["activity"] = "permission" if self.asks else "busy"
+            elif not in_pane:
+                found["activity"] = "idle"
             found["asks"] = self.asks or None
             found["turn"] = now.turn or None
             found["turn_since"] = _ago(now.seconds)
@@ -63,12 +72,23 @@ class Sight:
             found["last_activity"] = _ago(now.silent)
         return found
 
-    def turns(self) -> list[TurnInfo]:
-        """The turns that are kept or wait, in their order."""
+    def turns(self, name: str) -> list[TurnInfo]:
+        """The turns that are kept or wait, in their order.
+
+        Args:
+            name: the instance's, for errors.
+
+        Raises:
+            AgentUnavailable: the agent does not say.
+            InvalidInput: there is none to say it.
+        """
         status = self.status
+        if status is None and self.channel == "direct":
+            what = "its image has no Python for an agent, so only the program that began a turn can see it"
+            raise InvalidInput(what, instance=name, hint=f"`cc-bridge history {name}` shows what was said.")
         if status is None:
-            return []
-        waiting, now = status.queue or (), status.now
+            raise AgentUnavailable("its agent does not say which turns it has", instance=name)
+        waiting, now = frozenset(status.queue or ()), status.now
         found = []
         for turn_id, read in status.turns:
             runs = now is not None and turn_id == now.turn
@@ -92,24 +112,54 @@ def nothing() -> InstanceActivity:
 
 
 async def look(way: Way, name: str) -> Sight | None:
-    """Ask the agent, over a connection of its own; None: nobody answers in time.
+    """Ask the agent, over a connection of its own; None: no agent runs.
 
     Args:
         way: makes a channel to an agent that runs, and starts none.
+
+    Raises:
+        AgentUnavailable: there is one, and it does not answer in time.
+        EngineError: of the container nothing can be learned.
     """
+    try:
+        sight = await _look(way, name)
+    except (NobodyListens, ContainerNotFound, ContainerNotRunning):
+        return None
+    except NoAgentPossible:
+        return Sight("direct", "none", None, "")
+    except ChannelError:
+        sight = None
+    if sight is None:
+        raise AgentUnavailable("its agent does not answer", instance=name, hint=f"`cc-bridge doctor {name}` says more.")
+    return sight
+
+
+async def look_quietly(way: Way, name: str) -> Sight | None:
+    """The same; None: no agent runs, or nobody answers."""
+    try:
+        return await look(way, name)
+    except (ChannelError, EngineError):
+        return None
+
+
+async def _look(way: Way, name: str) -> Sight | None:
+    """What can be seen in time; None: nothing."""
     sight: Sight | None = None
-    with anyio.move_on_after(_LIMIT), suppress(ChannelError, EngineError):
-        connection = await Connection.open(Link(host=this_program()), way, name)
+    with anyio.move_on_after(_LIMIT):
+        connection = await Connection.open(Link(host=this_program(), looks=True), way, name)
         try:
             kind, agent = connection.channel.kind, connection.hello.agent
             sight = Sight(kind, agent, None, "")
             position = connection.link.position  # none where something stands in for the agent, and does not answer
-            status = await _status(connection) if position else None
-            sight = Sight(kind, agent, status, "")
+            with suppress(ChannelError):  # the hello is something, too
+                status = await _status(connection) if position else None
+                sight = Sight(kind, agent, status, "")
         finally:
             await connection.aclose()
+        status = sight.status
         if status is not None and status.now is not None and status.now.turn and position is not None:
-            sight = Sight(kind, agent, status, await _asks(way, name, position, status.now.turn))
+            with suppress(ChannelError, EngineError):
+                sight = Sight(kind, agent, status, await _asks(way, name, position, status.now.turn))
     return sight
 
 
@@ -117,7 +167,7 @@ async def has_ended(way: Way, name: str, limit: float) -> bool:
     """Whether Claude Code does not run, or ends within ``limit`` seconds; nobody answers: it does not run."""
     try:
         with anyio.fail_after(_LIMIT):
-            connection = await Connection.open(Link(host=this_program()), way, name)
+            connection = await Connection.open(Link(host=this_program(), looks=True), way, name)
     except (ChannelError, EngineError, TimeoutError):
         return True
     try:
@@ -132,9 +182,11 @@ async def has_ended(way: Way, name: str, limit: float) -> bool:
 
 
 async def _status(connection: Connection) -> Status | None:
+    if connection.link.closed:  # by what came with the hello
+        return None
     connection.link.ask_status()
     await connection.write()
-    while (events := await connection.receive()) is not None:
+    while not connection.link.closed and (events := await connection.receive()) is not None:
         for event in events:
             if isinstance(event, Status):
                 return event
@@ -145,9 +197,9 @@ async def _asks(way: Way, name: str, end: Position, turn: str) -> str:
     """The tool that the running turn asks for, by the newest frames."""
     latest = Position(max(0, end.seq - _LATEST), end.journal)
     try:
-        connection = await Connection.open(Link(after=latest, host=this_program()), way, name)
+        connection = await Connection.open(Link(after=latest, host=this_program(), looks=True), way, name)
     except FramesGone:  # not so many are kept: from the beginning of the turn
-        connection = await Connection.open(Link(turn=turn, host=this_program()), way, name)
+        connection = await Connection.open(Link(turn=turn, host=this_program(), looks=True), way, name)
     requests, size = UnansweredRequests(), 0
     try:
         events = connection.early
@@ -157,7 +209,7 @@ async def _asks(way: Way, name: str, end: Position, turn: str) -> str:
                 size += getattr(event, "size", 0)
             if connection.link.last_seq >= connection.hello.seq:
                 break
-            if size > _MOST_BYTES or (received := await connection.receive()) is None:
+            if size > _MOST_BYTES or connection.link.closed or (received := await connection.receive()) is None:
                 return ""
             events = received
     finally:

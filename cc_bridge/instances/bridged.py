@@ -14,13 +14,13 @@ import anyio.to_thread
 from ..bridge.bridge import Bridge
 from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
-from ..errors import ChannelError, EngineError, InstanceDiffers, InvalidInput
+from ..errors import AgentUnavailable, ChannelError, EngineError, InstanceDiffers, InvalidInput
 from ..instance import InstanceInterface, Kind, OnPermission
 from ..names import is_uuid
 from ..protocol.prompt import check_prompt
 from ..shapes import InstanceActivity, InstanceInfo
 from ..turn import Turn, TurnInfo
-from .activity import Sight, has_ended, look, nothing
+from .activity import has_ended, look, look_quietly, nothing
 from .kept_conversation import keep
 from .kept_record import KeptRecord
 from .life import Step
@@ -73,6 +73,10 @@ class BridgedInstance(InstanceInterface):
     Args:
         place: where it lives; it has the record, and the registry in which it is kept.
         options: see :class:`InstanceOptions`.
+
+    Attributes:
+        only_looks: whatever does not run is not started by this object: neither the place, nor the agent, nor Claude
+            Code.
     """
 
     #: The kind of record that this class runs.
@@ -98,6 +102,7 @@ class BridgedInstance(InstanceInterface):
         self._kept = KeptRecord(place.home)
         self._first_launch = True
         self._has_launched = False
+        self.only_looks = False
         self._steps = Steps(self.name)
         self._bridge = Bridge(
             self,
@@ -296,23 +301,29 @@ class BridgedInstance(InstanceInterface):
 
     async def get_activity(self) -> InstanceActivity:
         """What it does at the moment, as far as somebody answers within seconds. Nothing is started for it."""
-        sight = await self._look()
-        return sight.describe() if sight else nothing()
+        sight = await look_quietly(self._place.way_to_look, self.name)
+        return sight.describe(in_pane=self.record.in_pane) if sight else nothing()
 
     async def has_ended(self, limit: float = 0.0) -> bool:
         """Whether Claude Code does not run, or ends within ``limit`` seconds. Nothing is started for it."""
         return await has_ended(self._place.way_to_look, self.name, limit)
 
     async def turns_without_starting(self) -> list[TurnInfo] | None:
-        """As :meth:`turns`, in the same time; None: nobody answers."""
-        sight = await self._look()
-        return sight.turns() if sight else None
+        """As :meth:`turns`, in the same time; None: no agent runs.
+
+        Raises:
+            AgentUnavailable: there is an agent, and it does not answer.
+            InvalidInput: there is none, because none can run there.
+            EngineError: of its container nothing can be learned.
+        """
+        sight = await look(self._place.way_to_look, self.name)
+        return sight.turns(self.name) if sight else None
 
     async def get_info(self) -> InstanceInfo:
         """The record, the state, the channel and the session, in JSON types; secrets are masked."""
         self._check_record()
-        record, sight = self.record, await self._look()
-        doing = sight.describe() if sight else nothing()
+        record, sight = self.record, await look_quietly(self._place.way_to_look, self.name)
+        doing = sight.describe(in_pane=record.in_pane) if sight else nothing()
         doing["channel"] = self._bridge.channel_kind or doing["channel"]
         info = {
             "name": record.name,
@@ -348,6 +359,9 @@ class BridgedInstance(InstanceInterface):
 
     async def connect(self, greeting: bytes) -> Channel:
         """See ``Place``; its directory is made before."""
+        if self.only_looks:
+            self._check_record()
+            return await self._place.way_to_look(greeting)
         self._prepare_home()
         return await self._place.connect(greeting)
 
@@ -360,7 +374,14 @@ class BridgedInstance(InstanceInterface):
         return await self._place.read_transcript(session_id)
 
     async def launch(self, session_id: str) -> Launch:
-        """How to start Claude Code, resuming the session if its transcript is still there."""
+        """How to start Claude Code, resuming the session if its transcript is still there.
+
+        Raises:
+            AgentUnavailable: it is not to be started.
+        """
+        if self.only_looks:
+            hint = f"`cc-bridge start {self.name}` starts it."
+            raise AgentUnavailable("its Claude Code does not run", instance=self.name, hint=hint)
         begins, resume, fork = self._first_launch and not session_id, session_id, False
         if begins:
             resume = self.conversation_to_go_on_with()
@@ -390,9 +411,6 @@ class BridgedInstance(InstanceInterface):
     def _check_record(self) -> None:
         """Make sure that the instance of this name, if there is one, is this one; take over what was changed in it."""
         self.record = self._place.record = self._kept.check(self.record) or self.record
-
-    async def _look(self) -> Sight | None:
-        return await look(self._place.way_to_look, self.name)
 
 
 def can_be_resumed(transcript: list[str] | None) -> bool:

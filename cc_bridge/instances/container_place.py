@@ -42,7 +42,7 @@ from .container_agent import LISTENING, NO_PYTHON, AgentInside
 from .container_maker import ContainerMaker
 from .container_plan import ContainerPlan
 from .container_sessions import copy_of_session, tail_of_session
-from .place import GRACE, Place
+from .place import GRACE, NoAgentPossible, Place
 from .registry import Registry
 from .repository_mounts import RepositoryMounts
 from .sessions import LARGEST, open_session, session_path, session_to_begin_with
@@ -202,9 +202,12 @@ class ContainerPlace(Place):
                 return await self.pipes(greeting)
         await self._is_remote()
         running = (await self.own()).running
-        channel = await self.agent.attach(greeting, Facts()) if running else None
+        facts = Facts()
+        channel = await self.agent.attach(greeting, facts) if running else None
+        if facts.python_missing:
+            raise NoAgentPossible(f"the container {self.container} has no Python", instance=self.name)
         if channel is None:
-            raise AgentUnavailable(f"no agent answers in the container {self.container}", instance=self.name)
+            raise NobodyListens(f"no agent answers in the container {self.container}", instance=self.name)
         return channel
 
     @property

@@ -11,7 +11,7 @@ from ..bridge.connection import Connection
 from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel
-from ..errors import ChannelError, ConnectionLost, InvalidInput
+from ..errors import AgentUnavailable, ChannelError, ConnectionLost, InvalidInput
 from ..instance import ClaudeInstance, Kind
 from ..login import with_login
 from ..logs import Log
@@ -20,7 +20,7 @@ from ..protocol.link import Hello, Link
 from .registry import Registry
 from .worktrees import Worktree
 
-__all__ = ["GRACE", "LINGER", "Place", "shut_down"]
+__all__ = ["GRACE", "LINGER", "NoAgentPossible", "Place", "shut_down"]
 
 #: Seconds for Claude Code to end its turn and itself when the instance is stopped.
 GRACE = 5.0
@@ -189,11 +189,15 @@ class Place(abc.ABC):
     async def hello(self) -> Hello | None:
         """A hello over a connection of its own; None: nobody answers there."""
         try:
-            connection = await Connection.open(Link("health"), self.way, self.name)
+            connection = await Connection.open(Link("health", looks=True), self.way, self.name)
         except ChannelError:
             return None
         await connection.aclose()
         return connection.hello
+
+
+class NoAgentPossible(AgentUnavailable):
+    """No agent can run there: it has no Python, and ``claude`` is run directly."""
 
 
 async def shut_down(connection: Connection) -> None:

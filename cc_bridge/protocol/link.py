@@ -81,6 +81,12 @@ _LARGEST = 2**63
 #: Hosts that are named, characters of a name, and seconds (some 300 years, which a date can be reckoned from).
 _MOST_HOSTS, _LONGEST_HOST, _LONGEST_AGE = 200, 100, 1e10
 
+#: Characters of the agent's version.
+_LONGEST_VERSION = 100
+
+#: Turns that are named at once: an agent remembers no more, and keeps fewer in its queue.
+_MOST_TURNS = 4096
+
 
 class _Step(enum.Enum):
     GREET = "say hello"
@@ -117,6 +123,7 @@ class Link:
         after: resume after this position of an earlier link.
         turn: start at the first frame of this input's turn.
         host: what this program calls itself, for those who look at who is connected.
+        looks: it only looks, which keeps no agent alive and is not logged. Older agents take it for any other.
         limit: most bytes of a frame.
 
     Raises, from every method that sends:
@@ -130,9 +137,11 @@ class Link:
         after: Position | None = None,
         turn: str | None = None,
         host: str = "",
+        looks: bool = False,
         limit: int = wire.MAX_FRAME,
     ) -> None:
         self._host = host
+        self._looks = looks
         self.state = LinkState.NEW
         self.session = session
         self.last_seq = 0
@@ -154,6 +163,8 @@ class Link:
             hello["turn"] = self._turn
         if self._host:
             hello["host"] = self._host
+        if self._looks:
+            hello["look"] = True
         self._outgoing.append(wire.encode(hello))
 
     def start_claude(self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
@@ -274,7 +285,7 @@ class Link:
         if "done" in frame:
             return Done(_id(frame, "done"))
         if "status" in frame:
-            turns = tuple((_id(turn, "id"), bool(turn["read"])) for turn in frame["turns"])
+            turns = tuple((_id(turn, "id"), bool(turn["read"])) for turn in _list(frame, "turns"))
             about = frame["status"]
             queue = _ids(about, "queue") if isinstance(about, dict) and "queue" in about else None
             return Status(turns, queue, _now(frame["now"]) if isinstance(frame.get("now"), dict) else None)
@@ -287,11 +298,11 @@ class Link:
         if self._after is not None and start != self._after:
             raise ValueError("the frames that follow are not those that were asked for")
         hello = Hello(
-            _text(frame, "agent"),
+            _text(frame, "agent")[:_LONGEST_VERSION],
             _text(frame, "epoch"),
             _text(frame, "state"),
             _int(frame, "seq"),
-            _ids(frame, "open"),
+            _ids({"open": frame["open"][-_MOST_TURNS:]}, "open"),  # nobody may have declared older ones done
             resumed=self._after is not None or self._turn is not None,
             queue=_ids(frame, "queue") if "queue" in frame else None,
         )
@@ -363,10 +374,19 @@ def _id(frame: wire.Frame, key: str) -> str:
 
 
 def _ids(frame: wire.Frame, key: str) -> tuple[str, ...]:
-    value = frame[key]
-    if not isinstance(value, list) or not all(isinstance(i, str) and wire.ID.match(i) for i in value):
+    value = _list(frame, key)
+    if not all(isinstance(i, str) and wire.ID.match(i) for i in value):
         raise ValueError(f"{key!r} is not a list of ids")
     return tuple(value)
+
+
+def _list(frame: wire.Frame, key: str) -> list[Any]:
+    value = frame[key]
+    if not isinstance(value, list):
+        raise ValueError(f"{key!r} is not a list")
+    if len(value) > _MOST_TURNS:
+        raise ValueError(f"{key!r} names {len(value)} turns, and {_MOST_TURNS} at most are believed")
+    return value
 
 
 def _int(frame: wire.Frame, key: str) -> int:

@@ -369,6 +369,23 @@ def test_linger(make_agent: MakeAgent) -> None:
     assert agent.process.wait(10) == 0
 
 
+def test_who_only_looks_keeps_no_agent_alive(make_agent: MakeAgent) -> None:
+    """Nor is it counted or logged."""
+    agent = make_agent("--linger", "0.3")
+    host = agent.connect(host="a host")
+    looker = agent.connect(look=True, host="a looker")
+    looker.send({"status": True})
+    assert looker.read()["now"]["hosts"] == ["a host"]
+    host.send({"status": True})
+    assert host.read()["now"]["hosts"] == []
+    host.close()
+    assert looker.read() == {}, "the agent ends while somebody looks"
+    looker.close()
+    agent.connections.clear()
+    assert agent.process.wait(10) == 0
+    assert [line["event"] for line in agent.log()].count("client_attached") == 1
+
+
 def test_shutdown(agent: Agent) -> None:
     host = agent.connect()
     host.start("cat")

@@ -450,3 +450,13 @@ def test_help_lists_every_verb_with_its_whole_sentence() -> None:
 
     assert sorted(verb for verbs in _SUBJECTS.values() for verb in verbs) == sorted(_VERBS)
     assert "[-- CLAUDE ARGS…]" in cc("up", "--help").stdout
+
+
+def test_a_signal_ends_an_import_that_waits_for_its_stdin(workspace: Path) -> None:
+    argv = [*COMMAND, "import", "never-made", "--on=local", f"--workspace={workspace}", "-"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin
+        process.stdin.write(b"x" * 1024 * 1024)  # more than a pipe holds: it reads
+        process.stdin.flush()
+        process.terminate()
+        assert process.wait(30) == 143

@@ -140,6 +140,8 @@ def test_turns_follow_and_interrupt(name: str) -> None:
     assert (ended["state"], ended["read"], ended["prompt"]) == ("ended", True, "[[say one]] of a\nprompt")
     assert re_found(rf"{ended['id']} +ended +.* ago +\[\[say one\]\] of a prompt", cc("turns", name).stdout)
     assert cc("follow", name, ended["id"]).stdout == "one\n"
+    assert json.loads(cc("interrupt", name, ended["id"], "--json").stdout) == {"interrupted": None}
+    assert "has ended" in cc("interrupt", name, ended["id"]).stderr
     unknown = cc("follow", name, str(uuid.uuid4()))
     assert (unknown.returncode, "Traceback" in unknown.stderr) == (1, False)
     with sending(name, "[[say so far]] [[hang]]", "so far") as sender:
@@ -197,6 +199,23 @@ def test_send_on_a_terminal_asks(name: str, workspace: Path) -> None:
         person.wait_for("done")
         assert person.end() == 0
     assert (workspace / "made").exists()
+
+
+def test_ctrl_c_decides_nothing(name: str, workspace: Path) -> None:
+    """Where a person follows, the turn goes on and can be decided; where they have sent it, it is interrupted."""
+    with chatting(name, TOOL, "why not?") as person:
+        with Terminal([*COMMAND, "follow", "--ask", name]) as other:
+            other.wait_for("why not?")
+            other.type("\x03")
+            assert other.end() == 130
+        person.type("y\r")
+        person.wait_for("done")
+        person.wait_for(PROMPTED)
+    with Terminal([*COMMAND, "send", name, TOOL]) as person:
+        person.wait_for("why not?")
+        person.type("\x03")
+        assert person.end() == 130
+    assert seen(name)["activity"] == "idle"
 
 
 def test_run_on_a_terminal_asks(model_options: list[str], workspace: Path) -> None:

@@ -30,6 +30,12 @@ def test_no_ports(text: str) -> None:
         parse_ports([text])
 
 
+def test_a_port_is_not_dropped_for_another() -> None:
+    with pytest.raises(InvalidInput, match="port 80 is published twice"):
+        parse_ports(["8080:80", "8081:80"])
+    assert parse_ports(["8080:80", "8081:81"]) == {80: 8080, 81: 8081}
+
+
 @pytest.mark.parametrize(("ports", "network"), [({0: 1}, "bridge"), ({1: 65536}, "bridge"), ({1: 1}, "host")])
 def test_ports_that_cannot_be(ports: dict[int, int], network: str) -> None:
     with pytest.raises(InvalidInput, match="port"):
@@ -47,7 +53,8 @@ def test_mcp_servers_are_json_or_a_file_of_this_machine(tmp_path: Path) -> None:
 
 def test_words_of_claude_codes_own() -> None:
     assert check_claude_args(["--effort", "high"]) == ("--effort", "high")
-    for word in ("-p", "--output-format=text", "--dangerously-skip-permissions", "--resume"):
+    assert check_claude_args(["-d", "--verbose", "-"]) == ("-d", "--verbose", "-")
+    for word in ("-p", "-pc", "-rSESSION", "--output-format=text", "--dangerously-skip-permissions", "--resume"):
         with pytest.raises(InvalidInput, match="after --"):
             check_claude_args(["x", word])
 

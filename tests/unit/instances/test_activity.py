@@ -10,9 +10,11 @@ import anyio
 import pytest
 
 from cc_bridge.channels.base import Channel
-from cc_bridge.errors import AgentUnavailable, EngineUnavailable
+from cc_bridge.channels.named_pipe import NobodyListens
+from cc_bridge.errors import AgentUnavailable, BridgeError, ConnectionLost, ContainerNotRunning, EngineUnavailable
 from cc_bridge.instances import activity
 from cc_bridge.instances.activity import has_ended, look
+from cc_bridge.instances.place import NoAgentPossible
 from cc_bridge.turn import TurnInfo
 
 pytestmark = pytest.mark.anyio
@@ -85,7 +87,7 @@ async def test_whose_turn_and_what_waits() -> None:
     assert "process" in agent.hellos[0]["host"], "it says who looks"
     sight = await look(agent.way, "x")
     assert sight is not None
-    running, waiting = sight.turns()
+    running, waiting = sight.turns("x")
     assert (running.state, running.since is None, waiting) == ("running", False, TurnInfo(NEXT, False, "waiting"))
 
 
@@ -119,7 +121,7 @@ async def test_an_agent_of_0_1_0_says_little() -> None:
     assert (found["activity"], found["turn"], found["channel"], found["connected"]) == (None, None, "pipes", [])
     sight = await look(agent.way, "x")
     assert sight is not None
-    assert [turn.state for turn in sight.turns()] == ["", ""]
+    assert [turn.state for turn in sight.turns("x")] == ["", ""]
 
 
 async def test_what_stands_in_for_an_agent_is_not_asked() -> None:
@@ -128,8 +130,8 @@ async def test_what_stands_in_for_an_agent_is_not_asked() -> None:
     assert (await seen(agent))["activity"] is None
 
 
-@pytest.mark.parametrize("error", [AgentUnavailable, EngineUnavailable])
-async def test_nobody_answers(error: Callable[[str], Exception]) -> None:
+@pytest.mark.parametrize("error", [NobodyListens, ContainerNotRunning])
+async def test_no_agent_runs(error: Callable[[str], Exception]) -> None:
     async def way(greeting: bytes) -> Channel:
         raise error("nobody")
 
@@ -143,3 +145,62 @@ async def test_whether_claude_code_has_ended() -> None:
     agent.state = "exited"
     assert await has_ended(agent.way, "x", 0)
     assert agent.open == 0
+
+
+async def test_garbage_behind_the_hello_is_no_answer() -> None:
+    """The link is closed before the status can be asked for."""
+
+    class Garbage(Looked):
+        async def receive(self) -> bytes:
+            return await super().receive() + b"garbage\n"
+
+    async def way(greeting: bytes) -> Channel:
+        return Garbage(Agent(), json.loads(greeting))
+
+    sight = await look(way, "x")
+    assert sight is not None
+    assert (sight.status, sight.describe()["activity"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(AgentUnavailable, AgentUnavailable), (ConnectionLost, AgentUnavailable), (EngineUnavailable, EngineUnavailable)],
+)
+async def test_an_agent_that_does_not_answer_is_not_said_to_be_none(
+    error: type[BridgeError], told: type[BridgeError]
+) -> None:
+    async def way(greeting: bytes) -> Channel:
+        raise error("nobody")
+
+    with pytest.raises(told):
+        await look(way, "x")
+
+
+async def test_an_agent_that_is_slow_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity, "_LIMIT", 0)
+
+    async def way(greeting: bytes) -> Channel:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    with pytest.raises(AgentUnavailable, match="does not answer"):
+        await look(way, "x")
+
+
+async def test_where_no_agent_can_run_claude_code_is_run_directly() -> None:
+    async def way(greeting: bytes) -> Channel:
+        raise NoAgentPossible("no Python")
+
+    sight = await look(way, "x")
+    assert sight is not None
+    assert (sight.describe()["channel"], sight.describe()["activity"]) == ("direct", None)
+
+
+async def test_a_pane_without_a_turn_from_here_is_not_called_idle() -> None:
+    """A person may have begun one, which the agent does not know."""
+    sight = await look(Agent(status={**STATUS, "status": {}, "now": {"turn": "", "hosts": []}}).way, "x")
+    assert sight is not None
+    assert (sight.describe(in_pane=True)["activity"], sight.describe()["activity"]) == (None, "idle")
+    sight = await look(Agent().way, "x")
+    assert sight is not None
+    assert sight.describe(in_pane=True)["activity"] == "busy"

@@ -420,3 +420,37 @@ def test_the_limit_of_a_frame_can_be_lower() -> None:
     link.receive_data(lines(HELLO))
     (violated,) = link.receive_data(lines({"seq": 8, "out": "x" * 300}))
     assert isinstance(violated, Violated)
+
+
+def test_more_turns_than_can_wait_are_refused_in_a_hello() -> None:
+    link = Link()
+    link.greet()
+    (violated,) = link.receive_data(lines({**HELLO, "queue": [f"t-{n}" for n in range(4097)]}))
+    assert isinstance(violated, Violated)
+
+
+def test_of_many_open_turns_the_newest_are_known() -> None:
+    """An honest agent may have more: of programs that were killed before they had read to the end."""
+    link = Link()
+    link.greet()
+    (hello,) = link.receive_data(lines({**HELLO, "open": [f"t-{n}" for n in range(5000)]}))
+    assert isinstance(hello, Hello)
+    assert (len(hello.open_ids), hello.open_ids[-1]) == (4096, "t-4999")
+
+
+@pytest.mark.parametrize("count", [4096, 4097])
+@pytest.mark.parametrize("where", ["turns", "queue"])
+def test_more_turns_than_an_agent_remembers_are_refused_in_a_status(where: str, count: int) -> None:
+    names = [f"t-{n}" for n in range(count)]
+    turns = [{"id": name, "read": True} for name in names] if where == "turns" else []
+    status = {"status": {"queue": names if where == "queue" else []}, "turns": turns}
+    (event,) = opened().receive_data(lines(status))
+    assert isinstance(event, Violated if count > 4096 else Status)
+
+
+def test_an_agents_version_is_short() -> None:
+    link = Link()
+    link.greet()
+    (hello,) = link.receive_data(lines({**HELLO, "agent": "x" * 1000}))
+    assert isinstance(hello, Hello)
+    assert hello.agent == "x" * 100
