@@ -369,6 +369,7 @@ def podman(images: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)  # the image is copied to another engine
 async def test_podman(
     podman: str, make_remote: Callable[..., DockerContainer], monkeypatch: pytest.MonkeyPatch, images: Any
 ) -> None:
