@@ -247,10 +247,10 @@ class Options:
         branch: dict[str, Any] = {}
         resume = await resumed(self.resume, display)
         if self.pane:
-            from ..instances.pane_place import default_tmux_socket, find_session
+            from ..instances.pane_place import ask_tmux, default_tmux_socket, find_session
 
             socket = self.tmux_socket or default_tmux_socket()
-            workspace, resume = await anyio.to_thread.run_sync(find_session, socket, self.pane)
+            workspace, resume = await ask_tmux(socket, find_session, socket, self.pane)
             display.note(
                 f"the Claude Code in {self.pane} is started anew, so that it tells what happens; it goes on with"
             )

@@ -9,7 +9,6 @@ import anyio
 import typer
 
 from ..errors import AgentUnavailable, ChannelError, InvalidInput
-from ..turn import TurnInfo
 from . import options as o
 from .session import exit_code_of, run_async
 
@@ -113,10 +112,10 @@ def follow(
             )
             try:
                 instance.only_looks = True
-                wanted = await _find(instance, turn)
-                if wanted is None:
+                turn_id, _ = await _find(instance, turn)
+                if not turn_id:
                     raise InvalidInput("no turn runs", instance=name, hint=f"`cc-bridge turns {name}` lists the turns.")
-                async with await instance.turn(wanted.id) as found:
+                async with await instance.turn(turn_id) as found:
                     async for event in found:
                         display.event(event)
                 found.raise_for_result()
@@ -139,9 +138,9 @@ def interrupt(name: o.Name, turn: TurnId = "", as_json: o.Json = False) -> None:
             turn_id: str | None = None
             try:
                 instance.only_looks = True
-                found = await _find(instance, turn)
-                if found is not None and found.state != "ended":
-                    turn_id = found.id
+                found, state = await _find(instance, turn)
+                if found and state != "ended":
+                    turn_id = found
                     async with await instance.turn(turn_id) as running:
                         await running.interrupt()
             finally:
@@ -158,8 +157,8 @@ def interrupt(name: o.Name, turn: TurnId = "", as_json: o.Json = False) -> None:
     run_async(main)
 
 
-async def _find(instance: BridgedInstance, wanted: str) -> TurnInfo | None:
-    """The turn that was named, known or not, or the one that runs; None: none runs.
+async def _find(instance: BridgedInstance, wanted: str) -> tuple[str, str]:
+    """The id and the state of the turn that was named, known or not, or of the one that runs; empty: none runs.
 
     Raises:
         AgentUnavailable: the instance does not run, or does not answer.
@@ -173,5 +172,5 @@ async def _find(instance: BridgedInstance, wanted: str) -> TurnInfo | None:
         hint = f"Name it: `cc-bridge turns {name}` lists the turns."
         raise InvalidInput("its agent does not say which turn runs", instance=name, hint=hint)
     if wanted:
-        return next((turn for turn in known if turn.id == wanted), TurnInfo(wanted, read=False))
-    return next((turn for turn in known if turn.state == "running"), None)
+        return wanted, next((turn.state for turn in known if turn.id == wanted), "")
+    return next(((turn.id, turn.state) for turn in known if turn.state == "running"), ("", ""))

@@ -6,26 +6,33 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, TypeVarTuple
 
 import anyio.to_thread
 import libtmux
 from libtmux.exc import LibTmuxException
 
 from ..bridge.surroundings import Launch
-from ..errors import InvalidInput
+from ..errors import AgentUnavailable, InvalidInput
 from ..instance import ClaudeInstance, Kind
 from ..login import KEYS, PARTS, decides, with_login
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from .process_place import ProcessPlace
 from .registry import Registry, agent_archive
 
-__all__ = ["PanePlace", "default_tmux_socket", "find_session"]
+__all__ = ["PanePlace", "ask_tmux", "default_tmux_socket", "find_session"]
 
 #: The user's, which the instance's own configuration begins with a copy of.
 _COPIED = ("settings.json", "CLAUDE.md")
+
+#: Seconds for a tmux server to answer.
+_TMUX_LIMIT = 10.0
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 
 class PanePlace(ProcessPlace):
@@ -90,7 +97,7 @@ class PanePlace(ProcessPlace):
         await super().check()
         if shutil.which("tmux") is None:
             raise InvalidInput("tmux is not installed on this machine", instance=self.name, hint="Install tmux 3.2+.")
-        if self.record.pane and not await anyio.to_thread.run_sync(self._find_pane):
+        if self.record.pane and not await ask_tmux(self.socket, self._find_pane):
             what = f"there is no pane {self.record.pane} on the tmux server at {self.socket}"
             raise InvalidInput(what, instance=self.name, hint="`tmux list-panes -a` shows the panes.")
 
@@ -126,8 +133,8 @@ class PanePlace(ProcessPlace):
 
     async def info(self) -> dict[str, Any]:
         """Also the pane, and what it shows."""
-        pane = await anyio.to_thread.run_sync(self._find_pane)
-        shown = await anyio.to_thread.run_sync(_shown, pane) if pane else None
+        pane = await ask_tmux(self.socket, self._find_pane)
+        shown = await ask_tmux(self.socket, _shown, pane) if pane else None
         return {
             **await super().info(),
             "tmux_socket": self.socket,
@@ -149,6 +156,25 @@ class PanePlace(ProcessPlace):
         except LibTmuxException:
             pass  # no server runs there
         return None
+
+
+async def ask_tmux(socket: str, ask: Callable[[*Args], T], *args: *Args) -> T:
+    """Ask a tmux server by libtmux, in a thread.
+
+    libtmux waits without a limit, and a thread cannot be ended, nor the program before it: so a process that can be
+    killed asks first.
+
+    Raises:
+        AgentUnavailable: the server does not answer.
+    """
+    try:
+        with anyio.fail_after(_TMUX_LIMIT):
+            with suppress(OSError):  # no tmux: libtmux says so
+                await anyio.run_process(["tmux", "-S", socket, "list-sessions"], check=False)
+            return await anyio.to_thread.run_sync(ask, *args, abandon_on_cancel=True)
+    except TimeoutError:
+        hint = "It may be suspended, or the machine be too busy."
+        raise AgentUnavailable(f"the tmux server at {socket} does not answer", hint=hint) from None
 
 
 def _shown(pane: libtmux.Pane) -> list[str]:
