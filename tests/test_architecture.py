@@ -32,6 +32,7 @@ RUNGS = {
         "channels",
         "protocol",
         "instance",
+        "turn",
         "events",
         "errors",
         "logs",
