@@ -302,7 +302,7 @@ class Link:
             _text(frame, "epoch"),
             _text(frame, "state"),
             _int(frame, "seq"),
-            _ids({"open": frame["open"][-_MOST_TURNS:]}, "open"),  # nobody may have declared older ones done
+            _newest_ids(frame, "open"),  # nobody may have declared older ones done
             resumed=self._after is not None or self._turn is not None,
             queue=_ids(frame, "queue") if "queue" in frame else None,
         )
@@ -378,6 +378,12 @@ def _ids(frame: wire.Frame, key: str) -> tuple[str, ...]:
     if not all(isinstance(i, str) and wire.ID.match(i) for i in value):
         raise ValueError(f"{key!r} is not a list of ids")
     return tuple(value)
+
+
+def _newest_ids(frame: wire.Frame, key: str) -> tuple[str, ...]:
+    """The last of them, where there are more than are believed."""
+    value = frame[key]
+    return _ids({key: value[-_MOST_TURNS:] if isinstance(value, list) else value}, key)
 
 
 def _list(frame: wire.Frame, key: str) -> list[Any]:
