@@ -57,7 +57,7 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 #: Of test processes: enough that the processors are busy while most tests wait.
-WORKERS_PER_PROCESSOR = 4
+WORKERS_PER_PROCESSOR = 3
 
 
 def lacking(part: str, what: str) -> None:

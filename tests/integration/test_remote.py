@@ -354,6 +354,8 @@ def podman(images: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     while not path.exists():
         assert service.poll() is None, (place / "service.log").read_text()
         time.sleep(0.05)
+    # It answers when it has looked through its storage.
+    subprocess.run(["docker", "-H", f"unix://{path}", "version"], stdout=subprocess.DEVNULL, check=True, timeout=120)
     yield str(path)
     service.terminate()
     service.wait()
