@@ -89,7 +89,7 @@ class Sessions:
             with os.fdopen(fd, "wb") as copy:
                 _copy(content, copy)
             os.rename(scratch, self._path(session_id))
-        except BaseException:
+        except BaseException:  # whatever it was is raised again: half a file must not stay
             with suppress(FileNotFoundError):
                 os.unlink(scratch)
             raise
@@ -214,7 +214,7 @@ def export_session(session_id: str, content: IO[bytes], about: dict[str, str], t
                 tar.addfile(_header(_ABOUT, len(facts)), io.BytesIO(facts))
                 tar.addfile(_header(f"{session_id}.jsonl", whole.seek(0, os.SEEK_END)), _rewound(whole))
             os.rename(scratch, target)
-        except BaseException:
+        except BaseException:  # whatever it was is raised again: half a file must not stay
             with suppress(FileNotFoundError):
                 os.unlink(scratch)
             raise

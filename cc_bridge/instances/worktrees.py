@@ -192,7 +192,7 @@ def _make(wanted: Worktree, view: View, head: str) -> None:
                     create_file(own, "locked", _LOCKED, 0o644)
                     create_file(own, "index", (view.directory / "index").read_bytes(), 0o644)
         (wanted.path / ".git").write_text(f"gitdir: {wanted.repository}/worktrees/{name}\n")
-    except BaseException:
+    except BaseException:  # whatever it was is raised again: half a worktree must not stay
         shutil.rmtree(wanted.path, ignore_errors=True)
         if name:
             shutil.rmtree(wanted.repository / "worktrees" / name, ignore_errors=True)

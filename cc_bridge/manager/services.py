@@ -63,14 +63,14 @@ class Services:
             spec = self._variables.give(spec, secret)
             try:
                 await self._containers.create(spec)
-            except BaseException as error:
+            except BaseException as error:  # cancelled, too: no file with secrets stays without its container
                 self._variables.remove(spec.labels)
                 if isinstance(error, NameConflict) and attempt < _NAMES - 1:
                     continue
                 raise
             try:
                 return await self._containers.inspect(name)
-            except BaseException:
+            except BaseException:  # cancelled, too: nobody else knows of the container
                 with anyio.CancelScope(shield=True):
                     await self._containers.remove(name)
                 self._variables.remove(spec.labels)
