@@ -1,4 +1,7 @@
-"""The events of a link: what the agent reports."""
+"""The events of a link: what the agent reports.
+
+``seq`` is the number of an event's frame; 0: it has none, because it is not kept.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,7 @@ class Started:
     """Claude Code was started, by this host or another."""
 
     pid: int
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Output:
 
     message: Mapping[str, Any] | str
     size: int = field(default=0, compare=False)
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ class ErrorOutput:
     """A line of Claude Code's stderr."""
 
     text: str
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class Queued:
     """The agent has accepted an input, which waits until the turns before it have ended."""
 
     id: str
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,7 @@ class Withdrawn:
 
     id: str
     late: bool
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,7 @@ class Took:
 
     id: str
     again: bool
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,7 @@ class Done:
     """A host has declared this input's turn done."""
 
     id: str
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,7 @@ class Exited:
 
     code: int | None
     out_of_memory: bool = False
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
