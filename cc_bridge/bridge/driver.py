@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import anyio
 
@@ -25,10 +26,20 @@ from .connection import Connection, FramesGone
 from .surroundings import Launch, Surroundings
 from .uplink import Uplink
 
-__all__ = ["Driver"]
+__all__ = ["Driver", "Observer"]
 
 #: Seconds for Claude Code's start.
 _START_LIMIT = 30.0
+
+
+class Observer(Protocol):
+    """Who wants to know of which frames what happens is made."""
+
+    def connected(self, start: Position | None) -> None:
+        """The frame with this position was before the first that follows; None: nothing is kept there."""
+
+    def handled(self, seq: int) -> None:
+        """A frame of this number was handled; 0: it has none."""
 
 
 class Driver:
@@ -42,7 +53,8 @@ class Driver:
         claude_runs: as far as is known.
         adopts: the conversation listens to other programs' turns, too, and Claude Code is started only when a turn
             waits for it.
-        on_frame: called after each event of the agent's was handled, with the number of its frame; 0: it has none.
+        observer: is told which frames were handled.
+        patience: see :class:`~cc_bridge.bridge.uplink.Uplink`.
 
     Attributes:
         conversation: what is driven.
@@ -60,7 +72,8 @@ class Driver:
         position: Position | None = None,
         claude_runs: bool = False,
         adopts: bool = False,
-        on_frame: Callable[[int], None] | None = None,
+        observer: Observer | None = None,
+        patience: float = 30.0,
     ) -> None:
         self._place = place
         self._log = log
@@ -68,9 +81,15 @@ class Driver:
         self._adopts = adopts
         self.conversation = conversation
         self.hurry = False
-        self.uplink = Uplink(place, log, position)
+        self.uplink = Uplink(place, log, position, patience)
+        self._observer = observer
         self._events = AgentEvents(
-            conversation, place, log, follows=bool(follow), claude_runs=claude_runs, on_frame=on_frame
+            conversation,
+            place,
+            log,
+            follows=bool(follow),
+            claude_runs=claude_runs,
+            on_frame=observer.handled if observer else None,
         )
         self._carrying_out = anyio.Lock(fast_acquire=True)  # must not cost a turn of the event loop for each event
 
@@ -91,6 +110,19 @@ class Driver:
     def take_joined(self) -> list[str]:
         """Ids of commands that proved to be of turns that run, or ran, already: they have to be followed."""
         return self._events.take_joined()
+
+    @property
+    def claude_runs(self) -> bool:
+        """As far as is known."""
+        return self._events.claude_runs
+
+    async def connect(self) -> None:
+        """Connect, and start Claude Code only if a turn waits for it."""
+        try:
+            await self._ensure_ready()
+        except ChannelError:
+            await self.uplink.disconnect()
+            raise
 
     @property
     def needs_claude(self) -> bool:
@@ -136,7 +168,7 @@ class Driver:
             self._handle(link_events)
             await self._carry_out()
         except ChannelError:
-            await self.abandon()
+            await self.uplink.disconnect()
             raise
         return True
 
@@ -301,10 +333,14 @@ class Driver:
 
     def _can_resume(self) -> bool:
         """A turn was cut off that can be taken up again."""
-        return self.uplink.position is not None and self.conversation.can_go_on and self._place.exists()
+        needed = self._adopts or self.conversation.can_go_on
+        return self.uplink.position is not None and needed and self._place.exists()
 
     def _go_on(self, connection: Connection) -> None:
         """Use this connection from here on."""
+        if self._observer is not None:
+            position = connection.link.position
+            self._observer.connected(Position(connection.hello.start, position.journal) if position else None)
         self._events.greeted(connection.hello, anyio.current_time(), continues=self.uplink.continues)
         self._handle(connection.early)
 

@@ -310,6 +310,7 @@ class Link:
             _newest_ids(frame, "open"),  # nobody may have declared older ones done
             resumed=self._after is not None or self._turn is not None,
             queue=_ids(frame, "queue") if "queue" in frame else None,
+            start=start.seq,
         )
         if not 0 <= start.seq <= hello.seq:
             raise ValueError(f"frames from {frame['from']} on, and the newest is {frame['seq']}")

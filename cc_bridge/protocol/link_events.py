@@ -37,6 +37,7 @@ class Hello:
         resumed: all frames after the requested position follow.
         queue: inputs that wait in the agent, the next one first; None: it has no queue and passes inputs on at once
             (agents of 0.1.0, and where none can run).
+        start: the number before that of the first frame that follows.
     """
 
     agent: str
@@ -46,6 +47,7 @@ class Hello:
     open_ids: tuple[str, ...]
     resumed: bool
     queue: tuple[str, ...] | None = None
+    start: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
