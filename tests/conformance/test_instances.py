@@ -30,8 +30,14 @@ class TestLocalProcess(InstanceContract):
         made: list[InstanceInterface] = []
         (tmp_path / "home").mkdir()
 
-        async def make(login: bool = True, again: Any = None, **options: Any) -> InstanceInterface:
-            record = again.record if again else make_record(env=_env(scripted_model, tmp_path / "home", login))
+        async def make(
+            login: bool = True, again: Any = None, sleep_after: float | None = None, **options: Any
+        ) -> InstanceInterface:
+            record = (
+                again.record
+                if again
+                else make_record(env=_env(scripted_model, tmp_path / "home", login), sleep_after=sleep_after)
+            )
             made.append(LocalProcess(record, **options))
             return made[-1]
 
@@ -43,14 +49,22 @@ class TestLocalProcess(InstanceContract):
 class TestTmuxInstance(InstanceContract):
     """With the real tmux, and the interactive Claude Code. covers: C17"""
 
+    sleeps = False
+
     @pytest.fixture
     async def make_instance(
         self, scripted_model: ScriptedModel, make_record: Callable[..., Any], claude: str, tmux: None
     ) -> AsyncIterator[Callable[..., Any]]:
         made: list[InstanceInterface] = []
 
-        async def make(login: bool = True, again: Any = None, **options: Any) -> InstanceInterface:
-            record = again.record if again else make_record(kind="tmux", env=_env(scripted_model, None, login))
+        async def make(
+            login: bool = True, again: Any = None, sleep_after: float | None = None, **options: Any
+        ) -> InstanceInterface:
+            record = (
+                again.record
+                if again
+                else make_record(kind="tmux", env=_env(scripted_model, None, login), sleep_after=sleep_after)
+            )
             made.append(TmuxInstance(record, **options))
             return made[-1]
 
@@ -67,9 +81,17 @@ class TestDockerContainer(InstanceContract):
     ) -> AsyncIterator[Callable[..., Any]]:
         made: list[InstanceInterface] = []
 
-        async def make(login: bool = True, again: Any = None, **options: Any) -> InstanceInterface:
+        async def make(
+            login: bool = True, again: Any = None, sleep_after: float | None = None, **options: Any
+        ) -> InstanceInterface:
             env = _env(scripted_model, None, login)
-            fields = {"kind": "docker", "image": images.claude, "network": "host", "env": env}
+            fields = {
+                "kind": "docker",
+                "image": images.claude,
+                "network": "host",
+                "env": env,
+                "sleep_after": sleep_after,
+            }
             record = again.record if again else make_record(**fields)
             made.append(DockerContainer(record, **options))
             return made[-1]
