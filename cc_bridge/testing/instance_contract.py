@@ -718,6 +718,6 @@ async def _until_text(turn: Turn) -> None:
 async def _asleep(instance: InstanceInterface) -> InstanceInfo:
     """What it says of itself when it has gone to sleep."""
     with anyio.fail_after(_LIMIT):
-        while (info := await instance.get_info())["activity"] != "asleep":
+        while (info := await instance.get_info())["activity"] != "asleep":  # noqa: ASYNC110  nobody tells who only looks
             await anyio.sleep(0.1)
     return info
