@@ -12,10 +12,11 @@ from typing import Any
 import anyio
 import pytest
 
-from cc_bridge import Allow, ClaudeOptions, DockerContainer, LocalProcess, PermissionRequest
+from cc_bridge import Allow, ClaudeOptions, DockerContainer, LocalProcess, PermissionRequest, blocking
 from cc_bridge.errors import InstanceBusy, InvalidInput
 from cc_bridge.instances.registry import Registry
 from cc_bridge.testing import Reply, Say, ScriptedModel, Tool
+from tests.command import cc
 
 pytestmark = pytest.mark.anyio
 
@@ -179,6 +180,36 @@ async def test_the_times_can_be_changed(make: Make) -> None:
     assert instance.record.sleep_times == (0.2, 0)
     with pytest.raises(InvalidInput, match="sleep_after: seconds, 0 for never"):
         Registry().update(instance.name, sleep_after=-1)
+
+
+def test_by_hand_and_from_threads(
+    scripted_model: ScriptedModel, make_record: Callable[..., Any], claude: str, tmp_path: Path
+) -> None:
+    """covers: G2"""
+    (tmp_path / "home").mkdir()
+    record = make_record(env=scripted_model.claude_env(tmp_path / "home"), ephemeral=False)
+    with blocking.LocalProcess(record) as instance:
+        assert instance.send_command_and_wait("first question", LIMIT) == (True, "You said: first question")
+        instance.sleep()
+        instance.wake()
+        assert instance.get_activity()["activity"] == "idle"
+        try:
+            assert cc("sleep", record.name).stdout == f"{record.name}\n"
+            (row,) = json.loads(cc("ps", "--json", f"--filter=name={record.name}").stdout)
+            assert (row["status"], row["activity"]) == ("running", "asleep")
+            assert "asleep" in cc("ps").stdout
+            assert "asleep" in cc("info", record.name).stdout
+            assert cc("wake", record.name).returncode == 0
+            assert instance.get_activity()["activity"] == "idle"
+            assert cc("update", record.name, "--sleep-after=1h", "--stop-after=0").returncode == 0
+            assert Registry().load(record.name).sleep_times == (3600, 0)
+            with instance.submit("[[say a]] [[hang]]") as turn:
+                assert next(turn)
+                refused = cc("sleep", record.name)
+                assert refused.returncode == 2
+                assert "it is not idle: it has a turn" in refused.stderr
+        finally:
+            instance.remove()
 
 
 @pytest.mark.docker
