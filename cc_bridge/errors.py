@@ -72,6 +72,7 @@ __all__ = [
     "NetworkConflict",
     "NoSpaceLeft",
     "NotLoggedIn",
+    "PositionGone",
     "ProtocolError",
     "TurnError",
     "TurnFailed",
@@ -238,6 +239,10 @@ class ProtocolError(ChannelError):
 
 class TurnNotFound(BridgeError):
     """No turn of that id was sent to the instance, or it is not kept any more."""
+
+
+class PositionGone(BridgeError):
+    """What an instance said after this position is not kept any more, or nobody has ever kept it."""
 
 
 class ClaudeError(BridgeError):

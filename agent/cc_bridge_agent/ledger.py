@@ -149,12 +149,13 @@ class Ledger:
             if seq >= self.journal.first and not input_id.startswith(wire.CONTROL)
         ]
 
-    def position(self, have: object, turn: object) -> Optional[int]:
+    def position(self, have: object, turn: object, whole: bool = False) -> Optional[int]:
         """The number after which a host wants the frames; None: they are not kept (any more).
 
         Args:
             have: the number and the journal that the host has seen last, or nothing: only what is to come.
             turn: the id of an input, from whose acceptance on the host wants all.
+            whole: it wants the turn that it was in the middle of from its beginning, if that is kept.
         """
         if isinstance(turn, str):
             after = self._taken.get(turn, 0) - 1
@@ -164,7 +165,15 @@ class Ledger:
         else:
             return self.seq
         # Nobody can have seen what still waits.
-        return after if self.journal.first - 1 <= after <= self.journal.last else None
+        if not self.journal.first - 1 <= after <= self.journal.last:
+            return None
+        return self._beginning(after) if whole else after
+
+    def _beginning(self, seq: int) -> int:
+        """The number before the last turn that had begun by then."""
+        first = self.journal.first
+        begun = [taken for name, taken in self._taken.items() if not name.startswith(wire.CONTROL)]
+        return max((taken - 1 for taken in begun if first <= taken <= seq), default=seq)
 
     def _note(self, input_id: str, seq: int) -> None:
         self._taken[input_id] = seq

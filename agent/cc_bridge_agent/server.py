@@ -176,7 +176,7 @@ class Server:
             log("journal_unusable", session=name, reason=str(error))
             client.refuse("state", "the journal in %s cannot be used: %s" % (self._state, error))
             return
-        after = session.ledger.position(frame.get("have"), frame.get("turn"))
+        after = session.ledger.position(frame.get("have"), frame.get("turn"), frame.get("whole") is True)
         if after is None:
             client.refuse("gone", "the frames that were asked for are not kept here, or not any more")
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ..errors import BridgeError, ClaudeNotFound, ClaudeStartError, ConnectionLost, ProtocolError
@@ -49,29 +49,43 @@ class AgentEvents:
     Args:
         follows: the conversation is of a turn that was sent before, maybe long ago.
         claude_runs: as far as is known.
+        on_frame: called after each event has been handled, with the number of its frame; 0: it has none.
 
     Attributes:
         claude_runs: the same, by now.
+        replays: what comes is of other programs' turns before this one listened, until :meth:`caught_up`.
     """
 
     def __init__(
-        self, conversation: Conversation, place: AgentPlace, log: Log, *, follows: bool, claude_runs: bool = False
+        self,
+        conversation: Conversation,
+        place: AgentPlace,
+        log: Log,
+        *,
+        follows: bool,
+        claude_runs: bool = False,
+        on_frame: Callable[[int], None] | None = None,
     ) -> None:
         self._conversation = conversation
         self._place = place
         self._log = log
         self._follows = follows
+        self._on_frame = on_frame
         self._attempts = Attempts()
         self._joined: list[str] = []
+        self.replays = False
         self.claude_runs = claude_runs
 
     def greeted(self, hello: Hello, now: float, *, continues: bool) -> None:
         """A connection was made. ``continues``: what follows begins before what the hello says."""
         conversation = self._conversation
         conversation.greeted(hello.queue, resumed=continues)
-        if self._follows or not hello.resumed:
+        if self._follows or not continues:
             self.claude_runs = hello.state == "running"
-        if hello.resumed:
+        if hello.resumed and not (self._follows or continues):
+            self.replays = True
+            conversation.replay()  # other programs' turns, from the beginning of the first that has not ended
+        elif hello.resumed:
             # Whether Claude Code runs, the frames that follow say.
             self._attempts.repeat(conversation.connection_resumed(now))
         elif self.claude_runs:
@@ -88,12 +102,24 @@ class AgentEvents:
         """
         session_id = self._conversation.session_id
         # All are handled: what else has come must not be lost with a failure. A violation is the last of them.
-        failures = [failure for event in link_events if (failure := self._handle(event, now))]
+        failures = []
+        for event in link_events:
+            if failure := self._handle(event, now):
+                failures.append(failure)
+            if self._on_frame is not None:
+                self._on_frame(getattr(event, "seq", 0))
         if self._follows and caught_up:
             self._conversation.replayed()
         if self._conversation.session_id != session_id and not self._follows:  # what is followed may be long ago
             self._place.session_changed(self._conversation.session_id)
         return failures[-1] if failures else None
+
+    def caught_up(self, now: float) -> None:
+        """Other programs' turns were read up to now."""
+        self.replays = False
+        self._conversation.replayed()
+        if self.claude_runs:
+            self._conversation.process_ready((), now)
 
     def lost(self, reason: str, now: float, *, error: str) -> None:
         """The connection is gone and will not be resumed. ``error``: for commands that were tried too often."""

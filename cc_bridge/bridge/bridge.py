@@ -15,7 +15,7 @@ import anyio
 
 from ..errors import BridgeError, InvalidInput
 from ..events import Event, PermissionRequest, TurnResult
-from ..instance import Allow, OnPermission
+from ..instance import Allow, Decision, OnPermission
 from ..logs import Log
 from ..names import is_uuid
 from ..protocol.conversation import Conversation
@@ -247,17 +247,20 @@ class Bridge:
             answer = await self._permissions.ask(
                 request, lambda: self._pump(lambda: not conversation.is_open(request_id))
             )
-        decision = answer.decision
-        if isinstance(decision, Allow):
-            given = request.input if decision.input is None else decision.input
-            conversation.allow(request_id, given, decision.updates)
-        elif decision is not None:
-            conversation.deny(request_id, decision.reason)
-        allowed = None if decision is None else isinstance(decision, Allow)  # None: decided elsewhere, or moot
-        self._log.info("permission_decided", tool=request.tool_name, allowed=allowed)
+        self._answer(request, answer.decision)
         await self._driver.flush()
         if answer.failure is not None:
             raise answer.failure
+
+    def _answer(self, request: PermissionRequest, decision: Decision | None) -> None:
+        """Tell Claude Code; None: it was decided elsewhere, or is moot."""
+        if isinstance(decision, Allow):
+            given = request.input if decision.input is None else decision.input
+            self._conversation.allow(request.request_id, given, decision.updates)
+        elif decision is not None:
+            self._conversation.deny(request.request_id, decision.reason)
+        allowed = None if decision is None else isinstance(decision, Allow)
+        self._log.info("permission_decided", tool=request.tool_name, allowed=allowed)
 
     async def make_ready(self) -> None:
         """Connect, and start Claude Code if it does not run."""

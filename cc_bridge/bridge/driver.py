@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import anyio
 
@@ -25,11 +26,21 @@ from .connection import Connection, FramesGone
 from .surroundings import Launch, Surroundings
 from .uplink import Uplink
 
-__all__ = ["Driver"]
+__all__ = ["Driver", "Observer"]
 
 #: Seconds for Claude Code's start, and for an answer of the agent's.
 _START_LIMIT = 30.0
 _STATUS_LIMIT = 10.0
+
+
+class Observer(Protocol):
+    """Who wants to know of which frames what happens is made."""
+
+    def connected(self, start: Position | None) -> None:
+        """The frame with this position was before the first that follows; None: nothing is kept there."""
+
+    def handled(self, seq: int) -> None:
+        """A frame of this number was handled; 0: it has none."""
 
 
 class Driver:
@@ -41,10 +52,15 @@ class Driver:
         follow: the id of the only turn, which was sent before; empty: turns are sent by this conversation.
         position: where the first connection may resume.
         claude_runs: as far as is known.
+        adopts: the conversation listens to other programs' turns, too, and Claude Code is started only when a turn
+            waits for it.
+        observer: is told which frames were handled.
+        patience: see :class:`~cc_bridge.bridge.uplink.Uplink`.
 
     Attributes:
         conversation: what is driven.
         uplink: over which it is.
+        hurry: whoever receives is to return at once, because there is something else to do.
     """
 
     def __init__(
@@ -56,13 +72,26 @@ class Driver:
         follow: str = "",
         position: Position | None = None,
         claude_runs: bool = False,
+        adopts: bool = False,
+        observer: Observer | None = None,
+        patience: float = 30.0,
     ) -> None:
         self._place = place
         self._log = log
         self._follow = follow
+        self._adopts = adopts
         self.conversation = conversation
-        self.uplink = Uplink(place, log, position)
-        self._events = AgentEvents(conversation, place, log, follows=bool(follow), claude_runs=claude_runs)
+        self.hurry = False
+        self.uplink = Uplink(place, log, position, patience)
+        self._observer = observer
+        self._events = AgentEvents(
+            conversation,
+            place,
+            log,
+            follows=bool(follow),
+            claude_runs=claude_runs,
+            on_frame=observer.handled if observer else None,
+        )
         self._carrying_out = anyio.Lock(fast_acquire=True)  # must not cost a turn of the event loop for each event
 
     def split_off(self, turn_id: str) -> Driver:
@@ -83,11 +112,30 @@ class Driver:
         """Ids of commands that proved to be of turns that run, or ran, already: they have to be followed."""
         return self._events.take_joined()
 
+    @property
+    def claude_runs(self) -> bool:
+        """As far as is known."""
+        return self._events.claude_runs
+
+    async def connect(self) -> None:
+        """Connect, and start Claude Code only if a turn waits for it."""
+        try:
+            await self._ensure_ready()
+        except ChannelError:
+            await self.uplink.disconnect()
+            raise
+
+    @property
+    def needs_claude(self) -> bool:
+        """A turn waits for Claude Code, which does not run, as far as is known."""
+        waits = bool(self.conversation.queued) or self.conversation.waits_in_agent
+        return waits and not self._events.claude_runs
+
     async def make_ready(self) -> None:
         """Connect, and start Claude Code if it does not run, or not any more."""
         try:
-            await self._catch_up()
-            await self._ensure_ready()
+            await self._hear_the_rest()
+            await self._ensure_ready(whoever_waits=True)
         except ChannelError:
             await self.uplink.disconnect()
             raise
@@ -109,6 +157,22 @@ class Driver:
             if not broke and not self._can_resume():
                 raise
             await self._lost(error)
+
+    async def listen(self, until: float) -> bool:
+        """Handle what comes next, over the connection there is, if it comes in time; False: it does not.
+
+        Raises: as :meth:`advance`; the connection is closed then.
+        """
+        try:
+            link_events = await self.uplink.receive(min(until, self._deadline()))
+            if link_events is None:
+                return False
+            self._handle(link_events)
+            await self._carry_out()
+        except ChannelError:
+            await self.uplink.disconnect()
+            raise
+        return True
 
     async def flush(self) -> None:
         """Carry out what is wanted now, although another task may be waiting to receive: it may wait for this."""
@@ -138,7 +202,7 @@ class Driver:
 
     # What comes
 
-    async def _catch_up(self) -> None:
+    async def _hear_the_rest(self) -> None:
         """Hear what nobody has received since the last turn: Claude Code may sleep, or the agent may have ended."""
         link = self.uplink.link
         # Where something stands in for an agent it keeps no frames, and answers no questions.
@@ -166,6 +230,8 @@ class Driver:
         return link_events
 
     def _deadline(self) -> float:
+        if self.hurry:
+            return -math.inf
         when = self.conversation.next_timer()
         return math.inf if when is None else when
 
@@ -228,17 +294,22 @@ class Driver:
     @property
     def _has_to_start(self) -> bool:
         """Something is to be started before the next line can come: a connection, or Claude Code."""
+        return self._is_lacking(whoever_waits=False)
+
+    def _is_lacking(self, *, whoever_waits: bool) -> bool:
         if self.uplink.connection is None:
             return True
-        waits = not self._follow or self.conversation.waits_in_agent  # whoever has sent it may be gone
+        waits = whoever_waits or not (self._follow or self._adopts)
+        waits = waits or self.conversation.waits_in_agent  # whoever has sent it may be gone
+        waits = waits or (self._adopts and bool(self.conversation.queued))
         return waits and not self._events.claude_runs and not self.conversation.settling
 
-    async def _ensure_ready(self) -> None:
-        if self._has_to_start:
+    async def _ensure_ready(self, *, whoever_waits: bool = False) -> None:
+        if self._is_lacking(whoever_waits=whoever_waits):
             async with self._place.starting(self.abandon):
                 if self.uplink.connection is None:
                     await self._connect()
-                if self._has_to_start:
+                if self._is_lacking(whoever_waits=whoever_waits):
                     await self._carry_out()  # what was given up must not be the first that it gets
                     await self._start_claude()
 
@@ -255,7 +326,11 @@ class Driver:
         """Connect; where a turn was cut off, go on after the last frame that came."""
         follows_anew = self._follow and self.uplink.position is None
         try:
-            self._go_on(await self.uplink.connect(resume=self._can_resume(), turn=self._follow))
+            connection = await self.uplink.connect(resume=self._can_resume(), turn=self._follow)
+            if self._adopts and not self.uplink.continues:
+                connection = await self._begin_earlier(connection)
+            self._go_on(connection)
+            await self._catch_up()
         except FramesGone as error:
             if follows_anew:
                 raise TurnNotFound(
@@ -263,14 +338,38 @@ class Driver:
                 ) from None
             raise
 
+    async def _begin_earlier(self, connection: Connection) -> Connection:
+        """Connect so that turns which are open already, other programs' or an earlier one's, are read as a whole."""
+        hello = connection.hello
+        first = next(iter([*hello.open_ids, *(hello.queue or ())]), "")
+        if not first or connection.link.position is None:
+            return connection
+        await self.uplink.disconnect()
+        self.uplink.forget()
+        try:
+            return await self.uplink.connect(resume=False, turn=first)
+        except FramesGone:  # it began so long ago that only its end can be heard
+            return await self.uplink.connect(resume=False)
+
     def _can_resume(self) -> bool:
         """A turn was cut off that can be taken up again."""
-        return self.uplink.position is not None and self.conversation.can_go_on and self._place.exists()
+        needed = self._adopts or self.conversation.can_go_on
+        return self.uplink.position is not None and needed and self._place.exists()
 
     def _go_on(self, connection: Connection) -> None:
         """Use this connection from here on."""
+        if self._observer is not None:
+            position = connection.link.position
+            self._observer.connected(Position(connection.hello.start, position.journal) if position else None)
         self._events.greeted(connection.hello, anyio.current_time(), continues=self.uplink.continues)
         self._handle(connection.early)
+
+    async def _catch_up(self) -> None:
+        """Read what was before, because only then it is known what is to be done."""
+        if self._adopts and self._events.replays:
+            while not self.uplink.caught_up:
+                await self._receive()
+            self._events.caught_up(anyio.current_time())
 
     async def _start_claude(self) -> None:
         """Start Claude Code and wait until it can be used, or was refused."""

@@ -19,8 +19,7 @@ from .surroundings import Dialer
 
 __all__ = ["Uplink", "pause_after"]
 
-#: Seconds for which a connection that was lost is tried again, and the longest pause between two tries.
-_RESUME_LIMIT = 30.0
+#: The longest pause between two tries to connect again; seconds.
 _LONGEST_PAUSE = 2.0
 
 
@@ -31,17 +30,19 @@ class Uplink:
 
     Args:
         position: where the first connection may resume.
+        patience: seconds for which a connection that was lost is tried again.
 
     Attributes:
         agent_version: what the agent said in its last hello; None: there was none.
         continues: the connection was made while a position was known, and begins there or at a turn's first frame.
     """
 
-    def __init__(self, dialer: Dialer, log: Log, position: Position | None = None) -> None:
+    def __init__(self, dialer: Dialer, log: Log, position: Position | None = None, patience: float = 30.0) -> None:
         self._dialer = dialer
         self._log = log
         self._writing = anyio.Lock(fast_acquire=True)  # must not cost a turn of the event loop for each event
         self._connection: Connection | None = None
+        self._patience = patience
         self._position = position  # of the connection that was lost
         self._lost_since: float | None = None
         self._failures = 0  # to connect again, since something came
@@ -161,13 +162,13 @@ class Uplink:
         """A connection was lost, or could not be made; whether to connect again and resume.
 
         Args:
-            resumable: somebody needs what follows the last frame. Otherwise, and after :data:`_RESUME_LIMIT` seconds
-                without anything received, the position is forgotten.
+            resumable: somebody needs what follows the last frame. Otherwise, and when patience is at its end without
+                anything received, the position is forgotten.
         """
         now = anyio.current_time()
         if self._lost_since is None:
             self._lost_since = now
-        if resumable and self._position is not None and now - self._lost_since < _RESUME_LIMIT:
+        if resumable and self._position is not None and now - self._lost_since < self._patience:
             self._failures += 1
             return True
         self._lost_since, self._failures = None, 0

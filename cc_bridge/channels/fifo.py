@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Awaitable, Callable
 
 import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
@@ -32,6 +33,8 @@ class Descriptor:
         self._writing = anyio.ResourceGuard("writing to")
         self._broken = False
         self._waited = False
+        self._waiting = 0  # tasks
+        self._closing = -1  # to be closed by the last of them
         self._unyielded = 0  # writes since another task could run
 
     def fileno(self) -> int:
@@ -58,8 +61,7 @@ class Descriptor:
 
     async def wait_readable(self) -> None:
         """Wait until it is readable, or the last writer is gone."""
-        self._waited = True
-        await anyio.wait_readable(self._open_fd())
+        await self._wait(anyio.wait_readable)
 
     def at_end(self) -> bool:
         """Whether a socket is at end of file. Reads nothing."""
@@ -85,8 +87,8 @@ class Descriptor:
                 try:
                     rest = rest[os.write(self._open_fd(), rest) :]
                 except BlockingIOError:
-                    self._waited = waited = True
-                    await anyio.wait_writable(self._open_fd())
+                    waited = True
+                    await self._wait(anyio.wait_writable)
                 except OSError as error:
                     raise anyio.BrokenResourceError from error
             self._broken = False
@@ -108,7 +110,27 @@ class Descriptor:
         if fd != -1:
             if self._waited:  # otherwise there may be no event loop
                 anyio.notify_closing(fd)
-            os.close(fd)
+            if self._waiting:
+                self._closing = fd
+            else:
+                os.close(fd)
+
+    async def _wait(self, wait: Callable[[int], Awaitable[None]]) -> None:
+        """Wait for the descriptor, which is not closed before this task has noticed.
+
+        anyio forgets, on asyncio, who waits for a number when the task goes on that had waited for it: by then it would
+        be a new descriptor's (4.16).
+        """
+        self._waited = True
+        fd = self._open_fd()
+        self._waiting += 1
+        try:
+            await wait(fd)
+        finally:
+            self._waiting -= 1
+            if not self._waiting and self._closing != -1:
+                closing, self._closing = self._closing, -1
+                os.close(closing)
 
     def _open_fd(self) -> int:
         if self._fd == -1:

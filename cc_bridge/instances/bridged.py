@@ -63,9 +63,11 @@ class InstanceOptions(CommonOptions, total=False):
 
     Attributes:
         on_permission: decides on permission requests; without it they are denied.
+        make_bridge: what makes the bridge; a fleet's attends to it.
     """
 
     on_permission: OnPermission | None
+    make_bridge: Callable[..., Bridge]
 
 
 class BridgedInstance(InstanceInterface):
@@ -92,6 +94,7 @@ class BridgedInstance(InstanceInterface):
         permission_limit: float = 300.0,
         silence: float = 30.0,
         interrupt_limit: float = 10.0,
+        make_bridge: Callable[..., Bridge] = Bridge,
     ) -> None:
         self.record = place.record
         self.name = place.name
@@ -105,7 +108,7 @@ class BridgedInstance(InstanceInterface):
         self._has_launched = False
         self.only_looks = False
         self._steps = Steps(self.name)
-        self._bridge = Bridge(
+        self._bridge = make_bridge(
             self,
             self._log,
             session_id=self._home.session_id,
@@ -371,6 +374,19 @@ class BridgedInstance(InstanceInterface):
             return await self._place.way_to_look(greeting)
         self._prepare_home()
         return await self._place.connect(greeting)
+
+    async def connect_to_look(self, greeting: bytes) -> Channel:
+        """A channel to an agent that runs; nothing is started for it.
+
+        Raises:
+            ChannelError, EngineError: there is none, or it cannot be reached.
+        """
+        return await self._place.way_to_look(greeting)
+
+    def let_go(self) -> None:
+        """Nothing is done with it for a while. An ephemeral one is held as long as somebody may use it again."""
+        if not self.record.ephemeral:
+            self._kept.let_go()
 
     async def connect_better(self, current: str, greeting: bytes) -> Channel | None:
         """See ``Place``."""

@@ -80,13 +80,14 @@ class ContainerPlace(Place):
         self,
         record: ClaudeInstance,
         registry: Registry,
-        client: docker.DockerClient | None = None,
+        client: docker.DockerClient | Engine | None = None,
         *,
         on_progress: Progress | None = None,
         on_dockerfile: OnDockerfile | None = None,
     ) -> None:
         super().__init__(record, registry)
-        self.engine = Engine(client)
+        self._owns_engine = not isinstance(client, Engine)
+        self.engine = client if isinstance(client, Engine) else Engine(client)
         self.execs = Execs(self.engine)
         self._containers = Containers(self.engine)
         self._archives = Archives(self.engine)
@@ -360,7 +361,8 @@ class ContainerPlace(Place):
 
     async def release(self) -> None:
         """Close the client, unless it is the caller's."""
-        await self.engine.aclose()
+        if self._owns_engine:
+            await self.engine.aclose()
 
     # Claude Code, and what is known of the container
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from ..dockerfiles import OnDockerfile
+from ..engine.client import Engine
 from ..engine.container_tools import ContainerTools
 from ..engine.execs import ExecResult
 from ..engine.progress import Progress
@@ -24,7 +25,7 @@ class DockerContainer(BridgedInstance):
 
     Args:
         instance: the record.
-        client: a Docker client to use, which stays the caller's to close; without one, the engine that
+        client: a Docker client to use, which stays the caller's to close, or an ``Engine`` that several share; without one, the engine that
             ``DOCKER_HOST`` names or the local one.
         on_progress: called, from a worker thread, with each step of an image's pull or build.
         on_dockerfile: asked whether to build a Dockerfile that a container may have written; without it, that is an
@@ -37,7 +38,7 @@ class DockerContainer(BridgedInstance):
     def __init__(
         self,
         instance: ClaudeInstance,
-        client: docker.DockerClient | None = None,
+        client: docker.DockerClient | Engine | None = None,
         *,
         on_progress: Progress | None = None,
         on_dockerfile: OnDockerfile | None = None,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import docker
 
     from ..dockerfiles import OnDockerfile
+    from ..engine.client import Engine
     from ..engine.progress import Progress
     from .docker_container import DockerContainer
     from .local_process import LocalProcess
@@ -24,7 +25,7 @@ __all__ = ["instance_of", "instances", "open"]
 def instance_of(
     record: ClaudeInstance,
     *,
-    client: docker.DockerClient | None = None,
+    client: docker.DockerClient | Engine | None = None,
     on_progress: Progress | None = None,
     on_dockerfile: OnDockerfile | None = None,
     **options: Unpack[InstanceOptions],
@@ -54,7 +55,7 @@ def instance_of(
 def open(  # noqa: A001  cc_bridge.open: the word that fits
     name: str,
     *,
-    client: docker.DockerClient | None = None,
+    client: docker.DockerClient | Engine | None = None,
     on_progress: Progress | None = None,
     on_dockerfile: OnDockerfile | None = None,
     **options: Unpack[InstanceOptions],

@@ -43,11 +43,13 @@ class Conversation:
     Args:
         silence: seconds without a line from a running turn after which its transcript is looked at.
         interrupt_limit: seconds that an interrupted turn has to end; then the process is killed.
+        adopts: turns that other programs send are listened to, too.
     """
 
-    def __init__(self, *, silence: float = 30.0, interrupt_limit: float = 10.0) -> None:
+    def __init__(self, *, silence: float = 30.0, interrupt_limit: float = 10.0, adopts: bool = False) -> None:
         self._silence = silence
         self._interrupt_limit = interrupt_limit
+        self._adopts = adopts
         self._turns = Turns()
         self._delivery = Delivery(self._turns, silence, interrupt_limit)
         self._output = ClaudeOutput(self._turns, self._delivery)
@@ -95,9 +97,20 @@ class Conversation:
         self._turns.replaying = True
         self._turns.add(TrackedTurn(turn_id, "", TurnState.SENT, followed=True, wake_at=now + self._silence))
 
+    def replay(self) -> None:
+        """What comes until :meth:`replayed` is of the past."""
+        self._turns.replaying = True
+
     def replayed(self) -> None:
         """What comes from here on is new."""
         self._turns.replayed()
+
+    def tell_queued(self, ahead: int) -> None:
+        """What waits to be sent waits for so many others, somewhere else than in the agent's queue."""
+        for turn in self._turns:
+            if turn.state is TurnState.QUEUED and turn.ahead != ahead:
+                turn.ahead = ahead
+                turn.tell_position()
 
     def withdraw(self, turn_id: str, now: float) -> None:
         """Forget a turn that was sent and that somebody else has sent before."""
@@ -138,6 +151,21 @@ class Conversation:
     def take_events(self, turn_id: str) -> list[Event]:
         """The turn's events since the last call. After the result, the turn is forgotten."""
         return self._turns.fetch(turn_id)
+
+    def take_all(self) -> list[tuple[str, list[Event], int]]:
+        """The events of all turns since the last call, whether or not they are held back, with their turns' ids.
+
+        The third is how many bytes they were made of. A turn whose result is among them is forgotten.
+        """
+        return self._turns.fetch_all()
+
+    @property
+    def has_turns(self) -> bool:
+        """There is a turn that has not ended, or whose events nobody has taken."""
+        return any(True for _ in self._turns)
+
+    def __contains__(self, turn_id: object) -> bool:
+        return turn_id in self._turns
 
     def is_done(self, turn_id: str) -> bool:
         """The turn has ended, or is unknown."""
@@ -244,6 +272,7 @@ class Conversation:
 
     def accepted(self, input_id: str, now: float) -> None:
         """The agent will pass an input on when the turns before it have ended, or once more to the next Claude Code."""
+        self._adopt(input_id, now)
         self._delivery.accepted(input_id, now, first=self._output.attribution.waits(input_id))
 
     def withdrawn(self, input_id: str, now: float, *, late: bool = False) -> None:
@@ -270,12 +299,19 @@ class Conversation:
 
     def took(self, input_id: str, now: float, *, again: bool = False) -> None:
         """The agent has passed an input on. ``again``: it answers a repeat; frames before it have said what is so."""
+        if not again:
+            self._adopt(input_id, now)
         if not self._delivery.took(input_id, now, again=again):
             return
         if not input_id.startswith(wire.CONTROL):
             self._output.attribution.took(input_id)
-        elif self._turns.replaying:  # somebody has decided, before we listened
+        elif self._turns.replaying or self._adopts:  # another program has decided, maybe before we listened
             self._output.drop_request(self._output.requests.answered_by(input_id))
+
+    def _adopt(self, input_id: str, now: float) -> None:
+        if self._adopts and input_id not in self._turns and not input_id.startswith(wire.CONTROL):
+            wake_at = now + self._silence
+            self._turns.add(TrackedTurn(input_id, "", TurnState.SENT, followed=True, wake_at=wake_at))
 
     def receive_message(self, message: sj.Raw | str, now: float, size: int = 0) -> None:
         """A line of Claude Code's output, of so many bytes."""

@@ -123,6 +123,7 @@ class Link:
     Args:
         session: the agent's session to talk to.
         after: resume after this position of an earlier link.
+        whole: with ``after``: start at the first frame of the turn that this position is in, or before.
         turn: start at the first frame of this input's turn.
         host: what this program calls itself, for those who look at who is connected.
         looks: it only looks, which keeps no agent alive and is not logged. Older agents take it for any other.
@@ -137,6 +138,7 @@ class Link:
         session: str = "main",
         *,
         after: Position | None = None,
+        whole: bool = False,
         turn: str | None = None,
         host: str = "",
         looks: bool = False,
@@ -148,6 +150,7 @@ class Link:
         self.session = session
         self.last_seq = 0
         self._after = after
+        self._whole = whole
         self._turn = turn
         self._journal = ""
         self._splitter = wire.LineSplitter(limit)
@@ -161,6 +164,8 @@ class Link:
         hello: wire.Frame = {"hello": wire.VERSION, "session": self.session}
         if self._after is not None:
             hello["have"] = [self._after.seq, self._after.journal]
+        if self._whole:
+            hello["whole"] = True
         if self._turn is not None:
             hello["turn"] = self._turn
         if self._host:
@@ -272,7 +277,7 @@ class Link:
             seq, message = frame["seq"], frame["out"]
             if type(seq) is int and seq == self.last_seq + 1 and type(message) in (dict, str):
                 self.last_seq = seq
-                return Output(message, len(line))
+                return Output(message, len(line), seq)
         step = _Step.WELCOME if "hello" in frame else _Step.REFUSED if "error" in frame else _Step.RECEIVE
         if step not in TRANSITIONS[self.state]:
             raise wire.FrameError(f"a {self.state.value} link cannot {step.value}: {line[:80]!r}")
@@ -291,7 +296,7 @@ class Link:
             return AgentRefused(_text(frame, "error"), _text(frame, "message"), _optional_int(frame, "errno"), input_id)
         if "seq" in frame:
             self._count(_int(frame, "seq"))
-            return _numbered(frame)
+            return _numbered(frame, self.last_seq)
         if "took" in frame:
             return Took(_id(frame, "took"), again=bool(frame.get("again")))
         if "withdrawn" in frame:
@@ -313,7 +318,7 @@ class Link:
         if _int(frame, "hello") != wire.VERSION:
             raise ValueError(f"version {frame['hello']}, not {wire.VERSION}")
         start = Position(_int(frame, "from") - 1, _text(frame, "journal"))
-        if self._after is not None and start != self._after:
+        if self._after is not None and start != self._after and not self._is_earlier(start):
             raise ValueError("the frames that follow are not those that were asked for")
         hello = Hello(
             _text(frame, "agent")[:_LONGEST_VERSION],
@@ -324,11 +329,17 @@ class Link:
             resumed=self._after is not None or self._turn is not None,
             queue=_ids(frame, "queue") if "queue" in frame else None,
             sleep_after=_seconds(frame, "sleep"),
+            start=start.seq,
         )
         if not 0 <= start.seq <= hello.seq:
             raise ValueError(f"frames from {frame['from']} on, and the newest is {frame['seq']}")
         self.last_seq, self._journal = start.seq, start.journal
         return hello
+
+    def _is_earlier(self, start: Position) -> bool:
+        """The frames begin before those that were asked for, as they may: with their turn."""
+        after = self._after
+        return self._whole and after is not None and start.journal == after.journal and start.seq < after.seq
 
     def _count(self, seq: int) -> None:
         """Frame numbers must be consecutive: nothing lost, nothing repeated."""
@@ -337,26 +348,26 @@ class Link:
         self.last_seq = seq
 
 
-def _numbered(frame: wire.Frame) -> LinkEvent | None:
+def _numbered(frame: wire.Frame, seq: int) -> LinkEvent | None:
     if "out" in frame:
         message = frame["out"]
         if not isinstance(message, dict | str):
             raise ValueError("'out' is neither object nor text")
-        return Output(message)
+        return Output(message, seq=seq)
     if "err" in frame:
-        return ErrorOutput(_text(frame, "err"))
+        return ErrorOutput(_text(frame, "err"), seq)
     if "queued" in frame:
-        return Queued(_id(frame, "queued"))
+        return Queued(_id(frame, "queued"), seq)
     if "withdrawn" in frame:
-        return Withdrawn(_id(frame, "withdrawn"), late=False)
+        return Withdrawn(_id(frame, "withdrawn"), late=False, seq=seq)
     if "took" in frame:
-        return Took(_id(frame, "took"), again=False)
+        return Took(_id(frame, "took"), again=False, seq=seq)
     if "done" in frame:
-        return Done(_id(frame, "done"))
+        return Done(_id(frame, "done"), seq)
     if "exit" in frame:
-        return Exited(_optional_int(frame, "exit"), frame.get("oom") is True, frame.get("asleep") is True)
+        return Exited(_optional_int(frame, "exit"), frame.get("oom") is True, frame.get("asleep") is True, seq)
     if "started" in frame:
-        return Started(_int(frame, "started"))
+        return Started(_int(frame, "started"), seq)
     return None
 
 

@@ -1,4 +1,7 @@
-"""The events of a link: what the agent reports."""
+"""The events of a link: what the agent reports.
+
+``seq`` is the number of an event's frame; 0: it has none, because it is not kept.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ class Hello:
         queue: inputs that wait in the agent, the next one first; None: it has no queue and passes inputs on at once
             (agents of 0.1.0, and where none can run).
         sleep_after: seconds of idleness after which Claude Code goes to sleep, 0: never; None: the agent cannot do so.
+        start: the number before that of the first frame that follows.
     """
 
     agent: str
@@ -46,6 +50,7 @@ class Hello:
     resumed: bool
     queue: tuple[str, ...] | None = None
     sleep_after: float | None = None
+    start: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class Started:
     """Claude Code was started, by this host or another."""
 
     pid: int
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Output:
 
     message: Mapping[str, Any] | str
     size: int = field(default=0, compare=False)
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ class ErrorOutput:
     """A line of Claude Code's stderr."""
 
     text: str
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,7 @@ class Queued:
     """The agent has accepted an input, which waits until the turns before it have ended."""
 
     id: str
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,7 @@ class Withdrawn:
 
     id: str
     late: bool
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,7 @@ class Took:
 
     id: str
     again: bool
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,7 @@ class Done:
     """A host has declared this input's turn done."""
 
     id: str
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,7 @@ class Exited:
     code: int | None
     out_of_memory: bool = False
     asleep: bool = False
+    seq: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,17 @@ class Turns:
             del self._turns[turn_id]
         return turn.fetch(self._takeable(turn))
 
+    def fetch_all(self) -> list[tuple[str, list[Event], int]]:
+        """The events of all turns, with the turns' ids and the bytes that they were made of."""
+        found = []
+        for turn in list(self._turns.values()):
+            if turn.events:
+                weight = turn.weight
+                found.append((turn.id, turn.fetch(len(turn.events)), weight))
+            if turn.is_done:
+                del self._turns[turn.id]
+        return found
+
     def backlog(self, turn_id: str) -> int:
         """Events of the turn that can be fetched."""
         turn = self._turns.get(turn_id)

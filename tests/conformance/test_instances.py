@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cc_bridge import DockerContainer, InstanceInterface, LocalProcess, TmuxInstance
+from cc_bridge.fleet import Fleet
 from cc_bridge.testing import ScriptedModel
 from cc_bridge.testing.instance_contract import InstanceContract
 
@@ -71,6 +73,38 @@ class TestTmuxInstance(InstanceContract):
         yield make
         for instance in made:
             await instance.cleanup()
+
+
+class TestLocalProcessInFleet(InstanceContract):
+    """Attended by a fleet, with another fleet as the other program. covers: B21"""
+
+    @pytest.fixture(params=["asyncio", "trio"])
+    def anyio_backend(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    @pytest.fixture
+    async def make_instance(
+        self, scripted_model: ScriptedModel, make_record: Callable[..., Any], claude: str, tmp_path: Path
+    ) -> AsyncIterator[Callable[..., Any]]:
+        made: list[InstanceInterface] = []
+        (tmp_path / "home").mkdir()
+        async with AsyncExitStack() as stack:
+
+            async def make(
+                login: bool = True, again: Any = None, sleep_after: float | None = None, **options: Any
+            ) -> InstanceInterface:
+                record = (
+                    again.record
+                    if again
+                    else make_record(env=_env(scripted_model, tmp_path / "home", login), sleep_after=sleep_after)
+                )
+                fleet = await stack.enter_async_context(Fleet())
+                made.append(fleet.adopt(record, **options))
+                return made[-1]
+
+            yield make
+            for instance in made:
+                await instance.cleanup()
 
 
 @pytest.mark.docker

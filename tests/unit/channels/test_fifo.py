@@ -460,3 +460,28 @@ def test_the_pipe_s_other_end_is_met(tmp_path: Path) -> None:
     assert os.read(ours.fileno(), 10) == b"x"
     ours.close()
     theirs.close()
+
+
+async def test_who_is_closed_while_waiting_takes_nothing_from_who_gets_the_same_number(reading: Pipe) -> None:
+    """A connection is closed by one task, while another waits for it, and the next one is opened at once."""
+    async with anyio.create_task_group() as group:
+        number = reading.descriptor.fileno()
+
+        async def wait() -> None:
+            with pytest.raises(anyio.ClosedResourceError):
+                await reading.descriptor.read()
+
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        reading.descriptor.close()
+        later = [Pipe("read") for _ in range(3)]  # without letting the task run
+        assert number not in [pipe.descriptor.fileno() for pipe in later]
+        for pipe in later:
+            os.write(pipe.theirs, b"for me")
+        with anyio.fail_after(5):
+            assert [await pipe.descriptor.read() for pipe in later] == [b"for me"] * 3
+    for pipe in later:
+        pipe.end()
+        pipe.descriptor.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)

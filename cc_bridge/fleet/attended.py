@@ -1,0 +1,539 @@
+"""The bridge of an instance in a fleet: a task of the fleet's reads, whoever waits or does not.
+
+While the instance has something to do, or somebody listens to it, its *attendant* is connected: one connection, which hears the
+turns of all programs, and one decoding, whose events go to a feed. Everybody else reads from there. When nothing is left to do
+the attendant leaves, and nothing of the instance is held: no task, no descriptor, no timer.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Protocol
+
+import anyio
+
+from ..bridge.bridge import Bridge
+from ..bridge.driver import Driver
+from ..bridge.permissions import Permissions
+from ..bridge.surroundings import Surroundings
+from ..channels.base import Channel
+from ..errors import (
+    AgentUnavailable,
+    BridgeError,
+    ConnectionLost,
+    EngineTimeout,
+    EngineUnavailable,
+    PositionGone,
+    TurnNotFound,
+)
+from ..events import Event, PermissionRequest, TurnResult
+from ..instance import Decision, OnPermission
+from ..logs import Log
+from ..protocol.conversation import Conversation
+from ..protocol.link import Position
+from ..protocol.remembered import remember
+from ..turn import Turn
+from .awake import Seat
+from .feed import Feed, Heard, Numbering
+from .reader import FeedReader
+
+__all__ = ["Attended", "Host", "Inhabited"]
+
+#: Seconds for which the attendant stays when nothing is left to do: a conversation often goes on at once.
+_LINGER = 5.0
+
+#: Seconds between tries to reach an engine or an agent that has gone away; the last one again and again.
+_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+#: What may be over in a while. Anything else fails the turns that wait.
+_TRANSIENT = (EngineUnavailable, EngineTimeout, ConnectionLost, AgentUnavailable)
+
+Decide = Callable[[str, PermissionRequest], Awaitable[Decision]]
+
+
+class Inhabited(Surroundings, Protocol):
+    """What an attendant needs of the instance that it is of."""
+
+    async def connect_to_look(self, greeting: bytes) -> Channel:
+        """A channel to an agent that runs; nothing is started for it."""
+
+    def let_go(self) -> None:
+        """Nothing is done with it for a while: other programs need not wait for this one."""
+
+
+class Host(Protocol):
+    """What an attendant needs of its fleet."""
+
+    patience: float
+    """Seconds for which an engine or an agent may be away before the turns that wait for it fail."""
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Run a task until it ends, or the fleet does."""
+
+
+class _Change:
+    """Something has come, or what was waited for has failed."""
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+        self.error: BridgeError | None = None
+
+
+class _Want:
+    """Somebody wants a connection, or Claude Code."""
+
+    def __init__(self, *, claude: bool) -> None:
+        self.claude = claude
+        self.over = anyio.Event()
+        self.error: BridgeError | None = None
+
+
+class Attended(Bridge):
+    """One conversation, for a task of the fleet's and any number of readers.
+
+    Args:
+        host: whose task reads.
+        seat: among the instances that are awake.
+        decide: decides on permission requests where the instance has no ``on_permission`` of its own.
+        settings: as those of :class:`~cc_bridge.bridge.bridge.Bridge`.
+
+    Attributes:
+        feed: what it has said lately.
+    """
+
+    def __init__(
+        self,
+        place: Inhabited,
+        log: Log,
+        *,
+        host: Host,
+        seat: Seat,
+        decide: Decide,
+        session_id: str = "",
+        on_permission: OnPermission | None = None,
+        permission_limit: float = 300.0,
+        silence: float = 30.0,
+        interrupt_limit: float = 10.0,
+    ) -> None:
+        conversation = Conversation(silence=silence, interrupt_limit=interrupt_limit, adopts=True)
+        conversation.session_id = session_id
+        driver = Driver(place, log, conversation, adopts=True, observer=self, patience=host.patience)
+        super().__init__(
+            place,
+            log,
+            on_permission=on_permission,
+            permission_limit=permission_limit,
+            silence=silence,
+            interrupt_limit=interrupt_limit,
+            driver=driver,
+        )
+        self._shelf = place
+        self._host = host
+        self._seat = seat
+        self._own_decisions = on_permission is not None
+        self._decide = decide
+        self.feed = Feed()
+        self._numbering = Numbering()
+        self._seq = 0
+        self._journal = ""
+        self._listeners = 0
+        self._attending = False
+        self._lingers = False  # it only listens
+        self._change = _Change()
+        self._wake = anyio.Event()
+        self._wants: list[_Want] = []
+        self._requests: dict[str, tuple[str, PermissionRequest]] = {}  # that were heard, and may be open
+        self._asking: dict[str, anyio.CancelScope] = {}
+        self._failures: dict[str, Exception] = {}  # of the instance's own on_permission
+        self._errors: dict[str, BridgeError] = {}  # why turns could not be sent
+        self._joined: dict[str, None] = {}  # turns that had been sent before, and were not heard then
+
+    # For callers
+
+    async def submit(self, text: str, turn_id: str | None = None) -> Turn:
+        """Queue a command; see ``InstanceInterface.submit``. A turn of this id that is known is read again."""
+        if turn_id is not None and self._knows(turn_id):
+            return await self.find(turn_id)
+        index = self.feed.end
+        turn = await super().submit(text, turn_id)
+        self._begin()
+        if not self._lingers:
+            await self._driver.flush()  # without a turn of the loop for the attendant, who waits for other turns
+        if self._lingers or self._driver.needs_claude:
+            self._nudge()
+        return Turn(_FeedTurn(self, FeedReader(self, turn=turn.id, index=index)), turn.id)
+
+    async def find(self, turn_id: str) -> Turn:
+        """Find a turn again; see ``InstanceInterface.turn``."""
+        if not self._knows(turn_id):
+            await self._want(claude=False)
+        reader = FeedReader(self, turn=turn_id, index=self.feed.first if self._knows(turn_id) else None)
+        try:
+            await reader.open()
+        except PositionGone as error:
+            raise TurnNotFound(f"there is no turn {turn_id}: {error.what}", instance=self.instance_name) from None
+        return Turn(_FeedTurn(self, reader), turn_id, found=True)
+
+    def _knows(self, turn_id: str) -> bool:
+        """What the turn has said is all in memory, or still to come."""
+        if turn_id in self._conversation and not self.feed.has(turn_id):
+            return True
+        return self.feed.is_whole(turn_id)
+
+    async def make_ready(self) -> None:
+        """Connect, and start Claude Code if it does not run."""
+        await self._want(claude=True)
+
+    async def interrupt_turn(self, turn_id: str) -> None:
+        """End the turn and wait until it is over."""
+        self._conversation.interrupt(turn_id, anyio.current_time())
+        await self._pump(lambda: turn_id not in self._conversation)
+
+    async def abandon(self, turn_id: str) -> None:
+        """The same; where it cannot be reached any more, it was ended by that."""
+        try:
+            await self.interrupt_turn(turn_id)
+        except BridgeError as error:
+            self._log.warning("turn_abandoned", turn=turn_id, reason=str(error))
+
+    async def decide(self, request: PermissionRequest) -> None:
+        """Wait for what the instance's own ``on_permission`` decides; its error comes out here.
+
+        What others decide is not waited for: there may be more to be read meanwhile.
+        """
+        if self._own_decisions:
+            await self._pump(lambda: request.request_id not in self._requests)
+            if failure := self._failures.pop(request.request_id, None):
+                raise failure
+
+    async def take_up(self) -> None:
+        """Go on with the turns that run or wait there."""
+        try:
+            await self._want(claude=False)
+        except BridgeError as error:
+            self._log.warning("not_taken_up", reason=str(error))
+
+    def found_awake(self) -> None:
+        """Its Claude Code runs, and has nothing to do."""
+        self._seat.rest(awake=True)
+
+    async def listen(self) -> None:
+        """Hear what it says from now on, also of other programs' turns; :meth:`unlisten` ends it.
+
+        Raises: as ``InstanceInterface.start``.
+        """
+        self._listeners += 1
+        try:
+            await self._want(claude=False)
+        except BaseException:  # cancelled, too
+            self.unlisten()
+            raise
+
+    def unlisten(self) -> None:
+        """Nobody needs it any more."""
+        self._listeners -= 1
+        self._nudge()
+
+    async def aclose(self, reason: str = "the instance was closed") -> None:
+        """Give up the connection. Turns that have not ended end as interrupted."""
+        await super().aclose(reason)
+        self._heard_all()
+        self._nudge()
+
+    @property
+    def is_busy(self) -> bool:
+        """A turn runs or waits, as far as this program knows."""
+        return self._conversation.has_turns
+
+    # For readers
+
+    @property
+    def shelf(self) -> Inhabited:
+        """Where what was said can be read again."""
+        return self._shelf
+
+    async def changed(self) -> None:
+        """Wait until something was heard.
+
+        Raises:
+            BridgeError: nothing more will be: it could not be reached.
+        """
+        change = self._change
+        await change.event.wait()
+        if change.error is not None:
+            raise change.error
+
+    def will_say(self, turn_id: str) -> bool:
+        """There is more to come of the turn."""
+        return turn_id in self._conversation
+
+    def was_before(self, turn_id: str) -> bool:
+        """The turn ended before this program asked for it: it has to be read again."""
+        self._follow_joined()
+        return turn_id in self._joined
+
+    def raise_for(self, turn_id: str) -> None:
+        """Raise what has kept the turn from being sent."""
+        if error := self._errors.pop(turn_id, None):
+            raise error
+
+    # The seam with Bridge: who reads, and where turns are that were sent by others
+
+    async def _pump(self, satisfied: Callable[[], bool], patient: bool = True) -> None:
+        """Wait until the attendant has heard what is wanted."""
+        await self._driver.flush()
+        while not satisfied():
+            self._begin()
+            await self.changed()
+
+    def _follow_joined(self) -> None:
+        for turn_id in self._driver.take_joined():
+            remember(self._joined, turn_id)
+            self._tell()
+
+    # The attendant
+
+    def _begin(self) -> None:
+        """Have somebody attend to it, if there is anything to do."""
+        if not self._attending and self._has_work:
+            self._attending = True
+            self._host.start_soon(self._attend)
+
+    def _nudge(self) -> None:
+        """There is something else to do than to receive."""
+        if self._attending:
+            self._driver.hurry = True
+            self._driver.uplink.set_deadline(-math.inf)
+            self._wake.set()
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._wants) or self._conversation.has_turns
+
+    async def _want(self, *, claude: bool) -> None:
+        if not claude and self._driver.uplink.connection is not None:
+            return
+        want = _Want(claude=claude)
+        self._wants.append(want)
+        try:
+            self._begin()
+            self._nudge()
+            await want.over.wait()
+        finally:
+            if want in self._wants:
+                self._wants.remove(want)
+        if want.error is not None:
+            raise want.error
+
+    async def _attend(self) -> None:
+        """The task: until nothing is left to do, and nothing has come for a while."""
+        error: BridgeError | None = ConnectionLost("its fleet has ended", instance=self.instance_name)
+        try:
+            while self._has_work or await self._lingers_on():
+                if self._has_work:
+                    await self._work()
+            error = None
+        except Exception as failure:  # a mistake of ours must end neither the fleet nor the waiting of others unheard
+            self._log.error("attendant_failed", reason="".join(traceback.format_exception(failure)))
+            error = ConnectionLost(f"attending to it has failed: {failure!r}", instance=self.instance_name)
+            self._fail(error)
+        finally:
+            self._attending = False
+            with anyio.CancelScope(shield=True):
+                await self._driver.uplink.disconnect()
+            for scope in self._asking.values():
+                scope.cancel()
+            self._end_wants(self._wants, error)
+            if error is not None:
+                self._tell(error)
+            self._seat.rest(awake=self._driver.claude_runs)
+            self._shelf.let_go()
+        self._begin()  # something may have come while we were leaving
+
+    async def _work(self) -> None:
+        """One step for who wants something, with as many tries as there is patience for."""
+        tries, since = 0, anyio.current_time()
+        while self._has_work:
+            self._driver.hurry = False
+            try:
+                await self._sit()
+                if self._wants:
+                    await self._satisfy()
+                elif self._conversation.has_turns:
+                    await self._driver.advance(lambda: self._driver.hurry)
+                self._heard_all()
+                return
+            except BridgeError as error:
+                self._heard_all()
+                away = anyio.current_time() - since
+                if not isinstance(error, _TRANSIENT) or away > self._host.patience:
+                    self._fail(error)
+                    return
+                pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
+                if self._has_work:
+                    self._log.warning("unreachable", reason=error.what, again_in=pause)
+                    await self._pause(pause)
+                tries += 1
+
+    async def _sit(self) -> None:
+        """Have a seat among those that are awake before Claude Code is started; others may have to sleep for it."""
+        if self._conversation.has_turns or any(want.claude for want in self._wants):
+            await self._seat.take(self._tell_line)
+
+    def _tell_line(self, ahead: int) -> None:
+        """Turns wait for others to sleep."""
+        self._conversation.tell_queued(ahead)
+        self._heard_all()
+
+    async def _satisfy(self) -> None:
+        """Do what was wanted; an error is whose that wanted it."""
+        wants, error = list(self._wants), None
+        try:
+            while not await self._place.rest():
+                pass
+            if any(want.claude for want in wants):
+                await self._driver.make_ready()
+            else:
+                await self._driver.connect()
+        except BridgeError as failure:
+            error = failure
+        self._end_wants(wants, error)
+
+    def _end_wants(self, wants: Iterable[_Want], error: BridgeError | None) -> None:
+        for want in list(wants):
+            want.error = error
+            want.over.set()
+            if want in self._wants:
+                self._wants.remove(want)
+
+    async def _lingers_on(self) -> bool:
+        """Listen while nothing is to be done; False: nothing has come, and nobody listens."""
+        self._seat.rest(awake=self._driver.claude_runs)
+        if self._driver.uplink.connection is None:
+            return False
+        self._driver.hurry, self._lingers = False, True
+        until = math.inf if self._listeners else anyio.current_time() + _LINGER
+        try:
+            heard = await self._driver.listen(until)
+        except BridgeError as error:
+            self._log.info("agent_left", reason=error.what)
+            return self._has_work
+        finally:
+            self._lingers = False
+        self._heard_all()
+        return heard or self._has_work or self._driver.hurry or self._listeners > 0
+
+    async def _pause(self, seconds: float) -> None:
+        self._wake = anyio.Event()
+        with anyio.move_on_after(seconds):
+            await self._wake.wait()
+
+    def _fail(self, error: BridgeError) -> None:
+        """What waits cannot be sent: end it, and let everybody know why."""
+        for turn_id in self._conversation.queued:
+            self._errors[turn_id] = error
+        self._driver.give_up(str(error))
+        self._conversation.fail_queued(str(error), anyio.current_time())
+        self._heard_all()
+
+    # What was heard
+
+    def connected(self, start: Position | None) -> None:
+        """See :class:`~cc_bridge.bridge.driver.Observer`."""
+        journal = start.journal if start else ""
+        if self.feed.begins is None or journal != self._journal or (start and start.seq > self._seq):
+            self.feed.begin(journal, start.seq if start else 0)
+            self._journal, self._seq = journal, start.seq if start else 0
+
+    def handled(self, seq: int) -> None:
+        """See :class:`~cc_bridge.bridge.driver.Observer`."""
+        if seq > self._seq:
+            self._seq = seq
+        self._collect(is_new=seq == 0 or seq == self._seq)
+
+    def _collect(self, *, is_new: bool) -> None:
+        """Move what turns have said into the feed, unless it is heard again."""
+        for turn, events, size in self._conversation.take_all():
+            for event in events:
+                if is_new:
+                    self.feed.add(Heard(self._numbering.next(self._journal, self._seq), turn, event), size)
+                    size = 0
+                if isinstance(event, PermissionRequest):
+                    self._requests[event.request_id] = turn, event
+
+    def _heard_all(self) -> None:
+        """After a step: hand out what it has brought."""
+        self._collect(is_new=True)
+        self._tell()
+        self._ask()
+
+    def _tell(self, error: BridgeError | None = None) -> None:
+        """Whoever waits looks again."""
+        change, self._change = self._change, _Change()
+        change.error = error
+        change.event.set()
+
+    # Permissions
+
+    def _ask(self) -> None:
+        """Have decided what nobody has; and ask no longer what needs no decision any more."""
+        for request_id, (turn, request) in list(self._requests.items()):
+            if not self._conversation.is_open(request_id):
+                del self._requests[request_id]
+                if scope := self._asking.get(request_id):
+                    scope.cancel()
+            elif request_id not in self._asking and self._driver.uplink.caught_up:
+                scope = self._asking[request_id] = anyio.CancelScope()
+                self._host.start_soon(partial(self._have_decided, scope, turn, request))
+
+    async def _have_decided(self, scope: anyio.CancelScope, turn: str, request: PermissionRequest) -> None:
+        request_id = request.request_id
+        permissions = self._permissions
+        if not self._own_decisions:
+            permissions = Permissions(partial(self._decide, turn), math.inf)
+        try:
+            with scope:
+                answer = await permissions.ask(request, anyio.sleep_forever)
+                if answer.failure is not None:
+                    self._failures[request_id] = answer.failure
+                self._requests.pop(request_id, None)
+                self._answer(request, answer.decision)
+                await self._driver.flush()
+        finally:
+            del self._asking[request_id]
+            self._tell()
+
+
+class _FeedTurn:
+    """Where a turn's events come from: what its instance says, as far as it is of this turn."""
+
+    def __init__(self, attended: Attended, reader: FeedReader) -> None:
+        self._attended = attended
+        self._reader = reader
+
+    @property
+    def instance_name(self) -> str:
+        return self._attended.instance_name
+
+    async def wait_for_events(self, turn_id: str) -> list[Event]:
+        heard = await self._reader.read()
+        if any(isinstance(item.event, TurnResult) for item in heard):
+            await self._reader.aclose()
+            self._attended.raise_for(turn_id)
+        return [item.event for item in heard]
+
+    async def decide(self, request: PermissionRequest) -> None:
+        await self._attended.decide(request)
+
+    async def interrupt_turn(self, turn_id: str) -> None:
+        await self._attended.interrupt_turn(turn_id)
+
+    async def abandon(self, turn_id: str) -> None:
+        await self._reader.aclose()
+        await self._attended.abandon(turn_id)
+
+    async def leave(self) -> None:
+        await self._reader.aclose()

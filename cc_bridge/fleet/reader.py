@@ -1,0 +1,143 @@
+"""A reader of what an instance says: from memory as long as it keeps up, else from the agent's journal."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..errors import ConnectionLost, PositionGone
+from .feed import Feed, FeedPosition, Heard
+from .replay import Replay, Shelf
+
+__all__ = ["FeedReader", "Speaker"]
+
+#: How often a connection may break at one place before that is an error.
+_TRIES = 5
+
+
+class Speaker(Protocol):
+    """Who is read."""
+
+    feed: Feed
+
+    @property
+    def instance_name(self) -> str:
+        """For error messages."""
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where what was said can be read again."""
+
+    async def changed(self) -> None:
+        """Wait until something was heard."""
+
+    def will_say(self, turn_id: str) -> bool:
+        """There is more to come of the turn."""
+
+    def was_before(self, turn_id: str) -> bool:
+        """The turn ended before this program asked for it: it has to be read again."""
+
+
+class FeedReader:
+    """Reads all that an instance says, or one turn, at its own pace. For one task at a time.
+
+    Args:
+        turn: only this one.
+        index: of the feed, where it begins.
+        after: begin after this position; without it and without an index: with the first event of the turn.
+    """
+
+    def __init__(
+        self, speaker: Speaker, *, turn: str = "", index: int | None = None, after: FeedPosition | None = None
+    ) -> None:
+        self._speaker = speaker
+        self._turn = turn
+        self._index = index
+        self._last = after  # what was handed out last
+        if index is None and after is not None:
+            self._index = speaker.feed.index_after(after)
+        elif index is not None and not turn:
+            self._last = speaker.feed.last or speaker.feed.begins
+        self._replay: Replay | None = None
+        self._broke = 0
+
+    async def open(self) -> None:
+        """Have what it begins with.
+
+        Raises:
+            PositionGone: it is not kept any more, or never was.
+            ChannelError, EngineError: the agent cannot be reached.
+        """
+        if not self._in_memory and self._replay is None:
+            self._replay = await Replay.open(
+                self._speaker.shelf, after=self._last, turn="" if self._last else self._turn
+            )
+
+    async def read(self) -> list[Heard]:
+        """At least one event; none only where nothing more comes of the turn.
+
+        Raises: as :meth:`open`; BridgeError: it cannot be reached, and nothing more will come.
+        """
+        while True:
+            if self._in_memory:
+                found = self._from_memory()
+                if found or (self._turn and self._is_over()):
+                    return found
+                if self._in_memory:
+                    await self._speaker.changed()
+            elif found := await self._from_journal():
+                return found
+
+    async def aclose(self) -> None:
+        """Give back what it holds. Harmless when repeated."""
+        replay, self._replay = self._replay, None
+        if replay is not None:
+            await replay.aclose()
+
+    @property
+    def _in_memory(self) -> bool:
+        return self._index is not None and self._index >= self._speaker.feed.first
+
+    def _is_over(self) -> bool:
+        return self._in_memory and not self._speaker.will_say(self._turn)
+
+    def _from_memory(self) -> list[Heard]:
+        feed, index = self._speaker.feed, self._index
+        assert index is not None
+        if self._turn and self._speaker.was_before(self._turn) and not feed.has(self._turn):
+            self._index = None
+            return []
+        if not self._turn and feed.has_gap(index, feed.end):
+            self._index = feed.end
+            raise PositionGone(
+                "something that it said is kept nowhere",
+                instance=self._speaker.instance_name,
+                hint="Reading goes on with what comes next; `cc-bridge history` has the conversation's text.",
+            )
+        found = list(feed.since(index, self._turn))
+        self._index = feed.end
+        if found:
+            self._last = found[-1].at
+        return found
+
+    async def _from_journal(self) -> list[Heard]:
+        await self.open()
+        replay = self._replay
+        if replay is None:
+            return []  # by now memory has it
+        try:
+            heard = await replay.read()
+        except ConnectionLost:
+            await self.aclose()
+            self._broke += 1
+            if self._broke == _TRIES:
+                raise
+            return []
+        self._broke = 0
+        found = [item for item in heard if not self._turn or item.turn == self._turn]
+        if found:
+            self._last = found[-1].at
+        if replay.read_to is not None:
+            self._index = self._speaker.feed.index_after(replay.read_to)
+            if self._in_memory:
+                await self.aclose()
+        return found
