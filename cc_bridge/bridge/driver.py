@@ -86,7 +86,7 @@ class Driver:
     async def make_ready(self) -> None:
         """Connect, and start Claude Code if it does not run, or not any more."""
         try:
-            await self._catch_up()
+            await self._hear_the_rest()
             await self._ensure_ready()
         except ChannelError:
             await self.uplink.disconnect()
@@ -138,7 +138,7 @@ class Driver:
 
     # What comes
 
-    async def _catch_up(self) -> None:
+    async def _hear_the_rest(self) -> None:
         """Hear what nobody has received since the last turn: Claude Code may sleep, or the agent may have ended."""
         link = self.uplink.link
         # Where something stands in for an agent it keeps no frames, and answers no questions.
