@@ -54,7 +54,7 @@ class Session:
         self._background = Background()
         self.sleeper = Sleeper(loop, self.why_awake, self._close_stdin, self.signal)
         self.asleep = False
-        self._then: Optional[Callable[[], None]] = None  # when it has ended
+        self._then: List[Callable[[], None]] = []  # when it has ended
 
     @property
     def running(self) -> bool:
@@ -224,7 +224,7 @@ class Session:
 
     def once_ended(self, then: Callable[[], None]) -> None:
         """Call this when Claude Code, which is falling asleep, has ended."""
-        self._then = then
+        self._then.append(then)
 
     def _close_stdin(self) -> None:
         self._is_ending = True
@@ -355,7 +355,7 @@ class Session:
         self._log("claude_exited", session=self.name, code=self._exit_code, oom=out_of_memory, asleep=self.asleep)
         more = {"oom": True} if out_of_memory else {"asleep": True} if self.asleep else {}
         self._add_frame({"exit": self._exit_code, **more})
-        then, self._then = self._then, None
-        if then is not None:
+        waiting, self._then = self._then, []
+        for then in waiting:
             then()
         self._on_exit()

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from cc_bridge import Allow, ClaudeOptions, DockerContainer, LocalProcess, PermissionRequest, blocking
+from cc_bridge import Allow, ClaudeOptions, DockerContainer, LocalProcess, PermissionRequest, TextDelta, blocking
 from cc_bridge.errors import InstanceBusy, InvalidInput
 from cc_bridge.instances.registry import Registry
 from cc_bridge.testing import Reply, Say, ScriptedModel, Tool
@@ -138,6 +138,25 @@ for line in sys.stdin:
             result["serverInfo"] = {"name": "x", "version": "1"}
         print(json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}), flush=True)
 """
+
+
+@pytest.mark.parametrize("command", ["/clear", "/compact", "/nonsense", "/context"])
+async def test_it_sleeps_after_a_command_of_claude_codes_own(make: Make, command: str) -> None:
+    instance = await make()
+    await instance.send_command_and_wait("[[say hello]]", LIMIT)
+    await instance.send_command_and_wait(command, LIMIT)
+    await instance.sleep()
+    assert await instance.send_command_and_wait("[[say back]]", LIMIT) == (True, "back")
+
+
+async def test_it_sleeps_after_an_interrupt(make: Make) -> None:
+    instance = await make()
+    async with await instance.submit("[[say a]] [[hang]]") as turn:
+        async for event in turn:
+            if isinstance(event, TextDelta):
+                break
+    await instance.sleep()
+    assert await instance.send_command_and_wait("[[say back]]", LIMIT) == (True, "back")
 
 
 async def test_it_wakes_with_the_same_settings_and_conversation(make: Make, scripted_model: ScriptedModel) -> None:
