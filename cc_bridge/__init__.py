@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         NetworkConflict,
         NoSpaceLeft,
         NotLoggedIn,
+        PositionGone,
         ProtocolError,
         TurnError,
         TurnFailed,
@@ -128,7 +129,7 @@ _PLACES = {
         "ConnectionLost ContainerNotFound ContainerNotRunning ContainerStartError DockerfileNotApproved "
         "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound InstanceBusy "
         "InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict NetworkConflict NoSpaceLeft "
-        "NotLoggedIn ProtocolError TurnError TurnFailed TurnInterrupted TurnNotFound"
+        "NotLoggedIn PositionGone ProtocolError TurnError TurnFailed TurnInterrupted TurnNotFound"
     ),
     "events": (
         "ApiRetry Event PermissionRequest PersonTurn Silence TextDelta ThinkingDelta ToolResult ToolUse TurnResult "
@@ -224,6 +225,7 @@ __all__ = [
     "PermissionRequest",
     "PersonTurn",
     "Progress",
+    "PositionGone",
     "ProtocolError",
     "Registry",
     "Run",

@@ -150,7 +150,7 @@ class Driver:
             await self._carry_out()
             if satisfied():
                 return
-            await self._receive()
+            await self._receive(-math.inf if self.hurry else math.inf)
             await self._carry_out()
         except (ChannelError, EngineError) as error:
             broke = isinstance(error, ConnectionLost) or self.uplink.connection is not None
@@ -164,7 +164,7 @@ class Driver:
         Raises: as :meth:`advance`; the connection is closed then.
         """
         try:
-            link_events = await self.uplink.receive(min(until, self._deadline()))
+            link_events = await self.uplink.receive(min(-math.inf if self.hurry else until, self._deadline()))
             if link_events is None:
                 return False
             self._handle(link_events)
@@ -182,7 +182,7 @@ class Driver:
                 await self._carry_out()
             except ConnectionLost:
                 await connection.aclose()  # whoever receives finds it closed, and connects again
-            connection.set_deadline(self._deadline())
+            connection.set_deadline(-math.inf if self.hurry else self._deadline())
 
     def give_up(self, reason: str) -> None:
         """It cannot be reached any more, so neither can its turns."""
@@ -220,9 +220,9 @@ class Driver:
         except ConnectionLost as error:
             await self._lost(error)
 
-    async def _receive(self) -> list[LinkEvent]:
+    async def _receive(self, until: float = math.inf) -> list[LinkEvent]:
         """Handle what comes next, or that nothing has come in time."""
-        link_events = await self.uplink.receive(self._deadline())
+        link_events = await self.uplink.receive(min(until, self._deadline()))
         if link_events is None:
             self.conversation.handle_timer(anyio.current_time())
             return []
@@ -230,8 +230,6 @@ class Driver:
         return link_events
 
     def _deadline(self) -> float:
-        if self.hurry:
-            return -math.inf
         when = self.conversation.next_timer()
         return math.inf if when is None else when
 
