@@ -98,6 +98,14 @@ class BlockingInstance(Generic[InstanceT]):
         """Interrupt what runs and end the processes. The conversation is kept."""
         self._loop.call(self._instance.stop)
 
+    def sleep(self) -> None:
+        """End Claude Code if it is idle; the next command starts it again. Raises InstanceBusy where it is not."""
+        self._loop.call(self._instance.sleep)
+
+    def wake(self) -> None:
+        """Start it ahead of a command. Harmless when awake."""
+        self._loop.call(self._instance.wake)
+
     def restart(self) -> None:
         """Stop and start; the conversation goes on."""
         self._loop.call(self._instance.restart)

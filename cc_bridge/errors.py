@@ -128,7 +128,7 @@ class InstanceDiffers(InvalidInput):
 
 
 class InstanceBusy(InvalidInput):
-    """Another program is starting, stopping or removing the instance, and has been for too long."""
+    """Another program has been starting or ending the instance for too long; or it is to sleep, and is not idle."""
 
     hint = "Try again when it is done; `cc-bridge ps` shows what became of it."
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .errors import InvalidInput
 from .events import Event, PermissionRequest, TextDelta, TurnResult
-from .limits import Limits
+from .limits import Limits, check_sleep, sleep_times
 from .mounts import parse_mount, split_mount
 from .names import NAME
 from .protocol.command_line import ClaudeOptions
@@ -90,6 +90,8 @@ class ClaudeInstance(BaseModel):
         fork: go on in a copy of that session; the original stays as it is.
         ephemeral: leaves nothing behind: removed by ``cleanup()``, and by itself when its host has gone.
         project, labels: the user's own, shown in listings.
+        sleep_after: seconds idle after which Claude Code is ended until the next command. None: 600, or 0 in a pane.
+        stop_after: seconds asleep, with no program connected, to the end of its container or agent. None: 86,400.
         created: when the record was made; UTC.
         image: Docker: the image; ``auto``: that of the workspace's Dockerfile, else the default one; ``cc-bridge``: the
             default one. Required unless ``dockerfile`` or ``container`` is given.
@@ -152,6 +154,8 @@ class ClaudeInstance(BaseModel):
     claude: ClaudeOptions = ClaudeOptions()
     resume: str = ""
     fork: bool = False
+    sleep_after: float | None = None
+    stop_after: float | None = None
     created: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
     @classmethod
@@ -229,6 +233,7 @@ class ClaudeInstance(BaseModel):
             raise ValueError("claude.skip_permissions: allowed only in a container")
         if self.workspace is None and not self.container:
             raise ValueError("workspace: needed: the directory that Claude Code works in")
+        check_sleep(self.sleep_after, self.stop_after, in_pane=self.in_pane)
         return self
 
     def differences(self, other: ClaudeInstance) -> list[str]:
@@ -241,6 +246,11 @@ class ClaudeInstance(BaseModel):
     def in_pane(self) -> bool:
         """The interactive Claude Code, in a terminal that a person may share."""
         return self.kind == "tmux" or self.tmux
+
+    @property
+    def sleep_times(self) -> tuple[float, float]:
+        """``sleep_after`` and ``stop_after`` as they count, 0 for never."""
+        return sleep_times(self.sleep_after, self.stop_after, in_pane=self.in_pane)
 
     def check_workspace(self) -> None:
         """Make sure that the workspace is there.
@@ -319,6 +329,18 @@ class InstanceInterface(abc.ABC):
     @abc.abstractmethod
     async def stop(self) -> None:
         """Interrupt what runs and end the processes within the grace time. The conversation is kept."""
+
+    @abc.abstractmethod
+    async def sleep(self) -> None:
+        """End Claude Code now if it is idle; the next command, or :meth:`wake`, resumes the conversation.
+
+        Raises:
+            InstanceBusy, InvalidInput: it is not, or is in a pane, or no agent can run there; they say why.
+        """
+
+    async def wake(self) -> None:
+        """Start it ahead of a command, because a person has begun to type. As :meth:`start`; harmless when awake."""
+        await self.start()
 
     @abc.abstractmethod
     async def release(self) -> None:

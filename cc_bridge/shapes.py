@@ -50,6 +50,8 @@ class InstanceFields(TypedDict, total=False):
     claude: ClaudeOptions
     resume: str
     fork: bool
+    sleep_after: float | None
+    stop_after: float | None
     created: datetime
 
 
@@ -57,7 +59,8 @@ class InstanceActivity(TypedDict):
     """What an instance does at the moment. Nothing is started to learn it, and no turn is touched.
 
     Attributes:
-        activity: ``idle``; ``busy``: it has a turn; ``permission``: it has one, and waits for a decision on a tool.
+        activity: ``idle``; ``asleep``: it was idle, and Claude Code was ended until the next command; ``busy``: it has
+            a turn; ``permission``: it has one, and waits for a decision on a tool.
             None: nobody can say: nobody answers, an agent of 0.1.0, no Python for an agent, or a pane without a turn
             from here, in which a person may have one.
         asks: the tool that it waits for a decision on.
@@ -69,7 +72,7 @@ class InstanceActivity(TypedDict):
         channel: the way to the agent (``pipes``, ``exec``, ``direct`` or ``socket``); None: nobody answers.
     """
 
-    activity: Literal["idle", "busy", "permission"] | None
+    activity: Literal["idle", "asleep", "busy", "permission"] | None
     asks: str | None
     turn: str | None
     turn_since: str | None

@@ -12,6 +12,9 @@ from typing import Callable, Dict, List, Optional, Tuple
 
 Callback = Callable[[], None]
 
+#: Seconds that the loop sleeps at most: epoll_wait(2) takes no more than 24 days.
+_LONGEST_SLEEP = 1e6
+
 
 class Loop:
     """Runs callbacks when descriptors are ready, signals arrive or time has come."""
@@ -83,7 +86,8 @@ class Loop:
     def _until_next_timer(self) -> Optional[float]:
         if not self._timers:
             return None
-        return max(0.0, min(when for when, _ in self._timers) - time.monotonic())
+        left = min(when for when, _ in self._timers) - time.monotonic()
+        return max(0.0, min(left, _LONGEST_SLEEP))
 
     def _run_timers(self) -> None:
         now = time.monotonic()

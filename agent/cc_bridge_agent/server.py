@@ -21,6 +21,9 @@ _MOST_CLIENTS = 200
 #: Characters of what a host calls itself.
 _LONGEST_HOST = 100
 
+#: Seconds, some 300 years.
+_LONGEST = 1e10
+
 _SIGNALS = {"INT": signal.SIGINT, "TERM": signal.SIGTERM, "KILL": signal.SIGKILL}
 
 
@@ -51,6 +54,8 @@ class Server:
         self._grace = grace
         self._linger = linger
         self._cancel_linger: Callable[[], None] = lambda: None
+        self._cancel_stop: Callable[[], None] = lambda: None
+        self._stop_after: Dict[str, float] = {}  # a session, and seconds asleep after which the agent ends; 0: never
         self._sessions: Dict[str, Session] = {}
         self._clients: List[Client] = []
         self._listeners: List[Union[PipeListener, SocketListener]] = []
@@ -139,6 +144,8 @@ class Server:
             self._answer(client, session.done(frame["done"]))
         elif "withdraw" in frame:
             self._answer(client, session.withdraw(frame["withdraw"]))
+        elif "sleep" in frame:
+            self._answer(client, session.sleep())
         elif "status" in frame:
             status = {"status": session.describe(), "turns": session.ledger.kept(), "clients": len(self._clients)}
             client.send(wire.encode({**status, "now": self._now(client, session)}))
@@ -181,23 +188,30 @@ class Server:
         session.audience.attach(client, after)
         if not client.looks:
             self._cancel_linger()
+            self._cancel_stop()
             log("client_attached", client=client.name, session=name)
 
     def _session(self, name: str) -> Session:
         if name not in self._sessions:
             ledger = Ledger(os.path.join(self._state, name), self._journal_limit)
-            self._sessions[name] = Session(self._loop, name, log, self._finish_if_done, ledger)
+            self._sessions[name] = Session(self._loop, name, log, self._exited, ledger)
         return self._sessions[name]
 
     def _start(self, client: Client, start: wire.Frame) -> None:
         argv, env, cwd = start["argv"], start.get("env", {}), start.get("cwd") or os.getcwd()
         if not (argv and all(isinstance(word, str) for word in [*argv, *env, *env.values(), cwd])):
             raise ValueError("argv, env and cwd must be text")
+        sleep, stop = (_seconds(start.get(name, 0)) for name in ("sleep", "stop"))
         if self._stopping:
             client.send(wire.encode({"error": "stopping", "message": "the agent is ending"}))
             return
+        session = self._sessions[client.session]
+        if session.sleeper.is_under_way:
+            session.once_ended(lambda: self._start(client, start))
+            return
+        self._stop_after[session.name] = stop
         try:
-            self._sessions[client.session].start(argv, env, cwd)
+            session.start(argv, env, cwd, sleep)
         except StartError as error:
             log("claude_not_started", session=client.session, program=argv[0], reason=str(error))
             client.send(wire.encode({"error": "start", "message": str(error), "errno": error.errno}))
@@ -220,12 +234,31 @@ class Server:
             self._sessions[client.session].audience.detach(client)
         if client.session and not client.looks:
             log("client_gone", client=client.name, reason=why)
-            if not any(other.session and not other.looks for other in self._clients):
+            if not self._has_hosts():
                 self._wait_for_clients()
+                self._wait_to_stop()
 
     def _drained(self, client: Client) -> None:
         if client.session:
             self._sessions[client.session].audience.feed(client)
+
+    def _has_hosts(self) -> bool:
+        return any(client.session and not client.looks for client in self._clients)
+
+    def _exited(self) -> None:
+        self._finish_if_done()
+        self._wait_to_stop()
+
+    def _wait_to_stop(self) -> None:
+        """End after a while in which all sleeps and no host is connected."""
+        self._cancel_stop()
+        after = [self._stop_after[name] for name, session in self._sessions.items() if session.asleep]
+        if after and all(after) and not self._has_hosts():
+            self._cancel_stop = self._loop.call_later(max(after), self._stop_if_asleep)
+
+    def _stop_if_asleep(self) -> None:
+        if not any(session.running for session in self._sessions.values()):
+            self.stop("asleep")
 
     def _wait_for_clients(self) -> None:
         if self._linger is not None:
@@ -245,3 +278,9 @@ class Server:
 
     def _finish(self) -> None:
         self._loop.stop()
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _LONGEST:
+        raise ValueError("sleep and stop must be seconds")
+    return value

@@ -1,4 +1,4 @@
-"""One Claude Code process: started, numbered, listened to, ended. Its lines are never interpreted."""
+"""One Claude Code process: started, numbered, listened to, put to sleep, ended."""
 
 import functools
 import os
@@ -9,10 +9,12 @@ from typing import Any, Callable, Dict, List, Optional
 
 from . import wire
 from .audience import Audience
+from .background import Background
 from .ledger import Ledger
 from .loop import Loop
 from .outbox import Outbox
-from .spawn import has_ended, oom_kills, spawn, waiting_bytes
+from .sleep import Sleeper
+from .spawn import detached_children, has_ended, oom_kills, spawn, waiting_bytes
 
 _CHUNK = 65536
 
@@ -49,6 +51,10 @@ class Session:
         self._output_stopped = False
         self._is_ending = False  # it was told to end, and is given no more turns
         self._oom_kills = 0
+        self._background = Background()
+        self.sleeper = Sleeper(loop, self.why_awake, self._close_stdin, self.signal)
+        self.asleep = False
+        self._then: List[Callable[[], None]] = []  # when it has ended
 
     @property
     def running(self) -> bool:
@@ -57,10 +63,11 @@ class Session:
 
     def describe(self) -> wire.Frame:
         """What a hello or a status says about this session."""
-        state = "running" if self._process else "new" if self._exit_code is None else "exited"
+        asleep = self.asleep or self.sleeper.is_under_way
+        state = "asleep" if asleep else "running" if self._process else "new" if self._exit_code is None else "exited"
         described: wire.Frame = {"session": self.name, "state": state, "seq": self.ledger.seq}
         described.update({"journal": self.ledger.journal.id, "open": list(self.ledger.open_ids)})
-        described["queue"] = self.ledger.queue.waiting
+        described.update({"queue": self.ledger.queue.waiting, "sleep": self.sleeper.after})
         if self._process:
             described["pid"] = self._process.pid
         if self._exit_code is not None:
@@ -69,8 +76,11 @@ class Session:
 
     # Input
 
-    def start(self, argv: List[str], env: Dict[str, str], cwd: str) -> None:
+    def start(self, argv: List[str], env: Dict[str, str], cwd: str, sleep: float = 0.0) -> None:
         """Start Claude Code; does nothing where it runs already, so that two hosts may both try.
+
+        Args:
+            sleep: seconds of idleness after which it goes to sleep; 0: never.
 
         Raises:
             StartError: with the operating system's reason.
@@ -79,13 +89,15 @@ class Session:
             return
         self._process = process = spawn(argv, env, cwd)
         self._exit_code = None
-        self._is_ending = False
+        self._is_ending = self.asleep = False
         self.last_output = time.monotonic()
         self._given, self._written, self._unwritten, self._has_worked = b"", 0, 0, False
         self._splitters = {"out": wire.LineSplitter(), "err": wire.LineSplitter(65536)}
         self._oom_kills = oom_kills()
         self.ledger.open_ids.clear()
         self.ledger.queue.begin()
+        self._background.begin()
+        self.sleeper.begin(sleep)
         self._log("claude_started", session=self.name, pid=process.pid, program=argv[0])
         self._add_frame({"started": process.pid})
         self._output_stopped = True  # as it is, until somebody looks
@@ -103,7 +115,7 @@ class Session:
         ledger = self.ledger
         if ledger.has_taken(input_id):
             return {"took": input_id, "again": True}
-        if not self._process:
+        if not self._process or (self.sleeper.is_under_way and input_id.startswith(wire.CONTROL)):
             return {"error": "not_running", "message": "Claude Code is not running", "id": input_id}
         if turn and turn != ledger.queue.current:
             return {"took": input_id, "late": True}
@@ -155,6 +167,7 @@ class Session:
 
     def _pass_on(self, line: bytes) -> None:
         kept = self.audience.keep()  # first, for nobody else knows that it must not be passed on again
+        self.sleeper.touch()
         self._written += len(line) + 1
         self._stdin.add(line + b"\n")
         self._write_stdin()
@@ -180,8 +193,48 @@ class Session:
         except ProcessLookupError:
             pass  # it has just ended: the exit is on its way
 
+    # Sleep
+
+    def why_awake(self) -> str:
+        """Why Claude Code must not be ended now, for a person; empty: it has nothing to do."""
+        queue, process = self.ledger.queue, self._process
+        if process is None or self._is_ending:
+            return "it is ending"
+        if queue.current or queue.waiting:
+            return "it has a turn" if queue.current else "commands wait"
+        unread = process.stdout and not process.stdout.closed and waiting_bytes(process.stdout.fileno())
+        if self._stdin.size or self.ledger.waiting or self._output_stopped or unread:
+            return "what was said has not been passed on yet"
+        working = detached_children(process.pid)
+        if working is None:
+            return "nobody can see whether it works in the background: there is no /proc"
+        running = "it runs in the background: " + ", ".join(working[:3]) if working else ""
+        return self._background.reason(time.time()) or running
+
+    def sleep(self) -> Optional[wire.Frame]:
+        """Put Claude Code to sleep now; the answer where it sleeps already or must not, else None: its exit tells."""
+        if self._process is None:
+            return {"asleep": True}
+        if self.sleeper.is_under_way:
+            return None
+        if reason := self.why_awake():
+            return {"error": "busy", "message": reason}
+        self.sleeper.fall_asleep()
+        return None
+
+    def once_ended(self, then: Callable[[], None]) -> None:
+        """Call this when Claude Code, which is falling asleep, has ended."""
+        self._then.append(then)
+
+    def _close_stdin(self) -> None:
+        self._is_ending = True
+        self._log("claude_falls_asleep", session=self.name)
+        if self._process and self._process.stdin:
+            self._loop.watch(self._process.stdin.fileno())
+            self._process.stdin.close()
+
     def _write_stdin(self) -> None:
-        if not self._process or not self._process.stdin:
+        if not self._process or not self._process.stdin or self._process.stdin.closed:
             return
         try:
             self._stdin.write(self._process.stdin.fileno())
@@ -230,6 +283,7 @@ class Session:
             pipe.close()
             return 0
         self.last_output = time.monotonic()
+        self.sleeper.touch()
         ended = self._number(kind, data)
         self.audience.tell()
         if ended:
@@ -250,6 +304,8 @@ class Session:
             self.ledger.number([{"err": line.decode("utf-8", "replace")} for line in lines])
             return False
         self.ledger.number_output(lines)
+        for line in lines:
+            self._background.hear(line, time.time())
         ended = sum(map(self.ledger.queue.ends_turn, lines)) > 0  # all are to be looked at
         self._has_worked = self._has_worked or ended
         return ended
@@ -295,6 +351,11 @@ class Session:
         for client in self.audience.clients:
             client.pause_reading(False)
         out_of_memory = self._exit_code == -signal.SIGKILL and oom_kills() > self._oom_kills
-        self._log("claude_exited", session=self.name, code=self._exit_code, oom=out_of_memory)
-        self._add_frame({"exit": self._exit_code, **({"oom": True} if out_of_memory else {})})
+        self.asleep = self.sleeper.end()
+        self._log("claude_exited", session=self.name, code=self._exit_code, oom=out_of_memory, asleep=self.asleep)
+        more = {"oom": True} if out_of_memory else {"asleep": True} if self.asleep else {}
+        self._add_frame({"exit": self._exit_code, **more})
+        waiting, self._then = self._then, []
+        for then in waiting:
+            then()
         self._on_exit()

@@ -63,6 +63,29 @@ def has_ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
+def detached_children(pid: int) -> Optional[List[str]]:
+    """Names of the processes that a process has started in sessions of their own; None: nobody can say, without /proc.
+
+    Claude Code does so with shells, monitors and hooks that run in the background. MCP servers are in its own session.
+    """
+    found, seen = [], False
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return None
+    for name in filter(str.isdigit, names):
+        try:
+            with open("/proc/%s/stat" % name, errors="replace") as file:  # proc(5): pid (comm) state ppid pgrp session
+                head, _, rest = file.read().rpartition(")")
+        except OSError:
+            continue  # it has ended
+        state, parent, _, session = rest.split()[:4]
+        seen = seen or int(name) == pid
+        if int(parent) == pid and int(session) != pid and state not in "ZX":
+            found.append(head.partition("(")[2])
+    return found if seen else None
+
+
 def waiting_bytes(fd: int) -> int:
     """How many bytes are in a pipe just now (FIONREAD, ioctl_tty(2))."""
     count = bytearray(4)

@@ -179,7 +179,7 @@ class AgentEvents:
 
     def _exited(self, exited: Exited, now: float) -> None:
         self.claude_runs = False
-        self._log.info("claude_exited", code=exited.code, out_of_memory=exited.out_of_memory)
+        self._log.info("claude_exited", code=exited.code, out_of_memory=exited.out_of_memory, asleep=exited.asleep)
         ending = Ending("", exited.code, exited.out_of_memory)
         if exited.code is None:  # nobody saw it; the place may know why
             ending = self._place.pop_ending()

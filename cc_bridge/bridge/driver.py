@@ -20,7 +20,7 @@ from ..errors import (
 from ..logs import Log
 from ..protocol.commands import Command, DeclareDone, EndProcess, ReadTranscript, SendInput, Withdraw
 from ..protocol.conversation import Conversation
-from ..protocol.link import Exited, Link, LinkEvent, Output, Position, Started
+from ..protocol.link import Exited, Link, LinkEvent, Output, Position, Started, Status
 from .agent_events import AgentEvents
 from .connection import Connection, FramesGone
 from .surroundings import Launch, Surroundings
@@ -28,8 +28,9 @@ from .uplink import Uplink
 
 __all__ = ["Driver", "Observer"]
 
-#: Seconds for Claude Code's start.
+#: Seconds for Claude Code's start, and for an answer of the agent's.
 _START_LIMIT = 30.0
+_STATUS_LIMIT = 10.0
 
 
 class Observer(Protocol):
@@ -131,8 +132,9 @@ class Driver:
         return waits and not self._events.claude_runs
 
     async def make_ready(self) -> None:
-        """Connect, and start Claude Code if it does not run."""
+        """Connect, and start Claude Code if it does not run, or not any more."""
         try:
+            await self._hear_the_rest()
             await self._ensure_ready(whoever_waits=True)
         except ChannelError:
             await self.uplink.disconnect()
@@ -199,6 +201,24 @@ class Driver:
         self._events.claude_runs = False
 
     # What comes
+
+    async def _hear_the_rest(self) -> None:
+        """Hear what nobody has received since the last turn: Claude Code may sleep, or the agent may have ended."""
+        link = self.uplink.link
+        # Where something stands in for an agent it keeps no frames, and answers no questions.
+        if link is None or self.uplink.position is None or self.conversation.active is not None:
+            return
+        try:
+            link.ask_status()
+            await self.uplink.write()
+            deadline = anyio.current_time() + _STATUS_LIMIT
+            while (link_events := await self.uplink.receive(deadline)) is not None:
+                self._handle(link_events)
+                if any(isinstance(event, Status) for event in link_events):
+                    return
+            raise ConnectionLost("the agent does not react", instance=self._place.name)
+        except ConnectionLost as error:
+            await self._lost(error)
 
     async def _receive(self, until: float = math.inf) -> list[LinkEvent]:
         """Handle what comes next, or that nothing has come in time."""
@@ -355,7 +375,9 @@ class Driver:
         connection = self.uplink.connection
         if connection is None:
             raise ConnectionLost("the connection to the agent broke", instance=self._place.name)
-        connection.link.start_claude(launch.argv, launch.env, launch.cwd)
+        connection.link.start_claude(
+            launch.argv, launch.env, launch.cwd, sleep=launch.sleep_after, stop=launch.stop_after
+        )
         await self.uplink.write()
         try:
             with anyio.fail_after(_START_LIMIT):

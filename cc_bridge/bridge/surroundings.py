@@ -18,12 +18,15 @@ class Launch:
 
     Attributes:
         announces: it says something before its first turn, as soon as it can be used.
+        sleep_after, stop_after: seconds, as :class:`~cc_bridge.ClaudeInstance` has them; 0: never.
     """
 
     argv: list[str]
     env: Mapping[str, str]
     cwd: str
     announces: bool = False
+    sleep_after: float = 0
+    stop_after: float = 0
 
 
 @dataclass(frozen=True)

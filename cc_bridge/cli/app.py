@@ -28,7 +28,7 @@ __all__ = ["app"]
 _SUBJECTS = {
     "Talk": ("run", "send", "chat", "attach"),
     "Look": ("ps", "info", "turns", "follow", "history", "logs", "stats", "doctor"),
-    "Instances": ("up", "start", "stop", "restart", "interrupt", "update", "rm", "prune"),
+    "Instances": ("up", "start", "stop", "restart", "sleep", "wake", "interrupt", "update", "rm", "prune"),
     "In the container": ("exec", "shell", "cp"),
     "Conversations and images": ("export", "import", "image"),
 }
@@ -62,6 +62,8 @@ _VERBS = {
     "start": _Verb("start"),
     "stop": _Verb("stop"),
     "restart": _Verb("start", "restart"),
+    "sleep": _Verb("sleep"),
+    "wake": _Verb("start", "wake"),
     "update": _Verb("update"),
     "rm": _Verb("rm"),
     "prune": _Verb("prune"),

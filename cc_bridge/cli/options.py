@@ -18,7 +18,8 @@ import typer
 from ..engine.images import AUTO_IMAGE
 from ..errors import InvalidInput
 from .completion import complete_conversation, complete_mode, complete_name, complete_pane
-from .words import check_claude_args, parse_env, parse_ports, parse_size, parse_tools, read_mcp_config
+from .time_options import SleepAfter, StopAfter
+from .words import check_claude_args, parse_env, parse_ports, parse_size, parse_times, parse_tools, read_mcp_config
 
 if TYPE_CHECKING:
     from ..dockerfiles import OnDockerfile
@@ -221,6 +222,8 @@ class Options:
     skip_permissions: SkipPermissions = False
     resume: Resume = ""
     fork: Fork = False
+    sleep_after: SleepAfter = ""
+    stop_after: StopAfter = ""
     claude_arg: ClaudeArg = None
 
     async def record(self, name: str, display: Display, *, ephemeral: bool) -> ClaudeInstance:
@@ -284,6 +287,7 @@ class Options:
         if self.container:
             place = {"container": self.container, "tmux": self.tmux}
             place |= {"mount_at": str(self.workspace)} if self._given_of(["workspace"]) else {}
+        place |= parse_times(sleep_after=self.sleep_after, stop_after=self.stop_after)
         return ClaudeInstance.of(
             name=name,
             kind=self.on.value,

@@ -88,7 +88,7 @@ def doing(seen: Any) -> str:
     if seen["channel"] is None:
         return ""
     words: str = seen["activity"] or "unknown"
-    if words in ("idle", "unknown"):
+    if words in ("idle", "asleep", "unknown"):
         words += f", last active {ago(seen['last_activity'])}" if seen["last_activity"] else ""
     else:
         words = f"asks to use {seen['asks']}" if seen["activity"] == "permission" else words

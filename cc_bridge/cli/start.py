@@ -6,7 +6,7 @@ from . import options as o
 from .session import run_async
 from .up import bring_up
 
-__all__ = ["restart", "start"]
+__all__ = ["restart", "start", "wake"]
 
 
 def start(names: o.Names) -> None:
@@ -20,6 +20,11 @@ def start(names: o.Names) -> None:
         return 0
 
     run_async(main)
+
+
+def wake(names: o.Names) -> None:
+    """Start Claude Code ahead of a command, where it sleeps or was stopped."""
+    start(names)
 
 
 def restart(names: o.Names) -> None:

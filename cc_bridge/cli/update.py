@@ -10,7 +10,8 @@ import typer
 from ..errors import InvalidInput
 from . import options as o
 from .session import run_async
-from .words import parse_env, parse_tools, read_mcp_config
+from .time_options import SleepAfter, StopAfter
+from .words import parse_env, parse_times, parse_tools, read_mcp_config
 
 __all__ = ["update"]
 
@@ -28,6 +29,8 @@ def update(
     skip_permissions: o.SkipPermissions = False,
     env: o.Env = None,
     relay: o.Relay = True,
+    sleep_after: SleepAfter = "",
+    stop_after: StopAfter = "",
 ) -> None:
     """Change an instance's options; Claude Code has them when it is started the next time. Prints its name.
 
@@ -53,12 +56,14 @@ def update(
         }
         changes = {word: value for word, value in words.items() if word in given}
         more = parse_env(env or ())
+        seconds = parse_times(sleep_after=sleep_after, stop_after=stop_after)
         Registry().change(
             name,
             lambda record: {
                 "claude": replace(record.claude, **changes),
                 "env": {**record.env, **more},
                 "relay": relay if "relay" in given else record.relay,
+                **seconds,
             },
         )
         with Display() as display:

@@ -110,6 +110,23 @@ def parse_env(assignments: Sequence[str]) -> dict[str, str]:
     return env
 
 
+def parse_times(**texts: str) -> dict[str, float]:
+    """Seconds of ``90``, ``90s``, ``10m``, ``2h`` or ``1d`` each, by the option's name; without those not given.
+
+    Raises:
+        InvalidInput: one is none of these.
+    """
+    seconds = {}
+    for name, text in texts.items():
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", text)
+        if found:
+            seconds[name] = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+        elif text:
+            option = name.replace("_", "-")
+            raise InvalidInput(f"--{option} {text!r} is no time", hint="Such as 90s, 10m, 2h or 1d; 0: never.")
+    return seconds
+
+
 def parse_size(text: str) -> int:
     """Bytes of ``512m``, ``2g``, ``64k`` or a plain number.
 

@@ -64,7 +64,7 @@ class Sight:
             if now.turn:
                 found["activity"] = "permission" if self.asks else "busy"
             elif not in_pane:
-                found["activity"] = "idle"
+                found["activity"] = "asleep" if status.state == "asleep" else "idle"
             found["asks"] = self.asks or None
             found["turn"] = now.turn or None
             found["turn_since"] = _ago(now.seconds)

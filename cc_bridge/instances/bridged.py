@@ -27,6 +27,7 @@ from .life import Step
 from .place import GRACE, Place
 from .registry import Registry
 from .sessions import export_session, forget_session, session_to_begin_with
+from .sleep import put_to_sleep
 from .steps import Steps, exclusive
 from .worktrees import Worktree
 
@@ -195,6 +196,12 @@ class BridgedInstance(InstanceInterface):
             await self._bridge.aclose("the instance was stopped")
             await self._place.stop()
         self._log.info("stopped")
+
+    async def sleep(self) -> None:
+        """Ask the agent to end Claude Code if it is idle, over a connection of its own."""
+        self._check_record()
+        async with self._taking(Step.SLEEP):
+            await put_to_sleep(self._place)
 
     async def cleanup(self) -> None:
         """Close the connection; remove an ephemeral instance, or leave it to end by itself where that fails."""

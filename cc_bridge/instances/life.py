@@ -18,12 +18,14 @@ class Step(enum.Enum):
     STOP = "stop"
     REMOVE = "remove"
     RELEASE = "release"
+    SLEEP = "put to sleep"
 
 
 class State(enum.Enum):
     """What is under way; if nothing is, what the last step has left.
 
-    READY: connected, and Claude Code can be used. RESTING: this program holds nothing of the instance, which is new,
+    READY: connected, and Claude Code can be used, unless it has gone to sleep by itself since. ASLEEP: this program has
+    put it to sleep; the next start wakes it. RESTING: this program holds nothing of the instance, which is new,
     stopped, removed, or another program's to use.
     """
 
@@ -33,6 +35,8 @@ class State(enum.Enum):
     STOPPING = "stopping"
     REMOVING = "removing"
     RELEASING = "releasing"
+    SLEEPING = "falling asleep"
+    ASLEEP = "asleep"
 
 
 class Answer(enum.Enum):
@@ -48,20 +52,24 @@ _UNDER_WAY = {
     Step.STOP: State.STOPPING,
     Step.REMOVE: State.REMOVING,
     Step.RELEASE: State.RELEASING,
+    Step.SLEEP: State.SLEEPING,
 }
 
 _BEGINS = dict.fromkeys(Step, Answer.BEGIN)
 _WAITS = dict.fromkeys(Step, Answer.WAIT)
 
 #: The whole life. A start gives way to what ends it, because it may take as long as an image is built; what ends
-#: something is never cancelled for another step, because half an end is neither.
+#: something is never cancelled for another step, because half an end is neither. Whoever wants it to sleep lets a start
+#: come to its end: it is then asked whether it is idle.
 TABLE: dict[State, dict[Step, Answer]] = {
     State.RESTING: _BEGINS,
     State.READY: _BEGINS,  # a start, too: a connection breaks, and another reader has one of its own
-    State.STARTING: {**dict.fromkeys(Step, Answer.CANCEL), Step.START: Answer.WAIT},
+    State.ASLEEP: _BEGINS,
+    State.STARTING: {**dict.fromkeys(Step, Answer.CANCEL), Step.START: Answer.WAIT, Step.SLEEP: Answer.WAIT},
     State.STOPPING: _WAITS,
     State.REMOVING: _WAITS,
     State.RELEASING: _WAITS,
+    State.SLEEPING: _WAITS,
 }
 
 
@@ -89,5 +97,7 @@ class Life:
         """What was under way is over. One that failed, or was cancelled, leaves what was before it."""
         if failed:
             self.state = self._before
+        elif self.state is State.SLEEPING:  # one that this program did not hold it does not hold afterwards
+            self.state = State.RESTING if self._before is State.RESTING else State.ASLEEP
         else:
             self.state = State.READY if self.state is State.STARTING else State.RESTING

@@ -121,7 +121,9 @@ class Place(abc.ABC):
             begins: nothing was ever said here; the session is another instance's, or an earlier one's of this name.
         """
         argv = self.argv(self.record.claude, resume, fork)
-        return Launch(argv, self.claude_env(), self.cwd, announces=self.record.in_pane)
+        sleep, stop = self.record.sleep_times
+        announces = self.record.in_pane
+        return Launch(argv, self.claude_env(), self.cwd, announces=announces, sleep_after=sleep, stop_after=stop)
 
     def argv(self, options: ClaudeOptions, resume: str, fork: bool) -> list[str]:
         """The words that start it, speaking stream-json."""

@@ -105,7 +105,7 @@ class Steps:
             over, token = anyio.Event(), _inside.set(_inside.get() | {self})
             self._over, failed = over, True
             try:
-                if step is not Step.START:
+                if step not in (Step.START, Step.SLEEP):
                     self._end_starts(step)  # which wait for something else, and would begin after this
                 yield
                 failed = False

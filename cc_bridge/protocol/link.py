@@ -19,6 +19,7 @@ from cc_bridge_agent import wire
 
 from .link_events import (
     AgentRefused,
+    Asleep,
     Done,
     ErrorOutput,
     Exited,
@@ -36,6 +37,7 @@ from .link_events import (
 
 __all__ = [
     "AgentRefused",
+    "Asleep",
     "Done",
     "ErrorOutput",
     "Exited",
@@ -81,8 +83,8 @@ _LARGEST = 2**63
 #: Hosts that are named, characters of a name, and seconds (some 300 years, which a date can be reckoned from).
 _MOST_HOSTS, _LONGEST_HOST, _LONGEST_AGE = 200, 100, 1e10
 
-#: Characters of the agent's version.
-_LONGEST_VERSION = 100
+#: Characters of the agent's version, and of a state's name.
+_LONGEST_VERSION, _LONGEST_STATE = 100, 20
 
 #: Turns that are named at once: an agent remembers no more, and keeps fewer in its queue.
 _MOST_TURNS = 4096
@@ -172,9 +174,21 @@ class Link:
             hello["look"] = True
         self._outgoing.append(wire.encode(hello))
 
-    def start_claude(self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
-        """Start Claude Code; ``Started`` or ``AgentRefused`` follows. Does nothing if it is running."""
-        self._send({"start": {"argv": list(argv), "env": dict(env), "cwd": cwd}})
+    def start_claude(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None, *, sleep: float = 0, stop: float = 0
+    ) -> None:
+        """Start Claude Code; ``Started`` or ``AgentRefused`` follows. Does nothing if it is running.
+
+        Args:
+            sleep: seconds of idleness after which it goes to sleep; 0: never.
+            stop: seconds asleep, with no host connected, after which the agent ends; 0: never.
+        """
+        times = {"sleep": sleep, "stop": stop} if sleep or stop else {}
+        self._send({"start": {"argv": list(argv), "env": dict(env), "cwd": cwd, **times}})
+
+    def put_to_sleep(self) -> None:
+        """End Claude Code if it is idle; ``Exited`` or ``Asleep`` follows, or ``AgentRefused`` (``busy``)."""
+        self._send({"sleep": True})
 
     def send_input(self, input_id: str, message: Mapping[str, Any], turn: str = "") -> None:
         """Pass a message to Claude Code; ``Took`` or ``Queued`` follows.
@@ -289,11 +303,15 @@ class Link:
             return Withdrawn(_id(frame, "withdrawn"), late=True)
         if "done" in frame:
             return Done(_id(frame, "done"))
+        if "asleep" in frame:
+            return Asleep()
         if "status" in frame:
             turns = tuple((_id(turn, "id"), bool(turn["read"])) for turn in _list(frame, "turns"))
             about = frame["status"]
             queue = _ids(about, "queue") if isinstance(about, dict) and "queue" in about else None
-            return Status(turns, queue, _now(frame["now"]) if isinstance(frame.get("now"), dict) else None)
+            now = _now(frame["now"]) if isinstance(frame.get("now"), dict) else None
+            state = about.get("state") if isinstance(about, dict) else None
+            return Status(turns, queue, now, state[:_LONGEST_STATE] if isinstance(state, str) else "")
         return None  # from a newer agent: what a host must understand would change the version
 
     def _hello(self, frame: wire.Frame) -> Hello:
@@ -310,6 +328,7 @@ class Link:
             _newest_ids(frame, "open"),  # nobody may have declared older ones done
             resumed=self._after is not None or self._turn is not None,
             queue=_ids(frame, "queue") if "queue" in frame else None,
+            sleep_after=_seconds(frame, "sleep"),
             start=start.seq,
         )
         if not 0 <= start.seq <= hello.seq:
@@ -346,7 +365,7 @@ def _numbered(frame: wire.Frame, seq: int) -> LinkEvent | None:
     if "done" in frame:
         return Done(_id(frame, "done"), seq)
     if "exit" in frame:
-        return Exited(_optional_int(frame, "exit"), frame.get("oom") is True, seq)
+        return Exited(_optional_int(frame, "exit"), frame.get("oom") is True, frame.get("asleep") is True, seq)
     if "started" in frame:
         return Started(_int(frame, "started"), seq)
     return None

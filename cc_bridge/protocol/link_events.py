@@ -11,6 +11,7 @@ from typing import Any
 
 __all__ = [
     "AgentRefused",
+    "Asleep",
     "Done",
     "ErrorOutput",
     "Exited",
@@ -32,11 +33,12 @@ class Hello:
 
     Attributes:
         epoch: changes with each new agent.
-        state: of Claude Code: ``new``, ``running`` or ``exited``.
+        state: of Claude Code: ``new``, ``running``, ``asleep`` or ``exited``.
         open_ids: inputs whose turns have not been declared done.
         resumed: all frames after the requested position follow.
         queue: inputs that wait in the agent, the next one first; None: it has no queue and passes inputs on at once
             (agents of 0.1.0, and where none can run).
+        sleep_after: seconds of idleness after which Claude Code goes to sleep, 0: never; None: the agent cannot do so.
         start: the number before that of the first frame that follows.
     """
 
@@ -47,6 +49,7 @@ class Hello:
     open_ids: tuple[str, ...]
     resumed: bool
     queue: tuple[str, ...] | None = None
+    sleep_after: float | None = None
     start: int = field(default=0, compare=False)
 
 
@@ -116,18 +119,26 @@ class Exited:
     Attributes:
         code: negative for a signal; None: unknown, because the agent ended first.
         out_of_memory: the kernel's OOM killer killed it or one of its children.
+        asleep: it was idle and was told to exit; nothing went on in it.
     """
 
     code: int | None
     out_of_memory: bool = False
+    asleep: bool = False
     seq: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Asleep:
+    """The answer to :meth:`Link.put_to_sleep` where Claude Code does not run: it sleeps, or was not started."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentRefused:
     """The agent refused a request.
 
-    ``code`` is ``start``, ``not_running``, ``full``, ``stopping``, ``gone``, ``state``, ``version`` or ``protocol``.
+    ``code`` is ``start``, ``not_running``, ``full``, ``busy``, ``stopping``, ``gone``, ``state``, ``version`` or
+    ``protocol``.
 
     Attributes:
         id: of the refused input; empty: it was not an input, or an older agent does not say.
@@ -172,11 +183,13 @@ class Status:
             its end.
         queue: inputs that wait for the turns before them, the next one first; None: the agent does not say.
         now: what Claude Code does; None: the agent is one of 0.1.0, which does not say.
+        state: of Claude Code, as in :class:`Hello`; empty: the agent does not say.
     """
 
     turns: tuple[tuple[str, bool], ...]
     queue: tuple[str, ...] | None = None
     now: Now | None = None
+    state: str = ""
 
 
 LinkEvent = (
@@ -190,6 +203,7 @@ LinkEvent = (
     | Done
     | Exited
     | AgentRefused
+    | Asleep
     | Status
     | Violated
 )

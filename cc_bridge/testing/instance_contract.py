@@ -5,7 +5,7 @@ It is one class, because a kind of instance subclasses all of it, and no rule ma
 Subclass it in a test module, with fixtures ``make_instance`` (a coroutine function that takes the options of the
 class under test and returns an instance whose Claude Code talks to ``scripted_model``, with a login unless
 ``login=False``; with ``again=instance``, a second object for the same instance, as another program would have
-it) and ``scripted_model``::
+it; with ``sleep_after=S``, one that sleeps after so many seconds) and ``scripted_model``::
 
     class TestLocalProcess(InstanceContract):
         @pytest.fixture
@@ -22,7 +22,15 @@ from contextlib import aclosing, suppress
 import anyio
 import pytest
 
-from ..errors import ApiError, ChannelError, InstanceNotFound, InvalidInput, NotLoggedIn, TurnNotFound
+from ..errors import (
+    ApiError,
+    ChannelError,
+    InstanceBusy,
+    InstanceNotFound,
+    InvalidInput,
+    NotLoggedIn,
+    TurnNotFound,
+)
 from ..events import (
     ApiRetry,
     PermissionRequest,
@@ -65,7 +73,13 @@ async def run_out_of_time(instance: InstanceInterface, prompt: str, said: str) -
 
 @pytest.mark.anyio
 class InstanceContract:
-    """What a caller may rely on, wherever Claude Code runs."""
+    """What a caller may rely on, wherever Claude Code runs.
+
+    Attributes:
+        sleeps: it does so when idle; False where a person may look at it.
+    """
+
+    sleeps = True
 
     # Answers
 
@@ -557,6 +571,125 @@ class InstanceContract:
             assert await instance.send_command_and_wait("[[say back]]", _LIMIT) == (True, "back")
             await instance.cleanup()
 
+    # Sleep
+
+    async def test_it_sleeps_by_itself_and_remembers_when_it_wakes(
+        self, make_instance: MakeInstance, scripted_model: ScriptedModel
+    ) -> None:
+        """covers: B7."""
+        if not self.sleeps:
+            return
+        instance = await make_instance(sleep_after=0.3)
+        assert await instance.send_command_and_wait("first question", _LIMIT) == (True, "You said: first question")
+        before = await _asleep(instance)
+        assert before["session_id"]
+        await instance.wake()
+        assert (await instance.get_info())["activity"] in ("idle", "asleep")  # which it may be again by now
+        assert await instance.send_command_and_wait("second question", _LIMIT) == (True, "You said: second question")
+        assert "first question" in json.dumps(scripted_model.requests[-1].body["messages"])
+        assert (await instance.get_info())["session_id"] == before["session_id"]
+
+    async def test_it_is_put_to_sleep_and_every_program_finds_it_again(
+        self, make_instance: MakeInstance, scripted_model: ScriptedModel
+    ) -> None:
+        """covers: B7, C16."""
+        if not self.sleeps:
+            return
+        instance = await make_instance()
+        other = await make_instance(again=instance)
+        await instance.sleep()  # nothing runs, and nothing is started
+        assert not await instance.is_running()
+        await instance.send_command_and_wait("[[say first]]", _LIMIT)
+        await other.send_command_and_wait("[[say second]]", _LIMIT)
+        for _ in range(2):
+            await instance.sleep()
+            assert (await other.get_info())["activity"] == "asleep"
+        assert await other.send_command_and_wait("[[say third]]", _LIMIT) == (True, "third")
+        assert await instance.send_command_and_wait("[[say fourth]]", _LIMIT) == (True, "fourth")
+        assert "[[say first]]" in json.dumps(scripted_model.requests[-1].body["messages"])
+
+    async def test_it_does_not_sleep_in_a_turn(self, make_instance: MakeInstance) -> None:
+        """covers: B7."""
+        if not self.sleeps:
+            return
+        instance = await make_instance(sleep_after=0.2)
+        async with await instance.submit("[[say a]] [[delay 1]] [[say b]]") as turn:
+            await _until_text(turn)
+            with pytest.raises(InstanceBusy, match="it has a turn"):
+                await instance.sleep()
+            result = await turn.result()
+        assert (result.verdict, result.text) == (Verdict.COMPLETED, "ab")
+
+    async def test_it_does_not_sleep_while_a_permission_waits(self, make_instance: MakeInstance) -> None:
+        """covers: B7, C9."""
+        if not self.sleeps:
+            return
+        refusals: list[str] = []
+
+        async def decide(_: PermissionRequest) -> Decision:
+            with pytest.raises(InstanceBusy) as caught:
+                await other.sleep()
+            refusals.append(caught.value.what)
+            await anyio.sleep(0.5)  # longer than it needs to fall asleep
+            return Allow()
+
+        instance = await make_instance(on_permission=decide, sleep_after=0.2)
+        other = await make_instance(again=instance)
+        answer = await instance.send_command_and_wait(f"[[tool Bash {_TOUCH}]] [[say Done.]]", _LIMIT)
+        assert answer == (True, "Done.")
+        assert refusals == ["it is not idle: it has a turn"]
+
+    async def test_it_does_not_sleep_while_it_works_in_the_background(self, make_instance: MakeInstance) -> None:
+        """covers: B7."""
+        if not self.sleeps:
+            return
+
+        async def decide(_: PermissionRequest) -> Decision:
+            return Allow()
+
+        instance = await make_instance(on_permission=decide, sleep_after=0.2)
+        shell = json.dumps({"command": "sleep 600", "run_in_background": True, "description": "wait"})
+        answer = await instance.send_command_and_wait(f"[[tool Bash {shell}]] [[say Begun.]]", _LIMIT)
+        assert answer == (True, "Begun.")
+        with pytest.raises(InstanceBusy, match="in the background"):
+            await instance.sleep()
+        await anyio.sleep(0.5)
+        assert (await instance.get_info())["activity"] == "idle"
+
+    async def test_commands_and_sleep_at_once_lose_nothing(
+        self, make_instance: MakeInstance, scripted_model: ScriptedModel
+    ) -> None:
+        """covers: B7, C16."""
+        if not self.sleeps:
+            return
+        instance = await make_instance()
+        other = await make_instance(again=instance)
+        await instance.start()
+
+        async def put_to_sleep() -> None:
+            with suppress(InstanceBusy):
+                await other.sleep()
+
+        with anyio.fail_after(_LIMIT):
+            for number in range(6):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(put_to_sleep)
+                    await anyio.sleep(number / 50)
+                    prompt = f"[[say w{number}]]"
+                    assert await instance.send_command_and_wait(prompt, _LIMIT) == (True, f"w{number}")
+                assert scripted_model.prompts[prompt] == 1
+
+    async def test_where_a_person_may_look_it_does_not_sleep(self, make_instance: MakeInstance) -> None:
+        """covers: B7."""
+        if self.sleeps:
+            return
+        instance = await make_instance()
+        assert await instance.send_command_and_wait("[[say hello]]", _LIMIT) == (True, "hello")
+        with pytest.raises(InvalidInput, match="pane"):
+            await instance.sleep()
+        with pytest.raises(InvalidInput, match="pane"):
+            await make_instance(sleep_after=0.2)
+
     async def test_info_is_json_and_has_no_secret(self, make_instance: MakeInstance) -> None:
         instance = await make_instance()
         await instance.send_command_and_wait("[[say hello]]", _LIMIT)
@@ -580,3 +713,11 @@ async def _until_text(turn: Turn) -> None:
     async for event in turn:
         if isinstance(event, TextDelta):
             return
+
+
+async def _asleep(instance: InstanceInterface) -> InstanceInfo:
+    """What it says of itself when it has gone to sleep."""
+    with anyio.fail_after(_LIMIT):
+        while (info := await instance.get_info())["activity"] != "asleep":  # noqa: ASYNC110  nobody tells who only looks
+            await anyio.sleep(0.1)
+    return info

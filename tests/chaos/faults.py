@@ -18,6 +18,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from cc_bridge.errors import InstanceBusy
 from tests.conftest import lacking
 
 from .rig import Trial, cut_connections
@@ -94,6 +95,18 @@ async def cut_frames(trial: Trial) -> None:
     cuts = [(trial.rng.randint(1, 6000), trial.rng.randint(1, 3000)) for _ in range(trial.rng.randint(1, 10))]
     cut_connections(trial.instance, lambda: cuts.pop() if cuts else None)
     await trial.instance._bridge.aclose("for a connection that will be cut")
+
+
+async def put_to_sleep(trial: Trial) -> None:
+    """Somebody wants it to sleep at moments that could not be worse."""
+    somebody = type(trial.instance)(trial.instance.record)
+    try:
+        for _ in range(trial.rng.randint(2, 8)):
+            await anyio.sleep(trial.moment / 4)
+            with suppress(InstanceBusy):
+                await somebody.sleep()
+    finally:
+        await somebody.release()
 
 
 async def stall_reader(trial: Trial) -> None:
@@ -261,6 +274,7 @@ FAULTS = (
     Fault("host killed", kill_host, BOTH, survivable=True, read_after=True),
     Fault("connection lost", lose_connection, BOTH, survivable=True),
     Fault("frames cut", cut_frames, BOTH, survivable=True),
+    Fault("put to sleep", put_to_sleep, BOTH, survivable=True),
     Fault("reader stalled", stall_reader, BOTH, survivable=True),
     Fault("container paused", pause_container, ("docker",), survivable=True),
     Fault("pipes deleted", delete_pipes, BOTH, survivable=True),

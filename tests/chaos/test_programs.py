@@ -1,7 +1,8 @@
-"""Several programs on one instance: each answer to whom it belongs, in the order of acceptance. covers: B1, C2, C8, C16
+"""Several programs on one instance: each answer to whom it belongs, in the order of acceptance.
 
-Commands at random moments are waited for, left, given too little time, interrupted; and a program is killed whose
-commands wait. ``make chaos ROUNDS=300`` plays so many commands on each kind.
+Commands at random moments are waited for, left, given too little time, interrupted; somebody wants the instance to
+sleep; and a program is killed whose commands wait. ``make chaos ROUNDS=300`` plays so many commands on each kind.
+covers: B1, B7, C2, C8, C16
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ import anyio
 import pytest
 
 from cc_bridge import DockerContainer, LocalProcess, TextDelta, TmuxInstance, Verdict
+from cc_bridge.errors import InstanceBusy
 from cc_bridge.testing import ScriptedModel
 
 from .faults import process_of
@@ -133,6 +135,12 @@ async def test_commands_at_random(
             how = rng.choice(["wait", "wait", "wait", "leave", "time-out", "interrupt"])
             await use(program, commands, how, rng.uniform(0, 0.3), may_end=False)
 
+    async def put_to_sleep() -> None:
+        for _ in range(0 if kind is TmuxInstance else COMMANDS // 3):
+            await anyio.sleep(rng.uniform(0, 0.3))
+            with suppress(InstanceBusy):
+                await programs[0].sleep()
+
     async def kill() -> None:
         left.extend(await kill_one(programs[0].record.name, commands))
 
@@ -141,6 +149,7 @@ async def test_commands_at_random(
             for program in programs:
                 group.start_soon(play, program)
             group.start_soon(kill)
+            group.start_soon(put_to_sleep)
         for turn_id in left:
             found = await programs[0].turn(turn_id)
             commands.check(turn_id, await found.result(), may_end=False)

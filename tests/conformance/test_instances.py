@@ -32,8 +32,14 @@ class TestLocalProcess(InstanceContract):
         made: list[InstanceInterface] = []
         (tmp_path / "home").mkdir()
 
-        async def make(login: bool = True, again: Any = None, **options: Any) -> InstanceInterface:
-            record = again.record if again else make_record(env=_env(scripted_model, tmp_path / "home", login))
+        async def make(
+            login: bool = True, again: Any = None, sleep_after: float | None = None, **options: Any
+        ) -> InstanceInterface:
+            record = (
+                again.record
+                if again
+                else make_record(env=_env(scripted_model, tmp_path / "home", login), sleep_after=sleep_after)
+            )
             made.append(LocalProcess(record, **options))
             return made[-1]
 
@@ -45,14 +51,22 @@ class TestLocalProcess(InstanceContract):
 class TestTmuxInstance(InstanceContract):
     """With the real tmux, and the interactive Claude Code. covers: C17"""
 
+    sleeps = False
+
     @pytest.fixture
     async def make_instance(
         self, scripted_model: ScriptedModel, make_record: Callable[..., Any], claude: str, tmux: None
     ) -> AsyncIterator[Callable[..., Any]]:
         made: list[InstanceInterface] = []
 
-        async def make(login: bool = True, again: Any = None, **options: Any) -> InstanceInterface:
-            record = again.record if again else make_record(kind="tmux", env=_env(scripted_model, None, login))
+        async def make(
+            login: bool = True, again: Any = None, sleep_after: float | None = None, **options: Any
+        ) -> InstanceInterface:
+            record = (
+                again.record
+                if again
+                else make_record(kind="tmux", env=_env(scripted_model, None, login), sleep_after=sleep_after)
+            )
             made.append(TmuxInstance(record, **options))
             return made[-1]
 
@@ -76,8 +90,14 @@ class TestLocalProcessInFleet(InstanceContract):
         (tmp_path / "home").mkdir()
         async with AsyncExitStack() as stack:
 
-            async def make(login: bool = True, again: Any = None, **options: Any) -> InstanceInterface:
-                record = again.record if again else make_record(env=_env(scripted_model, tmp_path / "home", login))
+            async def make(
+                login: bool = True, again: Any = None, sleep_after: float | None = None, **options: Any
+            ) -> InstanceInterface:
+                record = (
+                    again.record
+                    if again
+                    else make_record(env=_env(scripted_model, tmp_path / "home", login), sleep_after=sleep_after)
+                )
                 fleet = await stack.enter_async_context(Fleet())
                 made.append(fleet.adopt(record, **options))
                 return made[-1]
@@ -95,9 +115,17 @@ class TestDockerContainer(InstanceContract):
     ) -> AsyncIterator[Callable[..., Any]]:
         made: list[InstanceInterface] = []
 
-        async def make(login: bool = True, again: Any = None, **options: Any) -> InstanceInterface:
+        async def make(
+            login: bool = True, again: Any = None, sleep_after: float | None = None, **options: Any
+        ) -> InstanceInterface:
             env = _env(scripted_model, None, login)
-            fields = {"kind": "docker", "image": images.claude, "network": "host", "env": env}
+            fields = {
+                "kind": "docker",
+                "image": images.claude,
+                "network": "host",
+                "env": env,
+                "sleep_after": sleep_after,
+            }
             record = again.record if again else make_record(**fields)
             made.append(DockerContainer(record, **options))
             return made[-1]

@@ -267,6 +267,9 @@ async def test_an_image_without_python(make_docker: MakeDocker, images: Any, log
     assert await answer(instance, "[[say one two]]") == "one two"
     assert await channel(instance) == "direct"
     assert await instance.is_running()
+    with pytest.raises(InvalidInput, match="no Python for an agent, so it cannot sleep"):
+        await instance.sleep()
+    await instance.wake()  # harmless, and it asks nobody
     await run_out_of_time(instance, "[[say so far]] [[hang]]", "so far")
     assert await answer(instance) == "fine"
     session = (await instance.get_info())["session_id"]

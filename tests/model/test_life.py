@@ -68,7 +68,7 @@ def futures(world: World, asked: set[tuple[State, Step]]) -> list[World]:
     return found
 
 
-@pytest.mark.parametrize("start", [State.RESTING, State.READY])
+@pytest.mark.parametrize("start", [State.RESTING, State.READY, State.ASLEEP])
 def test_every_order_of_three_steps(start: State) -> None:
     """One is under way at a time, nobody waits for ever, and after an end nothing is left of what was before it."""
     asked: set[tuple[State, Step]] = set()
@@ -84,11 +84,14 @@ def test_every_order_of_three_steps(start: State) -> None:
         seen.add(world)
         inside = [task for task in world.tasks if task.at == "in"]
         assert len(inside) <= 1, world
-        assert (world.state in (State.RESTING, State.READY)) == (not inside), world
+        assert (world.state in (State.RESTING, State.READY, State.ASLEEP)) == (not inside), world
         assert all(task.step is Step.START for task in world.tasks if task.is_cancelled), "an end was cut short"
         if world.last is not None and not inside:
             step, failed = world.last
-            assert failed or world.state is (State.READY if step is Step.START else State.RESTING), world
+            left = {Step.START: (State.READY,), Step.SLEEP: (State.RESTING, State.ASLEEP)}
+            assert failed or world.state in left.get(step, (State.RESTING,)), world
+            held = world.before is not State.RESTING
+            assert failed or step is not Step.SLEEP or (world.state is State.ASLEEP) == held, world
         # Whoever ends it does not wait for a start that nobody has cancelled.
         if inside and inside[0].step is Step.START and not inside[0].is_cancelled:
             assert not any(task.at == "waits" and task.step in _ENDS for task in world.tasks), world
@@ -103,3 +106,15 @@ def test_what_was_not_asked_for_does_not_begin() -> None:
     life.begin(Step.STOP)
     with pytest.raises(RuntimeError, match="an instance that is stopping cannot start"):
         life.begin(Step.START)
+
+
+def test_what_sleeps_is_ready_again_after_a_start() -> None:
+    """covers: B7"""
+    life = Life()
+    for step, state in [(Step.START, State.READY), (Step.SLEEP, State.ASLEEP), (Step.START, State.READY)]:
+        life.begin(step)
+        life.end(failed=False)
+        assert life.state is state
+    life.begin(Step.SLEEP)
+    life.end(failed=True)
+    assert life.state is State.READY, "it was busy"

@@ -4,7 +4,7 @@ The two ends are the real ones, :class:`Link` and :class:`Conversation` on one s
 other, with what is between them (docs/protocol.md) modelled in a page: a connection delivers frames in order or
 loses all of them, a crash of the agent loses its memory and Claude Code but not the journal, and a host that comes
 back follows the turn by its id. Other programs' turns may be before ours in the agent's queue, and ours may be given up
-at any moment. All states that can be reached are visited. covers: B1, C16
+at any moment. An idle Claude Code may fall asleep. All states that can be reached are visited. covers: B1, B7, C16
 """
 
 from __future__ import annotations
@@ -91,16 +91,20 @@ class MemoryJournal:
 class System:
     """Both ends and what is between them."""
 
-    def __init__(self, drops: int, agent_crashes: int, host_crashes: int, others: int = 0, give_ups: int = 0) -> None:
+    def __init__(
+        self, drops: int, agent_crashes: int, host_crashes: int, others: int = 0, give_ups: int = 0, sleeps: int = 0
+    ) -> None:
         self.drops, self.agent_crashes, self.host_crashes = drops, agent_crashes, host_crashes
         self.give_ups, self.given_up = give_ups, False
+        self.sleeps = sleeps
         self.disk: list[bytes] = []
         self.written: list[str] = []  # what Claude Code was given
         self.crashed = False
         self.start_agent()
-        if others:
+        if others or sleeps:
             self.to_say = deque()
             self.ledger.number([{"started": 1}])
+            self.tell()
             for number in range(others):
                 self.agent_takes(f"other{number}", "", b"{}")
         self.conversation = Conversation()
@@ -112,6 +116,7 @@ class System:
     def start_agent(self) -> None:
         self.ledger = Ledger(self.disk, 0)
         self.to_say: deque[dict[str, Any]] | None = None  # None: Claude Code does not run
+        self.falls_asleep = self.starts_then = self.asleep = False
         self.cut()
 
     def cut(self) -> None:
@@ -136,37 +141,54 @@ class System:
                 self.to_host.append(wire.encode({"error": "gone", "message": "not kept"}))
                 return
             hello = {"hello": 1, "agent": "a", "epoch": "e", "session": "main", "journal": "j", "from": after + 1}
-            state = "running" if self.to_say is not None else "exited"
+            asleep = self.falls_asleep or self.asleep
+            state = "asleep" if asleep else "running" if self.to_say is not None else "exited"
             hello |= {"state": state, "seq": self.ledger.seq, "open": list(self.ledger.open_ids)}
             hello |= {"queue": self.ledger.queue.waiting}
             self.to_host.append(wire.encode(hello))
             self.to_host.extend(self.disk[after:])
             self.attached = True
+        elif "start" in frame and self.falls_asleep:
+            self.starts_then = True
         elif "start" in frame and self.to_say is None:
-            self.to_say = deque()
-            self.ledger.open_ids.clear()
-            self.ledger.queue.current = ""
-            self.ledger.number([{"started": 1}])
-            self.give_next()
+            self.start_claude()
         elif "withdraw" in frame and not self.ledger.withdraw(frame["withdraw"]):
             self.to_host.append(wire.encode({"withdrawn": frame["withdraw"], "late": True}))
         elif "done" in frame and not self.ledger.done(frame["done"], self.ledger.seq):
             self.to_host.append(wire.encode({"done": frame["done"]}))
         self.tell()
 
+    def start_claude(self) -> None:
+        self.to_say = deque()
+        self.asleep = False
+        self.ledger.open_ids.clear()
+        self.ledger.queue.current = ""
+        self.ledger.number([{"started": 1}])
+        self.give_next()
+
+    def claude_has_slept(self) -> None:
+        assert not self.to_say, "it was put to sleep in mid-turn"
+        starts, self.falls_asleep, self.starts_then = self.starts_then, False, False
+        self.to_say, self.asleep = None, True
+        self.ledger.open_ids.clear()
+        self.ledger.number([{"exit": 0, "asleep": True}])
+        if starts:
+            self.start_claude()
+        self.tell()
+
     def agent_takes(self, input_id: str, turn: str, line: bytes) -> None:
         queue = self.ledger.queue
         if self.ledger.has_taken(input_id):
             self.to_host.append(wire.encode({"took": input_id, "again": True}))
-        elif self.to_say is None:
-            self.to_host.append(wire.encode({"error": "not_running", "message": "x"}))
+        elif self.to_say is None or (self.falls_asleep and input_id.startswith(wire.CONTROL)):
+            self.to_host.append(wire.encode({"error": "not_running", "message": "x", "id": input_id}))
         elif turn and turn != queue.current:
             self.to_host.append(wire.encode({"took": input_id, "late": True}))
         elif input_id.startswith(wire.CONTROL):
             self.ledger.give(input_id)
             assert queue.current == TURN, "another program's turn was interrupted"
             self.to_say = deque([ANSWER[1], INTERRUPTED])
-        elif queue.is_free:
+        elif queue.is_free and not self.falls_asleep:
             self.give(input_id)
         else:
             self.ledger.hold(input_id, line)
@@ -179,7 +201,7 @@ class System:
         self.to_say = deque(ANSWER if input_id == TURN else others_answer(input_id))
 
     def give_next(self) -> None:
-        waiting = self.ledger.queue.next()
+        waiting = None if self.falls_asleep else self.ledger.queue.next()
         if waiting is not None:
             self.give(waiting[0])
         self.tell()
@@ -314,6 +336,11 @@ class System:
             yield "host crashes"
         if self.give_ups and self.result is None:
             yield "gives up"
+        idle = self.to_say is not None and not self.to_say and self.ledger.queue.is_free
+        if self.sleeps and idle and not self.falls_asleep:
+            yield "falls asleep"
+        if self.falls_asleep:
+            yield "has slept"
 
     def take(self, step: str) -> None:
         match step:
@@ -337,6 +364,11 @@ class System:
                 if self.link is not None and self.link.state is LinkState.OPEN:
                     self.carry_out()
                 self.take_events()
+            case "falls asleep":
+                self.sleeps -= 1
+                self.falls_asleep = True
+            case "has slept":
+                self.claude_has_slept()
             case "connection breaks":
                 self.drops -= 1
                 self.lose()
@@ -366,26 +398,31 @@ class System:
         elif self.result is not None:
             assert self.crashed or self.given_up, f"{self.result.verdict} although nothing crashed but the host"
             assert self.said == self.result.text
-        last = ("agent crashes", "host crashes", "connection breaks", "gives up")
+        last = ("agent crashes", "host crashes", "connection breaks", "gives up", "falls asleep")
         if not any(step not in last for step in self.steps()):
             assert self.result is not None, "nothing more can happen, and the host still waits"
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("drops", "agent_crashes", "host_crashes", "others", "give_ups", "least"),
+    ("drops", "agent_crashes", "host_crashes", "others", "give_ups", "sleeps", "least"),
     [
-        (0, 0, 0, 0, 0, 30),
-        (2, 0, 0, 0, 0, 800),
-        (0, 1, 0, 0, 0, 450),
-        (0, 0, 1, 0, 0, 130),
-        (1, 1, 0, 0, 0, 2000),
-        pytest.param(2, 1, 1, 0, 0, 10_000, marks=pytest.mark.timeout(300)),  # a quarter of a minute by itself
-        (0, 0, 0, 1, 1, 2_000),
-        (0, 0, 1, 1, 0, 1_000),
-        (1, 0, 0, 0, 1, 5_000),
-        (0, 1, 0, 1, 0, 2_000),
-        (0, 1, 0, 0, 1, 2_000),
+        (0, 0, 0, 0, 0, 0, 30),
+        (2, 0, 0, 0, 0, 0, 800),
+        (0, 1, 0, 0, 0, 0, 450),
+        (0, 0, 1, 0, 0, 0, 130),
+        (1, 1, 0, 0, 0, 0, 2000),
+        pytest.param(2, 1, 1, 0, 0, 0, 10_000, marks=pytest.mark.timeout(300)),  # a quarter of a minute by itself
+        (0, 0, 0, 1, 1, 0, 2_000),
+        (0, 0, 1, 1, 0, 0, 1_000),
+        (1, 0, 0, 0, 1, 0, 5_000),
+        (0, 1, 0, 1, 0, 0, 2_000),
+        (0, 1, 0, 0, 1, 0, 2_000),
+        (0, 0, 0, 0, 0, 2, 100),
+        (1, 0, 0, 0, 0, 2, 1_000),
+        (0, 1, 0, 0, 0, 1, 500),
+        (0, 0, 1, 0, 0, 2, 500),
+        (0, 0, 0, 1, 1, 2, 1_000),
     ],
 )
 def test_every_order_of_events(
@@ -395,10 +432,11 @@ def test_every_order_of_events(
     host_crashes: int,
     others: int,
     give_ups: int,
+    sleeps: int,
     least: int,
 ) -> None:
     monkeypatch.setattr(ledger_module, "Journal", MemoryJournal)
-    first = pickle.dumps(System(drops, agent_crashes, host_crashes, others, give_ups))
+    first = pickle.dumps(System(drops, agent_crashes, host_crashes, others, give_ups, sleeps))
     seen, todo = {first}, [(first, ())]
     while todo:
         state, path = todo.pop()

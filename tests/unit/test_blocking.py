@@ -61,6 +61,9 @@ class FakeInstance(InstanceInterface):
         self.idle = threading.Event()
         self.cancelled = False
 
+    async def sleep(self) -> None:
+        self._note("sleep")
+
     async def release(self) -> None:
         self._note("release")
 

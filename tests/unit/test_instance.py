@@ -77,3 +77,29 @@ def test_a_record_whose_mount_has_gone_is_a_record(tmp_path: Path) -> None:
         record.check_mounts()
     (tmp_path / "gone").mkdir()
     record.check_mounts()
+
+
+@pytest.mark.parametrize(
+    ("change", "times"),
+    [
+        ({}, (600, 86_400)),
+        ({"sleep_after": 5}, (5, 86_400)),
+        ({"sleep_after": 0, "stop_after": 0}, (0, 0)),
+        ({"tmux": True}, (0, 0)),
+        ({"tmux": True, "sleep_after": 0}, (0, 0)),
+    ],
+)
+def test_when_it_sleeps(change: dict[str, Any], times: tuple[float, float]) -> None:
+    """covers: B7"""
+    record = ClaudeInstance.of(**{**GOOD, **change})
+    assert record.sleep_times == times
+    assert ClaudeInstance.model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.parametrize("field", ["sleep_after", "stop_after"])
+@pytest.mark.parametrize("value", [-1, float("nan"), 1e10])
+def test_no_times_to_sleep(field: str, value: float) -> None:
+    with pytest.raises(InvalidInput, match=f"{field}: seconds, 0 for never"):
+        ClaudeInstance.of(**{**GOOD, field: value})
+    with pytest.raises(InvalidInput, match=f"{field}: a person may look at a pane"):
+        ClaudeInstance.of(**{**GOOD, "tmux": True, field: 5})

@@ -15,6 +15,7 @@ class StepLoop:
 
     def __init__(self) -> None:
         self.watched: dict[int, tuple[Callback | None, Callback | None]] = {}
+        self.timers: list[tuple[float, Callback]] = []
 
     def watch(self, fd: int, readable: Callback | None = None, writable: Callback | None = None) -> None:
         if readable or writable:
@@ -22,6 +23,18 @@ class StepLoop:
             self.watched[fd] = (readable, writable)
         else:
             self.watched.pop(fd, None)
+
+    def call_later(self, seconds: float, callback: Callback) -> Callback:
+        timer = (seconds, callback)
+        self.timers.append(timer)
+        return lambda: self.timers.remove(timer) if timer in self.timers else None
+
+    def let_time_pass(self) -> float:
+        """Run the only timer, as if its time had come; its seconds."""
+        ((seconds, callback),) = self.timers
+        self.timers.clear()
+        callback()
+        return seconds
 
     def step(self, rounds: int = 100) -> None:
         """Run what is ready, until nothing is, or so many times."""

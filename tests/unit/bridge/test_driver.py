@@ -99,7 +99,9 @@ def sent(channel: Scripted) -> list[dict[str, Any]]:
 
 def kinds(channel: Scripted) -> list[str]:
     """What was said over the channel, in order."""
-    return [next(kind for kind in ("start", "in", "withdraw", "done") if kind in frame) for frame in sent(channel)]
+    return [
+        next(kind for kind in ("start", "in", "withdraw", "done", "status") if kind in frame) for frame in sent(channel)
+    ]
 
 
 def result(made: Driver) -> TurnResult:
@@ -371,3 +373,38 @@ async def test_what_cannot_be_reached_any_more_is_interrupted(ends: str) -> None
     getattr(made, ends)("the reason")
     found = result(made)
     assert (found.verdict, found.error, made.uplink.position) == (Verdict.INTERRUPTED, "the reason", None)
+
+
+STATUS = {"status": {"state": "asleep"}, "turns": []}
+
+
+async def test_one_that_has_gone_to_sleep_meanwhile_is_started_ahead_of_a_command() -> None:
+    """Nobody has read since the last turn. covers: B7"""
+    channel = Scripted(RUNNING, {"seq": 1, "exit": 0, "asleep": True}, STATUS, {"seq": 2, "started": 2})
+    made = driver(Place(channel))
+    await made.make_ready()
+    assert sent(channel) == []
+    await made.make_ready()
+    assert kinds(channel) == ["status", "start"]
+
+
+async def test_one_whose_agent_has_ended_meanwhile_is_connected_to_anew() -> None:
+    """covers: B7"""
+    first, second = Scripted(RUNNING, anyio.EndOfStream), Scripted(HELLO, {"seq": 1, "started": 1})
+    made = driver(Place(first, second))
+    await made.make_ready()
+    await made.make_ready()
+    assert (kinds(first), kinds(second)) == (["status"], ["start"])
+
+
+async def test_the_times_to_sleep_go_with_the_start() -> None:
+    """covers: B7"""
+
+    class Sleepy(Place):
+        async def launch(self, session_id: str) -> Launch:
+            return Launch(["claude"], {}, "/w", sleep_after=5, stop_after=7)
+
+    channel = Scripted(HELLO, {"seq": 1, "started": 1})
+    await driver(Sleepy(channel)).make_ready()
+    (said,) = sent(channel)
+    assert (said["start"]["sleep"], said["start"]["stop"]) == (5, 7)

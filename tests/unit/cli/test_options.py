@@ -10,7 +10,7 @@ import pytest
 from cc_bridge import InvalidInput
 from cc_bridge.cli.ages import ago, span
 from cc_bridge.cli.completion import complete_conversation, complete_mode, complete_pane, complete_path
-from cc_bridge.cli.words import check_claude_args, parse_ports, read_mcp_config
+from cc_bridge.cli.words import check_claude_args, parse_ports, parse_times, read_mcp_config
 from cc_bridge.instance import ClaudeInstance
 from cc_bridge.instances.registry import Registry
 
@@ -107,3 +107,12 @@ def test_how_long_ago() -> None:
     assert ago(then) == ago(then.isoformat()) == ago(then.replace(tzinfo=None).isoformat()) == "3 hours ago"
     for none in (None, "", "yesterday", "2026-13-01"):
         assert ago(none) == "-"
+
+
+def test_times_to_sleep() -> None:
+    """covers: B7"""
+    for text, seconds in {"90": 90, "90s": 90, "10m": 600, "1.5h": 5400, "2d": 172_800, "0": 0}.items():
+        assert parse_times(sleep_after=text, stop_after="") == {"sleep_after": seconds}
+    for text in ("soon", "-1", "10 m", "1w", "1e3", "m"):
+        with pytest.raises(InvalidInput, match="--stop-after"):
+            parse_times(stop_after=text)

@@ -96,6 +96,15 @@ async def test_idle() -> None:
     assert (found["activity"], found["turn"], found["last_activity"]) == ("idle", None, None)
 
 
+async def test_asleep() -> None:
+    """covers: B7"""
+    agent = Agent(status={**STATUS, "status": {"state": "asleep"}, "now": {"turn": "", "hosts": []}})
+    assert (await seen(agent))["activity"] == "asleep"
+    sight = await look(agent.way, "x")
+    assert sight is not None
+    assert sight.describe(in_pane=True)["activity"] is None
+
+
 @pytest.mark.parametrize("gone", [0, 3])
 async def test_a_permission_that_is_asked_for(gone: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the newest frames, and where these are not kept, by the turn's own."""

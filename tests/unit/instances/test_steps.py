@@ -280,3 +280,25 @@ async def test_a_start_that_waits_for_a_start_is_given_up_for_an_end_in_any_orde
             async with steps.take(Step.REMOVE):
                 await anyio.wait_all_tasks_blocked()
                 assert len(given_up) == 3
+
+
+async def test_whoever_wants_it_to_sleep_waits_for_a_start_and_ends_none() -> None:
+    """covers: B7"""
+    steps, order, may_end = Steps("demo"), list[str](), anyio.Event()
+
+    async def take(step: Step) -> None:
+        async with steps.take(step):
+            order.append(step.value)
+            await may_end.wait()
+
+    with anyio.fail_after(_LIMIT):
+        async with anyio.create_task_group() as group:
+            group.start_soon(take, Step.START)
+            await anyio.wait_all_tasks_blocked()
+            for step in (Step.SLEEP, Step.START):
+                group.start_soon(take, step)
+            await anyio.wait_all_tasks_blocked()
+            assert order == ["start"]
+            may_end.set()
+    assert sorted(order) == ["put to sleep", "start", "start"]
+    assert steps.state is (State.ASLEEP if order[-1] == "put to sleep" else State.READY)

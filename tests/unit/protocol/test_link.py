@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cc_bridge.protocol.link import (
     TRANSITIONS,
     AgentRefused,
+    Asleep,
     Done,
     ErrorOutput,
     Exited,
@@ -454,3 +455,40 @@ def test_an_agents_version_is_short() -> None:
     (hello,) = link.receive_data(lines({**HELLO, "agent": "x" * 1000}))
     assert isinstance(hello, Hello)
     assert hello.agent == "x" * 100
+
+
+def test_sleep() -> None:
+    """covers: B7"""
+    link = opened()
+    link.start_claude(["claude"], {}, "/w", sleep=600, stop=86_400)
+    link.put_to_sleep()
+    assert [json.loads(line) for line in link.data_to_send().splitlines()] == [
+        {"start": {"argv": ["claude"], "env": {}, "cwd": "/w", "sleep": 600, "stop": 86_400}},
+        {"sleep": True},
+    ]
+    assert link.receive_data(lines({"seq": 1, "exit": 0, "asleep": True}, {"asleep": True})) == [
+        Exited(0, asleep=True),
+        Asleep(),
+    ]
+    refused = link.receive_data(lines({"error": "busy", "message": "it has a turn"}))
+    assert refused == [AgentRefused("busy", "it has a turn")]
+    status = {"turns": [], "status": {"state": "asleep" + "x" * 100}}
+    assert link.receive_data(lines(status)) == [Status((), state="asleep" + "x" * 14)]
+    assert link.receive_data(lines({**status, "status": {"state": 7}})) == [Status(())]
+
+
+@pytest.mark.parametrize(("said", "after"), [({}, None), ({"sleep": 0}, 0), ({"sleep": 600.5}, 600.5)])
+def test_the_hello_says_when_it_sleeps(said: dict[str, Any], after: float | None) -> None:
+    link = Link()
+    link.greet()
+    (hello,) = link.receive_data(lines({**HELLO, **said}))
+    assert isinstance(hello, Hello)
+    assert hello.sleep_after == after
+
+
+@pytest.mark.parametrize("said", [-1, "soon", True])
+def test_a_hello_that_says_no_time_is_refused(said: Any) -> None:
+    link = Link()
+    link.greet()
+    (violated,) = link.receive_data(lines({**HELLO, "sleep": said}))
+    assert isinstance(violated, Violated)

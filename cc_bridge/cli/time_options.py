@@ -1,0 +1,24 @@
+"""Options for when an instance sleeps."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["SleepAfter", "StopAfter"]
+
+SleepAfter = Annotated[
+    str,
+    typer.Option(
+        "--sleep-after",
+        metavar="TIME",
+        help="End an idle Claude Code until the next command; 10m unless said, 0: never.",
+    ),
+]
+StopAfter = Annotated[
+    str,
+    typer.Option(
+        "--stop-after", metavar="TIME", help="End its container or agent when it has slept so long; 1d, 0: never."
+    ),
+]
