@@ -56,8 +56,9 @@ from .sessions import Sessions
 
 __all__ = ["Home", "Registry", "agent_archive", "can_change", "let_go", "state_root"]
 
-#: Fields that can be changed: they enter with each start of Claude Code. All others are its container's or its place's.
-_CHANGEABLE = ("claude", "env", "relay")
+#: Fields that can be changed: they enter with each start of Claude Code, and rules at once. All others are its
+#: container's or its place's.
+_CHANGEABLE = ("claude", "env", "relay", "rules")
 
 #: What says that there is no record of a name; a name may be longer than a directory's can be.
 _THERE_IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
@@ -424,7 +425,7 @@ def let_go(held: int) -> None:
 
 
 def can_change(differences: Iterable[str]) -> bool:
-    """Whether an instance can have all of these fields changed: ``claude``, one of its fields, ``env``, ``relay``."""
+    """Whether an instance can have all of these fields changed: ``claude``, one of its fields, or another of those."""
     return all(difference.partition(".")[0] in _CHANGEABLE for difference in differences)
 
 

@@ -1,0 +1,113 @@
+"""Shell commands, as far as a permission rule can judge them. Sans-I/O.
+
+A rule allows simple commands, and a command line only if it is nothing but a list of those. So a line is read by a
+grammar that has what cannot surprise: words, quotes without expansion, the operators between commands, and
+redirections that write nowhere. Whatever else there is in a shell (``$``, backquotes, brackets, comments, here
+documents, backslashes outside quotes) makes the line one that no rule allows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+__all__ = ["LONGEST_COMMAND", "matches", "possible_commands", "quoted_commands", "simple_commands"]
+
+#: Characters of a command line that is looked at; ARG_MAX allows more, and people do not read them either.
+LONGEST_COMMAND = 64 * 1024
+
+_END = r"(?=[ \t\n;&|]|\Z)"
+#: Bash's grammar, POSIX 2.3 "Token Recognition", without what expands or opens something. ``\s`` has Unicode's blanks,
+#: which some shells take for blanks and others for letters.
+_TOKEN = re.compile(
+    rf"""(?P<nowhere>(?:[0-9]|&)?>>?[ ]?/dev/null{_END}|[0-9]?>&[0-9]{_END}|<[ ]?/dev/null{_END})
+    |(?P<operator>&&|\|\||\|&|[;|&\n])
+    |(?P<word>[A-Za-z0-9_.,:/=@%+~^*?!\[\]-]+
+        |[^\x00-\x7f\s\ud800-\udfff\x80-\x9f]+
+        |'[^'\x00-\x08\x0b-\x1f\x7f]*'
+        |"(?:[^"\\$`\x00-\x08\x0b-\x1f\x7f]|\\[^\n])*"
+        |[ \t]+)""",
+    re.VERBOSE,
+)
+
+_OPERATORS = re.compile(r"[;&|\n\r(){}`$<>]+")
+_QUOTES = re.compile(r"[;&|\n\r(){}`$<>\"']+")
+
+#: Words that run the command after them, and what may stand between.
+_WRAPPERS = frozenset(
+    (
+        *("!", "do", "elif", "else", "if", "then", "until", "while"),
+        *("builtin", "command", "coproc", "eval", "exec", "time"),
+        *("doas", "env", "nice", "nohup", "setsid", "stdbuf", "sudo", "timeout", "xargs"),
+    )
+)
+_BETWEEN = re.compile(r"-\S*\Z|\d\S*\Z|\w+=\S*\Z")
+_MOST_WRAPPERS = 8
+
+
+def simple_commands(line: str) -> list[str] | None:
+    """The commands of a line, each as it is written but for redirections; None: it cannot be judged."""
+    if len(line) > LONGEST_COMMAND:
+        return None
+    commands, here, at = [], "", 0
+    while at < len(line):
+        token = _TOKEN.match(line, at)
+        if token is None:
+            return None
+        if token["operator"]:
+            commands.append(here)
+            here = ""
+        else:
+            here += token["word"] or " "
+        at = token.end()
+    found = [command.strip(" \t") for command in (*commands, here)]
+    return [command for command in found if command] or None
+
+
+def possible_commands(line: str) -> Iterator[str]:
+    """What a line runs, for a rule that forbids: without quotes, and more rather than less if it cannot be judged."""
+    return _candidates(simple_commands(line) or _OPERATORS.split(line))
+
+
+def quoted_commands(line: str) -> Iterator[str]:
+    """What it runs if it also runs what is quoted: by ``bash -c``, say."""
+    return _candidates(_QUOTES.split(line))
+
+
+def _candidates(pieces: list[str]) -> Iterator[str]:
+    for piece in pieces:
+        words = re.sub(r"[\"'\\]", "", piece).split()
+        for skipped in range(_MOST_WRAPPERS):
+            if not words[skipped:]:
+                break
+            program = words[skipped].rpartition("/")[2]
+            rest = " ".join(words[skipped + 1 :])
+            yield f"{program} {rest}".rstrip()
+            yield " ".join(words[skipped:])
+            if program not in _WRAPPERS and not _BETWEEN.match(words[skipped]):
+                break
+
+
+def matches(pattern: str, command: str) -> bool:
+    """Whether a rule's pattern covers a simple command: ``*`` is any text, and ``:*`` or `` *`` at the end the rest."""
+    if pattern.endswith(":*"):
+        pattern = f"{pattern[:-2]} *"
+    if pattern.endswith(" *") and _glob(pattern[:-2], command):
+        return True
+    return _glob(pattern, command)
+
+
+def _glob(pattern: str, text: str) -> bool:
+    first, *others = pattern.split("*")
+    if not others:
+        return text == first
+    *between, last = others
+    at, end = len(first), len(text) - len(last)
+    if at > end or not text.startswith(first) or not text.endswith(last):
+        return False
+    for piece in between:  # the first place is as good as any: what follows may only need more room
+        found = text.find(piece, at, end)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True
