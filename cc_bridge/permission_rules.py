@@ -16,8 +16,8 @@ EDITS = frozenset({"Edit", "Write", "MultiEdit", "NotebookEdit"})
 READS = frozenset({"Read", "NotebookRead", "Glob", "Grep", "LS"})
 
 #: Characters of a rule, and rules of a list: each request is compared with all of them.
-_LONGEST = 1000
-_MOST = 500
+_LONGEST = 500
+_MOST = 200
 
 _RULE = re.compile(r"([A-Za-z][A-Za-z0-9_.-]*|mcp__[A-Za-z0-9_.-]+\*)(?:\(([^\x00-\x1f\x7f]+)\))?\Z")
 _DOMAIN = re.compile(r"domain:(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*\Z", re.IGNORECASE)

@@ -9,12 +9,14 @@ documents, backslashes outside quotes) makes the line one that no rule allows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
-__all__ = ["LONGEST_COMMAND", "matches", "possible_commands", "quoted_commands", "simple_commands"]
+__all__ = ["LONGEST_COMMAND", "MOST_COMMANDS", "CommandLine", "matches", "simple_commands"]
 
-#: Characters of a command line that is looked at; ARG_MAX allows more, and people do not read them either.
-LONGEST_COMMAND = 64 * 1024
+#: Characters and commands of a line that is looked at: each command is compared with each rule.
+LONGEST_COMMAND = 16 * 1024
+MOST_COMMANDS = 100
 
 _END = r"(?=[ \t\n;&|]|\Z)"
 #: Bash's grammar, POSIX 2.3 "Token Recognition", without what expands or opens something. ``\s`` has Unicode's blanks,
@@ -47,8 +49,6 @@ _MOST_WRAPPERS = 8
 
 def simple_commands(line: str) -> list[str] | None:
     """The commands of a line, each as it is written but for redirections; None: it cannot be judged."""
-    if len(line) > LONGEST_COMMAND:
-        return None
     commands, here, at = [], "", 0
     while at < len(line):
         token = _TOKEN.match(line, at)
@@ -64,17 +64,33 @@ def simple_commands(line: str) -> list[str] | None:
     return [command for command in found if command] or None
 
 
-def possible_commands(line: str) -> Iterator[str]:
-    """What a line runs, for a rule that forbids: without quotes, and more rather than less if it cannot be judged."""
-    return _candidates(simple_commands(line) or _OPERATORS.split(line))
+@dataclass(frozen=True)
+class CommandLine:
+    """A line that was read.
+
+    Attributes:
+        simple: as :func:`simple_commands` has it.
+        possible: what it runs, for a rule that forbids: without quotes, and rather too much if it cannot be judged.
+        quoted: what it runs if it also runs what is quoted, by ``bash -c`` say.
+    """
+
+    simple: tuple[str, ...] | None
+    possible: frozenset[str]
+    quoted: frozenset[str]
+
+    @classmethod
+    def read(cls, text: str) -> CommandLine | None:
+        """Read a line; None: it is too long, or has too many commands."""
+        simple = simple_commands(text) if len(text) <= LONGEST_COMMAND else None
+        pieces = simple or _OPERATORS.split(text[: LONGEST_COMMAND + 1])
+        quoted = _QUOTES.split(text[: LONGEST_COMMAND + 1])
+        if len(text) > LONGEST_COMMAND or max(len(pieces), len(quoted)) > MOST_COMMANDS:
+            return None
+        possible, within = frozenset(_candidates(pieces)), frozenset(_candidates(quoted))
+        return cls(tuple(simple) if simple else None, possible, within)
 
 
-def quoted_commands(line: str) -> Iterator[str]:
-    """What it runs if it also runs what is quoted: by ``bash -c``, say."""
-    return _candidates(_QUOTES.split(line))
-
-
-def _candidates(pieces: list[str]) -> Iterator[str]:
+def _candidates(pieces: Iterable[str]) -> Iterator[str]:
     for piece in pieces:
         words = re.sub(r"[\"'\\]", "", piece).split()
         for skipped in range(_MOST_WRAPPERS):

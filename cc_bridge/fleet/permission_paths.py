@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import posixpath
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 
 from ..engine.container_spec import CONTAINER_HOME
 from ..instance import ClaudeInstance
 from ..mounts import split_mount
 
-__all__ = ["LONGEST_PATH", "Place", "covers"]
+__all__ = ["LONGEST_PATH", "Place", "Target"]
 
-#: PATH_MAX (limits.h).
+#: PATH_MAX (limits.h), and directories: each is compared with each rule.
 LONGEST_PATH = 4096
+_MOST_PARTS = 200
 
 
 @dataclass(frozen=True)
@@ -76,47 +79,54 @@ def _beneath(directory: str, path: str) -> bool:
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
-def covers(pattern: str, path: str, place: Place, *, cautious: bool, tree: bool = False) -> bool | None:
-    """Whether a rule's pattern covers a path. None: nobody can say.
-
-    ``//…`` is absolute, ``~/…`` the home, ``/…`` and ``./…`` the workspace; a pattern without a slash holds in any
-    directory of the workspace. What covers a directory covers all that is in it.
+class Target:
+    """A path that a tool was given, and where it leads.
 
     Args:
-        cautious: for a rule that forbids: the path, or where it leads, is covered; ``/etc`` is also the machine's.
-            Otherwise both must be.
-        tree: everything beneath the path, for a search.
+        path: as it was given.
     """
-    if cautious:
-        return _may_cover(pattern, path, place)
-    if len(path) > LONGEST_PATH or not path.startswith("/"):  # relative to a directory that only Claude Code knows
-        return False
-    real, workspace = place.real(path), place.real(place.workspace)
-    home = place.real(place.home) if place.home else None
-    if real is None or workspace is None:
-        return False
-    seen = _matches(pattern, path, place.workspace, place.home, tree=tree)
-    return seen and _matches(pattern, real, workspace, home or "", tree=tree)
+
+    def __init__(self, path: str, place: Place) -> None:
+        self._place = place
+        self._path = path
+        self._usable = len(path) <= LONGEST_PATH and path.count("/") <= _MOST_PARTS
+        self._whole = posixpath.join(place.workspace, place.home + path[1:] if _is_at_home(path) else path)
+        self._real = place.real(path if path.startswith("/") else self._whole) if self._usable else None
+        self._real_workspace = place.real(place.workspace)
+        self._real_home = (place.real(place.home) if place.home else None) or ""
+
+    def is_covered_by(self, pattern: str, *, tree: bool = False) -> bool:
+        """Whether a rule's pattern covers the path and what it leads to, so that it can be allowed.
+
+        ``//…`` is absolute, ``~/…`` the home, ``/…`` and ``./…`` the workspace; a pattern without a slash holds in any
+        directory of the workspace. What covers a directory covers all that is in it.
+
+        Args:
+            tree: everything beneath the path, too, for a search.
+        """
+        if self._real is None or self._real_workspace is None or not self._path.startswith("/"):
+            return False  # what it is relative to, only Claude Code knows
+        seen = _matches(pattern, self._path, self._place.workspace, self._place.home, tree=tree)
+        return seen and _matches(pattern, self._real, self._real_workspace, self._real_home, tree=tree)
+
+    def may_be_covered_by(self, pattern: str) -> bool | None:
+        """Whether it covers the path or what it leads to, for a rule that forbids; ``/etc`` is the machine's, too.
+
+        None: nobody can say.
+        """
+        if not self._usable or (not self._place.home and "~" in (pattern[:1], self._path[:1])):
+            return None
+        for one in (pattern, f"/{pattern}") if pattern.startswith("/") else (pattern,):
+            if _matches(one, self._whole, self._place.workspace, self._place.home):
+                return True
+            workspace = self._real_workspace or self._place.workspace
+            if self._real is not None and _matches(one, self._real, workspace, self._real_home):
+                return True
+        return None if self._real is None else False
 
 
-def _may_cover(pattern: str, path: str, place: Place) -> bool | None:
-    if len(path) > LONGEST_PATH or (_needs_home(pattern, path) and not place.home):
-        return None
-    if path == "~" or path.startswith("~/"):
-        path = place.home + path[1:]
-    whole = posixpath.join(place.workspace, path)
-    real, workspace = place.real(whole), place.real(place.workspace)
-    patterns = [pattern, f"/{pattern}"] if pattern.startswith("/") else [pattern]
-    for one in patterns:
-        if _matches(one, whole, place.workspace, place.home):
-            return True
-        if real is not None and _matches(one, real, workspace or place.workspace, place.home):
-            return True
-    return None if real is None else False
-
-
-def _needs_home(pattern: str, path: str) -> bool:
-    return pattern.startswith("~") or path.startswith("~")
+def _is_at_home(path: str) -> bool:
+    return path == "~" or path.startswith("~/")
 
 
 def _matches(pattern: str, path: str, workspace: str, home: str, *, tree: bool = False) -> bool:
@@ -136,7 +146,7 @@ def _matches(pattern: str, path: str, workspace: str, home: str, *, tree: bool =
 def _anchored(pattern: str, workspace: str, home: str) -> tuple[str, str]:
     if pattern.startswith("//"):
         return "/", pattern[2:]
-    if pattern == "~" or pattern.startswith("~/"):
+    if _is_at_home(pattern):
         return home, pattern[2:]
     if pattern.startswith(("/", "./")):
         return workspace, pattern.removeprefix(".")[1:]
@@ -161,7 +171,7 @@ def _match_parts(wanted: list[str], found: list[str]) -> bool:
         for way in ways:
             if wanted[way] == "**":
                 following.add(way)
-            elif fnmatchcase(part, wanted[way]):
+            elif _compiled(wanted[way]).match(part):
                 following.add(way + 1)
             else:
                 continue
@@ -169,3 +179,8 @@ def _match_parts(wanted: list[str], found: list[str]) -> bool:
                 return True
         ways = skipping(following)
     return False
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(fnmatch.translate(pattern))

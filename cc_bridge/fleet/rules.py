@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Literal
 
 from ..errors import InvalidInput
 from ..events import PermissionRequest
 from ..instance import ClaudeInstance
 from ..instances.registry import Registry
 from ..permission_rules import EDITS, READS, PermissionRules, Rule, parse_rule
-from .permission_commands import LONGEST_COMMAND, matches, possible_commands, quoted_commands, simple_commands
-from .permission_paths import Place, covers
+from .permission_commands import CommandLine, matches
+from .permission_paths import Place, Target
 
 __all__ = ["Rules", "Ruling", "allow_always", "kept_rules", "suggested_rules"]
 
@@ -63,19 +64,20 @@ class Rules:
         return cls(record.rules, Place.of(record))
 
     def decide(self, request: PermissionRequest) -> Ruling | None:
-        """What they say of a request; None: nothing. Takes time in proportion to the request, up to its limits."""
+        """What they say of a request; None: nothing. Its length costs little: what is too long is asked for."""
+        call = _Call(request, self._place)
         doubtful: Rule | None = None
         rulings: tuple[tuple[list[Rule], Literal["deny", "ask"]], ...] = ((self._deny, "deny"), (self._ask, "ask"))
         for rules, behaviour in rulings:
             for rule in rules:
-                forbids = self._forbids(rule, request)
+                forbids = _names(rule.tool, call.tool) and (not rule.specifier or call.is_forbidden_by(rule.specifier))
                 if forbids:
                     return Ruling(behaviour, rule.text)
                 if forbids is None:
                     doubtful = doubtful or rule
         if doubtful is not None:
             return Ruling("ask", doubtful.text, doubt=True)
-        return self._allowed(request)
+        return self._allowed(call)
 
     def would_allow(self, texts: Sequence[str], request: PermissionRequest) -> bool:
         """Whether a request would be allowed if there were these rules and no others.
@@ -83,46 +85,93 @@ class Rules:
         Raises:
             ValueError: one of them is no rule.
         """
-        return Rules(PermissionRules(tuple(texts)), self._place)._allowed(request) is not None
+        return Rules(PermissionRules(tuple(texts)), self._place)._allowed(_Call(request, self._place)) is not None
 
-    def _allowed(self, request: PermissionRequest) -> Ruling | None:
-        rules = [rule for rule in self._allow if _names(rule.tool, request.tool_name)]
+    def _allowed(self, call: _Call) -> Ruling | None:
+        rules = [rule for rule in self._allow if _names(rule.tool, call.tool)]
         for rule in rules:
-            if not rule.specifier or self._allows(rule, request):
+            if not rule.specifier or call.is_allowed_by(rule.specifier):
                 return Ruling("allow", rule.text)
-        if request.tool_name == "Bash" and (used := _allowed_by_parts(rules, request.input)):
+        if used := call.parts_allowed_by(rules):
             return Ruling("allow", ", ".join(dict.fromkeys(used)))
         return None
 
-    def _allows(self, rule: Rule, request: PermissionRequest) -> bool:
-        given = request.input
-        if request.tool_name == "Bash":
-            return not _outside_the_sandbox(given) and given.get("command") == rule.specifier
-        if request.tool_name == "WebFetch":
-            return _is_of_domain(rule.specifier, _host(given))
-        path = _path(request.tool_name, given)
-        if path is None or not _stays_beneath(given, request.tool_name):
-            return False
-        tree = request.tool_name in _SEARCHES
-        return covers(rule.specifier, path, self._place, cautious=False, tree=tree) is True
 
-    def _forbids(self, rule: Rule, request: PermissionRequest) -> bool | None:
-        """None: nobody can say."""
-        if not _names(rule.tool, request.tool_name):
+class _Call:
+    """A use of a tool, read once for all rules."""
+
+    def __init__(self, request: PermissionRequest, place: Place) -> None:
+        self.tool = request.tool_name
+        self._given = request.input
+        self._place = place
+
+    def is_allowed_by(self, specifier: str) -> bool:
+        """Whether a rule's specifier covers it, as a whole."""
+        if self.tool == "Bash":
+            return self._in_the_sandbox and self._given.get("command") == specifier
+        if self.tool == "WebFetch":
+            return self._host is not None and _is_of_domain(specifier, self._host)
+        if self._target is None or not self._stays_beneath:
             return False
-        if not rule.specifier:
+        return self._target.is_covered_by(specifier, tree=self.tool in _SEARCHES)
+
+    def parts_allowed_by(self, rules: list[Rule]) -> list[str]:
+        """The rules that allow each command of a line; empty: not each is allowed."""
+        if self._line is None or not self._in_the_sandbox:
+            return []
+        used = []
+        for command in self._line.simple or ():
+            rule = next((rule for rule in rules if matches(rule.specifier, command)), None)
+            if rule is None:
+                return []
+            used.append(rule.text)
+        return used
+
+    def is_forbidden_by(self, specifier: str) -> bool | None:
+        """Whether a rule's specifier may cover it; None: nobody can say."""
+        if self.tool == "Bash":
+            return self._runs(specifier)
+        if self.tool == "WebFetch":
+            return None if self._host is None else _is_of_domain(specifier, self._host)
+        covered = None if self._target is None else self._target.may_be_covered_by(specifier)
+        return covered or None if self.tool in _SEARCHES else covered  # a search reads what is beneath, too
+
+    def _runs(self, pattern: str) -> bool | None:
+        line = self._line
+        if line is None:
+            return None
+        if any(matches(pattern, command) for command in line.possible):
             return True
-        given = request.input
-        if request.tool_name == "Bash":
-            return _forbids_command(rule.specifier, given.get("command"))
-        if request.tool_name == "WebFetch":
-            host = _host(given)
-            return None if host is None else _is_of_domain(rule.specifier, host)
-        path = _path(request.tool_name, given)
-        if request.tool_name in _SEARCHES:  # it reads what is beneath its path, too
-            found = None if path is None else covers(rule.specifier, path, self._place, cautious=True)
-            return found or None
-        return None if path is None else covers(rule.specifier, path, self._place, cautious=True)
+        doubt = line.simple is None or any(matches(pattern, command) for command in line.quoted)
+        return None if doubt else False
+
+    @cached_property
+    def _line(self) -> CommandLine | None:
+        text = self._given.get("command") if self.tool == "Bash" else None
+        return CommandLine.read(text) if isinstance(text, str) else None
+
+    @property
+    def _in_the_sandbox(self) -> bool:
+        return not self._given.get("dangerouslyDisableSandbox")
+
+    @cached_property
+    def _host(self) -> str | None:
+        """The host of a URL; None: programs may differ about it."""
+        url = self._given.get("url")
+        found = _URL.match(url) if isinstance(url, str) and len(url) <= _LONGEST_URL else None
+        return found[1].lower() if found else None
+
+    @cached_property
+    def _target(self) -> Target | None:
+        name = "path" if self.tool in _SEARCHES else "notebook_path" if "Notebook" in self.tool else "file_path"
+        path = self._given.get(name)
+        return Target(path, self._place) if isinstance(path, str) and path and "\0" not in path else None
+
+    @property
+    def _stays_beneath(self) -> bool:
+        """Whether a search's own pattern does not lead out of the directory that it names."""
+        pattern = self._given.get("pattern") if self.tool == "Glob" else ""
+        return isinstance(pattern, str) and not pattern.startswith(("/", "~")) and ".." not in pattern
 
 
 def _names(rule: str, tool: str) -> bool:
@@ -134,55 +183,8 @@ def _names(rule: str, tool: str) -> bool:
     return tool.startswith(rule[:-1]) if rule.endswith("*") else "__" not in rule[5:] and tool.startswith(f"{rule}__")
 
 
-def _allowed_by_parts(rules: list[Rule], given: Mapping[str, Any]) -> list[str]:
-    """The rules that allow each command of a line; empty: not each is allowed."""
-    line = given.get("command")
-    commands = simple_commands(line) if isinstance(line, str) and not _outside_the_sandbox(given) else None
-    used = []
-    for command in commands or ():
-        rule = next((rule for rule in rules if rule.specifier and matches(rule.specifier, command)), None)
-        if rule is None:
-            return []
-        used.append(rule.text)
-    return used
-
-
-def _outside_the_sandbox(given: Mapping[str, Any]) -> bool:
-    return bool(given.get("dangerouslyDisableSandbox"))
-
-
-def _forbids_command(pattern: str, line: object) -> bool | None:
-    if not isinstance(line, str) or len(line) > LONGEST_COMMAND:
-        return None
-    if any(matches(pattern, command) for command in possible_commands(line)):
-        return True
-    doubt = simple_commands(line) is None or any(matches(pattern, command) for command in quoted_commands(line))
-    return None if doubt else False
-
-
-def _path(tool: str, given: Mapping[str, Any]) -> str | None:
-    name = "notebook_path" if tool.startswith("Notebook") else "path" if tool in _SEARCHES else "file_path"
-    found = given.get(name)
-    return found if isinstance(found, str) and found and "\0" not in found else None
-
-
-def _stays_beneath(given: Mapping[str, Any], tool: str) -> bool:
-    """Whether a search's own pattern does not lead out of the directory that it names."""
-    pattern = given.get("pattern") if tool == "Glob" else ""
-    return isinstance(pattern, str) and not pattern.startswith(("/", "~")) and ".." not in pattern
-
-
-def _host(given: Mapping[str, Any]) -> str | None:
-    """The host of a URL; None: programs may differ about it."""
-    url = given.get("url")
-    found = _URL.match(url) if isinstance(url, str) and len(url) <= _LONGEST_URL else None
-    return found[1].lower() if found else None
-
-
-def _is_of_domain(specifier: str, host: str | None) -> bool:
+def _is_of_domain(specifier: str, host: str) -> bool:
     domain = specifier.removeprefix("domain:").lower()
-    if host is None:
-        return False
     return host.endswith(domain[1:]) if domain.startswith("*.") else host == domain
 
 
