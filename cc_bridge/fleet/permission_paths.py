@@ -38,8 +38,15 @@ class Place:
     real: Callable[[str], str | None]
 
     @classmethod
-    def of(cls, record: ClaudeInstance) -> Place:
-        """That of an instance. In a container only the workspace can be looked at, and only where it has no links."""
+    def of(cls, record: ClaudeInstance, *, engine_is_here: bool = False) -> Place:
+        """That of an instance.
+
+        Args:
+            engine_is_here: a container's workspace is this machine's directory. It is the only one in a container that
+                can be looked at, and only where it has no links; of another engine's containers, nothing can.
+        """
+        if record.kind == "docker" and not engine_is_here:
+            return cls(record.mount_at, "" if record.container else CONTAINER_HOME, lambda path: None)
         if record.kind == "docker":
             home = "" if record.container else CONTAINER_HOME
             return cls(record.mount_at, home, lambda path: _in_container(record, path))

@@ -59,9 +59,9 @@ class Rules:
         self._deny = [parse_rule(text) for text in texts.deny]
 
     @classmethod
-    def of(cls, record: ClaudeInstance) -> Rules:
-        """Those of a record."""
-        return cls(record.rules, Place.of(record))
+    def of(cls, record: ClaudeInstance, *, engine_is_here: bool = False) -> Rules:
+        """Those of a record; :meth:`.permission_paths.Place.of` says what ``engine_is_here`` is."""
+        return cls(record.rules, Place.of(record, engine_is_here=engine_is_here))
 
     def decide(self, request: PermissionRequest) -> Ruling | None:
         """What they say of a request; None: nothing. Its length costs little: what is too long is asked for."""
@@ -215,9 +215,13 @@ def _is_rule(text: str) -> bool:
     return True
 
 
-def kept_rules(registry: Registry) -> Callable[[str], Rules]:
-    """Finds the rules of an instance in its record, as it is at that moment."""
-    return lambda instance: Rules.of(registry.load(instance))
+def kept_rules(registry: Registry, engine_is_here: Callable[[], bool] = lambda: False) -> Callable[[str], Rules]:
+    """Finds the rules of an instance in its record, as it is at that moment.
+
+    Args:
+        engine_is_here: whether containers run on this machine; otherwise no path in one is allowed by a pattern.
+    """
+    return lambda instance: Rules.of(registry.load(instance), engine_is_here=engine_is_here())
 
 
 def allow_always(registry: Registry) -> Callable[[str, str], None]:

@@ -407,7 +407,7 @@ def test_in_a_container_only_the_workspace_can_be_judged(tmp_path: Path) -> None
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "link").symlink_to("/etc")
     record = ClaudeInstance.of(name="a", kind="docker", image="x", workspace=tmp_path, mounts=["/tmp:/workspace/mnt"])
-    place = Place.of(record)
+    place = Place.of(record, engine_is_here=True)
     allow = ["Read(./**)", "Read(//etc/**)"]
     assert ruling(asked("Read", file_path="/workspace/src/a"), place, allow=allow) == "allow"
     assert ruling(asked("Read", file_path="/workspace/new/a"), place, allow=allow) == "allow"
@@ -415,6 +415,11 @@ def test_in_a_container_only_the_workspace_can_be_judged(tmp_path: Path) -> None
         assert ruling(asked("Read", file_path=path), place, allow=allow) is None, path
     assert ruling(asked("Read", file_path="/etc/passwd"), place, deny="Read(//etc/**)") == "deny"
     assert ruling(asked("Read", file_path="/opt/x"), place, allow="Read", deny="Read(//etc/**)") == "ask"
+    home = "/home/cc-bridge/.ssh/id"
+    assert ruling(asked("Read", file_path=home), place, allow="Read", deny="Read(~/.ssh/**)") == "deny"
+    elsewhere = Place.of(record)  # on another machine, whose directory this is not
+    assert ruling(asked("Read", file_path="/workspace/src/a"), elsewhere, allow=allow) is None
+    assert ruling(asked("Read", file_path="/workspace/.env"), elsewhere, deny="Read(./.env)") == "deny"
 
 
 @pytest.mark.parametrize(
