@@ -81,10 +81,11 @@ class CommandLine:
     @classmethod
     def read(cls, text: str) -> CommandLine | None:
         """Read a line; None: it is too long, or has too many commands."""
-        simple = simple_commands(text) if len(text) <= LONGEST_COMMAND else None
-        pieces = simple or _OPERATORS.split(text[: LONGEST_COMMAND + 1])
-        quoted = _QUOTES.split(text[: LONGEST_COMMAND + 1])
-        if len(text) > LONGEST_COMMAND or max(len(pieces), len(quoted)) > MOST_COMMANDS:
+        if len(text) > LONGEST_COMMAND:
+            return None
+        simple, quoted = simple_commands(text), _QUOTES.split(text)
+        pieces = simple or _OPERATORS.split(text)
+        if max(len(pieces), len(quoted)) > MOST_COMMANDS:
             return None
         possible, within = frozenset(_candidates(pieces)), frozenset(_candidates(quoted))
         return cls(tuple(simple) if simple else None, possible, within)

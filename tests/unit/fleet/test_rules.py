@@ -181,6 +181,14 @@ def test_what_is_no_command_is_not_allowed_by_one(command: Any) -> None:
     assert bash(command, allow="Bash", deny="Bash(rm:*)") == "ask"
 
 
+@pytest.mark.parametrize(
+    "before", ["", "/usr/bin/", "sudo ", "sudo -n /usr/bin/", "A=b ", "for f in a; do ", "! ", "then "]
+)
+def test_a_denied_command_of_several_words_is_found_behind_what_runs_it(before: str) -> None:
+    assert bash(f"{before}git push origin", allow="Bash", deny="Bash(git push:*)") == "deny"
+    assert bash(f"{before}git pull push", allow="Bash", deny="Bash(git push:*)") == "allow"
+
+
 def test_a_rule_for_commands_does_not_allow_them_outside_the_sandbox() -> None:
     request = asked("Bash", command="git status", dangerouslyDisableSandbox=True)
     assert ruling(request, allow=["Bash(git status)", "Bash(git:*)"]) is None
