@@ -324,7 +324,10 @@ class Desk:
             self._remember(name, text)
 
     def _allow_what_is_covered(self, instance: str, by: str) -> None:
-        rules = self._rules(instance)
+        try:
+            rules = self._rules(instance)
+        except BridgeError:  # the answer stands; the others wait on
+            return
         for entry in self._open_entries(instance):
             ruling = rules.decide(_request_of(entry.kept)) if entry.kept.input is not None else None
             if ruling is not None and ruling.behaviour == "allow":
