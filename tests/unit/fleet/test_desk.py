@@ -15,6 +15,7 @@ import pytest
 from anyio.abc import TaskGroup
 
 from cc_bridge import AlreadyDecided, BridgeError, ClaudeInstance, InvalidInput, PermissionRequest, PermissionRules
+from cc_bridge.fleet import desk as module
 from cc_bridge.fleet import permission_watch
 from cc_bridge.fleet.desk import AllowAlways, AllowForSession, Asked, Decided, Desk, Missed, Moot, OpenRequest
 from cc_bridge.fleet.permission_paths import Place
@@ -428,6 +429,46 @@ async def test_an_answer_may_be_given_before_the_instance_is_reached(make_fleet:
     fleet = make_fleet()
     await fleet.ask(asked())
     assert fleet.decisions == {"r": Deny("No.")}
+
+
+async def test_an_answer_wins_that_comes_while_a_policy_thinks(make_fleet: MakeFleet) -> None:
+    thought = anyio.Event()
+
+    async def policy(request: OpenRequest) -> Decision:
+        await thought.wait()
+        return Allow()
+
+    fleet = make_fleet()
+    await fleet.ask(asked())
+    fleet = await restarted(fleet, make_fleet, on_permission=policy)
+    await fleet.ask(asked())
+    fleet.desk.answer(fleet.id, Deny("No."))
+    thought.set()
+    await anyio.wait_all_tasks_blocked()
+    assert fleet.decisions == {"r": Deny("No.")}
+
+
+async def test_a_policy_that_decides_what_was_kept_takes_it_off_the_desk(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet()
+    await fleet.ask(asked())
+    fleet = await restarted(fleet, make_fleet, rules=rules_of(allow=("Bash(ls:*)",)))
+    name, watch = fleet.id, fleet.desk.watch()
+    await fleet.ask(asked())
+    assert (fleet.desk.open(), fleet.decisions) == ([], {"r": Allow()})
+    assert await anext(watch) == Decided(name, "demo", allowed=True, by="", how="rule")
+
+
+async def test_answers_whose_arrival_nobody_tells_are_bounded(
+    make_fleet: MakeFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_ANSWERED", 3)
+    fleet = make_fleet()
+    for number in range(8):
+        await fleet.ask(asked("ls", str(number)))
+        fleet.desk.answer(fleet.id, Allow())
+        await anyio.wait_all_tasks_blocked()
+    assert len(list((tmp_path / "desk").iterdir())) <= 4
+    assert len(fleet.decisions) == 8
 
 
 async def test_an_answer_is_for_what_was_asked_and_for_nothing_else(make_fleet: MakeFleet) -> None:
