@@ -189,6 +189,18 @@ def test_a_denied_command_of_several_words_is_found_behind_what_runs_it(before: 
     assert bash(f"{before}git pull push", allow="Bash", deny="Bash(git push:*)") == "allow"
 
 
+RUNS_ANOTHER = (
+    "! do elif else if then until while builtin command coproc eval exec time doas env nice nohup setsid stdbuf"
+)
+RUNS_ANOTHER += " sudo timeout xargs"
+
+
+@pytest.mark.parametrize("word", RUNS_ANOTHER.split())
+def test_what_runs_another_command_hides_nothing(word: str) -> None:
+    assert bash(f"{word} rm x", allow="Bash", deny="Bash(rm:*)") == "deny"
+    assert bash(f"{word} -n 5 rm x", allow="Bash", deny="Bash(rm:*)") == "deny"
+
+
 def test_a_rule_for_commands_does_not_allow_them_outside_the_sandbox() -> None:
     request = asked("Bash", command="git status", dangerouslyDisableSandbox=True)
     assert ruling(request, allow=["Bash(git status)", "Bash(git:*)"]) is None
