@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from .engine.usage import Usage
     from .errors import (
         AgentUnavailable,
+        AlreadyDecided,
         ApiError,
         BridgeError,
+        BudgetExceeded,
         ChannelError,
         ClaudeError,
         ClaudeNotFound,
@@ -100,6 +102,7 @@ if TYPE_CHECKING:
     from .manager.manager import ContainerManager
     from .manager.options import ContainerOptions
     from .names import name_for
+    from .permission_rules import PermissionRules
     from .protocol.command_line import ClaudeOptions
     from .runner import (
         ContainerRunner,
@@ -125,7 +128,8 @@ _PLACES = {
     "engine.streams": "Chunk",
     "engine.usage": "Usage",
     "errors": (
-        "AgentUnavailable ApiError BridgeError ChannelError ClaudeError ClaudeNotFound ClaudeStartError "
+        "AgentUnavailable AlreadyDecided ApiError BridgeError BudgetExceeded ChannelError "
+        "ClaudeError ClaudeNotFound ClaudeStartError "
         "ConnectionLost ContainerNotFound ContainerNotRunning ContainerStartError DockerfileNotApproved "
         "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound InstanceBusy "
         "InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict NetworkConflict NoSpaceLeft "
@@ -148,6 +152,7 @@ _PLACES = {
     "manager.manager": "ContainerManager",
     "manager.options": "ContainerOptions",
     "names": "name_for",
+    "permission_rules": "PermissionRules",
     "protocol.command_line": "ClaudeOptions",
     "runner": "ContainerRunner Execution Message OneShotClaude Run Runtime run_command run_command_streaming",
     "shapes": "InstanceActivity InstanceFields InstanceInfo Kind",
@@ -161,11 +166,13 @@ _MODULES = {"blocking", *(place.partition(".")[0] for place in _PLACES)}
 __all__ = [
     "AgentUnavailable",
     "Allow",
+    "AlreadyDecided",
     "ApiError",
     "ApiRetry",
     "Attached",
     "BridgeError",
     "BridgedInstance",
+    "BudgetExceeded",
     "ChannelError",
     "Chunk",
     "ClaudeError",
@@ -223,6 +230,7 @@ __all__ = [
     "OnPermission",
     "OneShotClaude",
     "PermissionRequest",
+    "PermissionRules",
     "PersonTurn",
     "Progress",
     "PositionGone",

@@ -7,6 +7,7 @@
     │   ├── InstanceNotFound         no instance of that name
     │   ├── InstanceDiffers          there is one of that name, with another record; ``differences`` are the fields
     │   ├── InstanceBusy             another program is starting, stopping or removing it
+    │   ├── AlreadyDecided           somebody else was first to answer a permission request; ``by`` and ``how``
     │   └── DockerfileNotApproved    a container may have written it; ``path`` and ``text`` are what to look at
     ├── EngineError                  the Docker engine refused or failed
     │   ├── EngineUnavailable        nothing answers at its address
@@ -26,6 +27,7 @@
     │   ├── ConnectionLost           it broke; the turn in progress is not lost with it if the agent lives
     │   └── ProtocolError            the peer sent what the protocol does not allow
     ├── TurnNotFound                 no turn of that id is kept
+    ├── BudgetExceeded               a budget is spent; ``opens`` is when there is a new one
     └── ClaudeError                  Claude Code itself
         ├── ClaudeNotFound           no such program where it should run
         ├── ClaudeStartError         it ended before it could take a command
@@ -42,12 +44,15 @@ Each carries ``instance`` (its name, or "") and ``hint`` (what to do about it), 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 __all__ = [
     "AgentUnavailable",
+    "AlreadyDecided",
     "ApiError",
     "BridgeError",
+    "BudgetExceeded",
     "ChannelError",
     "ClaudeError",
     "ClaudeNotFound",
@@ -131,6 +136,23 @@ class InstanceBusy(InvalidInput):
     """Another program has been starting or ending the instance for too long; or it is to sleep, and is not idle."""
 
     hint = "Try again when it is done; `cc-bridge ps` shows what became of it."
+
+
+class AlreadyDecided(InvalidInput):
+    """A permission request has been decided already, and that stays.
+
+    Attributes:
+        by: who has decided it, as they called themselves; empty: they did not, or nobody had to.
+        how: ``allow``, ``deny``, ``session``, ``always``, ``rule``, ``policy``; ``time``: nobody was in time, and it
+            was denied; ``moot``: it needs no decision any more.
+    """
+
+    hint = "Nothing is to be done."
+
+    def __init__(self, what: str, *, instance: str = "", hint: str | None = None, by: str = "", how: str = "") -> None:
+        super().__init__(what, instance=instance, hint=hint)
+        self.by = by
+        self.how = how
 
 
 class DockerfileNotApproved(InvalidInput):
@@ -243,6 +265,31 @@ class TurnNotFound(BridgeError):
 
 class PositionGone(BridgeError):
     """What an instance said after this position is not kept any more, or nobody has ever kept it."""
+
+
+class BudgetExceeded(BridgeError):
+    """What an instance or its project may cost is spent. Nothing was sent.
+
+    Attributes:
+        budget: US dollars that may be spent.
+        spent: US dollars that were.
+        opens: when the next day's budget begins; UTC. None: it has no days, and must be raised.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        instance: str = "",
+        hint: str | None = None,
+        budget: float = 0.0,
+        spent: float = 0.0,
+        opens: datetime | None = None,
+    ) -> None:
+        super().__init__(what, instance=instance, hint=hint)
+        self.budget = budget
+        self.spent = spent
+        self.opens = opens
 
 
 class ClaudeError(BridgeError):

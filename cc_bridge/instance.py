@@ -20,6 +20,7 @@ from .events import Event, PermissionRequest, TextDelta, TurnResult
 from .limits import Limits, check_sleep, sleep_times
 from .mounts import parse_mount, split_mount
 from .names import NAME
+from .permission_rules import PermissionRules
 from .protocol.command_line import ClaudeOptions
 from .shapes import InstanceFields, InstanceInfo, Kind
 from .turn import Turn, TurnInfo
@@ -86,6 +87,8 @@ class ClaudeInstance(BaseModel):
         repository: where git keeps that branch; Docker: mounted at the same path, because a worktree names it.
         env: variables of Claude Code's. All are secrets: they enter with its start, and are listed by name only.
         claude: Claude Code's own options.
+        rules: what it may do without asking, what somebody is asked for, and what is denied; a fleet applies them. The
+            kept record may have more, such as those that were answered "always": they stay.
         resume: the id of a Claude Code session to go on with.
         fork: go on in a copy of that session; the original stays as it is.
         ephemeral: leaves nothing behind: removed by ``cleanup()``, and by itself when its host has gone.
@@ -152,6 +155,7 @@ class ClaudeInstance(BaseModel):
     pane: str = ""
     relay: bool = True
     claude: ClaudeOptions = ClaudeOptions()
+    rules: PermissionRules = PermissionRules()
     resume: str = ""
     fork: bool = False
     sleep_after: float | None = None

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Required, TypedDict
 
+from .permission_rules import PermissionRules
 from .protocol.command_line import ClaudeOptions
 
 __all__ = ["InstanceActivity", "InstanceFields", "InstanceInfo", "Kind"]
@@ -48,6 +49,7 @@ class InstanceFields(TypedDict, total=False):
     pane: str
     relay: bool
     claude: ClaudeOptions
+    rules: PermissionRules
     resume: str
     fork: bool
     sleep_after: float | None

@@ -53,7 +53,9 @@ class KeptRecord:
         kept, before, name = self._home.load(), self._seen, record.name
         if before is not None and not record.differences(before) and can_change(kept.differences(before)):
             record = kept
-        elif differences := record.differences(kept):
+        elif record.rules <= kept.rules:  # somebody has answered "always" since
+            record = record.model_copy(update={"rules": kept.rules})
+        if differences := record.differences(kept):
             change = f"`cc-bridge update {name} …` or `Registry().update({name!r}, …)` changes that"
             new = f"`cc-bridge rm {name}` makes room for a new one"
             hint = f"{change if can_change(differences) else new}; or take another name."

@@ -56,8 +56,9 @@ from .sessions import Sessions
 
 __all__ = ["Home", "Registry", "agent_archive", "can_change", "let_go", "state_root"]
 
-#: Fields that can be changed: they enter with each start of Claude Code. All others are its container's or its place's.
-_CHANGEABLE = ("claude", "env", "relay", "sleep_after", "stop_after")
+#: Fields that can be changed: they enter with each start of Claude Code, and rules at once. All others are its
+#: container's or its place's.
+_CHANGEABLE = ("claude", "env", "relay", "rules", "sleep_after", "stop_after")
 
 #: What says that there is no record of a name; a name may be longer than a directory's can be.
 _THERE_IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)

@@ -59,6 +59,62 @@ class reply:
         reply.said.append(text)
 """
 
+DESK_DECIDES = """
+from cc_bridge import PermissionRequest
+from cc_bridge import ClaudeInstance
+for name in ("guest-ann", unique):
+    registry.home(name).prepare()
+    registry.home(name).save(ClaudeInstance.of(name=name, kind="local", workspace="."))
+import anyio
+async def scenario():
+    request = PermissionRequest("r", "Bash", {"command": "ls"})
+    assert await desk.decide("guest-ann", "t", request) == Deny("Guests may only ask.")
+    with anyio.move_on_after(0.1):
+        await desk.decide(unique, "t", request)
+        raise AssertionError
+anyio.run(scenario)
+for name in ("guest-ann", unique):
+    registry.home(name).remove()
+"""
+A_DESK = """
+from cc_bridge import PermissionRequest, PermissionRules, Registry
+from cc_bridge.fleet.desk import Desk
+from cc_bridge.fleet.permission_paths import Place
+from cc_bridge.fleet.rules import Rules
+desk = Desk(Registry().root / "permissions", rules=lambda name: Rules(PermissionRules(), Place("/", "/", str)))
+class chat:
+    said, asked = [], []
+    async def ask(id, text):
+        chat.asked.append(id)
+        chat.said.append(text)
+    async def withdraw(id):
+        chat.asked.remove(id)
+    async def say(text):
+        chat.said.append(text)
+"""
+PEOPLE_ANSWER = """
+import anyio
+async with anyio.create_task_group() as group:
+    group.start_soon(show_requests, chat)
+    await anyio.wait_all_tasks_blocked()
+    group.start_soon(desk.decide, "demo", "t", PermissionRequest("r", "Bash", {"command": "ls"}))
+    await anyio.wait_all_tasks_blocked()
+    (id,) = chat.asked
+    await on_button(chat, id, "once", "Ann")
+    await on_button(chat, id, "no", "Bob")
+    await anyio.wait_all_tasks_blocked()
+    desk.close()
+assert chat.asked == []
+assert chat.said == ["demo: Bash {'command': 'ls'}?", "Ann was first: allow."]
+"""
+SPENT = """
+from cc_bridge import Registry, TurnResult, Verdict
+from cc_bridge.fleet.accounts import Accounts
+usage = {"input_tokens": 10, "output_tokens": 3}
+result = TurnResult(Verdict.COMPLETED, "", cost_usd=25.0, usage=usage)
+Accounts(Registry().root / "accounts").note("shop-helper", "shop", "s", "t", result)
+"""
+
 #: By page, in the order in which the snippets stand there; each in one or several ways.
 WAYS: dict[str, list[list[Way]]] = {
     "README.md": [
@@ -151,6 +207,15 @@ await something_printed()
         ],
     ],
     "docs/how-to/own-image.md": [[Way(after='assert record.container == "my-running-container"')]],
+    "docs/how-to/permissions-for-many.md": [
+        [Way(after='assert record.rules.deny == ("Bash(rm:*)", "Read(./.env)")')],
+        [Way(after=DESK_DECIDES)],
+        [Way(before=A_DESK, after=PEOPLE_ANSWER)],
+    ],
+    "docs/how-to/costs-and-budgets.md": [
+        [Way(before=SPENT, after='assert printed().startswith("shop: 1 turns, 13 tokens, $25.00")')],
+        [Way(before=SPENT, after='assert "budget of the project shop is spent: $25.00 of $20.00 today" in printed()')],
+    ],
     "docs/how-to/survive-restarts.md": [
         [
             Way(
