@@ -185,7 +185,7 @@ async def _status(connection: Connection) -> Status | None:
     if connection.link.closed:  # by what came with the hello
         return None
     connection.link.ask_status()
-    await connection.write()
+    await connection.write(shield=False)  # whoever fills the pipe would keep whoever looks waiting
     while not connection.link.closed and (events := await connection.receive()) is not None:
         for event in events:
             if isinstance(event, Status):
