@@ -22,7 +22,8 @@ from ..mounts import split_mount
 from ..state import Installation
 from .container_agent import STATE
 from .container_plan import ContainerPlan
-from .registry import Home, Registry, agent_archive
+from .home import Home
+from .registry import Registry, agent_archive
 from .sessions import session_path
 
 __all__ = ["ContainerMaker"]
