@@ -315,6 +315,18 @@ def test_logs_are_followed_to_the_end(name: str) -> None:
         assert following.returncode == 0
 
 
+def test_logs_are_followed_to_the_death_of_an_agent_that_is_killed(name: str) -> None:
+    """Which leaves no last word."""
+    with subprocess.Popen([*COMMAND, "logs", "-f", name], stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout
+        pid = re.search(r"listening  pid=(\d+)", following.stdout.readline())
+        assert pid
+        os.kill(int(pid[1]), signal.SIGKILL)
+        following.communicate(timeout=30)
+        assert following.returncode == 0
+    assert "listening" in cc("logs", "-f", name).stdout, "nor does a dead one keep anybody waiting"
+
+
 def test_logs_end_quietly_when_their_reader_goes(name: str) -> None:
     """Also where nothing more is written."""
     argv = [*COMMAND, "logs", "-f", name]
