@@ -40,6 +40,7 @@ class Driver:
         follow: the id of the only turn, which was sent before; empty: turns are sent by this conversation.
         position: where the first connection may resume.
         claude_runs: as far as is known.
+        only_looks: it is not counted among those connected.
 
     Attributes:
         conversation: what is driven.
@@ -55,12 +56,14 @@ class Driver:
         follow: str = "",
         position: Position | None = None,
         claude_runs: bool = False,
+        only_looks: bool = False,
     ) -> None:
         self._place = place
         self._log = log
         self._follow = follow
+        self._only_looks = only_looks
         self.conversation = conversation
-        self.uplink = Uplink(place, log, position)
+        self.uplink = Uplink(place, log, position, only_looks=only_looks)
         self._events = AgentEvents(conversation, place, log, follows=bool(follow), claude_runs=claude_runs)
         self._carrying_out = anyio.Lock(fast_acquire=True)  # must not cost a turn of the event loop for each event
 
@@ -76,6 +79,7 @@ class Driver:
             follow=turn_id,
             position=self.uplink.position,
             claude_runs=self._events.claude_runs,
+            only_looks=self._only_looks,
         )
 
     def take_joined(self) -> list[str]:

@@ -31,15 +31,17 @@ class Uplink:
 
     Args:
         position: where the first connection may resume.
+        only_looks: says so in its hellos.
 
     Attributes:
         agent_version: what the agent said in its last hello; None: there was none.
         continues: the connection was made while a position was known, and begins there or at a turn's first frame.
     """
 
-    def __init__(self, dialer: Dialer, log: Log, position: Position | None = None) -> None:
+    def __init__(self, dialer: Dialer, log: Log, position: Position | None = None, *, only_looks: bool = False) -> None:
         self._dialer = dialer
         self._log = log
+        self._only_looks = only_looks
         self._writing = anyio.Lock(fast_acquire=True)  # must not cost a turn of the event loop for each event
         self._connection: Connection | None = None
         self._position = position  # of the connection that was lost
@@ -92,7 +94,8 @@ class Uplink:
         if self._failures > 1:  # the first time at once
             await anyio.sleep(pause_after(self._failures))  # back-off: the other side needs time
         after = self._position if resume else None
-        link = Link(after=after, turn=None if after else turn or None, host=this_program())
+        turn = "" if after else turn
+        link = Link(after=after, turn=turn or None, host=this_program(), looks=self._only_looks)
         try:
             return self._use(await Connection.open(link, self._dialer.connect, self._dialer.name))
         except FramesGone:
@@ -104,7 +107,7 @@ class Uplink:
         current = self._connection
         if current is None:
             return None
-        better = Link(after=current.link.position, host=this_program())
+        better = Link(after=current.link.position, host=this_program(), looks=self._only_looks)
         better.greet()
         channel = await self._dialer.connect_better(current.channel.kind, better.data_to_send())
         if channel is not None and self._connection is not current:  # somebody has closed it meanwhile

@@ -95,7 +95,8 @@ def follow(
     as_json: o.Json = False,
 ) -> None:
     """Show a turn from its beginning to its end, as it comes, whoever began it. Ctrl-C leaves it running."""
-    from .asking import Asking, somebody_else_decides
+    from ..instances.bridged import leave_to_others
+    from .asking import Asking
     from .display import Display
 
     async def main() -> int:
@@ -107,7 +108,7 @@ def follow(
             instance = o.load(
                 name,
                 display,
-                on_permission=asking.decide if asking else somebody_else_decides,
+                on_permission=asking.decide if asking else leave_to_others,
                 permission_limit=_FOR_EVER,
             )
             try:
@@ -129,12 +130,12 @@ def follow(
 
 def interrupt(name: o.Name, turn: TurnId = "", as_json: o.Json = False) -> None:
     """End a turn, whoever began it, and say which; return when it is over. One that waits is withdrawn."""
-    from .asking import somebody_else_decides
+    from ..instances.bridged import leave_to_others
     from .display import Display, print_json
 
     async def main() -> int:
         with Display() as display:
-            instance = o.load(name, display, on_permission=somebody_else_decides)
+            instance = o.load(name, display, on_permission=leave_to_others)
             turn_id: str | None = None
             try:
                 instance.only_looks = True

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from ..bridge.bridge import Bridge
+from ..bridge.permissions import leave_to_others
 from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..errors import AgentUnavailable, ChannelError, EngineError, InstanceDiffers, InvalidInput
@@ -30,7 +31,7 @@ from .sessions import export_session, forget_session, session_to_begin_with
 from .steps import Steps, exclusive
 from .worktrees import Worktree
 
-__all__ = ["BridgedInstance", "CommonOptions", "InstanceOptions"]
+__all__ = ["BridgedInstance", "CommonOptions", "InstanceOptions", "leave_to_others"]
 
 #: Seconds for another program that starts the instance: as long as an image may take to be built; and for one that
 #: does anything with it before this one ends it.

@@ -277,7 +277,13 @@ def test_doctor_finds_a_permission_that_nobody_decides(name: str) -> None:
         person.wait_for("why not?")
         os.kill(person.pid, signal.SIGKILL)
         person.end()
-    code, found = checks(name)
+    argv = [*COMMAND, "follow", name]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as following:
+        assert following.stderr
+        while "waits for a decision on Bash" not in following.stderr.readline():
+            pass
+        code, found = checks(name)  # who only follows cannot decide
+        following.kill()
     assert (code, found["activity"]["state"]) == (1, "fail")
     assert f"cc-bridge follow --ask {name}" in found["activity"]["advice"]
     assert cc("follow", "--ask", name).returncode == 2, "there is no terminal"
