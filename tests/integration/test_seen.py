@@ -182,6 +182,23 @@ def test_history(name: str) -> None:
     assert json.loads(cc("info", name, "--json").stdout)["running"] is False, "looking has started it"
 
 
+@pytest.mark.parametrize("verb", ["history", "turns"])
+def test_who_does_not_read_what_was_said_can_end_it_all_the_same(name: str, verb: str, workspace: Path) -> None:
+    """A pager that shows its first page, say."""
+    cc("send", name, "[[say hello]]")
+    cc("stop", name)
+    (transcript,) = workspace.glob("home/.claude/projects/*/*.jsonl")
+    with open(transcript, "a") as file:
+        for number in range(5000):
+            line = {"type": "user", "uuid": str(number), "message": {"role": "user", "content": "x" * 100}}
+            file.write(json.dumps(line) + "\n")
+    with subprocess.Popen([*COMMAND, verb, name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as shown:
+        assert shown.stdout
+        shown.stdout.read(1)
+        shown.terminate()
+        assert shown.wait(30) == 128 + signal.SIGTERM
+
+
 def test_ps_in_a_format_of_ones_own(name: str) -> None:
     line = f"{name}\tlocal idle"
     assert line in cc("ps", "-a", "--format", "{name}\\t{kind} {activity}").stdout.splitlines()
