@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import uuid
@@ -348,6 +349,18 @@ def test_logs_are_followed_to_the_death_of_an_agent_that_is_killed(name: str) ->
         following.communicate(timeout=30)
         assert following.returncode == 0
     assert "listening" in cc("logs", "-f", name).stdout, "nor does a dead one keep anybody waiting"
+
+
+def test_an_instance_whose_record_is_broken_ends_when_it_is_removed(name: str) -> None:
+    home = Registry().home(name)
+    (home.path / "record.json").write_text("{}")
+    listening = os.open(home.pipes / "listen", os.O_WRONLY)
+    removed = cc("rm", "--force", "--conversation", name)
+    assert (removed.returncode, removed.stdout) == (0, f"{name}\n")
+    poll = select.poll()
+    poll.register(listening, 0)
+    assert poll.poll(20_000) == [(listening, select.POLLERR)], "its agent has ended"
+    os.close(listening)
 
 
 def test_logs_end_quietly_when_their_reader_goes(name: str) -> None:
