@@ -7,7 +7,6 @@ input is forgotten with it, and may be sent again: by this host over that connec
 from collections import OrderedDict
 from typing import Tuple
 
-#: Ids remembered.
 MOST_IDS = 4096
 
 
