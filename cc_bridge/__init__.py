@@ -90,9 +90,8 @@ if TYPE_CHECKING:
     from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
     from .instances.docker_container import DockerContainer
     from .instances.factory import instance_of, instances, open  # noqa: A004  as tarfile and gzip have it
-    from .instances.home import Home
     from .instances.local_process import LocalProcess
-    from .instances.registry import Registry
+    from .instances.registry import Home, Registry
     from .instances.sessions import SavedConversation, Sessions
     from .instances.tmux_instance import TmuxInstance
     from .instances.worktrees import Worktree
@@ -139,9 +138,8 @@ _PLACES = {
     "instances.bridged": "BridgedInstance CommonOptions InstanceOptions",
     "instances.docker_container": "DockerContainer",
     "instances.factory": "instance_of instances open",
-    "instances.home": "Home",
     "instances.local_process": "LocalProcess",
-    "instances.registry": "Registry",
+    "instances.registry": "Home Registry",
     "instances.sessions": "SavedConversation Sessions",
     "instances.tmux_instance": "TmuxInstance",
     "instances.worktrees": "Worktree",

@@ -13,9 +13,8 @@ from ..channels.unix_socket import UnixSocketChannel
 from ..errors import ChannelError
 from ..names import is_uuid
 from ..protocol.link import Link
-from .home import Home
 from .place import shut_down
-from .registry import Registry
+from .registry import Home, Registry
 from .sessions import Sessions, open_session
 from .steps import exclusive
 

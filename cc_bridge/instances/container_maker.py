@@ -22,8 +22,7 @@ from ..mounts import split_mount
 from ..state import Installation
 from .container_agent import STATE
 from .container_plan import ContainerPlan
-from .home import Home
-from .registry import Registry, agent_archive
+from .registry import Home, Registry, agent_archive
 from .sessions import session_path
 
 __all__ = ["ContainerMaker"]

@@ -17,8 +17,8 @@ from ..login import login_file
 from ..logs import Log
 from ..mounts import docker_socket, split_mount
 from .container_agent import AGENT, MAIN, PIPES, STATE
-from .home import Home
 from .place import GRACE, LINGER
+from .registry import Home
 from .worktrees import Worktree
 
 __all__ = ["ContainerPlan", "planted"]

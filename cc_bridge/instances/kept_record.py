@@ -7,8 +7,7 @@ from contextlib import suppress
 from ..errors import InstanceDiffers, InvalidInput
 from ..instance import ClaudeInstance
 from ..state import unusable
-from .home import Home, let_go
-from .registry import can_change
+from .registry import Home, can_change, let_go
 
 __all__ = ["KeptRecord"]
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from cc_bridge import ClaudeInstance
-from cc_bridge.instances.home import Home
-from cc_bridge.instances.registry import Registry
+from cc_bridge.instances.registry import Home, Registry
 from cc_bridge.instances.sessions import SavedConversation
 from tests.command import COMMAND, Terminal, cc
 

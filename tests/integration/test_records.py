@@ -17,8 +17,7 @@ import pytest
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, DockerContainer, LocalProcess, TmuxInstance
 from cc_bridge.errors import AgentUnavailable, ClaudeError, EngineTimeout, InstanceDiffers, InvalidInput
-from cc_bridge.instances.home import Home
-from cc_bridge.instances.registry import Registry
+from cc_bridge.instances.registry import Home, Registry
 from cc_bridge.instances.sessions import Sessions
 from tests.command import cc
 from tests.conftest import STUB

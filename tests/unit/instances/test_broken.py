@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from cc_bridge.instances.broken import remove_broken
-from cc_bridge.instances.home import Home
-from cc_bridge.instances.registry import Registry
+from cc_bridge.instances.registry import Home, Registry
 from cc_bridge.instances.sessions import SavedConversation
 
 pytestmark = pytest.mark.anyio

@@ -17,9 +17,8 @@ from cc_bridge import ClaudeInstance, InvalidInput, beneath
 from cc_bridge.beneath import opened
 from cc_bridge.errors import InstanceBusy, InstanceNotFound
 from cc_bridge.instances import registry as module
-from cc_bridge.instances.home import Home
 from cc_bridge.instances.kept_record import KeptRecord
-from cc_bridge.instances.registry import Registry, agent_archive, state_root
+from cc_bridge.instances.registry import Home, Registry, agent_archive, state_root
 from cc_bridge.instances.steps import exclusive_if_free
 from cc_bridge.state import make_private, shared_runtime_directory
 
