@@ -21,6 +21,7 @@ class Client:
         on_drained: called when a clogged client has caught up.
 
     Attributes:
+        number: grows from one connection to the next.
         host: what it calls itself; empty: it does not say.
         looks: it only looks: it keeps nothing alive, and is not worth a word.
         given: the number of the last frame that was queued for it.
@@ -39,6 +40,7 @@ class Client:
         on_drained: Callable[["Client"], None],
     ) -> None:
         self.name = name
+        self.number = 0
         self.session = ""
         self.host = ""
         self.looks = False

@@ -14,6 +14,9 @@ from . import wire
 MOST_INPUTS = 1000
 MOST_BYTES = 32 * 1024 * 1024
 
+#: Where a result names its turns, and the bytes of its end in which that is: behind its kind, and the answer (2.1.329).
+_TURNS, _END = "user_message_uuids", 64 * 1024
+
 
 class Queue:
     """What waits, and for what.
@@ -76,12 +79,12 @@ class Queue:
         if not self.current or b'"result"' not in line:
             return False
         try:
-            message = wire.decode(line)
+            message = _decode(line)
         except wire.FrameError:
             return False  # text, or more than anybody reads
         if message.get("type") != "result":
             return False
-        named = message.get("user_message_uuids")
+        named = message.get(_TURNS)
         named = named if isinstance(named, list) else []
         self._names = self._names or bool(named)
         if self.current not in named and self._names:
@@ -92,3 +95,16 @@ class Queue:
     def begin(self) -> None:
         """A new Claude Code, of whichever release, has no turn."""
         self.current, self._names = "", False
+
+
+def _decode(line: bytes) -> wire.Frame:
+    """A line's fields; of a long result's only the last ones, because an answer of 60 MB takes long to decode."""
+    kind = line.rfind(b'"type":"result"', -_END) if len(line) > _END else -1
+    if kind != -1:
+        try:
+            end = wire.decode(b"{" + line[kind:])  # no object, where that is not at the line's top level
+        except wire.FrameError:
+            end = {}
+        if _TURNS in end:
+            return end
+    return wire.decode(line)

@@ -14,6 +14,7 @@ from .loop import Loop
 from .rendezvous import PipeListener, SocketListener
 from .session import Session
 from .spawn import StartError
+from .withdrawn import Withdrawn
 
 #: Connections at once: far below any limit on descriptors.
 _MOST_CLIENTS = 200
@@ -58,6 +59,8 @@ class Server:
         self._stop_after: Dict[str, float] = {}  # a session, and seconds asleep after which the agent ends; 0: never
         self._sessions: Dict[str, Session] = {}
         self._clients: List[Client] = []
+        self._accepted = 0
+        self._withdrawn = Withdrawn()
         self._listeners: List[Union[PipeListener, SocketListener]] = []
         self._stopping = False
         # A new one each time: a host that comes back sees that the agent is not the one it knew.
@@ -78,7 +81,10 @@ class Server:
             for fd in {read_fd, write_fd}:
                 os.close(fd)
             return
-        self._clients.append(Client(self._loop, name, read_fd, write_fd, self._line, self._closed, self._drained))
+        client = Client(self._loop, name, read_fd, write_fd, self._line, self._closed, self._drained)
+        self._accepted += 1
+        client.number = self._accepted
+        self._clients.append(client)
 
     def stop(self, why: str) -> None:
         """Interrupt running turns, let Claude Code end within the grace time, then end."""
@@ -143,7 +149,10 @@ class Server:
         elif "done" in frame:
             self._answer(client, session.done(frame["done"]))
         elif "withdraw" in frame:
-            self._answer(client, session.withdraw(frame["withdraw"]))
+            answer = session.withdraw(frame["withdraw"])
+            if not session.ledger.has_taken(frame["withdraw"]):
+                self._withdrawn.add(frame["withdraw"], client.host, client.number)
+            self._answer(client, answer)
         elif "sleep" in frame:
             self._answer(client, session.sleep())
         elif "status" in frame:
@@ -219,6 +228,9 @@ class Server:
     def _input(self, client: Client, input_id: str, turn: str, line: bytes) -> None:
         if not client.session:
             client.refuse("protocol", "the first frame must be a hello")
+            return
+        if self._withdrawn.is_late(input_id, client.host, client.number):
+            self._answer(client, {"withdrawn": input_id, "late": True})
             return
         self._answer(client, self._sessions[client.session].take(input_id, turn, line))
 

@@ -25,7 +25,7 @@ from .connection import Connection, this_program
 from .driver import Driver
 from .followers import Follower, Followers
 from .kept_turns import ask_for_turns
-from .permissions import Answer, Permissions
+from .permissions import Answer, Permissions, leave_to_others
 from .surroundings import Surroundings
 
 __all__ = ["Bridge"]
@@ -69,7 +69,8 @@ class Bridge:
             conversation.session_id = session_id
             if follow:
                 conversation.follow(follow, anyio.current_time())
-            driver = Driver(place, log, conversation, follow=follow)
+            only_looks = bool(follow) and on_permission is leave_to_others
+            driver = Driver(place, log, conversation, follow=follow, only_looks=only_looks)
         self._driver = driver
         self._conversation = driver.conversation
         self._permissions = Permissions(on_permission, permission_limit)

@@ -113,8 +113,12 @@ class Connection:
         if self._receiving is not None:
             self._receiving.deadline = deadline
 
-    async def write(self) -> None:
+    async def write(self, *, shield: bool = True) -> None:
         """Send what the link has to say.
+
+        Args:
+            shield: finish also where the caller is cancelled, because a frame that a cancellation tears costs the
+                connection, and with it the turn. False: for a connection that is closed after a cancellation.
 
         Raises:
             ConnectionLost: it cannot be sent.
@@ -122,8 +126,7 @@ class Connection:
         data = self.link.data_to_send()
         if not data:
             return
-        # Shielded: a frame that a cancellation tears would cost the connection, and with it the turn.
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=shield):
             try:
                 with anyio.fail_after(_SEND_LIMIT):
                     await self.channel.send(data)

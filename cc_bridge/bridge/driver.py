@@ -56,6 +56,7 @@ class Driver:
             waits for it.
         observer: is told which frames were handled.
         patience: see :class:`~cc_bridge.bridge.uplink.Uplink`.
+        only_looks: it is not counted among those connected.
 
     Attributes:
         conversation: what is driven.
@@ -75,14 +76,16 @@ class Driver:
         adopts: bool = False,
         observer: Observer | None = None,
         patience: float = 30.0,
+        only_looks: bool = False,
     ) -> None:
         self._place = place
         self._log = log
         self._follow = follow
         self._adopts = adopts
+        self._only_looks = only_looks
         self.conversation = conversation
         self.hurry = False
-        self.uplink = Uplink(place, log, position, patience)
+        self.uplink = Uplink(place, log, position, patience, only_looks=only_looks)
         self._observer = observer
         self._events = AgentEvents(
             conversation,
@@ -106,6 +109,7 @@ class Driver:
             follow=turn_id,
             position=self.uplink.position,
             claude_runs=self._events.claude_runs,
+            only_looks=self._only_looks,
         )
 
     def take_joined(self) -> list[str]:

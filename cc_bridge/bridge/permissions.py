@@ -11,7 +11,16 @@ from ..errors import BridgeError
 from ..events import PermissionRequest
 from ..instance import Decision, Deny, OnPermission, decision_of
 
-__all__ = ["Answer", "Permissions"]
+__all__ = ["Answer", "Permissions", "leave_to_others"]
+
+
+async def leave_to_others(request: PermissionRequest) -> Decision:
+    """For a turn of another program's: wait until that program, or a person at the pane, has decided.
+
+    Who follows a turn with this is not counted among those connected, who may decide.
+    """
+    await anyio.sleep_forever()
+    raise AssertionError
 
 
 @dataclass(frozen=True)

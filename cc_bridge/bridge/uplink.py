@@ -31,15 +31,25 @@ class Uplink:
     Args:
         position: where the first connection may resume.
         patience: seconds for which a connection that was lost is tried again.
+        only_looks: says so in its hellos.
 
     Attributes:
         agent_version: what the agent said in its last hello; None: there was none.
         continues: the connection was made while a position was known, and begins there or at a turn's first frame.
     """
 
-    def __init__(self, dialer: Dialer, log: Log, position: Position | None = None, patience: float = 30.0) -> None:
+    def __init__(
+        self,
+        dialer: Dialer,
+        log: Log,
+        position: Position | None = None,
+        patience: float = 30.0,
+        *,
+        only_looks: bool = False,
+    ) -> None:
         self._dialer = dialer
         self._log = log
+        self._only_looks = only_looks
         self._writing = anyio.Lock(fast_acquire=True)  # must not cost a turn of the event loop for each event
         self._connection: Connection | None = None
         self._patience = patience
@@ -93,7 +103,8 @@ class Uplink:
         if self._failures > 1:  # the first time at once
             await anyio.sleep(pause_after(self._failures))  # back-off: the other side needs time
         after = self._position if resume else None
-        link = Link(after=after, turn=None if after else turn or None, host=this_program())
+        turn = "" if after else turn
+        link = Link(after=after, turn=turn or None, host=this_program(), looks=self._only_looks)
         try:
             return self._use(await Connection.open(link, self._dialer.connect, self._dialer.name))
         except FramesGone:
@@ -105,7 +116,7 @@ class Uplink:
         current = self._connection
         if current is None:
             return None
-        better = Link(after=current.link.position, host=this_program())
+        better = Link(after=current.link.position, host=this_program(), looks=self._only_looks)
         better.greet()
         channel = await self._dialer.connect_better(current.channel.kind, better.data_to_send())
         if channel is not None and self._connection is not current:  # somebody has closed it meanwhile

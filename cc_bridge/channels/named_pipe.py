@@ -19,7 +19,7 @@ from ..errors import AgentUnavailable
 from .base import Channel
 from .fifo import Descriptor, make_fifo, open_fifo
 
-__all__ = ["LISTEN", "NamedPipeChannel", "NobodyListens", "prepare_directory"]
+__all__ = ["LISTEN", "NamedPipeChannel", "NobodyListens", "prepare_directory", "until_nobody_listens"]
 
 LISTEN = "listen"
 
@@ -45,6 +45,18 @@ def prepare_directory(directory: str) -> None:
     with contextlib.suppress(FileExistsError):
         make_fifo(directory, LISTEN)
     open_fifo(directory, LISTEN, os.O_RDWR).close()
+
+
+async def until_nobody_listens(directory: str) -> None:
+    """Return when no agent listens in ``directory``, on this kernel; at once where none does."""
+    try:
+        listen = open_fifo(directory, LISTEN, os.O_WRONLY)
+    except OSError:
+        return
+    try:
+        await listen.wait_readable()  # as in _answer
+    finally:
+        listen.close()
 
 
 class NamedPipeChannel(Channel):

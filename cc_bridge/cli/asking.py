@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..instance import Decision
     from .display import Display
 
-__all__ = ["Asking", "somebody_else_decides"]
+__all__ = ["Asking"]
 
 #: Characters of a tool's input that a person is shown before they allow it.
 _LONGEST_ASKED = 4000
@@ -61,9 +61,3 @@ class Asking:
                 return Allow(updates=request.suggestions)
             case _:
                 return Deny(answer.strip() or "The user has not allowed this.")
-
-
-async def somebody_else_decides(request: PermissionRequest) -> Decision:
-    """For a turn of another program's: wait until that program, or a person at the pane, has decided."""
-    await anyio.sleep_forever()
-    raise AssertionError

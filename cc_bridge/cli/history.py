@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import options as o
-from .session import run_async
+from .session import print_much, run_async
 
 if TYPE_CHECKING:
     from ..protocol.transcript import Said
@@ -44,9 +44,13 @@ def history(
                 await read_conversation(instance, show if tail is None else last.append)
             finally:
                 await instance.release()
-            for said in last:
-                show(said)
-        sys.stdout.flush()
+
+            def show_rest() -> None:
+                for said in last:
+                    show(said)
+                sys.stdout.flush()
+
+            await print_much(show_rest)
         return 0
 
     run_async(main)

@@ -24,6 +24,9 @@ __all__ = ["checks_of"]
 #: Seconds for all that the engine and the agent are asked.
 _LIMIT = 30.0
 
+#: What it takes to make files in a directory.
+_WRITE = stat.S_IWOTH | stat.S_IXOTH
+
 #: Seconds of silence in a turn after which a person may want to look.
 _QUIET = 300.0
 
@@ -84,8 +87,6 @@ def _mounts(instance: BridgedInstance) -> Check:
 
 
 def _workspace(instance: BridgedInstance) -> Check:
-    from ..engine.container_spec import user_for
-
     record = instance.record
     path = record.workspace or Path()
     try:
@@ -94,12 +95,35 @@ def _workspace(instance: BridgedInstance) -> Check:
         return Check("workspace", "fail", f"{path}: {error.strerror}", "Bring it back, or make the instance anew.")
     if record.kind != "docker" or record.read_only_workspace or record.container:
         return Check("workspace", "ok", str(path))
-    number = record.user.partition(":")[0]
-    uid = int(number) if number.isdigit() else user_for(path)[0]
-    if found.st_mode & (stat.S_IWUSR if found.st_uid == uid else stat.S_IWOTH):
-        return Check("workspace", "ok", f"{path}, which its user ({uid}) may write to")
-    advice = f"`chown -R {uid} {shlex.quote(str(path))}` gives it to that user."
-    return Check("workspace", "fail", f"its user ({uid}) may not write to {path}", advice)
+    uid, gid = _numbers(record.user, path)
+    user = record.user if uid is None else str(uid)
+    may_write = None if uid is None else _may_write(found, uid, gid)
+    if may_write is None:
+        return Check("workspace", "note", f"{path}; whether its user ({user}) may write to it, its image decides")
+    if may_write:
+        return Check("workspace", "ok", f"{path}, which its user ({user}) may write to")
+    advice = f"`chown -R {user} {shlex.quote(str(path))}` gives it to that user."
+    return Check("workspace", "fail", f"its user ({user}) may not write to {path}", advice)
+
+
+def _numbers(user: str, workspace: Path) -> tuple[int | None, int | None]:
+    """The ids of a container's user and group; None: a name, or a group, that only its image knows."""
+    from ..engine.container_spec import user_for
+
+    if not user:
+        return user_for(workspace)
+    uid, _, gid = user.partition(":")
+    return int(uid) if uid.isdecimal() else None, int(gid) if gid.isdecimal() else None
+
+
+def _may_write(found: os.stat_result, uid: int, gid: int | None) -> bool | None:
+    """By the directory's mode, which holds for root as well: containers have no capabilities. None: by its group."""
+    owner, group, others = (found.st_mode >> bits & _WRITE == _WRITE for bits in (6, 3, 0))
+    if uid == found.st_uid:
+        return owner
+    if gid is None and group != others:
+        return None
+    return group if gid == found.st_gid else others
 
 
 def _place(name: str, info: dict[str, Any]) -> Check:

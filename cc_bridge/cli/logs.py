@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import stat
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from ..engine.streams import Chunk
 
 __all__ = ["logs", "parse_age", "readable"]
+
+Wait = Callable[[], Awaitable[None]]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -64,7 +67,8 @@ def logs(
                 if isinstance(instance, DockerContainer):
                     found = _lines(instance.tools.logs(follow=follow, tail=tail, since=begin))
                 else:
-                    found = _file_lines(instance.agent_log, follow=follow, tail=tail, since=begin)
+                    over = instance.until_agent_ends if follow else None
+                    found = _file_lines(instance.agent_log, over, tail=tail, since=begin)
                 async with aclosing(found) as lines, anyio.create_task_group() as group:
                     group.start_soon(_until_nobody_reads)
                     async for line in lines:
@@ -164,8 +168,12 @@ def _text(line: bytes) -> str:
     return line.decode("utf-8", "replace").rstrip("\r")
 
 
-async def _file_lines(path: Path, *, follow: bool, tail: int | None, since: float) -> AsyncGenerator[str, None]:
-    """The same of a local agent's file."""
+async def _file_lines(path: Path, over: Wait | None, *, tail: int | None, since: float) -> AsyncGenerator[str, None]:
+    """The same of a local agent's file.
+
+    Args:
+        over: what comes is followed until this returns, or the agent says that it ends; None: not followed.
+    """
     try:
         file = open(path, "rb")  # noqa: ASYNC230  a small local file, closed below
     except FileNotFoundError:
@@ -186,9 +194,9 @@ async def _file_lines(path: Path, *, follow: bool, tail: int | None, since: floa
         await anyio.to_thread.run_sync(lambda: last.extend(read()))
         for line in last:
             yield line
-        if not follow or ended:
+        if over is None or ended:
             return
-        async with aclosing(_changes(path)) as changes:
+        async with aclosing(_changes(path, over)) as changes:
             async for _ in changes:
                 for line in read():
                     yield line
@@ -196,8 +204,8 @@ async def _file_lines(path: Path, *, follow: bool, tail: int | None, since: floa
                     return
 
 
-async def _changes(path: Path) -> AsyncGenerator[None, None]:
-    """Each time that something has happened to a file, and once at the beginning."""
+async def _changes(path: Path, over: Wait) -> AsyncGenerator[None, None]:
+    """Each time that something has happened to a file, and once at the beginning and when it is over."""
     if not sys.platform.startswith("linux"):
         raise InvalidInput("a local agent's log can be followed on Linux only", hint=f"`tail -f {path}` does.")
     from cc_bridge_agent.pane.inotify import Watcher
@@ -206,9 +214,24 @@ async def _changes(path: Path) -> AsyncGenerator[None, None]:
     try:
         watcher.watch(str(path.parent))
         yield
-        while True:
-            await anyio.wait_readable(watcher.fd)
+        while await _comes_first(functools.partial(anyio.wait_readable, watcher.fd), over):
             if any(name == path.name for _, name, _ in list(watcher.read())):
                 yield
+        yield
     finally:
         watcher.close()
+
+
+async def _comes_first(wanted: Wait, other: Wait) -> bool:
+    """Whether the one returns before the other, which is cancelled."""
+    first: list[Wait] = []
+
+    async def wait(for_what: Wait) -> None:
+        await for_what()
+        first.append(for_what)
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait, wanted)
+        group.start_soon(wait, other)
+    return first[0] is wanted

@@ -56,7 +56,7 @@ def rm(
         except InvalidInput:  # its record is broken; whatever else is wrong must not cost the conversation
             if not force or name not in Registry().names():
                 raise
-            Registry().home(name).remove()
+            await _remove_broken(name, display, conversation=conversation)
             return
         instance = o.load(name, display)
         try:
@@ -76,6 +76,17 @@ def _remove_worktree(tree: Worktree, force: bool, display: Display) -> None:
         tree.remove(force=force)
     else:
         display.note(f"{tree.path} stays: the branch {tree.branch} is not merged, or has something uncommitted")
+
+
+async def _remove_broken(name: str, display: Display, *, conversation: bool) -> None:
+    from ..instances.broken import remove_broken
+    from ..instances.registry import Registry
+
+    session = await remove_broken(Registry(), name, conversation=conversation)
+    if session and conversation:
+        display.note(f"{name}: its transcript, {session}, may be in Claude Code's own directory, and stays there")
+    elif session:
+        display.note(f"{name}: its conversation stays; `cc-bridge up --resume {session}` goes on with it")
 
 
 async def _runs(instance: InstanceInterface) -> bool:

@@ -6,19 +6,24 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, NoReturn
 
 import anyio
+import anyio.to_thread
 import typer
 
 from ..errors import BridgeError, ChannelError, ClaudeError, EngineError, EngineUnavailable, InvalidInput, TurnError
 from ..logs import configure_when_needed
 from .harmless import plain
 
-__all__ = ["TIMED_OUT", "exit_code_of", "report", "run_async", "set_verbose"]
+__all__ = ["TIMED_OUT", "exit_code_of", "print_much", "report", "run_async", "set_verbose"]
 
 TIMED_OUT = 124
+
+#: Seconds for what has been said to be taken, when a signal ends the program.
+_FLUSH_LIMIT = 1.0
 
 #: The first that fits.
 _EXIT_CODES: tuple[tuple[type[BridgeError], int], ...] = (
@@ -119,11 +124,23 @@ async def _until_signalled(
     return code
 
 
+async def print_much(show: Callable[[], None]) -> None:
+    """Print in a thread, so that a signal ends the verb also where nobody reads what it prints."""
+    await anyio.to_thread.run_sync(show, abandon_on_cancel=True)
+
+
 def _leave(code: int) -> NoReturn:
     """End without waiting for worker threads: one may still be reading a build or a pull that was given up."""
+    # Nor for ever for who does not read what is said: a pager, or who has suspended it.
+    flushing = threading.Thread(target=_flush, daemon=True)
+    flushing.start()
+    flushing.join(_FLUSH_LIMIT)
+    os._exit(code)
+
+
+def _flush() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
 
 
 def report(error: BridgeError) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 import anyio.to_thread
@@ -12,7 +13,7 @@ from cc_bridge_agent import wire
 from ..errors import BridgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from ..instances.bridged import BridgedInstance
     from ..protocol.transcript import Said
@@ -25,6 +26,8 @@ _LONGEST_LINE = 16 * 1024 * 1024
 
 async def read_conversation(instance: BridgedInstance, take: Callable[[Said], None]) -> None:
     """Give what was said to ``take``, which is called in a thread, one after the other.
+
+    After a cancellation nobody waits for that thread: it may be printing to somebody who does not read.
 
     Raises:
         InvalidInput: it has had no conversation yet.
@@ -39,7 +42,7 @@ async def read_conversation(instance: BridgedInstance, take: Callable[[Said], No
             for said in read_history(_entries(content)):
                 take(said)
 
-    await anyio.to_thread.run_sync(read)
+    await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
 
 
 def _entries(file: IO[bytes]) -> Iterator[wire.Frame]:
@@ -58,13 +61,24 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
             whole = rest.endswith(b"\n")
 
 
-async def prompts(instance: BridgedInstance) -> dict[str, Said]:
-    """The prompts of a conversation by their turns' ids, in order; none where it cannot be had."""
+async def prompts(
+    instance: BridgedInstance, *, turns: Collection[str] | None, last: int | None, longest: int | None
+) -> dict[str, Said]:
+    """The prompts of a conversation by their turns' ids, in order; none where it cannot be had.
+
+    Args:
+        turns: only of these; None: of all.
+        last: how many, the latest; None: all.
+        longest: characters of each; None: all.
+    """
     found: dict[str, Said] = {}
 
     def take(said: Said) -> None:
-        if said.kind == "prompt" and said.turn not in found:
-            found[said.turn] = said
+        wanted = said.kind == "prompt" and (turns is None or said.turn in turns)
+        if wanted and said.turn not in found:
+            found[said.turn] = replace(said, text=said.text[:longest])
+            if last is not None and len(found) > last:
+                del found[next(iter(found))]
 
     try:
         await read_conversation(instance, take)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,15 +11,16 @@ import typer
 
 from ..errors import AgentUnavailable, ChannelError, InvalidInput
 from . import options as o
-from .session import exit_code_of, run_async
+from .session import exit_code_of, print_much, run_async
 
 if TYPE_CHECKING:
     from ..instances.bridged import BridgedInstance
 
 __all__ = ["follow", "interrupt", "turns"]
 
-#: Characters of a prompt that are shown.
+#: Characters of a prompt that are shown, and those that are looked at for them: blanks may be left out.
 _LONGEST_PROMPT = 60
+_LONGEST_LOOKED_AT = 1000
 
 #: Seconds for a decision that is another program's, which has a limit of its own.
 _FOR_EVER = 1e9
@@ -37,9 +39,7 @@ def turns(
 
     Where it does not run, its prompts are listed as its transcript has them.
     """
-    from .ages import ago
-    from .display import Display, print_json
-    from .tables import print_table
+    from .display import Display
     from .transcripts import prompts
 
     async def main() -> int:
@@ -56,7 +56,8 @@ def turns(
                 else:
                     if known is None:
                         display.note(f"{name} does not run.")
-                said = await prompts(instance)
+                ids = None if known is None else {turn.id for turn in known}
+                said = await prompts(instance, turns=ids, last=tail, longest=None if as_json else _LONGEST_LOOKED_AT)
             finally:
                 await instance.release()
             if known is None:
@@ -65,14 +66,23 @@ def turns(
             else:
                 rows = [_row(asdict(turn), said.get(turn.id)) for turn in known]
             rows = rows[-tail:] if tail else rows
-            if as_json:
-                print_json(rows)
-            elif rows:
-                shown = [[r["id"], r["state"] or "-", ago(r["since"]), _beginning(r["prompt"] or "-")] for r in rows]
-                print_table(["TURN", "STATE", "SINCE", "PROMPT"], shown)
+            await print_much(lambda: _show(rows, as_json=as_json))
         return code
 
     run_async(main)
+
+
+def _show(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    from .ages import ago
+    from .display import print_json
+    from .tables import print_table
+
+    if as_json:
+        print_json(rows)
+    elif rows:
+        shown = [[r["id"], r["state"] or "-", ago(r["since"]), _beginning(r["prompt"] or "-")] for r in rows]
+        print_table(["TURN", "STATE", "SINCE", "PROMPT"], shown)
+    sys.stdout.flush()
 
 
 def _row(turn: dict[str, Any], said: Any) -> dict[str, Any]:
@@ -95,7 +105,8 @@ def follow(
     as_json: o.Json = False,
 ) -> None:
     """Show a turn from its beginning to its end, as it comes, whoever began it. Ctrl-C leaves it running."""
-    from .asking import Asking, somebody_else_decides
+    from ..instances.bridged import leave_to_others
+    from .asking import Asking
     from .display import Display
 
     async def main() -> int:
@@ -107,7 +118,7 @@ def follow(
             instance = o.load(
                 name,
                 display,
-                on_permission=asking.decide if asking else somebody_else_decides,
+                on_permission=asking.decide if asking else leave_to_others,
                 permission_limit=_FOR_EVER,
             )
             try:
@@ -129,12 +140,12 @@ def follow(
 
 def interrupt(name: o.Name, turn: TurnId = "", as_json: o.Json = False) -> None:
     """End a turn, whoever began it, and say which; return when it is over. One that waits is withdrawn."""
-    from .asking import somebody_else_decides
+    from ..instances.bridged import leave_to_others
     from .display import Display, print_json
 
     async def main() -> int:
         with Display() as display:
-            instance = o.load(name, display, on_permission=somebody_else_decides)
+            instance = o.load(name, display, on_permission=leave_to_others)
             turn_id: str | None = None
             try:
                 instance.only_looks = True

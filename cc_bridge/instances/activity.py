@@ -19,7 +19,7 @@ from ..shapes import InstanceActivity
 from ..turn import TurnInfo
 from .place import NoAgentPossible
 
-__all__ = ["Sight", "has_ended", "look", "look_quietly", "nothing"]
+__all__ = ["NOBODY", "Sight", "has_ended", "look", "look_quietly", "nothing"]
 
 #: Seconds for all of it.
 _LIMIT = 5.0
@@ -30,6 +30,9 @@ _MOST_BYTES = 32 * 1024 * 1024
 
 #: Characters of a tool's name.
 _LONGEST_NAME = 100
+
+#: What a way to look raises where no agent runs.
+NOBODY = (NobodyListens, ContainerNotFound, ContainerNotRunning)
 
 Way = Callable[[bytes], Awaitable[Channel]]
 
@@ -123,7 +126,7 @@ async def look(way: Way, name: str) -> Sight | None:
     """
     try:
         sight = await _look(way, name)
-    except (NobodyListens, ContainerNotFound, ContainerNotRunning):
+    except NOBODY:
         return None
     except NoAgentPossible:
         return Sight("direct", "none", None, "")
@@ -185,7 +188,7 @@ async def _status(connection: Connection) -> Status | None:
     if connection.link.closed:  # by what came with the hello
         return None
     connection.link.ask_status()
-    await connection.write()
+    await connection.write(shield=False)  # whoever fills the pipe would keep whoever looks waiting
     while not connection.link.closed and (events := await connection.receive()) is not None:
         for event in events:
             if isinstance(event, Status):

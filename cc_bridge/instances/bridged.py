@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from ..bridge.bridge import Bridge
+from ..bridge.permissions import leave_to_others
 from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..errors import AgentUnavailable, ChannelError, EngineError, InstanceDiffers, InvalidInput
@@ -20,7 +21,7 @@ from ..names import is_uuid
 from ..protocol.prompt import check_prompt
 from ..shapes import InstanceActivity, InstanceInfo
 from ..turn import Turn, TurnInfo
-from .activity import has_ended, look, look_quietly, nothing
+from .activity import NOBODY, has_ended, look, look_quietly, nothing
 from .kept_conversation import keep
 from .kept_record import KeptRecord
 from .life import Step
@@ -31,7 +32,7 @@ from .sleep import put_to_sleep
 from .steps import Steps, exclusive
 from .worktrees import Worktree
 
-__all__ = ["BridgedInstance", "CommonOptions", "InstanceOptions"]
+__all__ = ["BridgedInstance", "CommonOptions", "InstanceOptions", "leave_to_others"]
 
 #: Seconds for another program that starts the instance: as long as an image may take to be built; and for one that
 #: does anything with it before this one ends it.
@@ -104,9 +105,8 @@ class BridgedInstance(InstanceInterface):
         self._home = place.home
         self._log = place.log
         self._kept = KeptRecord(place.home)
-        self._first_launch = True
-        self._has_launched = False
-        self.only_looks = False
+        self._first_launch, self._has_launched = True, False
+        self.only_looks = self._found_nobody = False
         self._steps = Steps(self.name)
         self._bridge = make_bridge(
             self,
@@ -254,8 +254,7 @@ class BridgedInstance(InstanceInterface):
             self._registry.sessions.forget(self.name)
         elif keeps and not goes_too:
             await keep(self._place, self._bridge.session_id)
-        session_id = self._bridge.session_id
-        config = self._place.config_outside
+        session_id, config = self._bridge.session_id, self._place.config_outside
         if not keeps and config and is_uuid(session_id) and session_id != self.record.resume:
             await anyio.to_thread.run_sync(forget_session, Path(config), session_id)
         await anyio.to_thread.run_sync(self._home.remove)
@@ -318,6 +317,10 @@ class BridgedInstance(InstanceInterface):
         """Whether Claude Code does not run, or ends within ``limit`` seconds. Nothing is started for it."""
         return await has_ended(self._place.way_to_look, self.name, limit)
 
+    async def until_agent_ends(self) -> None:
+        """See ``Place``. Nothing is started for it."""
+        await self._place.until_agent_ends()
+
     async def turns_without_starting(self) -> list[TurnInfo] | None:
         """As :meth:`turns`, in the same time; None: no agent runs.
 
@@ -360,8 +363,8 @@ class BridgedInstance(InstanceInterface):
     # For the bridge
 
     def exists(self) -> bool:
-        """Its directory is there: nobody has removed the instance."""
-        return self._home.exists()
+        """Its directory is there: nobody has removed the instance. For who only looks, also what runs there."""
+        return self._home.exists() and not self._found_nobody
 
     def pop_ending(self) -> Ending:
         """See ``Place``."""
@@ -371,7 +374,11 @@ class BridgedInstance(InstanceInterface):
         """See ``Place``; its directory is made before."""
         if self.only_looks:
             self._check_record()
-            return await self._place.way_to_look(greeting)
+            try:
+                return await self._place.way_to_look(greeting)
+            except NOBODY:
+                self._found_nobody = True  # and does not start it, so there is nothing to try again
+                raise
         self._prepare_home()
         return await self._place.connect(greeting)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..errors import InstanceDiffers
+from contextlib import suppress
+
+from ..errors import InstanceDiffers, InvalidInput
 from ..instance import ClaudeInstance
 from ..state import unusable
 from .registry import Home, can_change, let_go
@@ -24,8 +26,17 @@ class KeptRecord:
         Returns:
             The record, with what was changed in the kept one; and whether it was not kept before.
 
-        Raises: as :meth:`check`; InvalidInput: the directory cannot be made.
+        Raises: as :meth:`check`; InvalidInput: the directory cannot be made, and none that is new stays.
         """
+        try:
+            return self._take(record)
+        except InvalidInput:
+            with suppress(InvalidInput, OSError):
+                if not self._home.exists():  # a full disk, say: nothing would list the directory, or remove it
+                    self._forget()
+            raise
+
+    def _take(self, record: ClaudeInstance) -> tuple[ClaudeInstance, bool]:
         self._home.prepare()
         held, self._held = self._held, self._home.hold()
         if held is not None:
@@ -62,6 +73,12 @@ class KeptRecord:
             raise InstanceDiffers(differences, instance=name, hint=hint)
         self._seen = kept.model_copy(deep=True)
         return record
+
+    def _forget(self) -> None:
+        self.let_go()
+        with self._home.claimed() as unused:
+            if unused:
+                self._home.remove()
 
     def let_go(self) -> None:
         """Say that this object uses the instance no longer."""

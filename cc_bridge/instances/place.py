@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from contextlib import suppress
 from typing import IO, Any, ClassVar
 
 import anyio
@@ -10,7 +11,7 @@ import anyio
 from ..bridge.connection import Connection
 from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
-from ..channels.named_pipe import NamedPipeChannel
+from ..channels.named_pipe import NamedPipeChannel, until_nobody_listens
 from ..errors import AgentUnavailable, ChannelError, ConnectionLost, InvalidInput
 from ..instance import ClaudeInstance, Kind
 from ..login import with_login
@@ -196,6 +197,20 @@ class Place(abc.ABC):
             return None
         await connection.aclose()
         return connection.hello
+
+    async def until_agent_ends(self) -> None:
+        """Return when no agent runs there, as seen from this machine and without the engine; at once where none does.
+
+        One that is suspended is waited for at its pipes; one whose pipes were taken away, at its socket.
+        """
+        await until_nobody_listens(str(self.home.pipes))
+        with suppress(ChannelError):
+            connection = await Connection.open(Link("health", looks=True), self.way, self.name)
+            try:
+                while await connection.receive() is not None:
+                    pass
+            finally:
+                await connection.aclose()
 
 
 class NoAgentPossible(AgentUnavailable):

@@ -40,7 +40,7 @@ from pydantic import ValidationError
 from ..beneath import opened, remove_tree
 from ..channels.fifo import open_fifo
 from ..channels.named_pipe import LISTEN, prepare_directory
-from ..errors import BridgeError, InstanceNotFound, InvalidInput
+from ..errors import BridgeError, InstanceBusy, InstanceNotFound, InvalidInput
 from ..instance import ClaudeInstance
 from ..state import (
     MARKER,
@@ -53,6 +53,7 @@ from ..state import (
     unusable,
 )
 from .sessions import Sessions
+from .steps import exclusive_if_free
 
 __all__ = ["Home", "Registry", "agent_archive", "can_change", "let_go", "state_root"]
 
@@ -172,9 +173,11 @@ class Home:
     def hold(self) -> int:
         """Mark the instance as used by this program: a descriptor; closing it, or the program's end, takes it back.
 
-        Call it after :meth:`prepare`, and before the record is written. It waits while somebody removes the directory.
+        Call it after :meth:`prepare`, before the record is written, and within a block of :attr:`changing`: whoever
+        removes the directory is in one, too.
 
         Raises:
+            InstanceBusy: somebody removes it all the same.
             InvalidInput: the directory cannot be used.
         """
         path = self.path / "lock"
@@ -186,11 +189,15 @@ class Home:
                 continue
             except OSError as error:
                 raise unusable(self.path, error) from error
-            fcntl.flock(fd, fcntl.LOCK_SH)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                raise InstanceBusy("another program is removing it", instance=self.path.name) from None
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(fd), os.stat(path)):
                     return fd
-            os.close(fd)  # the lock of a directory that was removed while we waited
+            os.close(fd)  # the lock of a directory that was removed at this moment
             self.prepare()
 
     @contextmanager
@@ -413,9 +420,16 @@ class Registry:
     def _claimed_if_stale(self, name: str) -> Iterator[bool]:
         """Whether it is stale; within the block, no program takes it into use."""
         home = self.home(name)
-        with home.claimed() as unused:
-            old = home.exists() and time.time() - home.path.stat().st_mtime > _STALE
-            yield unused and old and home.load().ephemeral and not _somebody_listens(home)
+        with contextlib.ExitStack() as stack:
+            yield (
+                home.exists()
+                and time.time() - (home.path / "record.json").stat().st_mtime > _STALE
+                # First, because a failed start asks within its own block whether it may undo itself.
+                and stack.enter_context(exclusive_if_free(home.changing))
+                and stack.enter_context(home.claimed())
+                and home.load().ephemeral
+                and not _somebody_listens(home)
+            )
 
 
 def let_go(held: int) -> None:

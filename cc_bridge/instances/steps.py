@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from ..channels.fifo import Descriptor, make_fifo, open_fifo
 from ..errors import AgentUnavailable, InstanceBusy, InvalidInput
+from ..state import unusable
 from .life import Answer, Life, State, Step
 
-__all__ = ["Steps", "exclusive"]
+__all__ = ["Steps", "exclusive", "exclusive_if_free"]
 
 #: In whose steps the code that runs is.
 _inside: ContextVar[frozenset[Steps]] = ContextVar("_inside", default=frozenset())
@@ -23,6 +26,9 @@ _inside: ContextVar[frozenset[Steps]] = ContextVar("_inside", default=frozenset(
 #: Seconds after which whoever waits for another program looks again: a child that the other has forked meanwhile may
 #: have a copy of what tells its end.
 _AGAIN = 5.0
+
+#: In /proc/locks (proc_locks(5)): who has locked the file of an inode.
+_WRITE_LOCK = r"FLOCK +ADVISORY +WRITE (\d+) [0-9a-f]+:[0-9a-f]+:%d 0 EOF$"
 
 #: Held where there is no directory, and nothing to exclude anybody from.
 _NOTHING = Descriptor(-1)
@@ -134,18 +140,45 @@ async def exclusive(path: Path, limit: float, name: str, make: Callable[[], None
 
     Raises:
         InstanceBusy: somebody else was in the block for so long.
+        InvalidInput: it cannot be made.
     """
     held = None
-    with anyio.move_on_after(limit):
-        held = await _acquire(path, make)
+    try:
+        with anyio.move_on_after(limit):
+            held = await _acquire(path, make)
+    except OSError as error:  # the disk is full, say
+        raise unusable(path.parent, error) from error
     if held is None:
-        what = f"another program was starting or ending it for {limit:.0f} seconds"
-        raise InstanceBusy(what, instance=name)
+        who = await anyio.to_thread.run_sync(_holder, path)
+        raise InstanceBusy(f"{who} was starting or ending it for {limit:.0f} seconds", instance=name)
     try:
         yield
     finally:
-        if held is not _NOTHING:
+        _unlock(held)
+
+
+@contextmanager
+def exclusive_if_free(path: Path) -> Iterator[bool]:
+    """The same without waiting, and for threads, too; False: somebody is in a block with that path."""
+    held = _try(path, None)
+    try:
+        yield held is not None
+    finally:
+        if held is not None:
             _unlock(held)
+
+
+def _holder(path: Path) -> str:
+    """Who holds the lock, for people."""
+    try:
+        found = re.search(_WRITE_LOCK % path.stat().st_ino, Path("/proc/locks").read_text(), re.MULTILINE)
+        pid = int(found[1]) if found else 0
+        program = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip() if pid > 0 else ""
+    except OSError:  # not Linux, or it has just ended
+        return "another program"
+    if pid == os.getpid():
+        return "this program itself"
+    return f"process {pid} ({program})" if program else "another program"
 
 
 async def _acquire(path: Path, make: Callable[[], None] | None) -> Descriptor:
@@ -198,5 +231,7 @@ def _lock(descriptor: Descriptor) -> bool:
 
 
 def _unlock(descriptor: Descriptor) -> None:
+    if descriptor is _NOTHING:
+        return
     fcntl.flock(descriptor.fileno(), fcntl.LOCK_UN)  # a child that was forked may have a copy
     descriptor.close()

@@ -78,6 +78,18 @@ def test_input_is_passed_once(agent: Agent) -> None:
     assert {"took": "a", "again": True} in frames
 
 
+def test_what_was_withdrawn_does_not_come_back_over_the_connection_that_broke(agent: Agent) -> None:
+    """It was on its way when the host connected anew, and gave it up."""
+    broken, host = agent.connect(host="a host"), agent.connect(host="a host")
+    host.start("cat")
+    host.send({"withdraw": "a"}, {"id": "a1", "in": {"type": "result"}})
+    assert host.until("withdrawn") == {"withdrawn": "a", "late": True}
+    broken.send({"id": "a", "in": {"type": "result"}})
+    assert broken.until("withdrawn") == {"withdrawn": "a", "late": True}
+    host.send({"id": "a", "in": {"type": "result"}})
+    assert [host.until("took")["took"] for _ in range(2)] == ["a1", "a"], "it may be sent anew"
+
+
 def test_open_turns_are_told_to_who_comes_later(agent: Agent) -> None:
     host = agent.connect()
     host.start("cat")

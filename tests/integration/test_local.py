@@ -132,7 +132,7 @@ async def test_an_ephemeral_instance_that_lives_keeps_its_home(make_stubbed: Any
     await instance.start()
     home = Registry().home(instance.name)
     shutil.rmtree(home.pipes)
-    os.utime(home.path, (0, 0))
+    os.utime(home.path / "record.json", (0, 0))
     assert instance.name not in Registry().sweep()
     assert home.exists()
 

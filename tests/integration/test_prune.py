@@ -28,7 +28,7 @@ def stale(make_record: Callable[..., ClaudeInstance], monkeypatch: pytest.Monkey
     home.prepare()
     home.save(make_record(name=name, ephemeral=True))
     os.close(home.hold())
-    os.utime(home.path, (0, 0))
+    os.utime(home.path / "record.json", (0, 0))
     yield home
     home.remove()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import uuid
@@ -182,6 +183,23 @@ def test_history(name: str) -> None:
     assert json.loads(cc("info", name, "--json").stdout)["running"] is False, "looking has started it"
 
 
+@pytest.mark.parametrize("verb", ["history", "turns"])
+def test_who_does_not_read_what_was_said_can_end_it_all_the_same(name: str, verb: str, workspace: Path) -> None:
+    """A pager that shows its first page, say."""
+    cc("send", name, "[[say hello]]")
+    cc("stop", name)
+    (transcript,) = workspace.glob("home/.claude/projects/*/*.jsonl")
+    with open(transcript, "a") as file:
+        for number in range(5000):
+            line = {"type": "user", "uuid": str(number), "message": {"role": "user", "content": "x" * 100}}
+            file.write(json.dumps(line) + "\n")
+    with subprocess.Popen([*COMMAND, verb, name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as shown:
+        assert shown.stdout
+        shown.stdout.read(1)
+        shown.terminate()
+        assert shown.wait(30) == 128 + signal.SIGTERM
+
+
 def test_ps_in_a_format_of_ones_own(name: str) -> None:
     line = f"{name}\tlocal idle"
     assert line in cc("ps", "-a", "--format", "{name}\\t{kind} {activity}").stdout.splitlines()
@@ -277,7 +295,13 @@ def test_doctor_finds_a_permission_that_nobody_decides(name: str) -> None:
         person.wait_for("why not?")
         os.kill(person.pid, signal.SIGKILL)
         person.end()
-    code, found = checks(name)
+    argv = [*COMMAND, "follow", name]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as following:
+        assert following.stderr
+        while "waits for a decision on Bash" not in following.stderr.readline():
+            pass
+        code, found = checks(name)  # who only follows cannot decide
+        following.kill()
     assert (code, found["activity"]["state"]) == (1, "fail")
     assert f"cc-bridge follow --ask {name}" in found["activity"]["advice"]
     assert cc("follow", "--ask", name).returncode == 2, "there is no terminal"
@@ -313,6 +337,30 @@ def test_logs_are_followed_to_the_end(name: str) -> None:
         rest = following.communicate(timeout=30)[0]
         assert rest.endswith("  stopped\n")
         assert following.returncode == 0
+
+
+def test_logs_are_followed_to_the_death_of_an_agent_that_is_killed(name: str) -> None:
+    """Which leaves no last word."""
+    with subprocess.Popen([*COMMAND, "logs", "-f", name], stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout
+        pid = re.search(r"listening  pid=(\d+)", following.stdout.readline())
+        assert pid
+        os.kill(int(pid[1]), signal.SIGKILL)
+        following.communicate(timeout=30)
+        assert following.returncode == 0
+    assert "listening" in cc("logs", "-f", name).stdout, "nor does a dead one keep anybody waiting"
+
+
+def test_an_instance_whose_record_is_broken_ends_when_it_is_removed(name: str) -> None:
+    home = Registry().home(name)
+    (home.path / "record.json").write_text("{}")
+    listening = os.open(home.pipes / "listen", os.O_WRONLY)
+    removed = cc("rm", "--force", "--conversation", name)
+    assert (removed.returncode, removed.stdout) == (0, f"{name}\n")
+    poll = select.poll()
+    poll.register(listening, 0)
+    assert poll.poll(20_000) == [(listening, select.POLLERR)], "its agent has ended"
+    os.close(listening)
 
 
 def test_logs_end_quietly_when_their_reader_goes(name: str) -> None:

@@ -75,6 +75,38 @@ def test_a_result_ends_the_turn(queue: Queue, said: bytes) -> None:
     assert not queue.ends_turn(said), "there is none"
 
 
+def test_a_long_answer_is_not_decoded_to_see_that_its_turn_has_ended(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That would keep everybody waiting."""
+    decoded: list[int] = []
+    decode = module.wire.decode
+    monkeypatch.setattr(module.wire, "decode", lambda line: decoded.append(len(line)) or decode(line))
+    said = b'{"is_error":false,"result":"%b","type":"result","user_message_uuids":["a"]}' % (b'\\"' * 100_000)
+    assert queue.ends_turn(said)
+    assert decoded == [len(b'{"type":"result","user_message_uuids":["a"]}')]
+
+
+@pytest.mark.parametrize("end", [b'"type":"result"}', b'"user_message_uuids":["a"],"type":"result"}'])
+def test_a_long_result_that_names_its_turn_elsewhere_or_not_at_all_is_looked_at_whole(queue: Queue, end: bytes) -> None:
+    assert queue.ends_turn(b'{"result":"%b",%b' % (b"x" * 100_000, end))
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b'"inner":{"type":"result","user_message_uuids":["a"]}}',
+        b'"inner":[{"type":"result","user_message_uuids":["a"]}]}',
+        b'"type":"result","user_message_uuids":["z"]}',
+        b'"type":"result","user_message_uuids":["a"]',
+        b'"type":"user","text":"\\"type\\":\\"result\\",\\"user_message_uuids\\":[\\"a\\"]}"}',
+    ],
+)
+def test_no_other_long_line_does(queue: Queue, end: bytes) -> None:
+    assert not queue.ends_turn(b'{"text":"%b",%b' % (b"x" * 100_000, end))
+    assert queue.current == "a"
+
+
 @pytest.mark.parametrize(
     "said",
     [

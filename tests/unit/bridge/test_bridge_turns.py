@@ -16,6 +16,7 @@ import pytest
 
 from cc_bridge.bridge import attempts, driver, kept_turns, uplink
 from cc_bridge.bridge.bridge import Bridge
+from cc_bridge.bridge.permissions import leave_to_others
 from cc_bridge.bridge.surroundings import Ending, Launch
 from cc_bridge.channels.base import Channel
 from cc_bridge.errors import (
@@ -612,6 +613,24 @@ async def test_who_leaves_a_joined_turn_ends_it_where_it_runs() -> None:
     assert (await result_of(second, "wait", name)).verdict is Verdict.INTERRUPTED, "it can be asked for again"
     await first.aclose()
     await second.aclose()
+
+
+async def test_who_leaves_decisions_to_others_only_looks_at_what_it_follows() -> None:
+    """It is not counted among those connected, who may decide. What it has begun itself is its own."""
+    agent = Agent()
+    first, second = bridge(agent), bridge(agent, on_permission=leave_to_others)
+    name = str(uuid.uuid4())
+    await anext((await first.submit("wait", name)).__aiter__())
+    await second.find(name)
+    await second.make_ready()
+    hellos = [frame for frame in agent.heard if "hello" in frame]
+    assert [("turn" in hello, hello.get("look", False)) for hello in hellos] == [
+        (False, False),
+        (True, True),
+        (False, False),
+    ]
+    for made in (first, second):
+        await made.aclose("the test has ended")
 
 
 async def test_closing_ends_what_is_followed_too() -> None:

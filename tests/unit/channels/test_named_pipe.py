@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from cc_bridge.channels import named_pipe as module
-from cc_bridge.channels.named_pipe import NamedPipeChannel, NobodyListens, prepare_directory
+from cc_bridge.channels.named_pipe import NamedPipeChannel, NobodyListens, prepare_directory, until_nobody_listens
 from cc_bridge.errors import AgentUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -34,6 +34,25 @@ async def test_nobody_listens_is_known_at_once(pipes: Path) -> None:
     with anyio.fail_after(1), pytest.raises(NobodyListens):
         await NamedPipeChannel.connect(str(pipes), b"hello\n")
     assert os.listdir(pipes) == ["listen"]
+
+
+async def test_that_nobody_listens_any_more_is_told_by_the_kernel(pipes: Path) -> None:
+    over = anyio.Event()
+
+    async def wait() -> None:
+        await until_nobody_listens(str(pipes))
+        over.set()
+
+    with anyio.fail_after(10):
+        await until_nobody_listens(str(pipes))
+        await until_nobody_listens(str(pipes / "nowhere"))
+        listening = os.open(pipes / "listen", os.O_RDONLY | os.O_NONBLOCK)
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            assert not over.is_set()
+            os.close(listening)
+            await over.wait()
 
 
 async def test_no_directory(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -194,6 +195,33 @@ async def test_an_agent_that_is_slow_does_not_answer(monkeypatch: pytest.MonkeyP
 
     with pytest.raises(AgentUnavailable, match="does not answer"):
         await look(way, "x")
+
+
+async def test_a_pipe_that_is_full_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may fill it before its hello."""
+    agent, asked = Agent(), anyio.Event()
+
+    class Full(Looked):
+        async def send(self, data: bytes) -> None:
+            asked.set()
+            await anyio.sleep_forever()
+
+    async def way(greeting: bytes) -> Channel:
+        agent.open += 1
+        return Full(agent, json.loads(greeting))
+
+    found: list[Any] = []
+
+    async def seen() -> None:
+        found.append(await look(way, "x"))
+
+    monkeypatch.setattr(activity, "_LIMIT", math.inf)
+    with anyio.move_on_after(10) as limit:
+        async with anyio.create_task_group() as group:
+            group.start_soon(seen)
+            await asked.wait()
+            group.cancel_scope.cancel()
+    assert (limit.cancelled_caught, found, agent.open) == (False, [], 0)
 
 
 async def test_where_no_agent_can_run_claude_code_is_run_directly() -> None:

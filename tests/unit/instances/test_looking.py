@@ -35,6 +35,7 @@ async def test_a_follower_starts_neither_the_agent_nor_claude_code(instance: Loc
     instance.only_looks = True
     with pytest.raises(AgentUnavailable, match="no agent listens"):
         await instance.connect(b"{}\n")
+    assert not instance.exists(), "it does not try again and again: nobody starts it for one who looks"
     with pytest.raises(AgentUnavailable, match="Claude Code does not run"):
         await instance.launch("")
     assert not instance.agent_log.exists()

@@ -15,9 +15,11 @@ import pytest
 
 from cc_bridge import ClaudeInstance, InvalidInput, beneath
 from cc_bridge.beneath import opened
-from cc_bridge.errors import InstanceNotFound
+from cc_bridge.errors import InstanceBusy, InstanceNotFound
 from cc_bridge.instances import registry as module
-from cc_bridge.instances.registry import Registry, agent_archive, state_root
+from cc_bridge.instances.kept_record import KeptRecord
+from cc_bridge.instances.registry import Home, Registry, agent_archive, state_root
+from cc_bridge.instances.steps import exclusive_if_free
 from cc_bridge.state import make_private, shared_runtime_directory
 
 SESSION = "70239f12-b8a6-4331-8634-823542f95e3f"
@@ -96,7 +98,7 @@ def test_sweep_takes_old_ephemeral_ones_only(registry: Registry) -> None:
         home.prepare()
         home.save(record(name, ephemeral=ephemeral))
         if old:
-            os.utime(home.path, (long_ago, long_ago))
+            os.utime(home.path / "record.json", (long_ago, long_ago))
     assert registry.sweep() == ["old"]
     assert registry.names() == ["kept", "new"]
 
@@ -106,7 +108,7 @@ def test_sweep_spares_who_has_an_agent(registry: Registry) -> None:
     home.prepare()
     home.save(record("busy", ephemeral=True))
     listening = os.open(home.pipes / "listen", os.O_RDWR | os.O_NONBLOCK)
-    os.utime(home.path, (0, 0))
+    os.utime(home.path / "record.json", (0, 0))
     assert registry.sweep() == []
     os.close(listening)
 
@@ -117,10 +119,41 @@ def test_sweep_spares_an_ephemeral_instance_that_a_program_uses(registry: Regist
     home.prepare()
     held = home.hold()
     home.save(record("used", ephemeral=True))
-    os.utime(home.path, (0, 0))
+    os.utime(home.path / "record.json", (0, 0))
     assert registry.stale() == registry.sweep() == []
     os.close(held)
     assert registry.sweep() == ["used"], "its program has gone"
+
+
+def test_sweep_leaves_what_is_being_started_or_undone_alone(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever undoes a failed start asks whether a program uses it, and a sweep must not look like one that does."""
+    home = registry.home("demo")
+    home.prepare()
+    os.close(home.hold())
+    home.save(record(ephemeral=True))
+    os.utime(home.path / "record.json", (0, 0))
+    locked: list[int] = []
+    with exclusive_if_free(home.changing) as alone:
+        assert alone
+        monkeypatch.setattr(Home, "claimed", lambda home: locked.append(1))
+        assert registry.stale() == registry.sweep() == []
+        monkeypatch.undo()
+    assert not locked
+    assert registry.sweep() == ["demo"]
+
+
+def test_who_takes_it_into_use_waits_for_nobody(registry: Registry) -> None:
+    """It would wait on the event loop. Who removes an instance excludes it by other means."""
+    home = registry.home("demo")
+    home.prepare()
+    os.close(home.hold())
+    with home.claimed() as unused:
+        assert unused
+        with pytest.raises(InstanceBusy, match="demo: another program is removing it"):
+            home.hold()
+    os.close(home.hold())
 
 
 def test_of_two_that_change_a_record_at_once_neither_loses_what_the_other_has_changed(registry: Registry) -> None:
@@ -151,7 +184,7 @@ def test_what_was_stale_is_looked_at_again_before_it_is_removed(registry: Regist
     home.prepare()
     home.save(record(ephemeral=True))
     os.close(home.hold())
-    os.utime(home.path, (0, 0))
+    os.utime(home.path / "record.json", (0, 0))
     assert registry.stale() == ["demo"]
     held = home.hold()
     assert not registry.remove_if_stale("demo")
@@ -228,6 +261,27 @@ def test_sockets_are_elsewhere_and_of_one_instance_and_user(registry: Registry, 
     assert home.socket != Registry(tmp_path / "other").home("x" * 100).socket
 
 
+def test_a_record_that_cannot_be_written_leaves_no_directory(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing would list it, or remove it."""
+    home = registry.home("demo")
+
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Home, "save", full)
+    with pytest.raises(InvalidInput, match="No space left"):
+        KeptRecord(home).take(record())
+    assert not home.path.exists()
+    home.prepare()
+    held = home.hold()
+    with pytest.raises(InvalidInput, match="No space left"):
+        KeptRecord(home).take(record())
+    os.close(held)
+    assert home.path.exists(), "another program begins to use it"
+
+
 def test_without_a_state_directory_there_are_no_instances(registry: Registry) -> None:
     assert registry.names() == []
     assert registry.sweep() == []
@@ -290,7 +344,7 @@ def test_what_could_not_be_removed_is_told_and_nobody_inherits_it(
     with pytest.raises(InvalidInput, match=r"demo could not be removed: home: Operation not permitted\. Delete"):
         home.remove()
     assert registry.names() == ["demo"], "it can be removed again"
-    os.utime(home.path, (0, 0))
+    os.utime(home.path / "record.json", (0, 0))
     assert registry.sweep() == [], "and others can start meanwhile"
     monkeypatch.undo()
     home.remove()
@@ -318,7 +372,7 @@ def test_ephemeral_ones_are_stale_after_two_minutes(registry: Registry, age: flo
     home.prepare()
     home.save(record(ephemeral=True))
     written = time.time() - age
-    os.utime(home.path, (written, written))
+    os.utime(home.path / "record.json", (written, written))
     assert registry.stale() == swept
     assert registry.names() == ["demo"], "only looked at"
 
@@ -328,14 +382,14 @@ def test_what_cannot_be_told_is_left_alone(registry: Registry) -> None:
         home = registry.home(name)
         home.prepare()
         home.save(record(name, ephemeral=True))
-        os.utime(home.path, (0, 0))
+        os.utime(home.path / "record.json", (0, 0))
     (registry.home("broken").path / "record.json").write_text("{}")
     listen = registry.home("strange").pipes / "listen"
     listen.unlink()
     listen.write_text("")
     (registry.home("pipeless").pipes / "listen").unlink()
     for name in ("broken", "strange", "pipeless"):
-        os.utime(registry.home(name).path, (0, 0))
+        os.utime(registry.home(name).path / "record.json", (0, 0))
     assert registry.sweep() == ["pipeless"], "nobody can listen on a pipe that is not there"
 
 

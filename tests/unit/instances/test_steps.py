@@ -96,11 +96,28 @@ async def test_whoever_waits_goes_on_when_the_holder_is_killed(lock: Path) -> No
 
 async def test_whoever_waits_too_long_is_told(lock: Path) -> None:
     async with exclusive(lock, 1, "demo"):
-        with pytest.raises(InstanceBusy, match=r"demo: another program was starting or ending it .*Try again"):
+        with pytest.raises(InstanceBusy, match=r"demo: this program itself was starting or ending it .*Try again"):
             async with exclusive(lock, 0.05, "demo"):
                 pytest.fail("it was entered twice")
     async with exclusive(lock, 1, "demo"):
         pass
+
+
+async def test_whoever_waits_too_long_is_told_for_whom(lock: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", _HOLDER, str(lock)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(InstanceBusy, match=rf"demo: process {holder.pid} \(python.*\) was starting or ending it"):
+            async with exclusive(lock, 0.05, "demo"):
+                pytest.fail("it was entered twice")
+        holder.kill()
+
+
+async def test_a_lock_that_cannot_be_made_is_told(lock: Path) -> None:
+    lock.write_text("no FIFO")
+    with pytest.raises(InvalidInput, match=r"the state directory .*demo cannot be used: .*not a FIFO"):
+        async with exclusive(lock, 1, "demo"):
+            pytest.fail("it was entered")
 
 
 async def test_whoever_gives_up_waiting_leaves_nothing(lock: Path) -> None:
