@@ -12,6 +12,7 @@ from . import stream_json as sj
 from . import verdicts
 from .attribution import Attribution
 from .delivery import Delivery, Judgements
+from .fields import Raw
 from .permission_requests import PermissionRequests
 from .streamed_answer import Content
 from .turn_state import Interrupt, TrackedTurn
@@ -59,13 +60,21 @@ class ClaudeOutput:
         self.stderr.clear()
         self.attribution.reset()
 
-    def receive(self, message: sj.Raw | str, now: float) -> TrackedTurn | None:
+    def receive(self, message: Raw | str, now: float) -> TrackedTurn | None:
         """Read a line. Returns the turn that it belongs to, if that is known here."""
         if isinstance(message, str):
             self._count_unknown("no JSON")
             return None
         match parsed := sj.parse(message):
-            case sj.BlockPiece() | sj.BlockStart() | sj.WholeBlocks() | sj.Tools() | sj.Retry() | sj.Unknown():
+            case (
+                sj.BlockPiece()
+                | sj.BlockStart()
+                | sj.WholeBlocks()
+                | sj.Tools()
+                | sj.Retry()
+                | sj.Report()
+                | sj.Unknown()
+            ):
                 self._on_content(parsed)
             case sj.Init() | sj.Lifecycle() | sj.Echo():
                 self._on_named(parsed, now)
@@ -139,7 +148,15 @@ class ClaudeOutput:
         turn = self._turns.own(self.attribution.current)
         if turn is None:
             return  # another client's turn, and its question
-        request = events.PermissionRequest(message.request_id, message.tool_name, message.input, message.suggestions)
+        request = events.PermissionRequest(
+            message.request_id,
+            message.tool_name,
+            message.input,
+            message.suggestions,
+            message.tool_use_id,
+            message.agent_id,
+            message.reason,
+        )
         if turn.is_interrupted:
             self.requests.close(message.request_id)
             self._delivery.outbox.add_control(sj.deny(message.request_id, "The turn is being interrupted."))

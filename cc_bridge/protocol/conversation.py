@@ -28,6 +28,7 @@ from . import verdicts
 from .claude_output import ClaudeOutput
 from .commands import Command, EndProcess, ReadTranscript
 from .delivery import Delivery
+from .fields import Raw
 from .prompt import check_prompt
 from .transcript import read_turn
 from .turn_state import TrackedTurn, TurnState
@@ -123,7 +124,7 @@ class Conversation:
         """The permission request waits for a decision."""
         return request_id in self._output.requests
 
-    def allow(self, request_id: str, tool_input: sj.Raw, updates: tuple[Any, ...] = ()) -> None:
+    def allow(self, request_id: str, tool_input: Raw, updates: tuple[Any, ...] = ()) -> None:
         """Grant a permission request, possibly with a changed input."""
         self._output.requests.close(request_id)
         self._delivery.outbox.add_control(sj.allow(request_id, tool_input, updates))
@@ -277,7 +278,7 @@ class Conversation:
         elif self._turns.replaying:  # somebody has decided, before we listened
             self._output.drop_request(self._output.requests.answered_by(input_id))
 
-    def receive_message(self, message: sj.Raw | str, now: float, size: int = 0) -> None:
+    def receive_message(self, message: Raw | str, now: float, size: int = 0) -> None:
         """A line of Claude Code's output, of so many bytes."""
         turn = self._output.receive(message, now)
         if turn is not None:
