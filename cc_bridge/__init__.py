@@ -144,6 +144,14 @@ if TYPE_CHECKING:
     from .manager.manager import ContainerManager
     from .manager.options import ContainerOptions
     from .names import name_for
+    from .protocol.blocks import (
+        Block,
+        Document,
+        Image,
+        Prompt,
+        Text,
+        attachment,
+    )
     from .protocol.command_line import ClaudeOptions
     from .runner import (
         ContainerRunner,
@@ -199,6 +207,7 @@ _PLACES = {
     "manager.manager": "ContainerManager",
     "manager.options": "ContainerOptions",
     "names": "name_for",
+    "protocol.blocks": "Block Document Image Prompt Text attachment",
     "protocol.command_line": "ClaudeOptions",
     "runner": "ContainerRunner Execution Message OneShotClaude Run Runtime run_command run_command_streaming",
     "shapes": "InstanceActivity InstanceFields InstanceInfo Kind",
@@ -219,6 +228,7 @@ __all__ = [
     "AuthStatus",
     "BackgroundTask",
     "BackgroundTasks",
+    "Block",
     "BridgeError",
     "BridgedInstance",
     "ChannelError",
@@ -250,6 +260,7 @@ __all__ = [
     "Deny",
     "DockerContainer",
     "DockerfileNotApproved",
+    "Document",
     "ElicitationComplete",
     "EngineError",
     "EnginePermissionDenied",
@@ -265,6 +276,7 @@ __all__ = [
     "HookProgress",
     "HookResponse",
     "HookStarted",
+    "Image",
     "ImageBuildError",
     "ImageNotFound",
     "Informational",
@@ -302,6 +314,7 @@ __all__ = [
     "PersonTurn",
     "PluginInstall",
     "Progress",
+    "Prompt",
     "PromptSuggestion",
     "ProtocolError",
     "RateLimit",
@@ -323,6 +336,7 @@ __all__ = [
     "TaskStarted",
     "TaskUpdated",
     "TaskUsage",
+    "Text",
     "TextDelta",
     "ThinkingDelta",
     "ThinkingTokens",
@@ -348,6 +362,7 @@ __all__ = [
     "WorkerShuttingDown",
     "Worktree",
     "__version__",
+    "attachment",
     "blocking",
     "instance_of",
     "instances",

@@ -34,6 +34,7 @@ from .instances.local_process import LocalProcess as _LocalProcess
 from .instances.registry import Registry
 from .instances.tmux_instance import TmuxInstance as _TmuxInstance
 from .instances.worktrees import Worktree
+from .protocol.blocks import Prompt
 from .shapes import InstanceActivity, InstanceInfo
 from .turn import Turn, TurnInfo
 
@@ -114,9 +115,9 @@ class BlockingInstance(Generic[InstanceT]):
         """Its configuration and state as JSON types, without secrets."""
         return self._loop.call(self._instance.get_info)
 
-    def submit(self, text: str, id: str | None = None) -> BlockingTurn:  # noqa: A002
+    def submit(self, prompt: Prompt, id: str | None = None) -> BlockingTurn:  # noqa: A002
         """Queue a command, which runs once, however often it is submitted with this ``id``."""
-        return BlockingTurn(self, self._loop.call(self._instance.submit, text, id))
+        return BlockingTurn(self, self._loop.call(self._instance.submit, prompt, id))
 
     def turn(self, id: str) -> BlockingTurn:  # noqa: A002
         """Find a turn again. Raises TurnNotFound where it is not kept."""
@@ -126,17 +127,17 @@ class BlockingInstance(Generic[InstanceT]):
         """The turns that :meth:`turn` finds, oldest first."""
         return self._loop.call(self._instance.turns)
 
-    def send_command_and_wait(self, text: str, timeout: float | None = 600.0) -> tuple[bool, str]:
+    def send_command_and_wait(self, prompt: Prompt, timeout: float | None = 600.0) -> tuple[bool, str]:
         """Send a command; whether the answer is whole, and its text. ``timeout``: seconds, or None."""
-        return self._loop.call(self._instance.send_command_and_wait, text, timeout)
+        return self._loop.call(self._instance.send_command_and_wait, prompt, timeout)
 
-    def stream(self, text: str) -> Generator[Event, None, None]:
+    def stream(self, prompt: Prompt) -> Generator[Event, None, None]:
         """Send a command and yield its events. Closing the generator early interrupts the turn."""
-        return self._loop.iterate(self._instance.stream(text))
+        return self._loop.iterate(self._instance.stream(prompt))
 
-    def send_command(self, text: str) -> Generator[str, None, None]:
+    def send_command(self, prompt: Prompt) -> Generator[str, None, None]:
         """Send a command and yield the answer's text as it streams; raises TurnError where it is not whole."""
-        return self._loop.iterate(self._instance.send_command(text))
+        return self._loop.iterate(self._instance.send_command(prompt))
 
     def release(self) -> None:
         """Give back what this object holds, and leave the event loop; the instance goes on, and its turns.

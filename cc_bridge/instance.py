@@ -20,6 +20,7 @@ from .events import Event, PermissionRequest, TextDelta, TurnResult
 from .limits import Limits
 from .mounts import parse_mount, split_mount
 from .names import NAME
+from .protocol.blocks import Prompt
 from .protocol.command_line import ClaudeOptions
 from .shapes import InstanceFields, InstanceInfo, Kind
 from .turn import Turn, TurnInfo
@@ -275,15 +276,17 @@ class InstanceInterface(abc.ABC):
     record: ClaudeInstance
 
     @abc.abstractmethod
-    async def submit(self, text: str, id: str | None = None) -> Turn:  # noqa: A002  the word that fits
+    async def submit(self, prompt: Prompt, id: str | None = None) -> Turn:  # noqa: A002  the word that fits
         """Queue a command, which runs once, however often it is submitted.
 
         Args:
+            prompt: text, or content blocks: :class:`~cc_bridge.Text`, :class:`~cc_bridge.Image`,
+                :class:`~cc_bridge.Document`. A pane takes text only.
             id: a UUID for the turn. Where a command with this id was sent before, by this process or any
                 other, the turn is that one, from its beginning, and nothing is sent.
 
         Raises:
-            InvalidInput: the text cannot be a prompt, or ``id`` is no UUID. Nothing was sent.
+            InvalidInput: it cannot be a prompt, or ``id`` is no UUID. Nothing was sent.
         """
 
     @abc.abstractmethod
@@ -350,35 +353,35 @@ class InstanceInterface(abc.ABC):
         await self.stop()
         await self.start()
 
-    async def stream(self, text: str) -> AsyncGenerator[Event, None]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Event, None]:
         """Send a command and yield its events; the last is a :class:`~cc_bridge.events.TurnResult`.
 
         Leaving the iterator early, or cancelling its consumer, interrupts the turn and waits until it is
         over (at most some ten seconds), so that the next command finds Claude Code idle.
 
         Raises:
-            InvalidInput: the text cannot be a prompt.
+            InvalidInput: it cannot be a prompt.
             BridgeError: the instance cannot be reached or started.
         """
-        async with await self.submit(text) as turn:
+        async with await self.submit(prompt) as turn:
             async for event in turn:
                 yield event
 
-    async def send_command(self, text: str) -> AsyncGenerator[str, None]:
+    async def send_command(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """Send a command and yield the answer's text as it streams. Early leaving: see :meth:`stream`.
 
         Raises:
             TurnError: the turn did not complete; what had arrived was yielded before.
             BridgeError: as :meth:`stream`.
         """
-        turn = await self.submit(text)
+        turn = await self.submit(prompt)
         async with turn:
             async for event in turn:
                 if isinstance(event, TextDelta):
                     yield event.text
             turn.raise_for_result()
 
-    async def send_command_and_wait(self, text: str, timeout: float | None = 600.0) -> tuple[bool, str]:
+    async def send_command_and_wait(self, prompt: Prompt, timeout: float | None = 600.0) -> tuple[bool, str]:
         """Send a command and wait for the whole answer.
 
         Args:
@@ -388,13 +391,13 @@ class InstanceInterface(abc.ABC):
             Whether the answer is whole, and the text; where it failed without any, what went wrong.
 
         Raises:
-            InvalidInput: the text cannot be a prompt.
+            InvalidInput: it cannot be a prompt.
             BridgeError: the instance cannot be reached or started.
         """
         said: list[str] = []
         result: TurnResult | None = None
         with anyio.move_on_after(timeout):
-            async with aclosing(self.stream(text)) as stream:
+            async with aclosing(self.stream(prompt)) as stream:
                 async for event in stream:
                     if isinstance(event, TextDelta):
                         said.append(event.text)

@@ -38,7 +38,7 @@ RUNGS = {
         "logs",
         "agent",
     },
-    "blocking": {"event_loop", "engine", "instances", "instance", "shapes", "turn", "events", "errors"},
+    "blocking": {"event_loop", "engine", "instances", "protocol", "instance", "shapes", "turn", "events", "errors"},
     "testing": {"channels", "protocol", "instance", "shapes", "turn", "events", "errors"},
     "instances": {
         "beneath",

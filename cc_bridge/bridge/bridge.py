@@ -18,6 +18,7 @@ from ..events import Event, PermissionRequest, TurnResult
 from ..instance import Allow, OnPermission
 from ..logs import Log
 from ..names import is_uuid
+from ..protocol.blocks import Prompt
 from ..protocol.conversation import Conversation
 from ..protocol.link import Link
 from ..turn import Turn, TurnInfo
@@ -128,7 +129,7 @@ class Bridge:
 
     # For callers
 
-    async def submit(self, text: str, turn_id: str | None = None) -> Turn:
+    async def submit(self, prompt: Prompt, turn_id: str | None = None) -> Turn:
         """Queue a command; see ``InstanceInterface.submit``."""
         turn_id = turn_id or str(uuid.uuid4())
         if not is_uuid(turn_id):
@@ -139,7 +140,7 @@ class Bridge:
             )
         if self._reader(turn_id) is not None:
             raise InvalidInput(f"there is a turn with the id {turn_id} already", instance=self.instance_name)
-        self._conversation.submit(turn_id, text, anyio.current_time())
+        self._conversation.submit(turn_id, prompt, anyio.current_time())
         return Turn(self, turn_id)
 
     async def find(self, turn_id: str) -> Turn:

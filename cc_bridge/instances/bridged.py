@@ -17,7 +17,7 @@ from ..channels.base import Channel
 from ..errors import AgentUnavailable, ChannelError, EngineError, InstanceDiffers, InvalidInput
 from ..instance import InstanceInterface, Kind, OnPermission
 from ..names import is_uuid
-from ..protocol.prompt import check_prompt
+from ..protocol.blocks import Prompt
 from ..shapes import InstanceActivity, InstanceInfo
 from ..turn import Turn, TurnInfo
 from .activity import has_ended, look, look_quietly, nothing
@@ -28,6 +28,7 @@ from .place import GRACE, Place
 from .registry import Registry
 from .sessions import export_session, forget_session, session_to_begin_with
 from .steps import Steps, exclusive
+from .typed import typed
 from .worktrees import Worktree
 
 __all__ = ["BridgedInstance", "CommonOptions", "InstanceOptions"]
@@ -116,11 +117,9 @@ class BridgedInstance(InstanceInterface):
 
     # The contract
 
-    async def submit(self, text: str, id: str | None = None) -> Turn:  # noqa: A002
+    async def submit(self, prompt: Prompt, id: str | None = None) -> Turn:  # noqa: A002
         """Queue a command; in a pane, also refuse what cannot be typed there (InvalidInput)."""
-        if self.record.in_pane:
-            check_typed(text)
-        return await self._bridge.submit(text, id)
+        return await self._bridge.submit(typed(prompt) if self.record.in_pane else prompt, id)
 
     async def turn(self, id: str) -> Turn:  # noqa: A002
         """Find a turn again, over a connection of its own where another process began it."""
@@ -419,16 +418,3 @@ def can_be_resumed(transcript: list[str] | None) -> bool:
     A Claude Code that was killed at once leaves a file without one, and refuses ever after to resume it.
     """
     return any(_SAID.search(line) for line in transcript or ())
-
-
-def check_typed(text: str) -> None:
-    """Refuse what a terminal would take for keys.
-
-    Raises:
-        InvalidInput: says what is wrong, and where. Nothing was sent.
-    """
-    check_prompt(text)
-    for position, character in enumerate(text):
-        if (character < " " and character not in "\n\t") or character == "\x7f":
-            what = f"the prompt has the control character {character!a} at position {position}"
-            raise InvalidInput(what, hint="In a pane it would be a key. Leave it out, or write it as text.")

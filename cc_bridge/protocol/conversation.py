@@ -25,6 +25,7 @@ from ..errors import InvalidInput
 from ..events import Event, Verdict
 from . import stream_json as sj
 from . import verdicts
+from .blocks import Prompt
 from .claude_output import ClaudeOutput
 from .commands import Command, EndProcess, ReadTranscript
 from .delivery import Delivery
@@ -76,16 +77,16 @@ class Conversation:
 
     # What callers want
 
-    def submit(self, turn_id: str, text: str, now: float) -> None:
+    def submit(self, turn_id: str, prompt: Prompt, now: float) -> None:
         """Queue a command. ``turn_id`` is a UUID, and new.
 
         Raises:
             InvalidInput: see :func:`~cc_bridge.protocol.prompt.check_prompt`; or the id is known already.
         """
-        check_prompt(text)
+        check_prompt(prompt)
         if turn_id in self._turns:
             raise InvalidInput(f"there is a turn with the id {turn_id} already")
-        self._turns.add(TrackedTurn(turn_id, text))
+        self._turns.add(TrackedTurn(turn_id, prompt))
         self._delivery.send_next(now)
 
     def follow(self, turn_id: str, now: float) -> None:

@@ -13,6 +13,7 @@ from . import stream_json as sj
 from .agent_queue import AgentQueue
 from .commands import DeclareDone, SendInput, Withdraw
 from .outbox import Outbox
+from .prompt import content_of
 from .turn_state import Interrupt, TrackedTurn, TurnState, TurnStep
 from .turns import Turns
 from .verdicts import Judgement
@@ -57,7 +58,7 @@ class Delivery:
         """Send what waits here, if there is room."""
         while self.is_ready and self.queue.has_room(self._turns.with_agent) and (turn := self._turns.next_queued):
             turn.send(now, self._silence)
-            self.outbox.add(SendInput(turn.id, sj.user_message(turn.text, turn.id)))
+            self.outbox.add(SendInput(turn.id, sj.user_message(content_of(turn.prompt), turn.id)))
 
     def forget(self, turn_id: str, now: float) -> None:
         """A turn that was sent is not this host's."""

@@ -148,11 +148,18 @@ def _prompt_of(content: Any) -> str | None:
     if isinstance(content, str):
         return content
     blocks = [block for block in content if block.get("type") != "text" or not _is_reminder(block["text"])]
-    return blocks[-1]["text"] if blocks and blocks[-1].get("type") == "text" else None
+    for block in reversed(blocks):
+        if block.get("type") == "tool_result":
+            return None
+        if block.get("type") == "text":
+            return str(block["text"])
+    return "" if blocks else None  # an image says nothing by itself
 
 
 def _is_reminder(text: str) -> bool:
-    return text.lstrip().startswith(("<system-reminder>", "The user sent a new message while you were working"))
+    """Claude Code has written it, and no user."""
+    own = ("<system-reminder>", "The user sent a new message while you were working", "[Image: source: ")
+    return text.lstrip().startswith(own)
 
 
 def _turn_index(body: dict[str, Any]) -> int:
