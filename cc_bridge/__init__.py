@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         NoSpaceLeft,
         NotLoggedIn,
         ProtocolError,
+        RequestRefused,
         TurnError,
         TurnFailed,
         TurnInterrupted,
@@ -179,9 +180,10 @@ _PLACES = {
     "errors": (
         "AgentUnavailable ApiError BridgeError ChannelError ClaudeError ClaudeNotFound ClaudeStartError "
         "ConnectionLost ContainerNotFound ContainerNotRunning ContainerStartError DockerfileNotApproved "
-        "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound InstanceBusy "
-        "InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict NetworkConflict NoSpaceLeft "
-        "NotLoggedIn ProtocolError TurnError TurnFailed TurnInterrupted TurnNotFound"
+        "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound "
+        "InstanceBusy InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict "
+        "NetworkConflict NoSpaceLeft NotLoggedIn ProtocolError RequestRefused TurnError TurnFailed "
+        "TurnInterrupted TurnNotFound"
     ),
     "events": (
         "ActiveGoal ApiRetry AuthStatus BackgroundTask BackgroundTasks CommandsChanged CompactBoundary "
@@ -320,6 +322,7 @@ __all__ = [
     "RateLimit",
     "Registry",
     "Report",
+    "RequestRefused",
     "Run",
     "Runtime",
     "SavedConversation",

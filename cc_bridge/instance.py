@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,8 +14,9 @@ from typing import Any, Self, Unpack
 import anyio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from .decisions import Allow, Decision, Deny, OnPermission, decision_of
 from .errors import InvalidInput
-from .events import Event, PermissionRequest, TextDelta, TurnResult
+from .events import ContextUsage, Event, SlashCommand, TextDelta, TurnResult
 from .limits import Limits
 from .mounts import parse_mount, split_mount
 from .names import NAME
@@ -29,50 +29,6 @@ __all__ = ["Allow", "ClaudeInstance", "Decision", "Deny", "InstanceInterface", "
 
 _LAST_PORT = 65535
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-
-
-@dataclass(frozen=True)
-class Allow:
-    """Let the tool run.
-
-    Attributes:
-        input: a changed input, or None for the one asked about.
-        updates: rules that make the permission last, from the request's ``suggestions``.
-    """
-
-    input: Mapping[str, Any] | None = None
-    updates: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class Deny:
-    """Do not let the tool run; the model reads the reason."""
-
-    reason: str = "The user has not allowed this."
-
-
-Decision = Allow | Deny
-
-#: A coroutine function that decides on a permission request, within ``permission_limit`` seconds of the instance's.
-OnPermission = Callable[[PermissionRequest], Awaitable[Decision]]
-
-
-async def decision_of(on_permission: OnPermission, request: PermissionRequest) -> Decision:
-    """What ``on_permission`` decides.
-
-    Raises:
-        InvalidInput: it is no coroutine function, or returned something else than Allow or Deny. A bool is not taken:
-            what a program returns by mistake is often true.
-    """
-    answer = on_permission(request)
-    if not isinstance(answer, Awaitable):
-        hint = "Write it with `async def`; instances of cc_bridge.blocking take plain functions, too."
-        raise InvalidInput(f"on_permission is no coroutine function: it returned {answer!r} at once", hint=hint)
-    decision: object = await answer
-    if not isinstance(decision, Allow | Deny):
-        hint = "Return Allow() or Deny(reason); the permission was denied."
-        raise InvalidInput(f"on_permission returned {decision!r}, which is no decision", hint=hint)
-    return decision
 
 
 class ClaudeInstance(BaseModel):
@@ -311,6 +267,53 @@ class InstanceInterface(abc.ABC):
     @abc.abstractmethod
     async def interrupt(self) -> None:
         """End the running turn, and return when it is over. Does nothing when none runs."""
+
+    @abc.abstractmethod
+    async def set_model(self, model: str | None) -> str:
+        """Let another model answer from the next request on, also in the middle of a turn, and after a restart.
+
+        Args:
+            model: a name or an alias, such as ``sonnet``; None: Claude Code's own default.
+
+        Returns:
+            The model's whole name.
+
+        Raises:
+            InvalidInput: that is no name; or it is a pane.
+            RequestRefused: Claude Code does not take it, or did not answer.
+            BridgeError: the instance cannot be reached or started.
+        """
+
+    @abc.abstractmethod
+    async def set_permission_mode(self, mode: str) -> str:
+        """Ask for permissions in another way from now on, and after a restart.
+
+        Args:
+            mode: ``default``, ``acceptEdits``, ``plan``, ``dontAsk``, ``auto``; ``bypassPermissions`` only where Claude
+                Code was started with ``skip_permissions``.
+
+        Returns:
+            The mode in effect.
+
+        Raises: as :meth:`set_model`.
+        """
+
+    @abc.abstractmethod
+    async def commands(self) -> Sequence[SlashCommand]:
+        """The slash commands that a prompt may begin with.
+
+        Raises: as :meth:`set_model`.
+        """
+
+    @abc.abstractmethod
+    async def context_usage(self, *, exact: bool = False) -> ContextUsage:
+        """What the model's context is full of.
+
+        Args:
+            exact: have the API count the tokens of each part, instead of estimating them.
+
+        Raises: as :meth:`set_model`; a release that does not know the question refuses it.
+        """
 
     @abc.abstractmethod
     async def start(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from ..errors import BridgeError, InvalidInput
+from ..errors import BridgeError, InvalidInput, RequestRefused
 from ..events import Event, PermissionRequest, TurnResult
 from ..instance import Allow, OnPermission
 from ..logs import Log
@@ -30,6 +30,9 @@ from .permissions import Answer, Permissions
 from .surroundings import Surroundings
 
 __all__ = ["Bridge"]
+
+#: Seconds for Claude Code to answer a request; it does within milliseconds, in the middle of a turn, too.
+_ANSWER_LIMIT = 30.0
 
 
 class Bridge:
@@ -259,6 +262,28 @@ class Bridge:
         await self._driver.flush()
         if answer.failure is not None:
             raise answer.failure
+
+    async def request(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask Claude Code something, which is started if it does not run; its answer.
+
+        Raises:
+            RequestRefused: it refused, ended, or did not answer in time.
+            BridgeError: it cannot be reached or started.
+        """
+        if self._driver.has_to_start:
+            await self.make_ready()
+        requests, request_id = self._conversation.requests, self._conversation.ask(request)
+        try:
+            with anyio.move_on_after(_ANSWER_LIMIT):
+                await self._pump(lambda: requests.is_over(request_id), patient=False)
+        finally:
+            reply = requests.take(request_id)
+        if reply is None or reply.answer is None:
+            late = f"Claude Code has not answered within {_ANSWER_LIMIT:g} s"
+            why = late if reply is None else reply.error or "Claude Code did not say why"
+            what = f"{request['subtype']} failed: {why}"
+            raise RequestRefused(what, instance=self.instance_name, code=reply.code if reply is not None else "")
+        return reply.answer
 
     async def make_ready(self) -> None:
         """Connect, and start Claude Code if it does not run."""

@@ -94,7 +94,7 @@ class Driver:
         """One step: connect, or send, or receive. ``satisfied``: nothing more need ever come."""
         try:
             # False: it was started, stopped, removed or closed meanwhile, and something else may be wanted now.
-            if not await self._improve() or (self._has_to_start and not await self._place.rest()):
+            if not await self._improve() or (self.has_to_start and not await self._place.rest()):
                 return
             await self._ensure_ready()
             await self._carry_out()
@@ -206,7 +206,7 @@ class Driver:
     # Connection and Claude Code
 
     @property
-    def _has_to_start(self) -> bool:
+    def has_to_start(self) -> bool:
         """Something is to be started before the next line can come: a connection, or Claude Code."""
         if self.uplink.connection is None:
             return True
@@ -214,11 +214,11 @@ class Driver:
         return waits and not self._events.claude_runs and not self.conversation.settling
 
     async def _ensure_ready(self) -> None:
-        if self._has_to_start:
+        if self.has_to_start:
             async with self._place.starting(self.abandon):
                 if self.uplink.connection is None:
                     await self._connect()
-                if self._has_to_start:
+                if self.has_to_start:
                     await self._carry_out()  # what was given up must not be the first that it gets
                     await self._start_claude()
 

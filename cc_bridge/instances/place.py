@@ -17,6 +17,7 @@ from ..login import with_login
 from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
 from ..protocol.link import Hello, Link
+from .chosen import Chosen
 from .registry import Registry
 from .worktrees import Worktree
 
@@ -120,7 +121,8 @@ class Place(abc.ABC):
             fork: go on in a session of its own.
             begins: nothing was ever said here; the session is another instance's, or an earlier one's of this name.
         """
-        argv = self.argv(self.record.claude, resume, fork)
+        options = Chosen(self.home.path).applied(self.record.claude)
+        argv = self.argv(options, resume, fork)
         return Launch(argv, self.claude_env(), self.cwd, announces=self.record.in_pane)
 
     def argv(self, options: ClaudeOptions, resume: str, fork: bool) -> list[str]:

@@ -11,6 +11,7 @@ from .. import events
 from . import stream_json as sj
 from . import verdicts
 from .attribution import Attribution
+from .control_requests import Reply
 from .delivery import Delivery, Judgements
 from .fields import Raw
 from .permission_requests import PermissionRequests
@@ -78,18 +79,15 @@ class ClaudeOutput:
                 self._on_content(parsed)
             case sj.Init() | sj.Lifecycle() | sj.Echo():
                 self._on_named(parsed, now)
-            case sj.Permission():
-                self._on_permission(parsed)
-            case sj.Cancelled(request_id):
-                self.drop_request(request_id)
-            case sj.UnsupportedRequest(request_id, subtype):
-                self._count_unknown(f"control_request/{subtype[:60]}")
-                self._delivery.outbox.add_control(sj.unsupported(request_id, subtype))
+            case sj.Permission() | sj.Cancelled() | sj.UnsupportedRequest():
+                self._on_request(parsed)
             case sj.PersonTyped(prompt):
                 self._turns.tell_active(events.PersonTurn(prompt))
             case sj.Result():
                 self._on_result(parsed, now)
-            case sj.ControlReply() | sj.Routine():
+            case sj.ControlReply(request_id, answer, error, code):
+                self._delivery.requests.replied(request_id, Reply(answer, error, code))
+            case sj.Routine():
                 pass
         return self._turns.get(self.attribution.current)
 
@@ -143,6 +141,16 @@ class ClaudeOutput:
         turn.events += said.events
         for kind in said.unknown:
             self._count_unknown(kind)
+
+    def _on_request(self, message: sj.Permission | sj.Cancelled | sj.UnsupportedRequest) -> None:
+        match message:
+            case sj.Permission():
+                self._on_permission(message)
+            case sj.Cancelled(request_id):
+                self.drop_request(request_id)
+            case sj.UnsupportedRequest(request_id, subtype):
+                self._count_unknown(f"control_request/{subtype[:60]}")
+                self._delivery.outbox.add_control(sj.unsupported(request_id, subtype))
 
     def _on_permission(self, message: sj.Permission) -> None:
         turn = self._turns.own(self.attribution.current)

@@ -28,6 +28,7 @@ from . import verdicts
 from .blocks import Prompt
 from .claude_output import ClaudeOutput
 from .commands import Command, EndProcess, ReadTranscript
+from .control_requests import ControlRequests
 from .delivery import Delivery
 from .fields import Raw
 from .prompt import check_prompt
@@ -120,6 +121,15 @@ class Conversation:
             self._output.end(turn, Judgement(Verdict.INTERRUPTED, "interrupted while it waited in the queue"))
         else:
             self._delivery.interrupt(turn, now)
+
+    def ask(self, request: Raw) -> str:
+        """Ask Claude Code something, as soon as it can be written to. The id by which :attr:`requests` knows it."""
+        return self._delivery.ask(request)
+
+    @property
+    def requests(self) -> ControlRequests:
+        """What this host has asked Claude Code."""
+        return self._delivery.requests
 
     def is_open(self, request_id: str) -> bool:
         """The permission request waits for a decision."""
@@ -341,6 +351,7 @@ class Conversation:
         waits = Judgement(Verdict.INTERRUPTED, f"{reason}; it still waits, and will be answered")
         self._output.end_all([(turn, waits) for turn in self._turns if turn.waits])
         self.connection_lost(reason, now)
+        self.requests.close(reason)
         self.fail_queued(reason, now)
 
     def fail_queued(self, error: str, now: float) -> None:

@@ -164,11 +164,13 @@ class ControlReply:
     Attributes:
         answer: what was asked for; None: it was refused.
         error: why.
+        code: Claude Code's own word for that.
     """
 
     request_id: str
     answer: Raw | None
-    error: str
+    error: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,8 +371,8 @@ def _control_request(message: Raw) -> Message | None:
 def _control_response(message: Raw) -> Message | None:
     response = section(message, "response")
     if response.get("subtype") == "success":
-        return ControlReply(text(response, "request_id"), section(response, "response"), "")
-    return ControlReply(text(response, "request_id"), None, text(response, "error"))
+        return ControlReply(text(response, "request_id"), section(response, "response"))
+    return ControlReply(text(response, "request_id"), None, text(response, "error"), text(response, "error_code"))
 
 
 def _result(message: Raw) -> Message | None:

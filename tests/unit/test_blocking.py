@@ -24,9 +24,11 @@ from cc_bridge.blocking import BlockingInstance, BlockingTurn
 from cc_bridge.bridge.surroundings import Dialer, Surroundings
 from cc_bridge.errors import BridgeError, ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
 from cc_bridge.event_loop import awaitable
-from cc_bridge.events import TextDelta, TurnResult, TurnStarted, Verdict
+from cc_bridge.events import ContextUsage, SlashCommand, TextDelta, TurnResult, TurnStarted, Verdict
 from cc_bridge.instance import Allow, Deny
 from cc_bridge.instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
+from cc_bridge.protocol.blocks import Prompt
+from cc_bridge.protocol.prompt import text_of
 from cc_bridge.turn import Turn, TurnInfo
 from tests.conftest import STUB
 
@@ -70,7 +72,8 @@ class FakeInstance(InstanceInterface):
         if what in self.broken:
             raise self.broken[what]
 
-    async def submit(self, text: str, id: str | None = None) -> Turn:  # noqa: A002
+    async def submit(self, prompt: Prompt, id: str | None = None) -> Turn:  # noqa: A002
+        text = text_of(prompt)
         self._note("submit")
         if not text:
             raise InvalidInput("the text is empty")
@@ -105,6 +108,22 @@ class FakeInstance(InstanceInterface):
 
     async def interrupt(self) -> None:
         self._note("interrupt")
+
+    async def set_model(self, model: str | None) -> str:
+        self._note("set_model")
+        return model or "its own"
+
+    async def set_permission_mode(self, mode: str) -> str:
+        self._note("set_permission_mode")
+        return mode
+
+    async def commands(self) -> list[SlashCommand]:
+        self._note("commands")
+        return [SlashCommand("compact")]
+
+    async def context_usage(self, *, exact: bool = False) -> ContextUsage:
+        self._note("context_usage")
+        return ContextUsage("m", 1 if exact else 0, 100, 1)
 
     async def start(self) -> None:
         self._note("start")

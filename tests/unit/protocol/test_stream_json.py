@@ -104,14 +104,17 @@ MEANINGS: list[tuple[dict[str, Any], Message]] = [
             "type": "control_response",
             "response": {"request_id": "r", "subtype": "success", "response": {"mode": "plan"}},
         },
-        ControlReply("r", {"mode": "plan"}, ""),
+        ControlReply("r", {"mode": "plan"}),
     ),
-    ({"type": "control_response", "response": {"request_id": "r", "subtype": "success"}}, ControlReply("r", {}, "")),
+    ({"type": "control_response", "response": {"request_id": "r", "subtype": "success"}}, ControlReply("r", {})),
     (
-        {"type": "control_response", "response": {"request_id": "r", "subtype": "error", "error": "no"}},
-        ControlReply("r", None, "no"),
+        {
+            "type": "control_response",
+            "response": {"request_id": "r", "subtype": "error", "error": "no", "error_code": "c"},
+        },
+        ControlReply("r", None, "no", "c"),
     ),
-    ({"type": "control_response", "response": "x"}, ControlReply("", None, "")),
+    ({"type": "control_response", "response": "x"}, ControlReply("", None)),
     ({"type": "keep_alive"}, Routine()),
     ({"type": "conversation_reset", "new_conversation_id": "c"}, Report(ConversationReset("c"))),
     (
