@@ -173,8 +173,9 @@ class InstanceContract:
             assert scripted_model.requests == []
             blocks = blocks[:1]
         assert await instance.send_command_and_wait(blocks, _LIMIT) == (True, "seen")
-        sent = [block["type"] for block in scripted_model.requests[-1].body["messages"][-1]["content"]]
-        assert instance.record.in_pane or {"text", "image", "document"} <= set(sent)
+        messages = [message["content"] for message in scripted_model.requests[-1].body["messages"]]
+        sent = {block["type"] for content in messages if isinstance(content, list) for block in content}
+        assert instance.record.in_pane or {"text", "image", "document"} <= sent
         assert await instance.send_command_and_wait("[[say next]]", _LIMIT) == (True, "next")
 
     # What can be set and asked

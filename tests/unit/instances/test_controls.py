@@ -104,6 +104,6 @@ async def test_in_a_pane_a_person_does_it(tmp_path: Path) -> None:
         made.context_usage,
     ]
     for call in calls:
-        with pytest.raises(InvalidInput, match="in a pane .* `cc-bridge attach demo`"):
+        with pytest.raises(InvalidInput, match=r"in a pane .* `cc-bridge attach demo`"):
             await call()
     assert answers.asked == []
