@@ -52,10 +52,14 @@ class ScriptedModel:
     Args:
         host: address to listen on; loopback unless a test runs in a network namespace of its own.
         port: 0 chooses a free one.
+
+    Attributes:
+        headers: more headers of each answer, such as those of a rate limit.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.closing = threading.Event()
+        self.headers: dict[str, str] = {}
         self.requests: list[_Request] = []
         self.prompts: Counter[str] = Counter()
         self._replies: deque[Reply] = deque()
@@ -227,6 +231,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, body: dict[str, Any], steps: list[Step]) -> None:
         self.send_response(200)
+        for name, value in self.server.model.headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()

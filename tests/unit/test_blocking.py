@@ -19,7 +19,7 @@ import pytest
 from anyio.from_thread import BlockingPortal
 
 import cc_bridge
-from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, blocking, event_loop
+from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, Text, blocking, event_loop
 from cc_bridge.blocking import BlockingInstance, BlockingTurn
 from cc_bridge.bridge.surroundings import Dialer, Surroundings
 from cc_bridge.errors import BridgeError, ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
@@ -242,6 +242,15 @@ def test_each_method_does_what_the_asynchronous_one_does(instance: BlockingInsta
     instance.restart()
     assert fake.asked == ["start", "is_running", "submit", "submit", "submit", "interrupt", "stop", "start"]
     assert instance.record is fake.record
+
+
+def test_what_is_set_and_asked_is_handed_on(instance: BlockingInstance, fake: FakeInstance) -> None:
+    assert (instance.set_model("opus"), instance.set_model(None)) == ("opus", "its own")
+    assert instance.set_permission_mode("plan") == "plan"
+    assert list(instance.commands()) == [SlashCommand("compact")]
+    assert (instance.context_usage().total_tokens, instance.context_usage(exact=True).total_tokens) == (0, 1)
+    assert instance.send_command_and_wait([Text("hello")]) == (True, "hello!")
+    assert fake.asked[0] == "set_model"
 
 
 def test_a_time_limit_is_handed_on(instance: BlockingInstance) -> None:
