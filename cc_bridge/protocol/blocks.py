@@ -163,13 +163,17 @@ def attachment(path: str | os.PathLike[str]) -> Image | Document:
 
 def _read(path: Path) -> bytes:
     """The file, unless it is larger than may be sent."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise InvalidInput(f"{path} is no file")
+    data = None
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
+        if path.is_file() or not path.exists():  # a pipe would be waited for
+            with path.open("rb") as file:
+                data = file.read(MAX_FILE + 1)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError:  # no path has a NUL
+        raise InvalidInput(f"{str(path)!r} is no path") from None
+    if data is None:
+        raise InvalidInput(f"{path} is no file")
     _check_size(data, str(path))
     return data
 

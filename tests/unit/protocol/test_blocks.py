@@ -81,7 +81,12 @@ def test_what_is_no_document(data: bytes, what: str, tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for name, what in (("none.png", "No such file"), ("", "is no file"), ("pipe", "is no file")):
+    for name, what in (
+        ("none.png", "No such file"),
+        ("", "is no file"),
+        ("pipe", "is no file"),
+        ("a\0b", "is no path"),
+    ):
         for read in (Image.of, Document.of, attachment):
             with pytest.raises(InvalidInput, match=what):
                 read(tmp_path / name)
