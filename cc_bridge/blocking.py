@@ -20,13 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast
 
-from .engine.container_tools import ContainerTools
-from .engine.execs import Attached, ExecResult, Exit
+from .blocking_tools import BlockingTools
+from .engine.execs import ExecResult
 from .engine.progress import Progress
-from .engine.streams import Chunk
-from .engine.usage import Usage
 from .event_loop import Caller, awaitable
-from .events import Event, PermissionRequest, TurnResult
+from .events import ContextUsage, Event, PermissionRequest, SlashCommand, TurnResult
 from .instance import ClaudeInstance, Decision, InstanceInterface
 from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
 from .instances.docker_container import DockerContainer as _DockerContainer
@@ -34,6 +32,7 @@ from .instances.local_process import LocalProcess as _LocalProcess
 from .instances.registry import Registry
 from .instances.tmux_instance import TmuxInstance as _TmuxInstance
 from .instances.worktrees import Worktree
+from .protocol.blocks import Prompt
 from .shapes import InstanceActivity, InstanceInfo
 from .turn import Turn, TurnInfo
 
@@ -122,9 +121,9 @@ class BlockingInstance(Generic[InstanceT]):
         """Its configuration and state as JSON types, without secrets."""
         return self._loop.call(self._instance.get_info)
 
-    def submit(self, text: str, id: str | None = None) -> BlockingTurn:  # noqa: A002
+    def submit(self, prompt: Prompt, id: str | None = None) -> BlockingTurn:  # noqa: A002
         """Queue a command, which runs once, however often it is submitted with this ``id``."""
-        return BlockingTurn(self, self._loop.call(self._instance.submit, text, id))
+        return BlockingTurn(self, self._loop.call(self._instance.submit, prompt, id))
 
     def turn(self, id: str) -> BlockingTurn:  # noqa: A002
         """Find a turn again. Raises TurnNotFound where it is not kept."""
@@ -134,17 +133,33 @@ class BlockingInstance(Generic[InstanceT]):
         """The turns that :meth:`turn` finds, oldest first."""
         return self._loop.call(self._instance.turns)
 
-    def send_command_and_wait(self, text: str, timeout: float | None = 600.0) -> tuple[bool, str]:
+    def set_model(self, model: str | None) -> str:
+        """Let another model answer from the next request on, and after a restart; its whole name."""
+        return self._loop.call(self._instance.set_model, model)
+
+    def set_permission_mode(self, mode: str) -> str:
+        """Ask for permissions in another way from now on, and after a restart; the mode in effect."""
+        return self._loop.call(self._instance.set_permission_mode, mode)
+
+    def commands(self) -> Sequence[SlashCommand]:
+        """The slash commands that a prompt may begin with."""
+        return self._loop.call(self._instance.commands)
+
+    def context_usage(self, *, exact: bool = False) -> ContextUsage:
+        """What the model's context is full of; ``exact``: counted by the API."""
+        return self._loop.call(partial(self._instance.context_usage, exact=exact))
+
+    def send_command_and_wait(self, prompt: Prompt, timeout: float | None = 600.0) -> tuple[bool, str]:
         """Send a command; whether the answer is whole, and its text. ``timeout``: seconds, or None."""
-        return self._loop.call(self._instance.send_command_and_wait, text, timeout)
+        return self._loop.call(self._instance.send_command_and_wait, prompt, timeout)
 
-    def stream(self, text: str) -> Generator[Event, None, None]:
+    def stream(self, prompt: Prompt) -> Generator[Event, None, None]:
         """Send a command and yield its events. Closing the generator early interrupts the turn."""
-        return self._loop.iterate(self._instance.stream(text))
+        return self._loop.iterate(self._instance.stream(prompt))
 
-    def send_command(self, text: str) -> Generator[str, None, None]:
+    def send_command(self, prompt: Prompt) -> Generator[str, None, None]:
         """Send a command and yield the answer's text as it streams; raises TurnError where it is not whole."""
-        return self._loop.iterate(self._instance.send_command(text))
+        return self._loop.iterate(self._instance.send_command(prompt))
 
     def release(self) -> None:
         """Give back what this object holds, and leave the event loop; the instance goes on, and its turns.
@@ -326,7 +341,7 @@ class DockerContainer(_Bridged[_DockerContainer]):
     @property
     def tools(self) -> BlockingTools:
         """What a person does to the container by hand: commands with a terminal, logs, files, what it uses."""
-        return BlockingTools(self, self._instance.tools)
+        return BlockingTools(self._loop, self._instance.tools)
 
     @property
     def attach_argv(self) -> list[str]:
@@ -340,82 +355,6 @@ class DockerContainer(_Bridged[_DockerContainer]):
             ContainerNotFound, ContainerNotRunning, EngineError: as they say.
         """
         return self._loop.call(partial(self._instance.exec, argv, user=user, limit=limit))
-
-
-class BlockingTools:
-    """The blocking :class:`~cc_bridge.ContainerTools`: they do, return and raise the same."""
-
-    def __init__(self, instance: BlockingInstance[Any], tools: ContainerTools) -> None:
-        self.container = tools.container
-        self._loop = instance._loop
-        self._tools = tools
-
-    def exec(self, argv: Sequence[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
-        """Run a command; its output is buffered. ``limit``: seconds."""
-        return self._loop.call(partial(self._tools.exec, argv, user=user, limit=limit))
-
-    def exec_streaming(self, argv: Sequence[str], *, user: str = "") -> Generator[Chunk | Exit, None, None]:
-        """Run a command; output as it comes, and at last how it ended."""
-        return self._loop.iterate(self._tools.exec_streaming(argv, user=user))
-
-    def attach(self, argv: Sequence[str], *, user: str = "", tty: bool = False, term: str = "") -> Attached:
-        """Run a command, connected to its stdin and its output, with a terminal or without."""
-        return self._loop.call(partial(self._tools.attach, argv, user=user, tty=tty, term=term))
-
-    def resize(self, exec_id: str, rows: int, columns: int) -> None:
-        """Tell a command's terminal its size."""
-        self._loop.call(self._tools.resize, exec_id, rows, columns)
-
-    def exit_code(self, exec_id: str) -> int | None:
-        """A command's exit code; None while it runs."""
-        return self._loop.call(self._tools.exit_code, exec_id)
-
-    def usage(self) -> Usage:
-        """What the container uses, measured over a second or so."""
-        return self._loop.call(self._tools.usage)
-
-    def logs(
-        self,
-        *,
-        follow: bool = False,
-        tail: int | None = None,
-        since: float = 0,
-        timestamps: bool = False,
-        tty: bool = False,
-    ) -> Generator[Chunk, None, None]:
-        """Its output; with ``follow`` also what it writes until it ends.
-
-        Args:
-            tail: lines to begin with; None: all that the engine has kept.
-            since: seconds since 1970.
-            tty: it has a terminal: all of it is stdout.
-        """
-        output = self._tools.logs(follow=follow, tail=tail, since=since, timestamps=timestamps, tty=tty)
-        return self._loop.iterate(output)
-
-    def copy_in(self, source: Path, target: str) -> str:
-        """Copy a file or directory into the container, as ``cp`` does, owned by its user; what it has become.
-
-        Raises:
-            InvalidInput: the source cannot be read, or the place in the container cannot be written.
-        """
-        return self._loop.call(self._tools.copy_in, source, target)
-
-    def unpack(self, archive: IO[bytes], target: str) -> None:
-        """Unpack a tar archive in a directory of the container; all of it will be its user's.
-
-        Raises:
-            InvalidInput: it is no archive, there is no such directory, or it cannot be written.
-        """
-        return self._loop.call(self._tools.unpack, archive, target)
-
-    def copy_out(self, path: str, destination: Path) -> tuple[Path, Sequence[str]]:
-        """Copy a file or directory out of the container; what it has become, and what was left out (links, devices).
-
-        Raises:
-            InvalidInput: there is no such path, or the destination is there already or cannot be written.
-        """
-        return self._loop.call(self._tools.copy_out, path, destination)
 
 
 def open(  # noqa: A001  as cc_bridge.open

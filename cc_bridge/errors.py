@@ -32,6 +32,7 @@
         ├── ClaudeNotFound           no such program where it should run
         ├── ClaudeStartError         it ended before it could take a command
         ├── NotLoggedIn              no usable key or login
+        ├── RequestRefused           a setting or a question that it refused, or did not answer
         └── TurnError                one turn did not complete; ``text`` is what had arrived
             ├── ApiError             the API refused; ``status`` is the HTTP status
             ├── TurnInterrupted      by interrupt(), or by the end of the process
@@ -79,6 +80,7 @@ __all__ = [
     "NotLoggedIn",
     "PositionGone",
     "ProtocolError",
+    "RequestRefused",
     "TurnError",
     "TurnFailed",
     "TurnInterrupted",
@@ -306,6 +308,18 @@ class ClaudeNotFound(ClaudeError):
 
 class ClaudeStartError(ClaudeError):
     """Claude Code ended before it could take a command."""
+
+
+class RequestRefused(ClaudeError):
+    """Claude Code was asked for something, such as another model, and refused, or did not answer.
+
+    Attributes:
+        code: its own word for why, such as ``invalid_mode``; empty: it has none.
+    """
+
+    def __init__(self, what: str, *, instance: str = "", hint: str | None = None, code: str = "") -> None:
+        super().__init__(what, instance=instance, hint=hint)
+        self.code = code
 
 
 class NotLoggedIn(ClaudeError):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +14,14 @@ from typing import Any, Self, Unpack
 import anyio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from .decisions import Allow, Decision, Deny, OnPermission, decision_of
 from .errors import InvalidInput
-from .events import Event, PermissionRequest, TextDelta, TurnResult
+from .events import ContextUsage, Event, SlashCommand, TextDelta, TurnResult
 from .limits import Limits, check_sleep, sleep_times
 from .mounts import parse_mount, split_mount
 from .names import NAME
 from .permission_rules import PermissionRules
+from .protocol.blocks import Prompt
 from .protocol.command_line import ClaudeOptions
 from .shapes import InstanceFields, InstanceInfo, Kind
 from .turn import Turn, TurnInfo
@@ -29,50 +30,6 @@ __all__ = ["Allow", "ClaudeInstance", "Decision", "Deny", "InstanceInterface", "
 
 _LAST_PORT = 65535
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-
-
-@dataclass(frozen=True)
-class Allow:
-    """Let the tool run.
-
-    Attributes:
-        input: a changed input, or None for the one asked about.
-        updates: rules that make the permission last, from the request's ``suggestions``.
-    """
-
-    input: Mapping[str, Any] | None = None
-    updates: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class Deny:
-    """Do not let the tool run; the model reads the reason."""
-
-    reason: str = "The user has not allowed this."
-
-
-Decision = Allow | Deny
-
-#: A coroutine function that decides on a permission request, within ``permission_limit`` seconds of the instance's.
-OnPermission = Callable[[PermissionRequest], Awaitable[Decision]]
-
-
-async def decision_of(on_permission: OnPermission, request: PermissionRequest) -> Decision:
-    """What ``on_permission`` decides.
-
-    Raises:
-        InvalidInput: it is no coroutine function, or returned something else than Allow or Deny. A bool is not taken:
-            what a program returns by mistake is often true.
-    """
-    answer = on_permission(request)
-    if not isinstance(answer, Awaitable):
-        hint = "Write it with `async def`; instances of cc_bridge.blocking take plain functions, too."
-        raise InvalidInput(f"on_permission is no coroutine function: it returned {answer!r} at once", hint=hint)
-    decision: object = await answer
-    if not isinstance(decision, Allow | Deny):
-        hint = "Return Allow() or Deny(reason); the permission was denied."
-        raise InvalidInput(f"on_permission returned {decision!r}, which is no decision", hint=hint)
-    return decision
 
 
 class ClaudeInstance(BaseModel):
@@ -289,15 +246,17 @@ class InstanceInterface(abc.ABC):
     record: ClaudeInstance
 
     @abc.abstractmethod
-    async def submit(self, text: str, id: str | None = None) -> Turn:  # noqa: A002  the word that fits
+    async def submit(self, prompt: Prompt, id: str | None = None) -> Turn:  # noqa: A002  the word that fits
         """Queue a command, which runs once, however often it is submitted.
 
         Args:
+            prompt: text, or content blocks: :class:`~cc_bridge.Text`, :class:`~cc_bridge.Image`,
+                :class:`~cc_bridge.Document`. A pane takes text only.
             id: a UUID for the turn. Where a command with this id was sent before, by this process or any
                 other, the turn is that one, from its beginning, and nothing is sent.
 
         Raises:
-            InvalidInput: the text cannot be a prompt, or ``id`` is no UUID. Nothing was sent.
+            InvalidInput: it cannot be a prompt, or ``id`` is no UUID. Nothing was sent.
         """
 
     @abc.abstractmethod
@@ -322,6 +281,53 @@ class InstanceInterface(abc.ABC):
     @abc.abstractmethod
     async def interrupt(self) -> None:
         """End the running turn, and return when it is over. Does nothing when none runs."""
+
+    @abc.abstractmethod
+    async def set_model(self, model: str | None) -> str:
+        """Let another model answer from the next request on, also in the middle of a turn, and after a restart.
+
+        Args:
+            model: a name or an alias, such as ``sonnet``; None: Claude Code's own default.
+
+        Returns:
+            The model's whole name.
+
+        Raises:
+            InvalidInput: that is no name; or it is a pane.
+            RequestRefused: Claude Code does not take it, or did not answer.
+            BridgeError: the instance cannot be reached or started.
+        """
+
+    @abc.abstractmethod
+    async def set_permission_mode(self, mode: str) -> str:
+        """Ask for permissions in another way from now on, and after a restart.
+
+        Args:
+            mode: ``default``, ``acceptEdits``, ``plan``, ``dontAsk``, ``auto``; ``bypassPermissions`` only where Claude
+                Code was started with ``skip_permissions``.
+
+        Returns:
+            The mode in effect.
+
+        Raises: as :meth:`set_model`.
+        """
+
+    @abc.abstractmethod
+    async def commands(self) -> Sequence[SlashCommand]:
+        """The slash commands that a prompt may begin with.
+
+        Raises: as :meth:`set_model`.
+        """
+
+    @abc.abstractmethod
+    async def context_usage(self, *, exact: bool = False) -> ContextUsage:
+        """What the model's context is full of.
+
+        Args:
+            exact: have the API count the tokens of each part, instead of estimating them.
+
+        Raises: as :meth:`set_model`; a release that does not know the question refuses it.
+        """
 
     @abc.abstractmethod
     async def start(self) -> None:
@@ -376,35 +382,35 @@ class InstanceInterface(abc.ABC):
         await self.stop()
         await self.start()
 
-    async def stream(self, text: str) -> AsyncGenerator[Event, None]:
+    async def stream(self, prompt: Prompt) -> AsyncGenerator[Event, None]:
         """Send a command and yield its events; the last is a :class:`~cc_bridge.events.TurnResult`.
 
         Leaving the iterator early, or cancelling its consumer, interrupts the turn and waits until it is
         over (at most some ten seconds), so that the next command finds Claude Code idle.
 
         Raises:
-            InvalidInput: the text cannot be a prompt.
+            InvalidInput: it cannot be a prompt.
             BridgeError: the instance cannot be reached or started.
         """
-        async with await self.submit(text) as turn:
+        async with await self.submit(prompt) as turn:
             async for event in turn:
                 yield event
 
-    async def send_command(self, text: str) -> AsyncGenerator[str, None]:
+    async def send_command(self, prompt: Prompt) -> AsyncGenerator[str, None]:
         """Send a command and yield the answer's text as it streams. Early leaving: see :meth:`stream`.
 
         Raises:
             TurnError: the turn did not complete; what had arrived was yielded before.
             BridgeError: as :meth:`stream`.
         """
-        turn = await self.submit(text)
+        turn = await self.submit(prompt)
         async with turn:
             async for event in turn:
                 if isinstance(event, TextDelta):
                     yield event.text
             turn.raise_for_result()
 
-    async def send_command_and_wait(self, text: str, timeout: float | None = 600.0) -> tuple[bool, str]:
+    async def send_command_and_wait(self, prompt: Prompt, timeout: float | None = 600.0) -> tuple[bool, str]:
         """Send a command and wait for the whole answer.
 
         Args:
@@ -414,13 +420,13 @@ class InstanceInterface(abc.ABC):
             Whether the answer is whole, and the text; where it failed without any, what went wrong.
 
         Raises:
-            InvalidInput: the text cannot be a prompt.
+            InvalidInput: it cannot be a prompt.
             BridgeError: the instance cannot be reached or started.
         """
         said: list[str] = []
         result: TurnResult | None = None
         with anyio.move_on_after(timeout):
-            async with aclosing(self.stream(text)) as stream:
+            async with aclosing(self.stream(prompt)) as stream:
                 async for event in stream:
                     if isinstance(event, TextDelta):
                         said.append(event.text)

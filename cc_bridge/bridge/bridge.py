@@ -13,11 +13,12 @@ from typing import Any
 
 import anyio
 
-from ..errors import BridgeError, InvalidInput
+from ..errors import BridgeError, InvalidInput, RequestRefused
 from ..events import Event, PermissionRequest, TurnResult
 from ..instance import Allow, Decision, OnPermission
 from ..logs import Log
 from ..names import is_uuid
+from ..protocol.blocks import Prompt
 from ..protocol.conversation import Conversation
 from ..protocol.link import Link
 from ..turn import Turn, TurnInfo
@@ -29,6 +30,9 @@ from .permissions import Answer, Permissions, leave_to_others
 from .surroundings import Surroundings
 
 __all__ = ["Bridge"]
+
+#: Seconds for Claude Code to answer a request; it does within milliseconds, in the middle of a turn, too.
+_ANSWER_LIMIT = 30.0
 
 
 class Bridge:
@@ -129,7 +133,7 @@ class Bridge:
 
     # For callers
 
-    async def submit(self, text: str, turn_id: str | None = None) -> Turn:
+    async def submit(self, prompt: Prompt, turn_id: str | None = None) -> Turn:
         """Queue a command; see ``InstanceInterface.submit``."""
         turn_id = turn_id or str(uuid.uuid4())
         if not is_uuid(turn_id):
@@ -140,7 +144,7 @@ class Bridge:
             )
         if self._reader(turn_id) is not None:
             raise InvalidInput(f"there is a turn with the id {turn_id} already", instance=self.instance_name)
-        self._conversation.submit(turn_id, text, anyio.current_time())
+        self._conversation.submit(turn_id, prompt, anyio.current_time())
         return Turn(self, turn_id)
 
     async def find(self, turn_id: str) -> Turn:
@@ -262,6 +266,28 @@ class Bridge:
             self._conversation.deny(request.request_id, decision.reason)
         allowed = None if decision is None else isinstance(decision, Allow)
         self._log.info("permission_decided", tool=request.tool_name, allowed=allowed)
+
+    async def request(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask Claude Code something, which is started if it does not run; its answer.
+
+        Raises:
+            RequestRefused: it refused, ended, or did not answer in time.
+            BridgeError: it cannot be reached or started.
+        """
+        if self._driver.has_to_start:
+            await self.make_ready()
+        requests, request_id = self._conversation.requests, self._conversation.ask(request)
+        try:
+            with anyio.move_on_after(_ANSWER_LIMIT):
+                await self._pump(lambda: requests.is_over(request_id), patient=False)
+        finally:
+            reply = requests.take(request_id)
+        if reply is None or reply.answer is None:
+            late = f"Claude Code has not answered within {_ANSWER_LIMIT:g} s"
+            why = late if reply is None else reply.error or "Claude Code did not say why"
+            what = f"{request['subtype']} failed: {why}"
+            raise RequestRefused(what, instance=self.instance_name, code=reply.code if reply is not None else "")
+        return reply.answer
 
     async def make_ready(self) -> None:
         """Connect, and start Claude Code if it does not run."""

@@ -148,7 +148,7 @@ class Driver:
         """One step: connect, or send, or receive. ``satisfied``: nothing more need ever come."""
         try:
             # False: it was started, stopped, removed or closed meanwhile, and something else may be wanted now.
-            if not await self._improve() or (self._has_to_start and not await self._place.rest()):
+            if not await self._improve() or (self.has_to_start and not await self._place.rest()):
                 return
             await self._ensure_ready()
             await self._carry_out()
@@ -294,7 +294,7 @@ class Driver:
     # Connection and Claude Code
 
     @property
-    def _has_to_start(self) -> bool:
+    def has_to_start(self) -> bool:
         """Something is to be started before the next line can come: a connection, or Claude Code."""
         return self._is_lacking(whoever_waits=False)
 

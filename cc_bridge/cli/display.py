@@ -89,8 +89,8 @@ class Display:
                 self._ends_with_newline = text.endswith("\n")
             case events.Waiting(position) if position > 0:
                 self.note(f"· waits for {position} other{'s' if position > 1 else ''}")
-            case events.ToolUse(_, name, arguments):
-                self.note(f"· {name} {short(arguments)}")
+            case events.ToolUse(_, name, arguments, parent):
+                self.note(f"{'  ' if parent else ''}· {name} {short(arguments)}")
             case events.PermissionRequest(_, name, arguments) if not self.asks:
                 waits = f"· waits for a decision on {name} {short(arguments)}"
                 denied = f"· was denied {name} {short(arguments)}; {self.how_to_allow.replace('TOOL', name)}"
@@ -99,6 +99,8 @@ class Display:
                 self.note(f"· API error {status or error}; retry {attempt} of {most} in {delay:.1f} s")
             case events.Silence(seconds, working):
                 self.note(f"· nothing for {seconds:.0f} s" + ("; it is working" if working else ""))
+            case _ if notice := _notice(event):
+                self.note(f"· {notice}")
             case _:
                 pass
 
@@ -108,6 +110,27 @@ class Display:
             sys.stdout.write("\n")
             sys.stdout.flush()
             self._ends_with_newline = True
+
+
+def _notice(event: Event) -> str:
+    """What a person should know of something beside the answer; empty: nothing."""
+    match event:
+        case events.CompactBoundary(_, before, after):
+            return f"the conversation was compacted: {before} tokens" + (
+                f" became {after}" if after is not None else ""
+            )
+        case events.RateLimit(status, kind, _, utilization) if status != "allowed":
+            used = "" if utilization is None else f", {utilization:.0%} used"
+            return f"rate limit {kind or 'of the subscription'}: {status.replace('_', ' ')}{used}"
+        case events.TaskNotification(_, status, summary, output_file=file) if file:  # the others are seen by their tool
+            return f"in the background {status}: {short(summary)}"
+        case events.PermissionDenied(name, reason_type=reason):
+            return f"was denied {name}" + (f" ({reason})" if reason else "")
+        case events.Informational(content, level) if level != "info":
+            return content
+        case events.ModelRefusal(content):
+            return content
+    return ""
 
 
 def has_colours(stream: TextIO) -> bool:

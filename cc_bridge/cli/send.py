@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import anyio
 import typer
 
+from ..protocol.blocks import Text, attachment
+from ..protocol.prompt import check_prompt
 from . import options as o
 from .session import run_async
 from .turn import read_prompt, show_turn
@@ -17,6 +20,10 @@ __all__ = ["send"]
 def send(
     name: o.Name,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The command; '-' reads it from stdin.")],
+    attach: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="An image, a PDF or a text that goes with it; may be repeated."),
+    ] = None,
     timeout: o.Timeout = None,
     as_json: o.Json = False,
 ) -> None:
@@ -29,6 +36,8 @@ def send(
 
     async def main() -> int:
         text = await read_prompt(prompt)
+        whole = [Text(text), *map(attachment, attach)] if attach else text
+        check_prompt(whole)
         with Display(as_json) as display:
             asking = Asking(display)
             instance = o.load(name, display, on_permission=asking.decide if asking.is_possible else None)
@@ -38,7 +47,7 @@ def send(
                 "and on a terminal you are asked"
             )
             try:
-                return await show_turn(instance, text, display, timeout)
+                return await show_turn(instance, whole, display, timeout)
             finally:
                 with anyio.CancelScope(shield=True):
                     await instance.release()

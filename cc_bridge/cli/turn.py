@@ -14,6 +14,7 @@ from .session import TIMED_OUT
 
 if TYPE_CHECKING:
     from ..instance import InstanceInterface
+    from ..protocol.blocks import Prompt
     from .display import Display
 
 __all__ = ["read_prompt", "show_turn"]
@@ -30,7 +31,7 @@ async def read_prompt(argument: str) -> str:
     return text
 
 
-async def show_turn(instance: InstanceInterface, text: str, display: Display, timeout: float | None) -> int:
+async def show_turn(instance: InstanceInterface, prompt: Prompt, display: Display, timeout: float | None) -> int:
     """Send a command and show its events; the exit code.
 
     Raises:
@@ -38,7 +39,7 @@ async def show_turn(instance: InstanceInterface, text: str, display: Display, ti
     """
     ended = False
     with anyio.move_on_after(timeout):
-        async with await instance.submit(text) as turn:
+        async with await instance.submit(prompt) as turn:
             async for event in turn:
                 display.event(event)
                 ended = isinstance(event, TurnResult)

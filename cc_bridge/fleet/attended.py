@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 
@@ -20,6 +20,7 @@ from ..bridge.driver import Driver
 from ..bridge.permissions import Permissions
 from ..bridge.surroundings import Surroundings
 from ..channels.base import Channel
+from ..decisions import Decision, OnPermission
 from ..errors import (
     AgentUnavailable,
     BridgeError,
@@ -30,8 +31,8 @@ from ..errors import (
     TurnNotFound,
 )
 from ..events import Event, PermissionRequest, TurnResult
-from ..instance import Decision, OnPermission
 from ..logs import Log
+from ..protocol.blocks import Prompt
 from ..protocol.conversation import Conversation
 from ..protocol.link import Position
 from ..protocol.remembered import remember
@@ -70,7 +71,7 @@ class Host(Protocol):
     patience: float
     """Seconds for which an engine or an agent may be away before the turns that wait for it fail."""
 
-    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+    def start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a task until it ends, or the fleet does."""
 
 
@@ -153,12 +154,12 @@ class Attended(Bridge):
 
     # For callers
 
-    async def submit(self, text: str, turn_id: str | None = None) -> Turn:
+    async def submit(self, prompt: Prompt, turn_id: str | None = None) -> Turn:
         """Queue a command; see ``InstanceInterface.submit``. A turn of this id that is known is read again."""
         if turn_id is not None and self._knows(turn_id):
             return await self.find(turn_id)
         index = self.feed.end
-        turn = await super().submit(text, turn_id)
+        turn = await super().submit(prompt, turn_id)
         self._begin()
         if not self._lingers:
             await self._driver.flush()  # without a turn of the loop for the attendant, who waits for other turns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
@@ -205,7 +205,7 @@ class Fleet:
 
     # For attendants
 
-    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+    def start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a task until it ends, or the fleet does.
 
         Raises:
@@ -213,7 +213,7 @@ class Fleet:
         """
         if self._group is None:
             raise InvalidInput("the fleet is not in use: its instances live within its `async with`")
-        self._context.run(partial(self._group.start_soon, task))  # type: ignore[arg-type]  a coroutine function
+        self._context.run(partial(self._group.start_soon, task))
 
     # Private
 

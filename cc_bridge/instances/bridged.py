@@ -16,20 +16,24 @@ from ..bridge.permissions import leave_to_others
 from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..errors import AgentUnavailable, ChannelError, EngineError, InstanceDiffers, InvalidInput
+from ..events import ContextUsage, SlashCommand
 from ..instance import InstanceInterface, Kind, OnPermission
 from ..names import is_uuid
-from ..protocol.prompt import check_prompt
+from ..protocol.blocks import Prompt
 from ..shapes import InstanceActivity, InstanceInfo
 from ..turn import Turn, TurnInfo
 from .activity import NOBODY, has_ended, look, look_quietly, nothing
-from .kept_conversation import keep
+from .chosen import Chosen
+from .controls import Controls
+from .kept_conversation import take_away
 from .kept_record import KeptRecord
 from .life import Step
 from .place import GRACE, Place
 from .registry import Registry
-from .sessions import export_session, forget_session, session_to_begin_with
+from .sessions import export_session, session_to_begin_with
 from .sleep import put_to_sleep
 from .steps import Steps, exclusive
+from .typed import typed
 from .worktrees import Worktree
 
 __all__ = ["BridgedInstance", "CommonOptions", "InstanceOptions", "leave_to_others"]
@@ -117,14 +121,13 @@ class BridgedInstance(InstanceInterface):
             silence=silence,
             interrupt_limit=interrupt_limit,
         )
+        self._controls = Controls(self._bridge, Chosen(self._home.path), lambda: self.record)
 
     # The contract
 
-    async def submit(self, text: str, id: str | None = None) -> Turn:  # noqa: A002
+    async def submit(self, prompt: Prompt, id: str | None = None) -> Turn:  # noqa: A002
         """Queue a command; in a pane, also refuse what cannot be typed there (InvalidInput)."""
-        if self.record.in_pane:
-            check_typed(text)
-        return await self._bridge.submit(text, id)
+        return await self._bridge.submit(typed(prompt) if self.record.in_pane else prompt, id)
 
     async def turn(self, id: str) -> Turn:  # noqa: A002
         """Find a turn again, over a connection of its own where another process began it."""
@@ -137,6 +140,22 @@ class BridgedInstance(InstanceInterface):
     async def interrupt(self) -> None:
         """End the running turn, whoever began it; return when it is over."""
         await self._bridge.interrupt()
+
+    async def set_model(self, model: str | None) -> str:
+        """Change the model now, and for the next start."""
+        return await self._controls.set_model(model)
+
+    async def set_permission_mode(self, mode: str) -> str:
+        """Change the permission mode now, and for the next start."""
+        return await self._controls.set_permission_mode(mode)
+
+    async def commands(self) -> tuple[SlashCommand, ...]:
+        """The slash commands that Claude Code lists."""
+        return await self._controls.commands()
+
+    async def context_usage(self, *, exact: bool = False) -> ContextUsage:
+        """What the context is full of, as Claude Code says."""
+        return await self._controls.context_usage(exact=exact)
 
     async def start(self) -> None:
         """Check what it needs, forget conversations that are too old, and connect; the agent starts on the way.
@@ -244,21 +263,7 @@ class BridgedInstance(InstanceInterface):
             await self._take_away(conversation=conversation)
 
     async def _take_away(self, *, conversation: bool = False) -> None:
-        keeps = not conversation and not self.record.ephemeral
-        goes_too = keeps and not await self._place.keeps_session()
-        if goes_too:
-            await self._place.stop()
-            await keep(self._place, self._bridge.session_id)
-        await self._place.remove()
-        if conversation:
-            self._registry.sessions.forget(self.name)
-        elif keeps and not goes_too:
-            await keep(self._place, self._bridge.session_id)
-        session_id, config = self._bridge.session_id, self._place.config_outside
-        if not keeps and config and is_uuid(session_id) and session_id != self.record.resume:
-            await anyio.to_thread.run_sync(forget_session, Path(config), session_id)
-        await anyio.to_thread.run_sync(self._home.remove)
-        self._log.info("removed")
+        await take_away(self._place, self._bridge.session_id, conversation=conversation)
 
     def worktree(self) -> Worktree | None:
         """The git worktree that was made for the instance."""
@@ -449,16 +454,3 @@ def can_be_resumed(transcript: list[str] | None) -> bool:
     A Claude Code that was killed at once leaves a file without one, and refuses ever after to resume it.
     """
     return any(_SAID.search(line) for line in transcript or ())
-
-
-def check_typed(text: str) -> None:
-    """Refuse what a terminal would take for keys.
-
-    Raises:
-        InvalidInput: says what is wrong, and where. Nothing was sent.
-    """
-    check_prompt(text)
-    for position, character in enumerate(text):
-        if (character < " " and character not in "\n\t") or character == "\x7f":
-            what = f"the prompt has the control character {character!a} at position {position}"
-            raise InvalidInput(what, hint="In a pane it would be a key. Leave it out, or write it as text.")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import anyio.to_thread
 
 from ..errors import BridgeError, InvalidInput
 from ..names import is_uuid
 from .place import Place
-from .sessions import SavedConversation
+from .sessions import SavedConversation, forget_session
 
-__all__ = ["keep"]
+__all__ = ["keep", "take_away"]
 
 
 async def keep(place: Place, session_id: str) -> None:
@@ -45,3 +47,23 @@ async def keep(place: Place, session_id: str) -> None:
             ) from error
     else:
         place.log.info("conversation_kept", session=session_id)
+
+
+async def take_away(place: Place, session_id: str, *, conversation: bool) -> None:
+    """Remove an instance's place and its directory; its conversation is kept, unless it is to go, or ephemeral."""
+    sessions, record = place.registry.sessions, place.record
+    keeps = not conversation and not record.ephemeral
+    goes_too = keeps and not await place.keeps_session()
+    if goes_too:
+        await place.stop()
+        await keep(place, session_id)
+    await place.remove()
+    if conversation:
+        sessions.forget(place.name)
+    elif keeps and not goes_too:
+        await keep(place, session_id)
+    config = place.config_outside
+    if not keeps and config and is_uuid(session_id) and session_id != record.resume:
+        await anyio.to_thread.run_sync(forget_session, Path(config), session_id)
+    await anyio.to_thread.run_sync(place.home.remove)
+    place.log.info("removed")

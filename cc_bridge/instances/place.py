@@ -18,6 +18,7 @@ from ..login import with_login
 from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
 from ..protocol.link import Hello, Link
+from .chosen import Chosen
 from .registry import Registry
 from .worktrees import Worktree
 
@@ -121,7 +122,7 @@ class Place(abc.ABC):
             fork: go on in a session of its own.
             begins: nothing was ever said here; the session is another instance's, or an earlier one's of this name.
         """
-        argv = self.argv(self.record.claude, resume, fork)
+        argv = self.argv(Chosen(self.home.path).applied(self.record.claude), resume, fork)
         sleep, stop = self.record.sleep_times
         announces = self.record.in_pane
         return Launch(argv, self.claude_env(), self.cwd, announces=announces, sleep_after=sleep, stop_after=stop)

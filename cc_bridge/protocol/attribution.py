@@ -29,11 +29,13 @@ class Attribution:
         self.current = ""
         self._order: dict[str, None] = {}  # ids as the agent took them, until their result
         self._claimed: dict[str, None] = {}  # ids of the turns that the output since the last result belongs to
+        self._names = False  # this Claude Code's system/init names its turns
 
     def copy(self) -> Attribution:
         """The same, for a conversation that goes on by itself."""
         other = Attribution()
         other.current, other._order, other._claimed = self.current, dict(self._order), dict(self._claimed)
+        other._names = self._names
         return other
 
     def reset(self) -> None:
@@ -41,6 +43,7 @@ class Attribution:
         self.current = ""
         self._order.clear()
         self._claimed.clear()
+        self._names = False
 
     def found_open(self, turn_ids: Iterable[str]) -> None:
         """The inputs, of other hosts, that were taken before this one listened."""
@@ -79,9 +82,13 @@ class Attribution:
         return ""
 
     def _initialized(self, named: Sequence[str], ours: Container[str]) -> str:
-        """A turn begins; where Claude Code has merged several, one of ours, if any is."""
-        if named:
-            self.current = next((turn_id for turn_id in named if turn_id in ours), named[0])
+        """A turn begins; where Claude Code has merged several, one of ours, if any is.
+
+        Where turns are named, one that is not was begun by Claude Code itself, when work in the background had ended.
+        """
+        self._names = self._names or bool(named)
+        if self._names:
+            self.current = next((turn_id for turn_id in named if turn_id in ours), named[0] if named else "")
         else:
             self.current = next(iter(self._order), "")
         return self.current

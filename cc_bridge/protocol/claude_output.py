@@ -11,7 +11,9 @@ from .. import events
 from . import stream_json as sj
 from . import verdicts
 from .attribution import Attribution
+from .control_requests import Reply
 from .delivery import Delivery, Judgements
+from .fields import Raw
 from .permission_requests import PermissionRequests
 from .streamed_answer import Content
 from .turn_state import Interrupt, TrackedTurn
@@ -59,28 +61,33 @@ class ClaudeOutput:
         self.stderr.clear()
         self.attribution.reset()
 
-    def receive(self, message: sj.Raw | str, now: float) -> TrackedTurn | None:
+    def receive(self, message: Raw | str, now: float) -> TrackedTurn | None:
         """Read a line. Returns the turn that it belongs to, if that is known here."""
         if isinstance(message, str):
             self._count_unknown("no JSON")
             return None
         match parsed := sj.parse(message):
-            case sj.BlockPiece() | sj.BlockStart() | sj.WholeBlocks() | sj.Tools() | sj.Retry() | sj.Unknown():
+            case (
+                sj.BlockPiece()
+                | sj.BlockStart()
+                | sj.WholeBlocks()
+                | sj.Tools()
+                | sj.Retry()
+                | sj.Report()
+                | sj.Unknown()
+            ):
                 self._on_content(parsed)
             case sj.Init() | sj.Lifecycle() | sj.Echo():
                 self._on_named(parsed, now)
-            case sj.Permission():
-                self._on_permission(parsed)
-            case sj.Cancelled(request_id):
-                self.drop_request(request_id)
-            case sj.UnsupportedRequest(request_id, subtype):
-                self._count_unknown(f"control_request/{subtype[:60]}")
-                self._delivery.outbox.add_control(sj.unsupported(request_id, subtype))
+            case sj.Permission() | sj.Cancelled() | sj.UnsupportedRequest():
+                self._on_request(parsed)
             case sj.PersonTyped(prompt):
                 self._turns.tell_active(events.PersonTurn(prompt))
             case sj.Result():
                 self._on_result(parsed, now)
-            case sj.ControlReply() | sj.Routine():
+            case sj.ControlReply(request_id, answer, error, code):
+                self._delivery.requests.replied(request_id, Reply(answer, error, code))
+            case sj.Routine():
                 pass
         return self._turns.get(self.attribution.current)
 
@@ -135,11 +142,29 @@ class ClaudeOutput:
         for kind in said.unknown:
             self._count_unknown(kind)
 
+    def _on_request(self, message: sj.Permission | sj.Cancelled | sj.UnsupportedRequest) -> None:
+        match message:
+            case sj.Permission():
+                self._on_permission(message)
+            case sj.Cancelled(request_id):
+                self.drop_request(request_id)
+            case sj.UnsupportedRequest(request_id, subtype):
+                self._count_unknown(f"control_request/{subtype[:60]}")
+                self._delivery.outbox.add_control(sj.unsupported(request_id, subtype))
+
     def _on_permission(self, message: sj.Permission) -> None:
         turn = self._turns.own(self.attribution.current)
         if turn is None:
             return  # another client's turn, and its question
-        request = events.PermissionRequest(message.request_id, message.tool_name, message.input, message.suggestions)
+        request = events.PermissionRequest(
+            message.request_id,
+            message.tool_name,
+            message.input,
+            message.suggestions,
+            message.tool_use_id,
+            message.agent_id,
+            message.reason,
+        )
         if turn.is_interrupted:
             self.requests.close(message.request_id)
             self._delivery.outbox.add_control(sj.deny(message.request_id, "The turn is being interrupted."))

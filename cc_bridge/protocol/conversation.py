@@ -25,9 +25,12 @@ from ..errors import InvalidInput
 from ..events import Event, Verdict
 from . import stream_json as sj
 from . import verdicts
+from .blocks import Prompt
 from .claude_output import ClaudeOutput
 from .commands import Command, EndProcess, ReadTranscript
+from .control_requests import ControlRequests
 from .delivery import Delivery
+from .fields import Raw
 from .prompt import check_prompt
 from .transcript import read_turn
 from .turn_state import TrackedTurn, TurnState
@@ -77,16 +80,16 @@ class Conversation:
 
     # What callers want
 
-    def submit(self, turn_id: str, text: str, now: float) -> None:
+    def submit(self, turn_id: str, prompt: Prompt, now: float) -> None:
         """Queue a command. ``turn_id`` is a UUID, and new.
 
         Raises:
             InvalidInput: see :func:`~cc_bridge.protocol.prompt.check_prompt`; or the id is known already.
         """
-        check_prompt(text)
+        check_prompt(prompt)
         if turn_id in self._turns:
             raise InvalidInput(f"there is a turn with the id {turn_id} already")
-        self._turns.add(TrackedTurn(turn_id, text))
+        self._turns.add(TrackedTurn(turn_id, prompt))
         self._delivery.send_next(now)
 
     def follow(self, turn_id: str, now: float) -> None:
@@ -132,11 +135,20 @@ class Conversation:
         else:
             self._delivery.interrupt(turn, now)
 
+    def ask(self, request: Raw) -> str:
+        """Ask Claude Code something, as soon as it can be written to. The id by which :attr:`requests` knows it."""
+        return self._delivery.ask(request)
+
+    @property
+    def requests(self) -> ControlRequests:
+        """What this host has asked Claude Code."""
+        return self._delivery.requests
+
     def is_open(self, request_id: str) -> bool:
         """The permission request waits for a decision."""
         return request_id in self._output.requests
 
-    def allow(self, request_id: str, tool_input: sj.Raw, updates: tuple[Any, ...] = ()) -> None:
+    def allow(self, request_id: str, tool_input: Raw, updates: tuple[Any, ...] = ()) -> None:
         """Grant a permission request, possibly with a changed input."""
         self._output.requests.close(request_id)
         self._delivery.outbox.add_control(sj.allow(request_id, tool_input, updates))
@@ -313,7 +325,7 @@ class Conversation:
             wake_at = now + self._silence
             self._turns.add(TrackedTurn(input_id, "", TurnState.SENT, followed=True, wake_at=wake_at))
 
-    def receive_message(self, message: sj.Raw | str, now: float, size: int = 0) -> None:
+    def receive_message(self, message: Raw | str, now: float, size: int = 0) -> None:
         """A line of Claude Code's output, of so many bytes."""
         turn = self._output.receive(message, now)
         if turn is not None:
@@ -375,6 +387,7 @@ class Conversation:
         waits = Judgement(Verdict.INTERRUPTED, f"{reason}; it still waits, and will be answered")
         self._output.end_all([(turn, waits) for turn in self._turns if turn.waits])
         self.connection_lost(reason, now)
+        self.requests.close(reason)
         self.fail_queued(reason, now)
 
     def fail_queued(self, error: str, now: float) -> None:

@@ -6,13 +6,17 @@ knows what Claude Code says.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 
 from ..events import Verdict
 from . import stream_json as sj
 from .agent_queue import AgentQueue
 from .commands import DeclareDone, SendInput, Withdraw
+from .control_requests import ControlRequests
+from .fields import Raw
 from .outbox import Outbox
+from .prompt import content_of
 from .turn_state import Interrupt, TrackedTurn, TurnState, TurnStep
 from .turns import Turns
 from .verdicts import Judgement
@@ -33,12 +37,14 @@ class Delivery:
 
     Attributes:
         is_ready: Claude Code runs, and can be written to.
+        requests: what this host asks it.
     """
 
     def __init__(self, turns: Turns, silence: float, interrupt_limit: float) -> None:
         self.is_ready = False
         self.outbox = Outbox()
         self.queue = AgentQueue()
+        self.requests = ControlRequests()
         self._turns = turns
         self._silence = silence
         self._interrupt_limit = interrupt_limit
@@ -57,7 +63,19 @@ class Delivery:
         """Send what waits here, if there is room."""
         while self.is_ready and self.queue.has_room(self._turns.with_agent) and (turn := self._turns.next_queued):
             turn.send(now, self._silence)
-            self.outbox.add(SendInput(turn.id, sj.user_message(turn.text, turn.id)))
+            self.outbox.add(SendInput(turn.id, sj.user_message(content_of(turn.prompt), turn.id)))
+
+    def ask(self, request: Raw) -> str:
+        """Ask Claude Code something, as soon as it can be written to; the request's id."""
+        request_id = str(uuid.uuid4())  # no other host's: all of them hear all answers
+        self.requests.add(request_id, request)
+        self._send_requests()
+        return request_id
+
+    def _send_requests(self) -> None:
+        """Send the requests that wait, if Claude Code can be written to."""
+        for request_id, request in self.requests.take_waiting() if self.is_ready else ():
+            self.outbox.add_control(sj.control_request(request_id, request))
 
     def forget(self, turn_id: str, now: float) -> None:
         """A turn that was sent is not this host's."""
@@ -105,12 +123,14 @@ class Delivery:
         """Claude Code runs."""
         self.is_ready = True
         self.outbox.declare_again()
+        self._send_requests()  # before the turns: they may be for just these
         self.send_next(now)
 
     def process_exited(self) -> None:
         """Claude Code has ended: what it was told beside the turns is moot."""
         self.is_ready = False
         self.outbox.keep_only(self._turns)
+        self.requests.process_exited()
 
     def accepted(self, input_id: str, now: float, *, first: bool) -> None:
         """An input waits in the agent; ``first``: Claude Code had it, and has not read it."""
@@ -172,6 +192,7 @@ class Delivery:
             self.outbox.answered(input_id)
         else:
             self.outbox.keep_only(())
+        self.requests.wait_again(input_id)
         sent = [turn for turn in self._turns if turn.is_unanswered and input_id in ("", turn.id)]
         return bool(sent), self._requeue(sent)
 
@@ -179,6 +200,7 @@ class Delivery:
         """The connection broke: what was not passed on waits again."""
         self.is_ready = False
         self.outbox.keep_only(())
+        self.requests.wait_again()
         self.queue.lose()
         return self._requeue([turn for turn in self._turns if turn.with_agent and not turn.with_claude])
 

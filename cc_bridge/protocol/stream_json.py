@@ -7,9 +7,13 @@ Facts about the format were measured on 2.1.197 and 2.1.329 (docs/claude-code.md
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from ..events import Report as ReportEvent
+from .fields import Malformed, Raw, blocks, integer, number, parent_of, section, text, texts
+from .reports import parse_report
 
 __all__ = [
     "BlockPiece",
@@ -22,6 +26,7 @@ __all__ = [
     "Message",
     "Permission",
     "PersonTyped",
+    "Report",
     "Result",
     "Retry",
     "Routine",
@@ -30,14 +35,13 @@ __all__ = [
     "UnsupportedRequest",
     "WholeBlocks",
     "allow",
+    "control_request",
     "deny",
     "interrupt_request",
     "parse",
     "unsupported",
     "user_message",
 ]
-
-Raw = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +89,26 @@ class BlockPiece:
 
 @dataclass(frozen=True, slots=True)
 class WholeBlocks:
-    """Complete content blocks. ``synthetic``: written by Claude Code and not by the model."""
+    """Complete content blocks.
+
+    Attributes:
+        synthetic: written by Claude Code and not by the model.
+        parent: id of the Task call whose subagent has written them.
+        subagent_type: of that subagent.
+    """
 
     blocks: tuple[Raw, ...]
     synthetic: bool
+    parent: str = ""
+    subagent_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Results of tools."""
+    """Results of tools; ``parent``: as :class:`WholeBlocks` has it."""
 
     results: tuple[Raw, ...]
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +130,9 @@ class Permission:
     tool_name: str
     input: Raw
     suggestions: tuple[Any, ...]
+    tool_use_id: str = ""
+    agent_id: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +159,18 @@ class UnsupportedRequest:
 
 @dataclass(frozen=True, slots=True)
 class ControlReply:
-    """The answer to a control request of ours."""
+    """The answer to a control request of some host's.
+
+    Attributes:
+        answer: what was asked for; None: it was refused.
+        error: why.
+        code: Claude Code's own word for that.
+    """
 
     request_id: str
+    answer: Raw | None
+    error: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +190,15 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """Something that is an event as it is."""
+
+    event: ReportEvent
+
+
+@dataclass(frozen=True, slots=True)
 class Routine:
-    """Known, and of no interest here: status lines, block ends, the notice of an interrupt."""
+    """Known, and of no interest here: requests to the API, block ends, the notice of an interrupt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +223,7 @@ Message = (
     | PersonTyped
     | UnsupportedRequest
     | ControlReply
+    | Report
     | Result
     | Routine
     | Unknown
@@ -200,22 +233,30 @@ Message = (
 def parse(message: Raw) -> Message:
     """The typed form of a message."""
     kind = message.get("type")
-    parser = _PARSERS.get(kind) if isinstance(kind, str) else None
-    parsed = parser(message) if parser else None
+    parser = _PARSERS.get(kind, _report) if isinstance(kind, str) else None
+    try:
+        parsed = parser(message) if parser else None
+    except Malformed:
+        parsed = None
     return parsed or Unknown(_kind(message), message)
 
 
 # What the host says
 
 
-def user_message(text: str, turn_id: str) -> dict[str, Any]:
+def user_message(content: str | Sequence[Raw], turn_id: str) -> dict[str, Any]:
     """A prompt. Claude Code echoes the uuid, which shows which turn is whose."""
-    return {"type": "user", "message": {"role": "user", "content": text}, "uuid": turn_id}
+    return {"type": "user", "message": {"role": "user", "content": content}, "uuid": turn_id}
+
+
+def control_request(request_id: str, request: Raw) -> dict[str, Any]:
+    """A request to Claude Code, which :class:`ControlReply` answers."""
+    return {"type": "control_request", "request_id": request_id, "request": dict(request)}
 
 
 def interrupt_request(request_id: str) -> dict[str, Any]:
     """Ends the running turn. Ignored before its ``system/init`` (claude-agent-sdk-typescript#429)."""
-    return {"type": "control_request", "request_id": request_id, "request": {"subtype": "interrupt"}}
+    return control_request(request_id, {"subtype": "interrupt"})
 
 
 def allow(request_id: str, tool_input: Raw, updates: tuple[Any, ...] = ()) -> dict[str, Any]:
@@ -248,92 +289,105 @@ def _success(request_id: str, response: dict[str, Any]) -> dict[str, Any]:
 def _system(message: Raw) -> Message | None:
     subtype = message.get("subtype")
     if subtype == "init":
-        version = _text(message, "claude_code_version")
-        return Init(_text(message, "session_id"), _text(message, "model"), _ids(message), version)
+        version = text(message, "claude_code_version")
+        return Init(text(message, "session_id"), text(message, "model"), texts(message, "user_message_uuids"), version)
     if subtype == "api_retry":
         status = message.get("error_status")
         return Retry(
-            int(_number(message, "attempt")),
-            int(_number(message, "max_retries")),
-            _number(message, "retry_delay_ms") / 1000,
+            integer(message, "attempt"),
+            integer(message, "max_retries"),
+            number(message, "retry_delay_ms") / 1000,
             status if isinstance(status, int) else None,
-            _text(message, "error"),
+            text(message, "error"),
         )
     if subtype == "person_turn":
-        return PersonTyped(_text(message, "prompt"))
-    return Routine() if subtype in ("status", "compact_boundary", "background_tasks_changed") else None
+        return PersonTyped(text(message, "prompt"))
+    if subtype == "status" and message.get("status") in ("requesting", "ready"):
+        return Routine()
+    return _report(message)
+
+
+def _report(message: Raw) -> Message | None:
+    event = parse_report(message)
+    return None if event is None else Report(event)
 
 
 def _lifecycle(message: Raw) -> Message | None:
-    return Lifecycle(_text(message, "command_uuid"), _text(message, "state"))
+    return Lifecycle(text(message, "command_uuid"), text(message, "state"))
 
 
 def _stream_event(message: Raw) -> Message | None:
     if message.get("parent_tool_use_id"):
         return Routine()  # a subagent's; its whole messages come as well
-    event = _object(message, "event")
+    event = section(message, "event")
     kind = event.get("type")
     if kind == "content_block_delta":
-        delta = _object(event, "delta")
+        delta = section(event, "delta")
         name = delta.get("type")
         if name == "text_delta":
-            return BlockPiece("text", _text(delta, "text"))
+            return BlockPiece("text", text(delta, "text"))
         if name == "thinking_delta":
-            return BlockPiece("thinking", _text(delta, "thinking"))
+            return BlockPiece("thinking", text(delta, "thinking"))
         return Routine()
     if kind == "content_block_start":
-        return BlockStart(_text(_object(event, "content_block"), "type"))
+        return BlockStart(text(section(event, "content_block"), "type"))
     return Routine()
 
 
 def _assistant(message: Raw) -> Message | None:
-    inner = _object(message, "message")
-    if message.get("parent_tool_use_id") or not isinstance(inner.get("content"), list):
+    inner, parent = section(message, "message"), parent_of(message)
+    if not isinstance(inner.get("content"), list):
         return None
-    return WholeBlocks(_blocks(inner), inner.get("model") == "<synthetic>")
+    subagent_type = text(message, "subagent_type") if parent else ""
+    return WholeBlocks(blocks(inner), inner.get("model") == "<synthetic>", parent, subagent_type)
 
 
 def _user(message: Raw) -> Message | None:
     if message.get("isReplay"):
-        return Echo(_text(message, "uuid"))
-    if message.get("parent_tool_use_id"):
-        return None
-    results = tuple(block for block in _blocks(_object(message, "message")) if block.get("type") == "tool_result")
-    return Tools(results) if results else Routine()
+        return Echo(text(message, "uuid"))
+    parent = parent_of(message)
+    results = tuple(block for block in blocks(section(message, "message")) if block.get("type") == "tool_result")
+    return Tools(results, parent) if results else Routine()  # else a subagent's prompt, or the notice of an interrupt
 
 
 def _control_request(message: Raw) -> Message | None:
-    request_id, request = _text(message, "request_id"), _object(message, "request")
+    request_id, request = text(message, "request_id"), section(message, "request")
     if not request_id:
         return None
     if request.get("subtype") == "can_use_tool":
         suggestions = request.get("permission_suggestions")
         return Permission(
             request_id,
-            _text(request, "tool_name"),
-            _object(request, "input"),
+            text(request, "tool_name"),
+            section(request, "input"),
             tuple(suggestions) if isinstance(suggestions, list) else (),
+            text(request, "tool_use_id"),
+            text(request, "agent_id"),
+            text(request, "decision_reason"),
         )
-    return UnsupportedRequest(request_id, _text(request, "subtype"))
+    return UnsupportedRequest(request_id, text(request, "subtype"))
 
 
 def _control_response(message: Raw) -> Message | None:
-    return ControlReply(_text(_object(message, "response"), "request_id"))
+    response = section(message, "response")
+    if response.get("subtype") == "success":
+        return ControlReply(text(response, "request_id"), section(response, "response"))
+    return ControlReply(text(response, "request_id"), None, text(response, "error"), text(response, "error_code"))
 
 
 def _result(message: Raw) -> Message | None:
     status = message.get("api_error_status")
     return Result(
-        turn_ids=_ids(message),
-        subtype=_text(message, "subtype"),
+        turn_ids=texts(message, "user_message_uuids"),
+        subtype=text(message, "subtype"),
         is_error=bool(message.get("is_error")),
-        text=_text(message, "result"),
-        session_id=_text(message, "session_id"),
+        text=text(message, "result"),
+        session_id=text(message, "session_id"),
         api_status=status if isinstance(status, int) else None,
-        num_turns=int(_number(message, "num_turns")),
-        duration=_number(message, "duration_ms") / 1000,
-        cost_usd=_number(message, "total_cost_usd"),
-        usage=_object(message, "usage"),
+        num_turns=integer(message, "num_turns"),
+        duration=number(message, "duration_ms") / 1000,
+        cost_usd=number(message, "total_cost_usd"),
+        usage=section(message, "usage"),
     )
 
 
@@ -345,9 +399,8 @@ _PARSERS: dict[str, Callable[[Raw], Message | None]] = {
     "user": _user,
     "control_request": _control_request,
     "control_response": _control_response,
-    "control_cancel_request": lambda message: Cancelled(_text(message, "request_id")),
+    "control_cancel_request": lambda message: Cancelled(text(message, "request_id")),
     "keep_alive": lambda _: Routine(),
-    "conversation_reset": lambda _: Routine(),
     "result": _result,
 }
 
@@ -356,29 +409,3 @@ def _kind(message: Raw) -> str:
     kind, subtype = message.get("type"), message.get("subtype")
     named = f"{kind}/{subtype}" if isinstance(subtype, str) else str(kind)
     return named[:80]  # it becomes a key of a counter: a hostile one must stay small
-
-
-def _text(message: Raw, key: str) -> str:
-    value = message.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _object(message: Raw, key: str) -> Raw:
-    value = message.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _number(message: Raw, key: str) -> float:
-    value = message.get(key)
-    finite = isinstance(value, int | float) and abs(value) < 1e15  # neither NaN nor infinity
-    return value if finite else 0.0  # type: ignore[return-value]
-
-
-def _blocks(message: Raw) -> tuple[Raw, ...]:
-    content = message.get("content")
-    return tuple(block for block in content if isinstance(block, dict)) if isinstance(content, list) else ()
-
-
-def _ids(message: Raw) -> tuple[str, ...]:
-    ids = message.get("user_message_uuids")
-    return tuple(item for item in ids if isinstance(item, str)) if isinstance(ids, list) else ()

@@ -8,10 +8,12 @@ from .. import events
 from ..events import Event
 from . import stream_json as sj
 from .bounded_text import BoundedText
+from .fields import Raw, section, text
+from .reports import todo_list
 
 __all__ = ["Content", "StreamedAnswer", "Translation"]
 
-Content = sj.BlockStart | sj.BlockPiece | sj.WholeBlocks | sj.Tools | sj.Retry | sj.Unknown
+Content = sj.BlockStart | sj.BlockPiece | sj.WholeBlocks | sj.Tools | sj.Retry | sj.Report | sj.Unknown
 
 
 class Translation(NamedTuple):
@@ -45,9 +47,11 @@ class StreamedAnswer:
             case sj.WholeBlocks():
                 return self._whole_blocks(message)
             case sj.Tools():
-                return Translation([_tool_result(result) for result in message.results], [])
+                return Translation([_tool_result(result, message.parent) for result in message.results], [])
             case sj.Retry():
                 return Translation([_retry(message)], [])
+            case sj.Report(event):
+                return Translation([event], [])
             case sj.Unknown():
                 return Translation([events.UnknownMessage(message.message)], [])
 
@@ -80,22 +84,25 @@ class StreamedAnswer:
         for block in message.blocks:
             kind = block.get("type")
             if kind == "text" and isinstance(text := block.get("text"), str):
-                told = self._whole_text(text, message.synthetic)
+                told = self._text_of(text, message)
                 happened += told.events
                 unknown += told.unknown
             elif kind == "thinking":
-                if not self._thought and isinstance(text := block.get("thinking"), str) and text:
-                    happened.append(events.ThinkingDelta(text))
+                has_streamed = self._thought and not message.parent
+                if not has_streamed and isinstance(text := block.get("thinking"), str) and text:
+                    happened.append(events.ThinkingDelta(text, message.parent))
             elif kind == "tool_use":
-                happened.append(_tool_use(block))
+                happened += _tool_use(block, message.parent)
             else:
                 unknown.append(f"block {str(kind)[:60]}")
                 happened.append(events.UnknownMessage(block))
         return Translation(happened, unknown)
 
-    def _whole_text(self, text: str, synthetic: bool) -> Translation:
-        """A text block as a whole: say what its pieces have not said."""
-        if synthetic:
+    def _text_of(self, text: str, message: sj.WholeBlocks) -> Translation:
+        """A text block as a whole: say what its pieces have not said. A subagent's is no part of the answer."""
+        if message.parent:
+            return Translation([events.SubagentText(text, message.parent, message.subagent_type)], [])
+        if message.synthetic:
             if self.synthetic.length:
                 self.synthetic.add("\n\n")
             self.synthetic.add(text)
@@ -108,19 +115,15 @@ class StreamedAnswer:
         return Translation(parted + self.say(rest), [])
 
 
-def _tool_use(block: sj.Raw) -> events.ToolUse:
-    tool_use_id, name, arguments = block.get("id"), block.get("name"), block.get("input")
-    return events.ToolUse(
-        tool_use_id if isinstance(tool_use_id, str) else "",
-        name if isinstance(name, str) else "",
-        arguments if isinstance(arguments, dict) else {},
-    )
+def _tool_use(block: Raw, parent: str) -> list[Event]:
+    tool_use_id, name, arguments = text(block, "id"), text(block, "name"), section(block, "input")
+    used = events.ToolUse(tool_use_id, name, arguments, parent)
+    todos = todo_list(arguments, tool_use_id, parent) if name == "TodoWrite" else None
+    return [used] if todos is None else [used, todos]
 
 
-def _tool_result(result: sj.Raw) -> events.ToolResult:
-    tool_use_id = result.get("tool_use_id")
-    name = tool_use_id if isinstance(tool_use_id, str) else ""
-    return events.ToolResult(name, result.get("content"), bool(result.get("is_error")))
+def _tool_result(result: Raw, parent: str) -> events.ToolResult:
+    return events.ToolResult(text(result, "tool_use_id"), result.get("content"), bool(result.get("is_error")), parent)
 
 
 def _retry(message: sj.Retry) -> events.ApiRetry:

@@ -14,6 +14,10 @@ from typing import Any, Literal
 __all__ = ["Reading", "Said", "read_history", "read_turn"]
 
 
+#: What Claude Code writes as if the user had said it, in the middle of a turn or at its end.
+_INTERRUPTED = "[Request interrupted by user"
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """A turn as its transcript has it.
@@ -102,6 +106,9 @@ def _said(block: dict[str, Any], *, is_user: bool, turn: str, time: str) -> Said
             return Said("prompt", text, turn, time)
         case {"type": "text", "text": str(text)} if text:
             return Said("answer", text, time=time)
+        case {"type": "image" | "document" as kind} if is_user:
+            title = block.get("title")
+            return Said("prompt", f"[{kind} {title}]" if isinstance(title, str) and title else f"[{kind}]", turn, time)
         case {"type": "tool_use", "name": str(name)}:
             return Said("tool", name, time=time, input=block.get("input"))
         case {"type": "tool_result"}:
@@ -126,7 +133,14 @@ def _entries(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
 def _is_prompt(entry: dict[str, Any]) -> bool:
     message = entry.get("message")
     content = message.get("content") if isinstance(message, dict) else None
-    return isinstance(content, str) and not entry.get("isMeta")
+    if entry.get("isMeta") or not isinstance(content, str | list):
+        return False
+    if isinstance(content, str):
+        return True
+    blocks = [block for block in content if isinstance(block, dict)]
+    if any(block.get("type") == "tool_result" for block in blocks):
+        return False
+    return bool(blocks) and not str(blocks[0].get("text")).startswith(_INTERRUPTED)
 
 
 def _text(message: dict[str, Any]) -> str:

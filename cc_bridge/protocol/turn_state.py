@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from .. import events
 from ..events import Event
+from .blocks import Prompt
+from .prompt import text_of
 from .streamed_answer import StreamedAnswer
 from .verdicts import Judgement, ProcessEnd, turn_result
 
@@ -87,7 +89,7 @@ class TrackedTurn:
     """A turn as this host knows it.
 
     Attributes:
-        text: the prompt; empty: another host's, or an earlier life's of this one.
+        prompt: empty: another host's, or an earlier life's of this one.
         followed: it was sent by another host.
         place: in the agent's queue.
         ahead: how many are before it there.
@@ -101,7 +103,7 @@ class TrackedTurn:
     """
 
     id: str
-    text: str
+    prompt: Prompt
     state: TurnState = TurnState.QUEUED
     followed: bool = False
     place: int = 0
@@ -164,7 +166,7 @@ class TrackedTurn:
 
         What a followed turn's prompt is, is not known.
         """
-        return self.followed or self.text.lstrip().startswith("/")
+        return self.followed or text_of(self.prompt).lstrip().startswith("/")
 
     # What happens to it
 

@@ -14,6 +14,7 @@ it; with ``sleep_after=S``, one that sleeps after so many seconds) and ``scripte
 
 from __future__ import annotations
 
+import base64
 import json
 import uuid
 from collections.abc import Awaitable, Callable
@@ -29,6 +30,7 @@ from ..errors import (
     InstanceNotFound,
     InvalidInput,
     NotLoggedIn,
+    RequestRefused,
     TurnNotFound,
 )
 from ..events import (
@@ -43,6 +45,7 @@ from ..events import (
     Waiting,
 )
 from ..instance import Allow, Decision, Deny, InstanceInterface
+from ..protocol.blocks import Block, Document, Image, Text
 from ..shapes import InstanceInfo
 from ..turn import Turn
 from .scripted_model import ScriptedModel
@@ -53,6 +56,9 @@ MakeInstance = Callable[..., Awaitable[InstanceInterface]]
 
 #: Seconds within which anything here must be over, or it hangs.
 _LIMIT = 60.0
+
+#: An image of one pixel.
+_PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgAAACAAAB4iG8MwAAAABJRU5ErkJggg==")
 
 _TOUCH = json.dumps({"command": "touch made-by-a-tool", "description": "make a file"})
 
@@ -161,6 +167,80 @@ class InstanceContract:
             assert (await long.result()).text == "a" * 3000
             assert await instance.send_command_and_wait("[[say d]]") == (True, "d")
         await never.aclose()
+
+    # More than text
+
+    async def test_a_prompt_of_content_blocks(self, make_instance: MakeInstance, scripted_model: ScriptedModel) -> None:
+        """Where nothing but text can be entered, the others are refused before anything is sent. covers: B9."""
+        instance = await make_instance()
+        blocks: list[Block] = [Text("[[say seen]]"), Image(_PNG), Document(b"some text", "notes.txt")]
+        if instance.record.in_pane:
+            with pytest.raises(InvalidInput, match="text only, and no Image"):
+                await instance.send_command_and_wait(blocks, _LIMIT)
+            assert scripted_model.requests == []
+            blocks = blocks[:1]
+        assert await instance.send_command_and_wait(blocks, _LIMIT) == (True, "seen")
+        messages = [message["content"] for message in scripted_model.requests[-1].body["messages"]]
+        sent = {block["type"] for content in messages if isinstance(content, list) for block in content}
+        assert instance.record.in_pane or {"text", "image", "document"} <= sent
+        assert await instance.send_command_and_wait("[[say next]]", _LIMIT) == (True, "next")
+
+    # What can be set and asked
+
+    async def test_another_model_answers_from_now_on_and_after_a_restart(
+        self, make_instance: MakeInstance, scripted_model: ScriptedModel
+    ) -> None:
+        """covers: B9."""
+        instance = await make_instance()
+        if instance.record.in_pane:
+            with pytest.raises(InvalidInput, match="in a pane"):
+                await instance.set_model("claude-haiku-4-5")
+            return
+        with anyio.fail_after(_LIMIT):
+            assert await instance.set_model("claude-haiku-4-5") == "claude-haiku-4-5"
+            for _ in range(2):
+                assert await instance.send_command_and_wait("[[say hello]]", _LIMIT) == (True, "hello")
+                assert scripted_model.requests[-1].body["model"] == "claude-haiku-4-5"
+                await instance.restart()
+
+    async def test_the_permission_mode_changes_while_a_turn_runs(self, make_instance: MakeInstance) -> None:
+        """covers: B9."""
+        instance = await make_instance()
+        if instance.record.in_pane:
+            with pytest.raises(InvalidInput, match="in a pane"):
+                await instance.set_permission_mode("acceptEdits")
+            return
+        with anyio.fail_after(_LIMIT):
+            async with await instance.submit(f"[[say a]] [[delay 1]] [[tool Bash {_TOUCH}]] [[say b]]") as turn:
+                await _until_text(turn)
+                assert await instance.set_permission_mode("acceptEdits") == "acceptEdits"
+                events = [event async for event in turn]
+        assert [event.is_error for event in events if isinstance(event, ToolResult)] == [False], "nobody was asked"
+
+    async def test_what_claude_code_refuses_is_said_and_changes_nothing(self, make_instance: MakeInstance) -> None:
+        """covers: B9, C16."""
+        instance = await make_instance()
+        with pytest.raises((RequestRefused, InvalidInput), match=r"set_permission_mode|in a pane"):
+            await instance.set_permission_mode("nonsense")
+        for nothing in ("", "-x", "a\nb"):
+            with pytest.raises(InvalidInput):
+                await instance.set_model(nothing)
+        assert await instance.send_command_and_wait("[[say fine]]", _LIMIT) == (True, "fine")
+
+    async def test_the_commands_and_the_context(self, make_instance: MakeInstance) -> None:
+        """covers: B9."""
+        instance = await make_instance()
+        if instance.record.in_pane:
+            for ask in (instance.commands, instance.context_usage):
+                with pytest.raises(InvalidInput, match="in a pane"):
+                    await ask()
+            return
+        with anyio.fail_after(_LIMIT):
+            commands = {command.name: command for command in await instance.commands()}
+            assert commands["compact"].description
+            usage = await instance.context_usage()
+            assert 0 < usage.total_tokens < usage.max_tokens
+            assert sum(part.tokens for part in usage.categories if part.kind == "used") > 0
 
     # Several programs at once
 

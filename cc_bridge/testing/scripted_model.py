@@ -52,10 +52,14 @@ class ScriptedModel:
     Args:
         host: address to listen on; loopback unless a test runs in a network namespace of its own.
         port: 0 chooses a free one.
+
+    Attributes:
+        headers: more headers of each answer, such as those of a rate limit.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.closing = threading.Event()
+        self.headers: dict[str, str] = {}
         self.requests: list[_Request] = []
         self.prompts: Counter[str] = Counter()
         self._replies: deque[Reply] = deque()
@@ -148,11 +152,18 @@ def _prompt_of(content: Any) -> str | None:
     if isinstance(content, str):
         return content
     blocks = [block for block in content if block.get("type") != "text" or not _is_reminder(block["text"])]
-    return blocks[-1]["text"] if blocks and blocks[-1].get("type") == "text" else None
+    for block in reversed(blocks):
+        if block.get("type") == "tool_result":
+            return None
+        if block.get("type") == "text":
+            return str(block["text"])
+    return "" if blocks else None  # an image says nothing by itself
 
 
 def _is_reminder(text: str) -> bool:
-    return text.lstrip().startswith(("<system-reminder>", "The user sent a new message while you were working"))
+    """Claude Code has written it, and no user."""
+    own = ("<system-reminder>", "The user sent a new message while you were working", "[Image: source: ")
+    return text.lstrip().startswith(own)
 
 
 def _turn_index(body: dict[str, Any]) -> int:
@@ -220,6 +231,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _stream(self, body: dict[str, Any], steps: list[Step]) -> None:
         self.send_response(200)
+        for name, value in self.server.model.headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()

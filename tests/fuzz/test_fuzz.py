@@ -32,20 +32,26 @@ thorough = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slo
 keys = st.sampled_from(["seq", "out", "err", "took", "exit", "started", "hello", "error", "message", "status", "from"])
 frame_lines = st.dictionaries(keys, json_values | st.integers(0, 5), max_size=4).map(lambda frame: json.dumps(frame))
 
-types = st.sampled_from(["system", "user", "assistant", "result", "stream_event", "control_request", "x"])
+types = st.sampled_from(
+    ["system", "user", "assistant", "result", "stream_event", "control_request", "control_response", "x"]
+    + ["rate_limit_event", "auth_status", "tool_progress", "prompt_suggestion", "conversation_reset", "active_goal"]
+)
 fields = st.sampled_from(
     ["subtype", "session_id", "uuid", "message", "content", "event", "delta", "index", "text", "isReplay", "request_id"]
     + ["request", "tool_name", "input", "is_error", "result", "user_message_uuids", "permission_suggestions", "state"]
-    + ["model", "content_block", "usage"]
+    + ["model", "content_block", "usage", "parent_tool_use_id", "tool_use_id", "task_id", "tasks", "patch", "status"]
+    + ["description", "hook_id", "outcome", "compact_metadata", "rate_limit_info", "commands", "files", "failed"]
 )
-subtypes = st.sampled_from(["init", "success", "can_use_tool", "text_delta"])
+subtypes = st.sampled_from(
+    ["init", "success", "can_use_tool", "text_delta", "task_started", "task_progress", "task_updated", "hook_response"]
+    + ["task_notification", "background_tasks_changed", "hook_started", "status", "compact_boundary", "informational"]
+    + ["permission_denied", "commands_changed", "files_persisted", "thinking_tokens", "memory_recall"]
+)
 
 messages = st.builds(
     lambda kind, rest: json.dumps({**rest, "type": kind}),
     types,
-    st.dictionaries(
-        fields, json_values | st.sampled_from(["init", "success", "can_use_tool", "text_delta"]), max_size=6
-    ),
+    st.dictionaries(fields, json_values | subtypes, max_size=6),
 )
 
 

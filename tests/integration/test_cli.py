@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -18,6 +19,9 @@ import pytest
 from cc_bridge.instances.registry import Registry
 from cc_bridge.testing import ScriptedModel
 from tests.command import COMMAND, PROMPTED, Terminal, cc
+
+#: An image of one pixel.
+_PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgAAACAAAB4iG8MwAAAABJRU5ErkJggg==")
 
 
 @pytest.fixture
@@ -127,6 +131,29 @@ def test_prune_removes_conversations_whose_instances_have_gone(model_options: li
         assert sessions["stays"] in Registry().sessions.kept()
     finally:
         cc("rm", "--force", "--conversation", "stays")
+
+
+def test_files_go_with_a_command(model_options: list[str], scripted_model: ScriptedModel, tmp_path: Path) -> None:
+    """covers: B9: what the model cannot read is refused before anything is sent."""
+    image, notes, other = tmp_path / "a.png", tmp_path / "notes.txt", tmp_path / "other.bin"
+    image.write_bytes(_PNG)
+    notes.write_text("some text")
+    other.write_bytes(b"\xff\xfe\x00")
+    try:
+        assert cc("up", "attached", *model_options).returncode == 0
+        for path, complaint in ((other, "neither a PDF nor text"), (tmp_path / "none", "cannot be read")):
+            done = cc("send", "attached", "[[say no]]", "--attach", str(path))
+            assert (done.returncode, complaint in done.stderr) == (2, True), done.stderr
+        assert scripted_model.requests == []
+        done = cc("send", "attached", "[[say seen]]", "--attach", str(image), "--attach", str(notes))
+        assert (done.returncode, done.stdout) == (0, "seen\n"), done.stderr
+        sent = json.dumps(scripted_model.requests[-1].body["messages"])
+        assert all(word in sent for word in ('"image/png"', '"notes.txt"', '"some text"'))
+        said = cc("history", "attached").stdout
+        assert "[image]" in said
+        assert "[document notes.txt]" in said
+    finally:
+        cc("rm", "--force", "--conversation", "attached")
 
 
 @pytest.mark.long

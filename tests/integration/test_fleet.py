@@ -143,9 +143,7 @@ class TestAttended:
                 assert (await first.result()).text == "x" * 3000
         assert (workspace / "made-by-a-tool").exists()
 
-    async def test_other_programs_turns_are_attended_to(
-        self, record: ClaudeInstance, workspace: Path
-    ) -> None:
+    async def test_other_programs_turns_are_attended_to(self, record: ClaudeInstance, workspace: Path) -> None:
         """The program that began the turn has gone, and nobody else would decide."""
 
         async def decide(request: PermissionRequest) -> Decision:

@@ -19,14 +19,16 @@ import pytest
 from anyio.from_thread import BlockingPortal
 
 import cc_bridge
-from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, blocking, event_loop
+from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, Text, blocking, event_loop
 from cc_bridge.blocking import BlockingInstance, BlockingTurn
 from cc_bridge.bridge.surroundings import Dialer, Surroundings
 from cc_bridge.errors import BridgeError, ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
 from cc_bridge.event_loop import awaitable
-from cc_bridge.events import TextDelta, TurnResult, TurnStarted, Verdict
+from cc_bridge.events import ContextUsage, SlashCommand, TextDelta, TurnResult, TurnStarted, Verdict
 from cc_bridge.instance import Allow, Deny
 from cc_bridge.instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
+from cc_bridge.protocol.blocks import Prompt
+from cc_bridge.protocol.prompt import text_of
 from cc_bridge.turn import Turn, TurnInfo
 from tests.conftest import STUB
 
@@ -73,7 +75,8 @@ class FakeInstance(InstanceInterface):
         if what in self.broken:
             raise self.broken[what]
 
-    async def submit(self, text: str, id: str | None = None) -> Turn:  # noqa: A002
+    async def submit(self, prompt: Prompt, id: str | None = None) -> Turn:  # noqa: A002
+        text = text_of(prompt)
         self._note("submit")
         if not text:
             raise InvalidInput("the text is empty")
@@ -108,6 +111,22 @@ class FakeInstance(InstanceInterface):
 
     async def interrupt(self) -> None:
         self._note("interrupt")
+
+    async def set_model(self, model: str | None) -> str:
+        self._note("set_model")
+        return model or "its own"
+
+    async def set_permission_mode(self, mode: str) -> str:
+        self._note("set_permission_mode")
+        return mode
+
+    async def commands(self) -> list[SlashCommand]:
+        self._note("commands")
+        return [SlashCommand("compact")]
+
+    async def context_usage(self, *, exact: bool = False) -> ContextUsage:
+        self._note("context_usage")
+        return ContextUsage("m", 1 if exact else 0, 100, 1)
 
     async def start(self) -> None:
         self._note("start")
@@ -226,6 +245,15 @@ def test_each_method_does_what_the_asynchronous_one_does(instance: BlockingInsta
     instance.restart()
     assert fake.asked == ["start", "is_running", "submit", "submit", "submit", "interrupt", "stop", "start"]
     assert instance.record is fake.record
+
+
+def test_what_is_set_and_asked_is_handed_on(instance: BlockingInstance, fake: FakeInstance) -> None:
+    assert (instance.set_model("opus"), instance.set_model(None)) == ("opus", "its own")
+    assert instance.set_permission_mode("plan") == "plan"
+    assert list(instance.commands()) == [SlashCommand("compact")]
+    assert (instance.context_usage().total_tokens, instance.context_usage(exact=True).total_tokens) == (0, 1)
+    assert instance.send_command_and_wait([Text("hello")]) == (True, "hello!")
+    assert fake.asked[0] == "set_model"
 
 
 def test_a_time_limit_is_handed_on(instance: BlockingInstance) -> None:

@@ -17,10 +17,11 @@ from cc_bridge.shapes import InstanceFields
 
 ROOT = Path(cc_bridge.__file__).parent
 TREES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text())
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(path.read_text())
     for path in ROOT.rglob("*.py")
-    if path.name != "__init__.py"
+    if path != ROOT / "__init__.py"
 }
+PACKAGES = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.rglob("__init__.py")}
 
 #: Made by the house, not by its users: what they are made of is nobody's business.
 MADE_FOR_USERS = {"ContainerTools", "Turn", "BlockingTools", "BlockingTurn", "BridgedInstance"}
@@ -45,7 +46,7 @@ def definitions(module: str) -> dict[str, ast.AST]:
 
 def imported(module: str) -> dict[str, str]:
     """Names that a module has from others of the project, and from which."""
-    package = module.split(".")[:-1]
+    package = module.split(".")[: None if module in PACKAGES else -1]
     found = {}
     for node in ast.walk(TREES[module]):
         if isinstance(node, ast.ImportFrom) and node.level and node.module:

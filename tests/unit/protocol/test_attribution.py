@@ -51,6 +51,22 @@ def test_of_merged_turns_one_of_ours_has_the_lines(
     assert attribution.begins(init(*named), OURS) == attribution.current == owner
 
 
+def test_a_turn_that_claude_code_begins_by_itself_is_nobodys_where_turns_are_named(attribution: Attribution) -> None:
+    """When a background task has ended it answers that, also while a command of ours is on its way (2.1.329)."""
+    attribution.took("a")
+    assert attribution.begins(init("a"), OURS) == "a"
+    assert result(attribution, "a") == {"a": True}
+    attribution.took("b")
+    assert attribution.begins(init(), OURS) == attribution.current == attribution.copy().current == ""
+    assert result(attribution) == {}
+    assert attribution.begins(init("b"), OURS) == "b"
+    other = attribution.copy()
+    attribution.reset()
+    attribution.took("c")
+    other.took("c")
+    assert (attribution.begins(init(), OURS), other.begins(init(), OURS)) == ("c", ""), "another process may be older"
+
+
 def test_an_echo_begins_its_turn_unless_one_of_ours_is_answered_already(attribution: Attribution) -> None:
     assert attribution.begins(sj.Echo("a"), OURS) == "a"
     assert attribution.begins(sj.Echo("b"), OURS) == "", "one result answers both, and the lines are the first one's"

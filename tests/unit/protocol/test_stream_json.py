@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cc_bridge.events import ConversationReset, StatusChanged
 from cc_bridge.protocol.stream_json import (
     BlockPiece,
     BlockStart,
@@ -19,6 +20,7 @@ from cc_bridge.protocol.stream_json import (
     Message,
     Permission,
     PersonTyped,
+    Report,
     Result,
     Retry,
     Routine,
@@ -73,9 +75,9 @@ MEANINGS: list[tuple[dict[str, Any], Message]] = [
     (system("api_retry"), Retry(0, 0, 0.0, None, "")),
     (system("api_retry", error_status="529"), Retry(0, 0, 0.0, None, "")),
     (system("person_turn", prompt="hi"), PersonTyped("hi")),
-    (system("status"), Routine()),
-    (system("compact_boundary"), Routine()),
-    (system("background_tasks_changed"), Routine()),
+    (system("status", status="requesting"), Routine()),
+    (system("status", status="ready"), Routine()),
+    (system("status", status="compacting"), Report(StatusChanged("compacting"))),
     ({"type": "command_lifecycle", "command_uuid": "a", "state": "started"}, Lifecycle("a", "started")),
     (event(type="content_block_start", content_block={"type": "tool_use"}), BlockStart("tool_use")),
     (event(type="content_block_delta", delta={"type": "text_delta", "text": "he"}), BlockPiece("text", "he")),
@@ -97,14 +99,33 @@ MEANINGS: list[tuple[dict[str, Any], Message]] = [
     ({"type": "user", "message": {"content": "[Request interrupted by user]"}}, Routine()),
     ({"type": "user", "message": {"content": [TEXT]}}, Routine()),
     ({"type": "control_cancel_request", "request_id": "r"}, Cancelled("r")),
-    ({"type": "control_response", "response": {"request_id": "r", "subtype": "success"}}, ControlReply("r")),
+    (
+        {
+            "type": "control_response",
+            "response": {"request_id": "r", "subtype": "success", "response": {"mode": "plan"}},
+        },
+        ControlReply("r", {"mode": "plan"}),
+    ),
+    ({"type": "control_response", "response": {"request_id": "r", "subtype": "success"}}, ControlReply("r", {})),
+    (
+        {
+            "type": "control_response",
+            "response": {"request_id": "r", "subtype": "error", "error": "no", "error_code": "c"},
+        },
+        ControlReply("r", None, "no", "c"),
+    ),
+    ({"type": "control_response", "response": "x"}, ControlReply("", None)),
     ({"type": "keep_alive"}, Routine()),
-    ({"type": "conversation_reset"}, Routine()),
+    ({"type": "conversation_reset", "new_conversation_id": "c"}, Report(ConversationReset("c"))),
     (
         request("can_use_tool", tool_name="Bash", input={"command": "ls"}, permission_suggestions=[{"rule": 1}]),
         Permission("r", "Bash", {"command": "ls"}, ({"rule": 1},)),
     ),
     (request("can_use_tool", tool_name="Bash", permission_suggestions="x"), Permission("r", "Bash", {}, ())),
+    (
+        request("can_use_tool", tool_name="Bash", tool_use_id="t", agent_id="a", decision_reason="why"),
+        Permission("r", "Bash", {}, (), "t", "a", "why"),
+    ),
     (request("hook_callback"), UnsupportedRequest("r", "hook_callback")),
     (RESULT, Result(("a", "b"), "success", False, "all of it", "s", 400, 3, 2.5, 0.25, {"output_tokens": 7})),
     ({"type": "result", "is_error": True}, Result((), "", True, "", "", None, 0, 0.0, 0.0, {})),
@@ -121,11 +142,16 @@ SUBAGENT = {"parent_tool_use_id": "t"}
 
 
 def test_a_subagent_s_pieces_are_of_no_interest() -> None:
-    """Its whole messages come as well, and are handed on as they are: they are no part of the answer."""
+    """Its whole messages come as well."""
     piece = event(type="content_block_delta", delta={"type": "text_delta", "text": "aside"})
     assert parse({**piece, **SUBAGENT}) == Routine()
-    for message in ({"type": "assistant", "message": {"content": [TEXT]}}, {"type": "user", "message": {}}):
-        assert parse({**message, **SUBAGENT}) == Unknown(message["type"], {**message, **SUBAGENT})
+
+
+def test_a_subagent_s_messages_name_the_call_that_it_works_for() -> None:
+    said = {"type": "assistant", "message": {"content": [TEXT]}, "subagent_type": "Explore", **SUBAGENT}
+    assert parse(said) == WholeBlocks((TEXT,), synthetic=False, parent="t", subagent_type="Explore")
+    assert parse({"type": "user", "message": {"content": [TOOL_RESULT]}, **SUBAGENT}) == Tools((TOOL_RESULT,), "t")
+    assert parse({"type": "user", "message": {"content": [TEXT]}, **SUBAGENT}) == Routine(), "its prompt"
 
 
 STRANGE: list[tuple[dict[str, Any], str]] = [
@@ -140,6 +166,11 @@ STRANGE: list[tuple[dict[str, Any], str]] = [
     ({"type": "assistant"}, "assistant"),
     ({"type": "assistant", "message": {"content": "text"}}, "assistant"),
     ({"type": "assistant", "message": "text"}, "assistant"),
+    ({"type": "assistant", "message": {"content": [TEXT]}, "parent_tool_use_id": 7}, "assistant"),
+    ({"type": "user", "message": {"content": [TOOL_RESULT]}, "parent_tool_use_id": ["t"]}, "user"),
+    (system("status", status=7), "system/status"),
+    (system("task_started"), "system/task_started"),
+    ({"type": "conversation_reset"}, "conversation_reset"),
     ({"type": "control_request", "request": {"subtype": "can_use_tool"}}, "control_request"),
     ({"type": "control_request", "request_id": 7}, "control_request"),
 ]

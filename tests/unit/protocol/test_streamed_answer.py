@@ -7,7 +7,19 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cc_bridge.events import ApiRetry, Event, TextDelta, ThinkingDelta, ToolResult, ToolUse, UnknownMessage
+from cc_bridge.events import (
+    ApiRetry,
+    BackgroundTasks,
+    Event,
+    SubagentText,
+    TextDelta,
+    ThinkingDelta,
+    TodoItem,
+    TodoList,
+    ToolResult,
+    ToolUse,
+    UnknownMessage,
+)
 from cc_bridge.protocol import stream_json as sj
 from cc_bridge.protocol.streamed_answer import Content, StreamedAnswer
 
@@ -55,7 +67,8 @@ BLOCKS = st.dictionaries(
 CONTENT = st.one_of(
     st.builds(sj.BlockStart, st.sampled_from(["text", "thinking", "x"])),
     st.builds(sj.BlockPiece, st.sampled_from(["text", "thinking"]), st.text(max_size=3)),
-    st.builds(sj.WholeBlocks, st.lists(BLOCKS, max_size=3).map(tuple), st.booleans()),
+    st.builds(sj.WholeBlocks, st.lists(BLOCKS, max_size=3).map(tuple), st.booleans(), st.sampled_from(["", "p"])),
+    st.builds(sj.Report, st.just(BackgroundTasks(()))),
     st.builds(sj.Tools, st.lists(st.dictionaries(st.just("tool_use_id"), st.integers())).map(tuple)),
     st.builds(sj.Unknown, st.just("k"), st.just({})),
 )
@@ -118,3 +131,48 @@ def test_a_retry_is_passed_on() -> None:
     assert hear(StreamedAnswer(), sj.Retry(1, 10, 0.5, 529, "overloaded"))[0] == [
         ApiRetry(1, 10, 0.5, 529, "overloaded")
     ]
+
+
+def test_what_a_subagent_says_and_does_names_its_call_and_is_no_part_of_the_answer() -> None:
+    answer = StreamedAnswer()
+    use = {"type": "tool_use", "id": "t", "name": "Bash", "input": {}}
+    aside = sj.WholeBlocks(
+        ({"type": "thinking", "thinking": "hm"}, text_block("aside"), use),
+        synthetic=False,
+        parent="p",
+        subagent_type="X",
+    )
+    results = sj.Tools(({"tool_use_id": "t", "content": "c"},), "p")
+    mine = [sj.BlockStart("text"), sj.BlockPiece("text", "mi")]
+    happened, unknown = hear(answer, *mine, aside, results, sj.BlockPiece("text", "ne"), whole(text_block("mine")))
+    assert [event for event in happened if not isinstance(event, TextDelta)] == [
+        ThinkingDelta("hm", "p"),
+        SubagentText("aside", "p", "X"),
+        ToolUse("t", "Bash", {}, "p"),
+        ToolResult("t", "c", False, "p"),
+    ]
+    assert (told(happened), answer.text.kept, unknown) == ("mine", "mine", [])
+
+
+def test_a_subagent_s_thinking_is_told_though_the_answer_s_has_streamed() -> None:
+    block = {"type": "thinking", "thinking": "aside"}
+    pieces = [sj.BlockStart("thinking"), sj.BlockPiece("thinking", "hm")]
+    happened, _ = hear(StreamedAnswer(), *pieces, sj.WholeBlocks((block,), synthetic=False, parent="p"))
+    assert happened == [ThinkingDelta("hm"), ThinkingDelta("aside", "p")]
+
+
+def test_a_todo_list_comes_with_the_tool_that_sets_it() -> None:
+    todos = [{"content": "a", "status": "pending", "activeForm": "doing a"}, {"content": "b", "status": "completed"}]
+    use = {"type": "tool_use", "id": "t", "name": "TodoWrite", "input": {"todos": todos}}
+    items = (TodoItem("a", "pending", "doing a"), TodoItem("b", "completed"))
+    assert hear(StreamedAnswer(), whole(use))[0] == [ToolUse("t", "TodoWrite", use["input"]), TodoList(items, "t")]
+
+
+def test_what_is_no_todo_list_is_a_tool_use_and_nothing_more() -> None:
+    for wrong in ({}, {"todos": "x"}, {"todos": [1]}, {"todos": [{"content": "a"}]}, {"todos": [{}] * 2000}):
+        use = {"type": "tool_use", "id": "t", "name": "TodoWrite", "input": wrong}
+        assert hear(StreamedAnswer(), whole(use))[0] == [ToolUse("t", "TodoWrite", wrong)]
+
+
+def test_a_report_is_passed_on() -> None:
+    assert hear(StreamedAnswer(), sj.Report(BackgroundTasks(()))) == ([BackgroundTasks(())], [])

@@ -47,6 +47,16 @@ def test_the_next_turn_is_not_this_one() -> None:
     assert read(user("turn"), assistant("b", "one"), user("next"), assistant("c", "two", "end_turn")).texts == ("one",)
 
 
+def test_the_next_turn_may_be_one_of_content_blocks() -> None:
+    picture = user("next", [{"type": "text", "text": "look"}, {"type": "image", "source": {}}])
+    later = [picture, assistant("c", "two", "end_turn")]
+    assert read(user("turn"), assistant("b", "one"), *later).texts == ("one",)
+    about_it = {**user("meta", [{"type": "text", "text": "[Image: source: /tmp/1.png]"}]), "isMeta": True}
+    assert read({**picture, "uuid": "turn"}, about_it, assistant("b", "one", "end_turn")).ended
+    interrupted = user("i", [{"type": "text", "text": "[Request interrupted by user for tool use]"}])
+    assert read(user("turn"), assistant("b", "one"), interrupted).last == "i", "it is of the turn"
+
+
 def test_a_subagent_s_messages_are_not_the_answer() -> None:
     assert read(user("turn"), assistant("b", "aside", "end_turn", isSidechain=True)).ended is False
 
@@ -68,7 +78,11 @@ def test_what_was_read_of_an_earlier_message_of_the_same_id_does_not_count() -> 
 
 
 def test_what_is_no_prompt_does_not_end_a_turn() -> None:
-    for entry in (user("x", [{"type": "text", "text": "…"}]), {**user("x"), "isMeta": True}, {"type": "user"}):
+    for entry in (
+        user("x", [{"type": "text", "text": "[Request interrupted by user]"}]),
+        {**user("x"), "isMeta": True},
+        {"type": "user"},
+    ):
         found = read(user("turn"), assistant("a", "one"), entry, assistant("b", "two", "end_turn"))
         assert found.texts == ("one", "two")
 
@@ -138,3 +152,15 @@ def test_history_of_anything(contents: list[Any]) -> None:
     for kind in ("user", "assistant"):
         found = history(*({"type": kind, "uuid": 1, "message": {"content": [content]}} for content in contents))
         assert all(isinstance(said.text, str) for said in found)
+
+
+def test_what_was_attached_is_named() -> None:
+    content = [{"type": "text", "text": "look"}, {"type": "image"}, {"type": "document", "title": "a.pdf"}]
+    said = history(user("turn", [*content, {"type": "document"}]))
+    assert [(one.kind, one.text) for one in said] == [
+        ("prompt", "look"),
+        ("prompt", "[image]"),
+        ("prompt", "[document a.pdf]"),
+        ("prompt", "[document]"),
+    ]
+    assert not history({**assistant("a", ""), "message": {"content": [{"type": "image"}]}})

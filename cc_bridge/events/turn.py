@@ -1,19 +1,14 @@
-"""What a turn yields: events, in the order in which Claude Code produced them.
-
-``stream()`` yields all of them, ``send_command()`` only the text. Every turn ends with exactly one
-:class:`TurnResult`.
-"""
+"""Events of a turn itself: how it begins, what is said and asked in it, and how it ends."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
     "ApiRetry",
-    "Event",
     "PermissionRequest",
     "PersonTurn",
     "Silence",
@@ -26,13 +21,12 @@ __all__ = [
     "UnknownMessage",
     "Verdict",
     "Waiting",
-    "as_dict",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class TurnStarted:
-    """Claude Code has begun to work on the command."""
+    """Claude Code has begun to work on the command. Notices, such as of hooks, may come before."""
 
     session_id: str
     model: str
@@ -51,37 +45,58 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingDelta:
-    """A piece of the model's thinking, where it is shown."""
+    """A piece of the model's thinking, where it is shown; of a subagent's, a block as a whole.
+
+    Attributes:
+        parent: id of the Task call whose subagent thinks; empty: the main conversation.
+    """
 
     text: str
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """Claude Code is about to use a tool; ``input`` is complete."""
+    """Claude Code is about to use a tool; ``input`` is complete.
+
+    Attributes:
+        parent: id of the Task call whose subagent uses it; empty: the main conversation does.
+    """
 
     tool_use_id: str
     name: str
     input: Mapping[str, Any]
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool returned: text, or content blocks as Claude Code wrote them."""
+    """What a tool returned: text, or content blocks as Claude Code wrote them. ``parent``: as its call's."""
 
     tool_use_id: str
     content: Any
     is_error: bool
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PermissionRequest:
-    """Claude Code asks whether it may use a tool. Unanswered, it is denied (see ``on_permission``)."""
+    """Claude Code asks whether it may use a tool. Unanswered, it is denied (see ``on_permission``).
+
+    Attributes:
+        suggestions: rules that make the permission last, for ``Allow.updates``.
+        tool_use_id: of the :class:`ToolUse`; in a pane it may be empty.
+        agent_id: the task of the subagent that wants the tool (``TaskStarted.task_id``); empty: the main conversation.
+        reason: why Claude Code asks, where it says so.
+    """
 
     request_id: str
     tool_name: str
     input: Mapping[str, Any]
     suggestions: tuple[Any, ...] = ()
+    tool_use_id: str = ""
+    agent_id: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +138,10 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class UnknownMessage:
-    """A message that this version does not interpret, as it came. New ones appear in patch releases."""
+    """A message that this version does not interpret, or that lacks what its kind must have, as it came.
+
+    New kinds appear in patch releases.
+    """
 
     message: Mapping[str, Any]
 
@@ -171,27 +189,3 @@ class TurnResult:
     def ok(self) -> bool:
         """The answer is whole."""
         return self.verdict in (Verdict.COMPLETED, Verdict.COMPLETED_AFTER_HANG, Verdict.RECOVERED)
-
-
-Event = (
-    Waiting
-    | TurnStarted
-    | TextDelta
-    | ThinkingDelta
-    | ToolUse
-    | ToolResult
-    | PermissionRequest
-    | PersonTurn
-    | ApiRetry
-    | Silence
-    | UnknownMessage
-    | TurnResult
-)
-
-
-def as_dict(event: Event) -> dict[str, Any]:
-    """The event as JSON types, with its class under ``type``; what ``--json`` prints."""
-    data = {item.name: getattr(event, item.name) for item in fields(event)}
-    if isinstance(event, TurnResult):
-        data["verdict"] = event.verdict.value
-    return {"type": type(event).__name__, **data}

@@ -1,0 +1,56 @@
+"""Decisions on permission requests."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import InvalidInput
+from .events import PermissionRequest
+
+__all__ = ["Allow", "Decision", "Deny", "OnPermission", "decision_of"]
+
+
+@dataclass(frozen=True)
+class Allow:
+    """Let the tool run.
+
+    Attributes:
+        input: a changed input, or None for the one asked about.
+        updates: rules that make the permission last, from the request's ``suggestions``.
+    """
+
+    input: Mapping[str, Any] | None = None
+    updates: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Deny:
+    """Do not let the tool run; the model reads the reason."""
+
+    reason: str = "The user has not allowed this."
+
+
+Decision = Allow | Deny
+
+#: A coroutine function that decides on a permission request, within ``permission_limit`` seconds of the instance's.
+OnPermission = Callable[[PermissionRequest], Awaitable[Decision]]
+
+
+async def decision_of(on_permission: OnPermission, request: PermissionRequest) -> Decision:
+    """What ``on_permission`` decides.
+
+    Raises:
+        InvalidInput: it is no coroutine function, or returned something else than Allow or Deny. A bool is not taken:
+            what a program returns by mistake is often true.
+    """
+    answer = on_permission(request)
+    if not isinstance(answer, Awaitable):
+        hint = "Write it with `async def`; instances of cc_bridge.blocking take plain functions, too."
+        raise InvalidInput(f"on_permission is no coroutine function: it returned {answer!r} at once", hint=hint)
+    decision: object = await answer
+    if not isinstance(decision, Allow | Deny):
+        hint = "Return Allow() or Deny(reason); the permission was denied."
+        raise InvalidInput(f"on_permission returned {decision!r}, which is no decision", hint=hint)
+    return decision
