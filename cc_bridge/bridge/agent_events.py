@@ -53,6 +53,7 @@ class AgentEvents:
 
     Attributes:
         claude_runs: the same, by now.
+        claude_pid: the number of the process that was started last; empty: not while this one listened.
         replays: what comes is of other programs' turns before this one listened, until :meth:`caught_up`.
     """
 
@@ -75,6 +76,7 @@ class AgentEvents:
         self._joined: list[str] = []
         self.replays = False
         self.claude_runs = claude_runs
+        self.claude_pid = ""
 
     def greeted(self, hello: Hello, now: float, *, continues: bool) -> None:
         """A connection was made. ``continues``: what follows begins before what the hello says."""
@@ -142,7 +144,7 @@ class AgentEvents:
             case Queued() | Withdrawn() | Took() | Done():
                 self._answered(event, now)
             case Started(pid):
-                self.claude_runs = True
+                self.claude_runs, self.claude_pid = True, str(pid)
                 self._log.info("claude_started", pid=pid)
                 conversation.process_started()
                 conversation.process_ready((), now)

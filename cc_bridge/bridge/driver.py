@@ -121,6 +121,11 @@ class Driver:
         """As far as is known."""
         return self._events.claude_runs
 
+    @property
+    def claude_pid(self) -> str:
+        """The number of the process that was started last, where it is; empty: it was started before."""
+        return self._events.claude_pid
+
     async def connect(self) -> None:
         """Connect, and start Claude Code only if a turn waits for it."""
         try:

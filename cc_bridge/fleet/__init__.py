@@ -1,6 +1,26 @@
-"""Many instances in one program: attended, fed to any number of readers, within a budget."""
+"""Many instances in one program: attended, fed to any number of readers, asked at one desk, within a budget."""
 
+from .accounts import Accounts, Budget, TokenUsage
+from .desk import AllowAlways, AllowForSession, Desk, Policy
 from .feed import FeedPosition, Heard
 from .fleet import Fleet
+from .permission_watch import Asked, Decided, DeskEvent, Missed, Moot, OpenRequest
 
-__all__ = ["FeedPosition", "Fleet", "Heard"]
+__all__ = [
+    "Accounts",
+    "AllowAlways",
+    "AllowForSession",
+    "Asked",
+    "Budget",
+    "Decided",
+    "Desk",
+    "DeskEvent",
+    "FeedPosition",
+    "Fleet",
+    "Heard",
+    "Missed",
+    "Moot",
+    "OpenRequest",
+    "Policy",
+    "TokenUsage",
+]

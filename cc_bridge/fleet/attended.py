@@ -1,23 +1,21 @@
 """The bridge of an instance in a fleet: a task of the fleet's reads, whoever waits or does not.
 
-While the instance has something to do, or somebody listens to it, its *attendant* is connected: one connection, which hears the
-turns of all programs, and one decoding, whose events go to a feed. Everybody else reads from there. When nothing is left to do
-the attendant leaves, and nothing of the instance is held: no task, no descriptor, no timer.
+While the instance has something to do, or somebody listens to it, its *attendant* is connected: one connection, which
+hears the turns of all programs, and one decoding, whose events go to a feed. Everybody else reads from there. When
+nothing is left to do the attendant leaves, and nothing of the instance is held: no task, no descriptor, no timer.
 """
 
 from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from functools import partial
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 import anyio
 
 from ..bridge.bridge import Bridge
 from ..bridge.driver import Driver
-from ..bridge.permissions import Permissions
 from ..bridge.surroundings import Surroundings
 from ..channels.base import Channel
 from ..decisions import Decision, OnPermission
@@ -30,15 +28,17 @@ from ..errors import (
     PositionGone,
     TurnNotFound,
 )
-from ..events import Event, PermissionRequest, TurnResult
+from ..events import PermissionRequest, TurnResult
 from ..logs import Log
 from ..protocol.blocks import Prompt
 from ..protocol.conversation import Conversation
 from ..protocol.link import Position
 from ..protocol.remembered import remember
 from ..turn import Turn
+from .asking import Asking
 from .awake import Seat
 from .feed import Feed, Heard, Numbering
+from .feed_turn import FeedTurn
 from .reader import FeedReader
 
 __all__ = ["Attended", "Host", "Inhabited"]
@@ -52,8 +52,6 @@ _PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 #: What may be over in a while. Anything else fails the turns that wait.
 _TRANSIENT = (EngineUnavailable, EngineTimeout, ConnectionLost, AgentUnavailable)
 
-Decide = Callable[[str, PermissionRequest], Awaitable[Decision]]
-
 
 class Inhabited(Surroundings, Protocol):
     """What an attendant needs of the instance that it is of."""
@@ -66,13 +64,22 @@ class Inhabited(Surroundings, Protocol):
 
 
 class Host(Protocol):
-    """What an attendant needs of its fleet."""
+    """What an attendant needs of its fleet, for its instance."""
 
     patience: float
     """Seconds for which an engine or an agent may be away before the turns that wait for it fail."""
 
     def start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a task until it ends, or the fleet does."""
+
+    def check(self) -> None:
+        """Raises what forbids another command: a budget is spent."""
+
+    async def decide(self, turn: str, request: PermissionRequest) -> Decision:
+        """Decide on a permission request, where the instance has no ``on_permission`` of its own."""
+
+    def turn_ended(self, turn: str, result: TurnResult, process: str) -> None:
+        """A turn has ended, with this process of Claude Code's; empty: it is not known which."""
 
 
 class _Change:
@@ -98,7 +105,6 @@ class Attended(Bridge):
     Args:
         host: whose task reads.
         seat: among the instances that are awake.
-        decide: decides on permission requests where the instance has no ``on_permission`` of its own.
         settings: as those of :class:`~cc_bridge.bridge.bridge.Bridge`.
 
     Attributes:
@@ -112,7 +118,6 @@ class Attended(Bridge):
         *,
         host: Host,
         seat: Seat,
-        decide: Decide,
         session_id: str = "",
         on_permission: OnPermission | None = None,
         permission_limit: float = 300.0,
@@ -134,8 +139,9 @@ class Attended(Bridge):
         self._shelf = place
         self._host = host
         self._seat = seat
-        self._own_decisions = on_permission is not None
-        self._decide = decide
+        self._asking = Asking(
+            self._permissions if on_permission is not None else None, host.decide, host.start_soon, self._decided
+        )
         self.feed = Feed()
         self._numbering = Numbering()
         self._seq = 0
@@ -146,9 +152,6 @@ class Attended(Bridge):
         self._change = _Change()
         self._wake = anyio.Event()
         self._wants: list[_Want] = []
-        self._requests: dict[str, tuple[str, PermissionRequest]] = {}  # that were heard, and may be open
-        self._asking: dict[str, anyio.CancelScope] = {}
-        self._failures: dict[str, Exception] = {}  # of the instance's own on_permission
         self._errors: dict[str, BridgeError] = {}  # why turns could not be sent
         self._joined: dict[str, None] = {}  # turns that had been sent before, and were not heard then
 
@@ -158,6 +161,7 @@ class Attended(Bridge):
         """Queue a command; see ``InstanceInterface.submit``. A turn of this id that is known is read again."""
         if turn_id is not None and self._knows(turn_id):
             return await self.find(turn_id)
+        self._host.check()
         index = self.feed.end
         turn = await super().submit(prompt, turn_id)
         self._begin()
@@ -165,7 +169,7 @@ class Attended(Bridge):
             await self._driver.flush()  # without a turn of the loop for the attendant, who waits for other turns
         if self._lingers or self._driver.needs_claude:
             self._nudge()
-        return Turn(_FeedTurn(self, FeedReader(self, turn=turn.id, index=index)), turn.id)
+        return Turn(FeedTurn(self, FeedReader(self, turn=turn.id, index=index)), turn.id)
 
     async def find(self, turn_id: str) -> Turn:
         """Find a turn again; see ``InstanceInterface.turn``."""
@@ -176,7 +180,7 @@ class Attended(Bridge):
             await reader.open()
         except PositionGone as error:
             raise TurnNotFound(f"there is no turn {turn_id}: {error.what}", instance=self.instance_name) from None
-        return Turn(_FeedTurn(self, reader), turn_id, found=True)
+        return Turn(FeedTurn(self, reader), turn_id, found=True)
 
     def _knows(self, turn_id: str) -> bool:
         """What the turn has said is all in memory, or still to come."""
@@ -205,9 +209,9 @@ class Attended(Bridge):
 
         What others decide is not waited for: there may be more to be read meanwhile.
         """
-        if self._own_decisions:
-            await self._pump(lambda: request.request_id not in self._requests)
-            if failure := self._failures.pop(request.request_id, None):
+        if self._asking.decides_itself:
+            await self._pump(lambda: request.request_id not in self._asking)
+            if failure := self._asking.pop_failure(request.request_id):
                 raise failure
 
     async def take_up(self) -> None:
@@ -276,10 +280,9 @@ class Attended(Bridge):
         self._follow_joined()
         return turn_id in self._joined
 
-    def raise_for(self, turn_id: str) -> None:
-        """Raise what has kept the turn from being sent."""
-        if error := self._errors.pop(turn_id, None):
-            raise error
+    def pop_error(self, turn_id: str) -> BridgeError | None:
+        """What has kept the turn from being sent."""
+        return self._errors.pop(turn_id, None)
 
     # The seam with Bridge: who reads, and where turns are that were sent by others
 
@@ -345,8 +348,7 @@ class Attended(Bridge):
             self._attending = False
             with anyio.CancelScope(shield=True):
                 await self._driver.uplink.disconnect()
-            for scope in self._asking.values():
-                scope.cancel()
+            self._asking.pause()
             self._end_wants(self._wants, error)
             if error is not None:
                 self._tell(error)
@@ -463,78 +465,23 @@ class Attended(Bridge):
                     self.feed.add(Heard(self._numbering.next(self._journal, self._seq), turn, event), size)
                     size = 0
                 if isinstance(event, PermissionRequest):
-                    self._requests[event.request_id] = turn, event
+                    self._asking.heard(turn, event)
+                elif isinstance(event, TurnResult):
+                    self._host.turn_ended(turn, event, self._driver.claude_pid)
 
     def _heard_all(self) -> None:
         """After a step: hand out what it has brought."""
         self._collect(is_new=True)
         self._tell()
-        self._ask()
+        self._asking.look(self._conversation.is_open, may_begin=self._driver.uplink.caught_up)
+
+    async def _decided(self, request: PermissionRequest, decision: Decision | None) -> None:
+        self._answer(request, decision)
+        self._tell()
+        await self._driver.flush()
 
     def _tell(self, error: BridgeError | None = None) -> None:
         """Whoever waits looks again."""
         change, self._change = self._change, _Change()
         change.error = error
         change.event.set()
-
-    # Permissions
-
-    def _ask(self) -> None:
-        """Have decided what nobody has; and ask no longer what needs no decision any more."""
-        for request_id, (turn, request) in list(self._requests.items()):
-            if not self._conversation.is_open(request_id):
-                del self._requests[request_id]
-                if scope := self._asking.get(request_id):
-                    scope.cancel()
-            elif request_id not in self._asking and self._driver.uplink.caught_up:
-                scope = self._asking[request_id] = anyio.CancelScope()
-                self._host.start_soon(partial(self._have_decided, scope, turn, request))
-
-    async def _have_decided(self, scope: anyio.CancelScope, turn: str, request: PermissionRequest) -> None:
-        request_id = request.request_id
-        permissions = self._permissions
-        if not self._own_decisions:
-            permissions = Permissions(partial(self._decide, turn), math.inf)
-        try:
-            with scope:
-                answer = await permissions.ask(request, anyio.sleep_forever)
-                if answer.failure is not None:
-                    self._failures[request_id] = answer.failure
-                self._requests.pop(request_id, None)
-                self._answer(request, answer.decision)
-                await self._driver.flush()
-        finally:
-            del self._asking[request_id]
-            self._tell()
-
-
-class _FeedTurn:
-    """Where a turn's events come from: what its instance says, as far as it is of this turn."""
-
-    def __init__(self, attended: Attended, reader: FeedReader) -> None:
-        self._attended = attended
-        self._reader = reader
-
-    @property
-    def instance_name(self) -> str:
-        return self._attended.instance_name
-
-    async def wait_for_events(self, turn_id: str) -> list[Event]:
-        heard = await self._reader.read()
-        if any(isinstance(item.event, TurnResult) for item in heard):
-            await self._reader.aclose()
-            self._attended.raise_for(turn_id)
-        return [item.event for item in heard]
-
-    async def decide(self, request: PermissionRequest) -> None:
-        await self._attended.decide(request)
-
-    async def interrupt_turn(self, turn_id: str) -> None:
-        await self._attended.interrupt_turn(turn_id)
-
-    async def abandon(self, turn_id: str) -> None:
-        await self._reader.aclose()
-        await self._attended.abandon(turn_id)
-
-    async def leave(self) -> None:
-        await self._reader.aclose()

@@ -1,7 +1,7 @@
 """What an instance says, for any number of readers: the newest in memory. Sans-I/O.
 
-A *position* says after which event somebody reads on. It is the agent's number of a frame and the name of its journal, and
-the how-manieth event the frame has made: so another process, which reads the journal again, finds the same place.
+A *position* says after which event somebody reads on: the name of the agent's journal, the number of a frame in it, and
+which of the frame's events. So another process, which reads the journal again, finds the same place.
 """
 
 from __future__ import annotations

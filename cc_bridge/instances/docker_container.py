@@ -25,8 +25,8 @@ class DockerContainer(BridgedInstance):
 
     Args:
         instance: the record.
-        client: a Docker client to use, which stays the caller's to close, or an ``Engine`` that several share; without one, the engine that
-            ``DOCKER_HOST`` names or the local one.
+        client: a Docker client to use, which stays the caller's to close, or an ``Engine`` that several share; without
+            one, the engine that ``DOCKER_HOST`` names or the local one.
         on_progress: called, from a worker thread, with each step of an image's pull or build.
         on_dockerfile: asked whether to build a Dockerfile that a container may have written; without it, that is an
             error.

@@ -98,7 +98,7 @@ class TestLocalProcessInFleet(InstanceContract):
                     if again
                     else make_record(env=_env(scripted_model, tmp_path / "home", login), sleep_after=sleep_after)
                 )
-                fleet = await stack.enter_async_context(Fleet())
+                fleet = await stack.enter_async_context(Fleet(name=f"fleet-{len(made)}", permission_wait=0.0))
                 made.append(fleet.adopt(record, **options))
                 return made[-1]
 

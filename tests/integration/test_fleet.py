@@ -30,7 +30,7 @@ from cc_bridge import (
     Verdict,
 )
 from cc_bridge.errors import InstanceDiffers, LimitReached
-from cc_bridge.fleet import Fleet, Heard
+from cc_bridge.fleet import Fleet, Heard, OpenRequest
 from cc_bridge.fleet import feed as feed_module
 from cc_bridge.testing import ScriptedModel
 
@@ -129,7 +129,7 @@ class TestAttended:
     async def test_a_turn_goes_on_though_nobody_reads(
         self, record: ClaudeInstance, workspace: Path, scripted_model: ScriptedModel
     ) -> None:
-        async def decide(request: PermissionRequest) -> Decision:
+        async def decide(request: OpenRequest) -> Decision:
             return Allow()
 
         async with Fleet(on_permission=decide) as fleet:
@@ -146,7 +146,7 @@ class TestAttended:
     async def test_other_programs_turns_are_attended_to(self, record: ClaudeInstance, workspace: Path) -> None:
         """The program that began the turn has gone, and nobody else would decide."""
 
-        async def decide(request: PermissionRequest) -> Decision:
+        async def decide(request: OpenRequest) -> Decision:
             return Allow()
 
         other = LocalProcess(record)
@@ -192,9 +192,11 @@ class TestFeeds:
             heard = await until_results(feed)
         await instance.send_command_and_wait("[[say later]]", LIMIT)
         for number in (0, len(heard) // 2, len(heard) - 1):
-            async with Fleet() as another:
-                async with aclosing(another.feed(record.name, after=str(heard[number].at))) as feed:
-                    rest = await until_results(feed, 2 if number < len(heard) - 1 else 1)
+            async with (
+                Fleet(name="another") as another,
+                aclosing(another.feed(record.name, after=str(heard[number].at))) as feed,
+            ):
+                rest = await until_results(feed, 2 if number < len(heard) - 1 else 1)
             assert rest[: len(heard) - number - 1] == heard[number + 1 :]
             assert text_of(rest).endswith("later")
         assert turn.id == heard[0].turn
@@ -296,7 +298,7 @@ async def test_a_fleet_that_is_killed_has_lost_nothing(record: ClaudeInstance, w
             host.send_signal(signal.SIGKILL)
     asked: list[str] = []
 
-    async def decide(request: PermissionRequest) -> Decision:
+    async def decide(request: OpenRequest) -> Decision:
         asked.append(request.tool_name)
         return Allow()
 
