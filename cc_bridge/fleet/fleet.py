@@ -258,8 +258,9 @@ class Fleet:
             made.append(Attended(place, log, host=_Host(self, record), seat=seat, **settings))
             return made[0]
 
-        given: InstanceOptions = {**options, "registry": self.registry, "make_bridge": make_bridge}
+        given: InstanceOptions = {**options, "registry": self.registry}
         instance = instance_of(record, client=self._engine, **given)
+        instance.use_bridge(make_bridge)
         self._open[record.name] = instance, made[0]
         return instance
 
