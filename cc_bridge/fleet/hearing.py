@@ -13,7 +13,9 @@ __all__ = ["Hearing"]
 
 
 class Hearing:
-    """Is told which frames were handled (:class:`~cc_bridge.bridge.driver.Observer`), and moves what turns say into a feed.
+    """Moves what turns say into a feed.
+
+    It is told which frames were handled (:class:`~cc_bridge.bridge.driver.Observer`).
 
     Args:
         turns: whose events are moved.

@@ -304,8 +304,7 @@ class Conversation:
 
     def receive_message(self, message: Raw | str, now: float, size: int = 0) -> None:
         """A line of Claude Code's output, of so many bytes."""
-        turn = self._output.receive(message, now)
-        if turn is not None:
+        if turn := self._output.receive(message, now):
             turn.heard(now, self._silence, size)
 
     def receive_stderr(self, text: str) -> None:
@@ -374,8 +373,7 @@ class Conversation:
 
     def receive_transcript(self, turn_id: str, lines: Iterable[str] | None, now: float) -> None:
         """The answer to :class:`~cc_bridge.protocol.commands.ReadTranscript`; None: it could not be read."""
-        turn = self._turns.own(turn_id)
-        if turn is not None:
+        if turn := self._turns.own(turn_id):
             self._output.receive_transcript(turn, read_turn(lines or (), turn_id), now)
 
     def handle_timer(self, now: float) -> None:

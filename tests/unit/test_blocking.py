@@ -22,6 +22,7 @@ import cc_bridge
 from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, Text, blocking, event_loop
 from cc_bridge.blocking import BlockingInstance, BlockingTurn
 from cc_bridge.bridge.surroundings import Dialer, Surroundings
+from cc_bridge.fleet.attended import Inhabited
 from cc_bridge.errors import BridgeError, ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
 from cc_bridge.event_loop import awaitable
 from cc_bridge.events import ContextUsage, SlashCommand, TextDelta, TurnResult, TurnStarted, Verdict
@@ -186,7 +187,7 @@ def event_loops() -> Callable[[], int]:
 
 
 #: Methods for the bridge alone, which have to be public for another class.
-_FOR_THE_BRIDGE = {*vars(Dialer), *vars(Surroundings), "exists", "claude_hint"}
+_FOR_THE_BRIDGE = {*vars(Dialer), *vars(Surroundings), *vars(Inhabited), "use_bridge", "exists", "claude_hint"}
 
 
 def _signature(function: Callable[..., Any]) -> list[tuple[str, object, Any]]:
