@@ -132,7 +132,7 @@ class Attended(Bridge):
         self._attending = False
         self._lingers = False  # it only listens
         self._bell = Bell()
-        self._wake = anyio.Event()
+        self._wake: anyio.Event | None = None  # of a pause
         self._wants = Wants()
         self._errors: dict[str, BridgeError] = {}  # why turns could not be sent
         self._joined: dict[str, None] = {}  # turns that had been sent before, and were not heard then
@@ -290,7 +290,8 @@ class Attended(Bridge):
         if self._attending:
             self._driver.hurry = True
             self._driver.uplink.set_deadline(-math.inf)
-            self._wake.set()
+            if self._wake is not None:
+                self._wake.set()
 
     @property
     def _has_work(self) -> bool:
@@ -399,9 +400,10 @@ class Attended(Bridge):
         return heard or self._has_work or self._driver.hurry or self._listeners > 0
 
     async def _pause(self, seconds: float) -> None:
-        self._wake = anyio.Event()
+        self._wake = wake = anyio.Event()
         with anyio.move_on_after(seconds):
-            await self._wake.wait()
+            await wake.wait()
+        self._wake = None
 
     def _fail(self, error: BridgeError) -> None:
         """What waits cannot be sent: end it, and let everybody know why."""

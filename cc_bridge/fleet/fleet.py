@@ -117,7 +117,7 @@ class Fleet:
             self.accounts = Accounts(directory / "accounts", budgets=self._budgets)
             self._context = contextvars.copy_context()  # tasks are not of whoever happened to want them first
             self._group = await self._stack.enter_async_context(anyio.create_task_group())
-            await self._take_up()
+            self._start_soon(self._take_up)
         except BaseException:  # cancelled, too
             await self._end()
             raise
@@ -271,6 +271,7 @@ class Fleet:
         async with anyio.create_task_group() as group:
             for name in names:
                 group.start_soon(self._take_up_one, name, limit)
+        self._awake.know_all()
 
     async def _take_up_one(self, name: str, limit: anyio.CapacityLimiter) -> None:
         async with limit:

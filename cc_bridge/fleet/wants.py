@@ -72,20 +72,21 @@ class Bell:
     """Rings for all who wait just then."""
 
     def __init__(self) -> None:
-        self._next = _Ring()
+        self._next: _Ring | None = None  # made when somebody waits: a thousand bells hang there, and most of them idle
 
     def ring(self, error: BridgeError | None = None) -> None:
         """Something has come; or, with an error, nothing more will."""
-        rung, self._next = self._next, _Ring()
-        rung.error = error
-        rung.event.set()
+        rung, self._next = self._next, None
+        if rung is not None:
+            rung.error = error
+            rung.event.set()
 
     async def wait(self) -> None:
         """Until it rings next.
 
         Raises: what it has rung with.
         """
-        ring = self._next
+        ring = self._next = self._next or _Ring()
         await ring.event.wait()
         if ring.error is not None:
             raise ring.error

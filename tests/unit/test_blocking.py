@@ -22,10 +22,10 @@ import cc_bridge
 from cc_bridge import ClaudeInstance, InstanceInterface, PermissionRequest, Text, blocking, event_loop
 from cc_bridge.blocking import BlockingInstance, BlockingTurn
 from cc_bridge.bridge.surroundings import Dialer, Surroundings
-from cc_bridge.fleet.attended import Inhabited
 from cc_bridge.errors import BridgeError, ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
 from cc_bridge.event_loop import awaitable
 from cc_bridge.events import ContextUsage, SlashCommand, TextDelta, TurnResult, TurnStarted, Verdict
+from cc_bridge.fleet.attended import Inhabited
 from cc_bridge.instance import Allow, Deny
 from cc_bridge.instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
 from cc_bridge.protocol.blocks import Prompt
