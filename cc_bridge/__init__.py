@@ -79,14 +79,7 @@ if TYPE_CHECKING:
         Verdict,
         Waiting,
     )
-    from .instance import (
-        Allow,
-        ClaudeInstance,
-        Decision,
-        Deny,
-        InstanceInterface,
-        OnPermission,
-    )
+    from .instance import Allow, Decision, Deny, InstanceInterface, OnPermission
     from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
     from .instances.docker_container import DockerContainer
     from .instances.factory import instance_of, instances, open  # noqa: A004  as tarfile and gzip have it
@@ -100,6 +93,7 @@ if TYPE_CHECKING:
     from .manager.options import ContainerOptions
     from .names import name_for
     from .protocol.command_line import ClaudeOptions
+    from .record import ClaudeInstance
     from .runner import (
         ContainerRunner,
         Execution,
@@ -134,7 +128,7 @@ _PLACES = {
         "ApiRetry Event PermissionRequest PersonTurn Silence TextDelta ThinkingDelta ToolResult ToolUse TurnResult "
         "TurnStarted UnknownMessage Verdict Waiting"
     ),
-    "instance": "Allow ClaudeInstance Decision Deny InstanceInterface OnPermission",
+    "instance": "Allow Decision Deny InstanceInterface OnPermission",
     "instances.bridged": "BridgedInstance CommonOptions InstanceOptions",
     "instances.docker_container": "DockerContainer",
     "instances.factory": "instance_of instances open",
@@ -148,6 +142,7 @@ _PLACES = {
     "manager.options": "ContainerOptions",
     "names": "name_for",
     "protocol.command_line": "ClaudeOptions",
+    "record": "ClaudeInstance",
     "runner": "ContainerRunner Execution Message OneShotClaude Run Runtime run_command run_command_streaming",
     "shapes": "InstanceActivity InstanceFields InstanceInfo Kind",
     "turn": "Turn TurnInfo",

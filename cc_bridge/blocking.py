@@ -27,13 +27,14 @@ from .engine.streams import Chunk
 from .engine.usage import Usage
 from .event_loop import Caller, awaitable
 from .events import Event, PermissionRequest, TurnResult
-from .instance import ClaudeInstance, Decision, InstanceInterface
+from .instance import Decision, InstanceInterface
 from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
 from .instances.docker_container import DockerContainer as _DockerContainer
 from .instances.local_process import LocalProcess as _LocalProcess
 from .instances.registry import Registry
 from .instances.tmux_instance import TmuxInstance as _TmuxInstance
 from .instances.worktrees import Worktree
+from .record import ClaudeInstance
 from .shapes import InstanceActivity, InstanceInfo
 from .turn import Turn, TurnInfo
 

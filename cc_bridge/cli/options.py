@@ -22,9 +22,10 @@ from .words import check_claude_args, parse_env, parse_ports, parse_size, parse_
 
 if TYPE_CHECKING:
     from ..dockerfiles import OnDockerfile
-    from ..instance import ClaudeInstance, OnPermission
+    from ..instance import OnPermission
     from ..instances.bridged import BridgedInstance
     from ..instances.docker_container import DockerContainer
+    from ..record import ClaudeInstance
     from .display import Display
 
 
@@ -229,8 +230,8 @@ class Options:
         Raises:
             InvalidInput: names the option's field and what is wrong with it.
         """
-        from ..instance import ClaudeInstance
         from ..protocol.command_line import ClaudeOptions
+        from ..record import ClaudeInstance
 
         if self.fork and not self.resume:
             raise InvalidInput("--fork needs --resume: what is to be copied?")

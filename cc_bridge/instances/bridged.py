@@ -15,10 +15,10 @@ from ..bridge.bridge import Bridge
 from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..errors import AgentUnavailable, ChannelError, EngineError, InstanceDiffers, InvalidInput
-from ..instance import InstanceInterface, Kind, OnPermission
+from ..instance import InstanceInterface, OnPermission
 from ..names import is_uuid
 from ..protocol.prompt import check_prompt
-from ..shapes import InstanceActivity, InstanceInfo
+from ..shapes import InstanceActivity, InstanceInfo, Kind
 from ..turn import Turn, TurnInfo
 from .activity import has_ended, look, look_quietly, nothing
 from .kept_conversation import keep

@@ -16,9 +16,9 @@ from ..engine.labels import LABEL
 from ..engine.progress import Progress
 from ..engine.volumes import Volumes
 from ..errors import EngineError, InvalidInput
-from ..instance import ClaudeInstance
 from ..logs import Log
 from ..mounts import split_mount
+from ..record import ClaudeInstance
 from ..state import Installation
 from .container_agent import STATE
 from .container_plan import ContainerPlan

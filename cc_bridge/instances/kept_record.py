@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+
 from ..errors import InstanceDiffers
-from ..instance import ClaudeInstance
+from ..record import ClaudeInstance
 from ..state import unusable
 from .registry import Home, can_change, let_go
 
@@ -38,7 +40,7 @@ class KeptRecord:
             return self.check(record) or record, False
         except OSError as error:
             raise unusable(self._home.path, error) from error
-        self._seen = record.model_copy(deep=True)
+        self._seen = copy.deepcopy(record)
         return record, True
 
     def check(self, record: ClaudeInstance) -> ClaudeInstance | None:
@@ -58,7 +60,7 @@ class KeptRecord:
             new = f"`cc-bridge rm {name}` makes room for a new one"
             hint = f"{change if can_change(differences) else new}; or take another name."
             raise InstanceDiffers(differences, instance=name, hint=hint)
-        self._seen = kept.model_copy(deep=True)
+        self._seen = copy.deepcopy(kept)
         return record
 
     def let_go(self) -> None:

@@ -12,11 +12,12 @@ from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel
 from ..errors import AgentUnavailable, ChannelError, ConnectionLost, InvalidInput
-from ..instance import ClaudeInstance, Kind
 from ..login import with_login
 from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
 from ..protocol.link import Hello, Link
+from ..record import ClaudeInstance
+from ..shapes import Kind
 from .registry import Registry
 from .worktrees import Worktree
 

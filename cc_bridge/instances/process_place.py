@@ -23,10 +23,10 @@ from ..channels.named_pipe import NobodyListens
 from ..channels.unix_socket import UnixSocketChannel
 from ..dockerfiles import Dockerfiles
 from ..errors import AgentUnavailable, ChannelError, ClaudeNotFound
-from ..instance import Kind
 from ..login import PARTS, check_key
 from ..names import is_uuid
 from ..protocol.link import Link
+from ..shapes import Kind
 from .place import GRACE, LINGER, Place, shut_down
 from .registry import agent_archive
 from .sessions import open_session, session_path

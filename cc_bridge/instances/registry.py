@@ -25,6 +25,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import secrets
 import tempfile
@@ -35,13 +36,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..beneath import opened, remove_tree
 from ..channels.fifo import open_fifo
 from ..channels.named_pipe import LISTEN, prepare_directory
 from ..errors import BridgeError, InstanceNotFound, InvalidInput
-from ..instance import ClaudeInstance
+from ..record import ClaudeInstance
 from ..state import (
     MARKER,
     agent_archive,
@@ -226,7 +225,7 @@ class Home:
         fd, scratch = tempfile.mkstemp(dir=self.path)  # 0600
         try:
             with os.fdopen(fd, "w") as file:
-                file.write(record.model_dump_json(indent=1))
+                json.dump(record.as_json_types(), file, indent=1, ensure_ascii=False)
             if new:
                 os.link(scratch, self.path / "record.json")
             else:
@@ -250,9 +249,9 @@ class Home:
             what = f"its record cannot be read: {error.strerror if isinstance(error, OSError) else error}"
             raise InvalidInput(what, instance=self.path.name, hint="`cc-bridge rm --force` removes it.") from None
         try:
-            return ClaudeInstance.model_validate_json(text)
-        except ValidationError as error:
-            what = f"its record cannot be read: {error.error_count()} problems, the first: {error.errors()[0]['msg']}"
+            return ClaudeInstance.from_json_types(json.loads(text))
+        except (ValueError, RecursionError) as error:
+            what = f"its record cannot be read: {error.what if isinstance(error, InvalidInput) else error}"
             raise InvalidInput(what, instance=self.path.name, hint="`cc-bridge rm --force` removes it.") from None
 
     @property
@@ -374,7 +373,7 @@ class Registry:
                     hint=f"`cc-bridge rm {name}` and `cc-bridge up {name} …` make a new one, which goes on with the "
                     "conversation where kind and directory are the same.",
                 )
-            record = ClaudeInstance.of(**{**dict(kept), **changes})
+            record = ClaudeInstance.of(**{**vars(kept), **changes})
             home.save(record)
             return record
         raise InstanceNotFound(f"there is no instance {name!r}")  # it has just been removed

@@ -26,8 +26,8 @@ from cc_bridge_agent import wire
 
 from ..beneath import open_beneath, opened, remove_tree
 from ..errors import InvalidInput
-from ..instance import ClaudeInstance
 from ..names import is_uuid
+from ..record import ClaudeInstance
 
 __all__ = [
     "LARGEST",
