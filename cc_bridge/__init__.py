@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     )
     from .shapes import InstanceActivity, InstanceFields, InstanceInfo, Kind
     from .turn import Turn, TurnInfo
+    from .values import Value
 
 _PLACES = {
     "dockerfiles": "OnDockerfile",
@@ -146,6 +147,7 @@ _PLACES = {
     "runner": "ContainerRunner Execution Message OneShotClaude Run Runtime run_command run_command_streaming",
     "shapes": "InstanceActivity InstanceFields InstanceInfo Kind",
     "turn": "Turn TurnInfo",
+    "values": "Value",
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
 
@@ -242,6 +244,7 @@ __all__ = [
     "TurnStarted",
     "UnknownMessage",
     "Usage",
+    "Value",
     "Verdict",
     "Waiting",
     "Worktree",

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from typing import Any
+
+from .values import Value
 
 __all__ = [
     "ApiRetry",
@@ -30,16 +31,18 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class TurnStarted:
+#: Read only, as its type says.
+_NOTHING: Mapping[str, Any] = {}
+
+
+class TurnStarted(Value):
     """Claude Code has begun to work on the command."""
 
     session_id: str
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(Value):
     """A piece of the answer. The pieces of a turn, joined, are its text.
 
     The texts of separate messages of one turn (before and after a tool) are parted by a blank line,
@@ -49,15 +52,13 @@ class TextDelta:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ThinkingDelta:
+class ThinkingDelta(Value):
     """A piece of the model's thinking, where it is shown."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToolUse:
+class ToolUse(Value):
     """Claude Code is about to use a tool; ``input`` is complete."""
 
     tool_use_id: str
@@ -65,8 +66,7 @@ class ToolUse:
     input: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(Value):
     """What a tool returned: text, or content blocks as Claude Code wrote them."""
 
     tool_use_id: str
@@ -74,8 +74,7 @@ class ToolResult:
     is_error: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PermissionRequest:
+class PermissionRequest(Value):
     """Claude Code asks whether it may use a tool. Unanswered, it is denied (see ``on_permission``)."""
 
     request_id: str
@@ -84,8 +83,7 @@ class PermissionRequest:
     suggestions: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Value):
     """The command waits for others, of whichever program, and will run without it even if this program ends.
 
     Attributes:
@@ -95,15 +93,13 @@ class Waiting:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class PersonTurn:
+class PersonTurn(Value):
     """In a pane: a person at the terminal has the floor, with this prompt; the command waits until they are done."""
 
     prompt: str
 
 
-@dataclass(frozen=True, slots=True)
-class ApiRetry:
+class ApiRetry(Value):
     """The API failed and Claude Code tries again after ``delay`` seconds."""
 
     attempt: int
@@ -113,16 +109,14 @@ class ApiRetry:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
+class Silence(Value):
     """Nothing has come for ``seconds``; the turn goes on. ``working`` says whether the transcript has grown."""
 
     seconds: float
     working: bool
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownMessage:
+class UnknownMessage(Value):
     """A message that this version does not interpret, as it came. New ones appear in patch releases."""
 
     message: Mapping[str, Any]
@@ -140,8 +134,7 @@ class Verdict(enum.Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class TurnResult:
+class TurnResult(Value):
     """The end of a turn.
 
     Attributes:
@@ -165,7 +158,7 @@ class TurnResult:
     num_turns: int = 0
     duration: float = 0.0
     cost_usd: float = 0.0
-    usage: Mapping[str, Any] = field(default_factory=dict)
+    usage: Mapping[str, Any] = _NOTHING
 
     @property
     def ok(self) -> bool:
@@ -191,7 +184,7 @@ Event = (
 
 def as_dict(event: Event) -> dict[str, Any]:
     """The event as JSON types, with its class under ``type``; what ``--json`` prints."""
-    data = {item.name: getattr(event, item.name) for item in fields(event)}
+    data = event.as_dict()
     if isinstance(event, TurnResult):
         data["verdict"] = event.verdict.value
     return {"type": type(event).__name__, **data}

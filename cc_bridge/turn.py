@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -117,7 +117,7 @@ class Turn:
             what = "the turn was left before its end"
             raise TurnInterrupted(what, instance=self._source.instance_name, text="".join(said))
         if self._result.truncated and sum(map(len, said)) > len(self._result.text):
-            self._result = replace(self._result, text="".join(said), truncated=False)
+            self._result = self._result.replace(text="".join(said), truncated=False)
         return self._result
 
     async def interrupt(self) -> None:

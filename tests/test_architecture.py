@@ -62,7 +62,7 @@ RUNGS = {
         "agent",
         "__init__",
     },
-    "bridge": {"channels", "protocol", "instance", "names", "turn", "events", "errors", "logs"},
+    "bridge": {"values", "channels", "protocol", "instance", "names", "turn", "events", "errors", "logs"},
     "channels": {"engine", "protocol", "errors", "agent"},
     "runner": {"manager", "engine", "protocol", "errors", "agent"},
     "manager": {
@@ -91,9 +91,10 @@ RUNGS = {
     "names": set(),
     "event_loop": {"errors"},
     "turn": {"events", "errors"},
-    "protocol": {"events", "errors", "agent"},
+    "protocol": {"events", "errors", "values", "agent"},
     "logs": set(),
-    "events": set(),
+    "events": {"values"},
+    "values": set(),
     "errors": set(),
 }
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import anyio
 
 from ..errors import BridgeError
 from ..events import PermissionRequest
 from ..instance import Decision, Deny, OnPermission, decision_of
+from ..values import Value
 
 __all__ = ["Answer", "Permissions"]
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Value):
     """What has come of asking.
 
     Attributes:

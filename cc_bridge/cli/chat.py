@@ -13,6 +13,7 @@ import typer
 
 from ..errors import BridgeError, InvalidInput, TurnError
 from . import options as o
+from .parameters import Argument
 from .session import run_async
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def chat(
     options: o.Options,
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="An instance; without it, a new one for this conversation.")
+        str, Argument(metavar="NAME", help="An instance; without it, a new one for this conversation.")
     ] = "",
 ) -> None:
     """Talk with an instance. Ctrl-C interrupts the answer; at the prompt, Ctrl-C or Ctrl-D leaves."""

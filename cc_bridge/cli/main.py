@@ -14,6 +14,11 @@ def run() -> None:
 
         print(f"cc-bridge {__version__}")
         return
+    from . import quick
+
+    if (verb := quick.read(sys.argv[1:])) is not None:
+        verb()
+        return
     from .app import app
 
     app(prog_name="cc-bridge")

@@ -18,6 +18,7 @@ import typer
 from ..engine.images import AUTO_IMAGE
 from ..errors import InvalidInput
 from .completion import complete_conversation, complete_mode, complete_name, complete_pane
+from .parameters import Argument, Option
 from .words import check_claude_args, parse_env, parse_ports, parse_size, parse_tools, read_mcp_config
 
 if TYPE_CHECKING:
@@ -81,107 +82,95 @@ class On(enum.StrEnum):
     tmux = "tmux"
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The instance.", autocompletion=complete_name)]
-Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Instances.", autocompletion=complete_name)]
-Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
+Name = Annotated[str, Argument(metavar="NAME", help="The instance.", complete=complete_name)]
+Names = Annotated[list[str], Argument(metavar="NAME…", help="Instances.", complete=complete_name)]
+Json = Annotated[bool, Option("--json", help="JSON on stdout, for programs.")]
 Timeout = Annotated[
     float | None,
-    typer.Option("--timeout", metavar="S", min=0.001, help="Interrupt the turn after S seconds; exit 124."),
+    Option("--timeout", metavar="S", min=0.001, help="Interrupt the turn after S seconds; exit 124."),
 ]
-OnOption = Annotated[On, typer.Option("--on", help="Where Claude Code runs.")]
+OnOption = Annotated[On, Option("--on", help="Where Claude Code runs.")]
 Image = Annotated[
     str,
-    typer.Option(
+    Option(
         "--image",
         "--docker-image",
         metavar="I",
         help="Docker image; auto: that of the workspace's Dockerfile, else the default one.",
     ),
 ]
-Docker = Annotated[bool, typer.Option("--docker", help="In a container: the same as --on docker.")]
-Dockerfile = Annotated[Path | None, typer.Option("--dockerfile", metavar="FILE", help="Build this, and use it.")]
-ReadOnly = Annotated[bool, typer.Option("--read-only", help="Docker: it may read the workspace, and not write.")]
-Writable = Annotated[bool, typer.Option("--writable", help="Docker: it may write to its root file system.")]
-Memory = Annotated[str, typer.Option("--memory", metavar="SIZE", help="Docker: most memory, such as 512m or 2g.")]
-Cpus = Annotated[float, typer.Option("--cpus", metavar="N", min=0.01, help="Docker: most processors.")]
-Restart = Annotated[str, typer.Option("--restart", metavar="POLICY", help="Docker: as `docker run` has it.")]
-Credentials = Annotated[bool, typer.Option("--credentials", help="Docker: give it this user's login, read-only.")]
+Docker = Annotated[bool, Option("--docker", help="In a container: the same as --on docker.")]
+Dockerfile = Annotated[Path | None, Option("--dockerfile", metavar="FILE", help="Build this, and use it.")]
+ReadOnly = Annotated[bool, Option("--read-only", help="Docker: it may read the workspace, and not write.")]
+Writable = Annotated[bool, Option("--writable", help="Docker: it may write to its root file system.")]
+Memory = Annotated[str, Option("--memory", metavar="SIZE", help="Docker: most memory, such as 512m or 2g.")]
+Cpus = Annotated[float, Option("--cpus", metavar="N", min=0.01, help="Docker: most processors.")]
+Restart = Annotated[str, Option("--restart", metavar="POLICY", help="Docker: as `docker run` has it.")]
+Credentials = Annotated[bool, Option("--credentials", help="Docker: give it this user's login, read-only.")]
 DockerSocket = Annotated[
-    bool, typer.Option("--docker-socket", help="Docker: give it the engine itself, and so root on this machine.")
+    bool, Option("--docker-socket", help="Docker: give it the engine itself, and so root on this machine.")
 ]
-Tmux = Annotated[bool, typer.Option("--tmux", help="Docker: in a pane in the container, which `attach` shows.")]
+Tmux = Annotated[bool, Option("--tmux", help="Docker: in a pane in the container, which `attach` shows.")]
 TmuxSocket = Annotated[
-    str, typer.Option("--tmux-socket", metavar="PATH", help="tmux: in this server, and not in one of its own.")
+    str, Option("--tmux-socket", metavar="PATH", help="tmux: in this server, and not in one of its own.")
 ]
 Pane = Annotated[
     str,
-    typer.Option(
-        "--pane", metavar="ID", help="tmux: take over the Claude Code in this pane.", autocompletion=complete_pane
-    ),
+    Option("--pane", metavar="ID", help="tmux: take over the Claude Code in this pane.", complete=complete_pane),
 ]
-User = Annotated[str, typer.Option("--user", "-u", metavar="USER", help="Docker: as this user, name or UID:GID.")]
-Pids = Annotated[int, typer.Option("--pids", metavar="N", min=1, help="Docker: most processes and threads.")]
+User = Annotated[str, Option("--user", "-u", metavar="USER", help="Docker: as this user, name or UID:GID.")]
+Pids = Annotated[int, Option("--pids", metavar="N", min=1, help="Docker: most processes and threads.")]
 Publish = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--publish", "-p", metavar="[PORT:]PORT", help="Docker: a port here, on loopback, to one of it. Repeatable."
     ),
 ]
 Container = Annotated[
     str,
-    typer.Option(
-        "--container", metavar="NAME", help="Docker: in this container, which is there; --workspace is in it."
-    ),
+    Option("--container", metavar="NAME", help="Docker: in this container, which is there; --workspace is in it."),
 ]
 Relay = Annotated[
-    bool, typer.Option("--relay/--no-relay", help="In a pane: tokens as they come, by a relay to the API on loopback.")
+    bool, Option("--relay/--no-relay", help="In a pane: tokens as they come, by a relay to the API on loopback.")
 ]
-Workspace = Annotated[Path, typer.Option("--workspace", "-w", metavar="DIR", help="The directory it works in.")]
+Workspace = Annotated[Path, Option("--workspace", "-w", metavar="DIR", help="The directory it works in.")]
 WorktreeOption = Annotated[
     str,
-    typer.Option("--worktree", metavar="BRANCH", help="In a git worktree of this branch, made of HEAD if it is new."),
+    Option("--worktree", metavar="BRANCH", help="In a git worktree of this branch, made of HEAD if it is new."),
 ]
-Network = Annotated[str, typer.Option("--network", metavar="MODE", help="Docker network: bridge, host, none, a name.")]
+Network = Annotated[str, Option("--network", metavar="MODE", help="Docker network: bridge, host, none, a name.")]
 Env = Annotated[
     list[str] | None,
-    typer.Option("--env", "-e", metavar="K=V", help="A variable; K alone: this shell's. Repeatable."),
+    Option("--env", "-e", metavar="K=V", help="A variable; K alone: this shell's. Repeatable."),
 ]
-Mount = Annotated[
-    list[str] | None, typer.Option("--mount", metavar="HOST:DIR[:ro]", help="One more mount. Repeatable.")
-]
-Model = Annotated[str, typer.Option("--model", "-m", metavar="M", help="The model.")]
-SystemPrompt = Annotated[str, typer.Option("--system-prompt", metavar="TEXT", help="Instead of Claude Code's own.")]
-AppendSystemPrompt = Annotated[
-    str, typer.Option("--append-system-prompt", metavar="TEXT", help="After Claude Code's own.")
-]
+Mount = Annotated[list[str] | None, Option("--mount", metavar="HOST:DIR[:ro]", help="One more mount. Repeatable.")]
+Model = Annotated[str, Option("--model", "-m", metavar="M", help="The model.")]
+SystemPrompt = Annotated[str, Option("--system-prompt", metavar="TEXT", help="Instead of Claude Code's own.")]
+AppendSystemPrompt = Annotated[str, Option("--append-system-prompt", metavar="TEXT", help="After Claude Code's own.")]
 McpConfig = Annotated[
     list[str] | None,
-    typer.Option(
-        "--mcp-config", metavar="FILE|JSON", help="MCP servers; ${NAME} in it is a variable (--env). Repeatable."
-    ),
+    Option("--mcp-config", metavar="FILE|JSON", help="MCP servers; ${NAME} in it is a variable (--env). Repeatable."),
 ]
-ClaudeArg = Annotated[list[str] | None, typer.Option("--claude-arg", hidden=True)]
+ClaudeArg = Annotated[list[str] | None, Option("--claude-arg", hidden=True)]
 DisallowedTools = Annotated[
-    str, typer.Option("--disallowed-tools", metavar="LIST", help="Comma-separated, as Claude Code has it.")
+    str, Option("--disallowed-tools", metavar="LIST", help="Comma-separated, as Claude Code has it.")
 ]
-AllowedTools = Annotated[
-    str, typer.Option("--allowed-tools", metavar="LIST", help="Comma-separated, as Claude Code has it.")
-]
+AllowedTools = Annotated[str, Option("--allowed-tools", metavar="LIST", help="Comma-separated, as Claude Code has it.")]
 PermissionMode = Annotated[
     str,
-    typer.Option("--permission-mode", metavar="MODE", help="As Claude Code has it.", autocompletion=complete_mode),
+    Option("--permission-mode", metavar="MODE", help="As Claude Code has it.", complete=complete_mode),
 ]
-SkipPermissions = Annotated[bool, typer.Option("--skip-permissions", help="Ask for nothing; only in a container.")]
+SkipPermissions = Annotated[bool, Option("--skip-permissions", help="Ask for nothing; only in a container.")]
 Resume = Annotated[
     str,
-    typer.Option(
+    Option(
         "--resume",
         metavar="ID|NAME",
         help="Go on with this session, or an instance's conversation.",
-        autocompletion=complete_conversation,
+        complete=complete_conversation,
     ),
 ]
-Fork = Annotated[bool, typer.Option("--fork", help="With --resume: in a copy; the original stays as it is.")]
+Fork = Annotated[bool, Option("--fork", help="With --resume: in a copy; the original stays as it is.")]
 
 
 @dataclass(frozen=True)

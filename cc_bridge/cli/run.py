@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import anyio.to_thread
-import typer
 
 from . import options as o
+from .parameters import Argument, Option
 from .session import run_async
 from .turn import read_prompt, show_turn
 
@@ -17,10 +17,10 @@ __all__ = ["run"]
 @o.takes_options
 def run(
     options: o.Options,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The command; '-' reads it from stdin.")],
+    prompt: Annotated[str, Argument(metavar="PROMPT", help="The command; '-' reads it from stdin.")],
     timeout: o.Timeout = None,
     as_json: o.Json = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the instance; its name is printed on stderr.")] = False,
+    keep: Annotated[bool, Option("--keep", help="Keep the instance; its name is printed on stderr.")] = False,
 ) -> None:
     """Send one command to a new instance, stream the answer, and leave nothing behind.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import anyio
-import typer
 
 from . import options as o
+from .parameters import Argument
 from .session import run_async
 from .turn import read_prompt, show_turn
 
@@ -16,7 +16,7 @@ __all__ = ["send"]
 
 def send(
     name: o.Name,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The command; '-' reads it from stdin.")],
+    prompt: Annotated[str, Argument(metavar="PROMPT", help="The command; '-' reads it from stdin.")],
     timeout: o.Timeout = None,
     as_json: o.Json = False,
 ) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, NoReturn
 
 import anyio
-import typer
 
 from ..errors import BridgeError, ChannelError, ClaudeError, EngineError, EngineUnavailable, InvalidInput, TurnError
 from ..logs import configure_when_needed
@@ -83,7 +82,7 @@ def run_async(
     except BaseException as error:
         cause = _cause(error)
         if isinstance(cause, BridgeError):
-            raise typer.Exit(report(cause)) from None
+            sys.exit(report(cause))
         if not isinstance(cause, BrokenPipeError):
             raise
         # The reader of stdout has gone (`cc-bridge run … | head -1`): not an error worth a word.
@@ -94,7 +93,7 @@ def run_async(
         _leave(code)
     if ends_at_once:
         _leave(code)
-    raise typer.Exit(code)
+    sys.exit(code)
 
 
 async def _until_signalled(

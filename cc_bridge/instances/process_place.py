@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -118,7 +117,7 @@ class ProcessPlace(Place):
         if begins and resume:
             await anyio.to_thread.run_sync(self._restore_session, resume)
         launch = await super().launch(resume, fork=fork, begins=begins)
-        return replace(launch, argv=self._with_program(launch.argv, program))
+        return launch.replace(argv=self._with_program(launch.argv, program))
 
     def _with_program(self, argv: list[str], program: str) -> list[str]:
         """The same words, with Claude Code where it was found on this machine."""

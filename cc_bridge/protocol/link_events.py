@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from ..values import Value
 
 __all__ = [
     "AgentRefused",
@@ -23,8 +24,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(Value):
     """The agent has answered and the link is open. Always the first event.
 
     Attributes:
@@ -45,60 +45,55 @@ class Hello:
     queue: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Value):
     """Claude Code was started, by this host or another."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Value):
     """A line of Claude Code's output: a message, or text if it is not a JSON object. ``size``: bytes of its frame."""
 
     message: Mapping[str, Any] | str
-    size: int = field(default=0, compare=False)
+    size: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Output) and self.message == other.message
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorOutput:
+class ErrorOutput(Value):
     """A line of Claude Code's stderr."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(Value):
     """The agent has accepted an input, which waits until the turns before it have ended."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
+class Withdrawn(Value):
     """A waiting input was withdrawn. ``late``: too late: it was not waiting any more."""
 
     id: str
     late: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Took:
+class Took(Value):
     """The agent has accepted an input and passes it to Claude Code, once. ``again``: it was accepted before."""
 
     id: str
     again: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Value):
     """A host has declared this input's turn done."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(Value):
     """Claude Code has exited; all its output came before.
 
     Attributes:
@@ -110,8 +105,7 @@ class Exited:
     out_of_memory: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AgentRefused:
+class AgentRefused(Value):
     """The agent refused a request.
 
     ``code`` is ``start``, ``not_running``, ``full``, ``stopping``, ``gone``, ``state``, ``version`` or ``protocol``.
@@ -126,15 +120,13 @@ class AgentRefused:
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Violated:
+class Violated(Value):
     """The agent violated the protocol; the link is closed. Close the connection."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
+class Now(Value):
     """What Claude Code does at the moment.
 
     Attributes:
@@ -150,8 +142,7 @@ class Now:
     hosts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Value):
     """The answer to :meth:`Link.ask_status`.
 
     Attributes:

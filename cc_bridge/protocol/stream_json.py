@@ -8,8 +8,9 @@ Facts about the format were measured on 2.1.197 and 2.1.329 (docs/claude-code.md
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from ..values import Value
 
 __all__ = [
     "BlockPiece",
@@ -39,9 +40,11 @@ __all__ = [
 
 Raw = Mapping[str, Any]
 
+#: Read only, as its type says.
+_NOTHING: Raw = {}
 
-@dataclass(frozen=True, slots=True)
-class Init:
+
+class Init(Value):
     """``system/init``: a turn starts. Newer releases name the messages it is for."""
 
     session_id: str
@@ -50,8 +53,7 @@ class Init:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lifecycle:
+class Lifecycle(Value):
     """``command_lifecycle``: a message was queued, started, completed or cancelled (since about 2.1.3).
 
     A pane says ``held`` of one that it has taken and that may have to wait for a person.
@@ -61,45 +63,39 @@ class Lifecycle:
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class Echo:
+class Echo(Value):
     """The user's message, replayed with the uuid that was given to it."""
 
     turn_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class BlockStart:
+class BlockStart(Value):
     """A content block begins to stream; ``kind`` is ``text``, ``thinking``, ``tool_use`` ..."""
 
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class BlockPiece:
+class BlockPiece(Value):
     """A piece of a text or thinking block."""
 
     kind: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class WholeBlocks:
+class WholeBlocks(Value):
     """Complete content blocks. ``synthetic``: written by Claude Code and not by the model."""
 
     blocks: tuple[Raw, ...]
     synthetic: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(Value):
     """Results of tools."""
 
     results: tuple[Raw, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Value):
     """``system/api_retry``."""
 
     attempt: int
@@ -109,8 +105,7 @@ class Retry:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Permission:
+class Permission(Value):
     """``control_request`` ``can_use_tool``: wants an answer."""
 
     request_id: str
@@ -119,37 +114,32 @@ class Permission:
     suggestions: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(Value):
     """``control_cancel_request``: somebody else has decided, or the request is moot."""
 
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class PersonTyped:
+class PersonTyped(Value):
     """``system/person_turn``: in a pane, a person's turn runs."""
 
     prompt: str
 
 
-@dataclass(frozen=True, slots=True)
-class UnsupportedRequest:
+class UnsupportedRequest(Value):
     """A control request that this version cannot answer; Claude Code waits until it is refused."""
 
     request_id: str
     subtype: str
 
 
-@dataclass(frozen=True, slots=True)
-class ControlReply:
+class ControlReply(Value):
     """The answer to a control request of ours."""
 
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Value):
     """``result``: the end of a turn. ``text`` may be absent after an interrupt (claude-code#94741)."""
 
     turn_ids: tuple[str, ...]
@@ -161,16 +151,14 @@ class Result:
     num_turns: int
     duration: float
     cost_usd: float
-    usage: Raw = field(default_factory=dict)
+    usage: Raw = _NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Routine:
+class Routine(Value):
     """Known, and of no interest here: status lines, block ends, the notice of an interrupt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Value):
     """Not understood. ``kind`` is type and subtype, for counting."""
 
     kind: str
