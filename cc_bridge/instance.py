@@ -5,23 +5,24 @@ from __future__ import annotations
 import abc
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
 from .errors import InvalidInput
 from .events import Event, PermissionRequest, TextDelta, TurnResult
 from .record import ClaudeInstance
-from .shapes import InstanceInfo
 from .turn import Turn, TurnInfo
+from .values import Value
+
+if TYPE_CHECKING:
+    from .shapes import InstanceInfo
 
 __all__ = ["Allow", "Decision", "Deny", "InstanceInterface", "OnPermission", "decision_of"]
 
 
-@dataclass(frozen=True)
-class Allow:
+class Allow(Value):
     """Let the tool run.
 
     Attributes:
@@ -33,8 +34,7 @@ class Allow:
     updates: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True)
-class Deny:
+class Deny(Value):
     """Do not let the tool run; the model reads the reason."""
 
     reason: str = "The user has not allowed this."

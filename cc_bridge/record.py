@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import checks
 from .errors import InvalidInput
@@ -16,7 +16,9 @@ from .limits import Limits
 from .mounts import parse_mount, split_mount
 from .names import NAME
 from .protocol.command_line import ClaudeOptions
-from .shapes import InstanceFields, Kind
+
+if TYPE_CHECKING:
+    from .shapes import InstanceFields, Kind
 
 __all__ = ["ClaudeInstance"]
 

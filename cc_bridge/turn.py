@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -11,6 +10,7 @@ import anyio
 
 from .errors import ApiError, ClaudeStartError, NotLoggedIn, TurnError, TurnFailed, TurnInterrupted
 from .events import Event, PermissionRequest, TextDelta, TurnResult, Verdict
+from .values import Value
 
 __all__ = ["Turn", "TurnInfo", "TurnSource"]
 
@@ -44,8 +44,7 @@ class TurnSource(Protocol):
         """Listen no longer; the turn goes on."""
 
 
-@dataclass(frozen=True, slots=True)
-class TurnInfo:
+class TurnInfo(Value):
     """A turn that an instance knows of.
 
     Attributes:

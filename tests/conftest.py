@@ -23,7 +23,8 @@ from hypothesis import settings
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, EngineError, InstanceInterface, LocalProcess
 from cc_bridge.engine.client import Engine
-from cc_bridge.engine.images import DEFAULT_IMAGE, BuildContext, Images
+from cc_bridge.engine.image_names import DEFAULT_IMAGE
+from cc_bridge.engine.images import BuildContext, Images
 from cc_bridge.errors import ClaudeNotFound
 from cc_bridge.instances.process_place import find_claude
 from cc_bridge.instances.registry import agent_archive

@@ -42,6 +42,7 @@ RUNGS = {
     "blocking": {"event_loop", "engine", "instances", "instance", "record", "shapes", "turn", "events", "errors"},
     "testing": {"channels", "protocol", "instance", "record", "shapes", "turn", "events", "errors"},
     "instances": {
+        "values",
         "beneath",
         "bridge",
         "dockerfiles",
@@ -77,12 +78,12 @@ RUNGS = {
         "logs",
         "__init__",
     },
-    "engine": {"beneath", "dockerfiles", "limits", "errors", "logs"},
-    "state": {"errors", "agent"},
+    "engine": {"values", "beneath", "dockerfiles", "limits", "errors", "logs"},
+    "state": {"values", "errors", "agent"},
     "login": {"errors"},
     "beneath": set(),
     "dockerfiles": {"state", "errors"},
-    "instance": {"record", "shapes", "turn", "events", "errors"},
+    "instance": {"values", "record", "shapes", "turn", "events", "errors"},
     "record": {"checks", "names", "shapes", "limits", "mounts", "protocol", "errors"},
     "checks": set(),
     "limits": set(),
@@ -90,7 +91,7 @@ RUNGS = {
     "shapes": {"protocol"},
     "names": set(),
     "event_loop": {"errors"},
-    "turn": {"events", "errors"},
+    "turn": {"values", "events", "errors"},
     "protocol": {"events", "errors", "values", "agent"},
     "logs": set(),
     "events": {"values"},
@@ -223,10 +224,26 @@ def test_help_and_completion_load_nothing_heavy() -> None:
     assert not loaded_by("import cc_bridge.cli.app") & heavy
 
 
-def test_a_command_to_an_instance_loads_neither_structlog_nor_rich() -> None:
-    instances = "import cc_bridge.instances.local_process, cc_bridge.instances.factory"
-    modules = loaded_by(f"from cc_bridge.cli import send, display, turn; {instances}")
-    assert not modules & {"docker", "structlog", "rich", "prompt_toolkit"}
+#: What `cc-bridge send` does before it waits for a token; each of the first costs some milliseconds.
+SEND = """
+from cc_bridge.cli import quick
+quick.read(["send", "name", "prompt"])
+from cc_bridge.cli import asking, display, without_tls
+without_tls.import_anyio()
+import cc_bridge.instances.factory, cc_bridge.instances.local_process
+"""
+
+
+def test_what_a_command_to_an_instance_may_load() -> None:
+    """covers: P5"""
+    loaded = loaded_by(f"exec({SEND!r})") - loaded_by("pass")
+    foreign = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
+    assert foreign <= {"cc_bridge", "cc_bridge_agent", "anyio", "sniffio", "typing_extensions", "exceptiongroup"}
+    slow = {"ssl", "uuid", "tempfile", "shutil", "tarfile", "zipfile", "secrets", "random", "argparse", "http", "email"}
+    assert not loaded & slow
+    of_others = ("cc_bridge.engine", "cc_bridge.manager", "cc_bridge.runner", "cc_bridge.dockerfiles")
+    assert not [name for name in loaded if name.startswith(of_others)]
+    assert not loaded & {f"cc_bridge.{name}" for name in ("instances.worktrees", "cli.app", "cli.record_options")}
 
 
 def test_the_public_names_are_there() -> None:

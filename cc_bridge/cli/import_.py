@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from ..errors import InvalidInput
 from . import options as o
+from . import record_options as r
 from .parameters import Argument
 from .session import run_async
 from .up import bring_up
@@ -20,9 +21,9 @@ from .up import bring_up
 __all__ = ["import_"]
 
 
-@o.takes_options
+@r.takes_options
 def import_(
-    options: o.Options,
+    options: r.Options,
     name: o.Name,
     file: Annotated[Path, Argument(metavar="FILE", help="What `cc-bridge export` has written; - is stdin.")],
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 __all__ = ["run"]
@@ -14,6 +15,7 @@ def run() -> None:
 
         print(f"cc-bridge {__version__}")
         return
+    gc.set_threshold(50_000)  # importing makes much, and nothing that has to be collected
     from . import quick
 
     if (verb := quick.read(sys.argv[1:])) is not None:

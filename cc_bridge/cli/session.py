@@ -14,6 +14,7 @@ import anyio
 from ..errors import BridgeError, ChannelError, ClaudeError, EngineError, EngineUnavailable, InvalidInput, TurnError
 from ..logs import configure_when_needed
 from .harmless import plain
+from .without_tls import import_anyio
 
 __all__ = ["TIMED_OUT", "exit_code_of", "report", "run_async", "set_verbose"]
 
@@ -75,6 +76,7 @@ def run_async(
         own_interrupts: the verb deals with Ctrl-C itself.
         ends_at_once: a thread may still be reading stdin, and is not waited for.
     """
+    import_anyio()
     received: list[int] = []
     watched = [signal.SIGTERM, signal.SIGHUP] + ([] if own_interrupts else [signal.SIGINT])
     try:

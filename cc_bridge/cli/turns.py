@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
@@ -63,7 +62,7 @@ def turns(
                 display.note("These are the prompts of its transcript:")
                 rows = [_row({"id": turn, "state": state}, said[turn]) for turn in said]
             else:
-                rows = [_row(asdict(turn), said.get(turn.id)) for turn in known]
+                rows = [_row(turn.as_dict(), said.get(turn.id)) for turn in known]
             rows = rows[-tail:] if tail else rows
             if as_json:
                 print_json(rows)

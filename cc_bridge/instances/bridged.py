@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import IO, ClassVar, TypedDict, cast
+from typing import IO, TYPE_CHECKING, ClassVar, TypedDict, cast
 
 import anyio
 import anyio.to_thread
@@ -18,7 +18,6 @@ from ..errors import AgentUnavailable, ChannelError, EngineError, InstanceDiffer
 from ..instance import InstanceInterface, OnPermission
 from ..names import is_uuid
 from ..protocol.prompt import check_prompt
-from ..shapes import InstanceActivity, InstanceInfo, Kind
 from ..turn import Turn, TurnInfo
 from .activity import has_ended, look, look_quietly, nothing
 from .kept_conversation import keep
@@ -28,7 +27,10 @@ from .place import GRACE, Place
 from .registry import Registry
 from .sessions import export_session, forget_session, session_to_begin_with
 from .steps import Steps, exclusive
-from .worktrees import Worktree
+
+if TYPE_CHECKING:
+    from ..shapes import InstanceActivity, InstanceInfo, Kind
+    from .worktrees import Worktree
 
 __all__ = ["BridgedInstance", "CommonOptions", "InstanceOptions"]
 

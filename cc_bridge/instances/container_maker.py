@@ -11,7 +11,8 @@ from ..engine.archives import Archives, tar_of
 from ..engine.client import Engine
 from ..engine.container_spec import CONTAINER_HOME
 from ..engine.containers import Containers
-from ..engine.images import AUTO_IMAGE, Images
+from ..engine.image_names import AUTO_IMAGE
+from ..engine.images import Images
 from ..engine.labels import LABEL
 from ..engine.progress import Progress
 from ..engine.volumes import Volumes

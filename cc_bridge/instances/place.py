@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import IO, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
@@ -17,9 +17,11 @@ from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
 from ..protocol.link import Hello, Link
 from ..record import ClaudeInstance
-from ..shapes import Kind
 from .registry import Registry
-from .worktrees import Worktree
+
+if TYPE_CHECKING:
+    from ..shapes import Kind
+    from .worktrees import Worktree
 
 __all__ = ["GRACE", "LINGER", "NoAgentPossible", "Place", "shut_down"]
 
@@ -171,6 +173,8 @@ class Place(abc.ABC):
         record = self.record
         if not (record.worktree and record.workspace and record.repository):
             return None
+        from .worktrees import Worktree
+
         return Worktree(record.workspace, record.worktree, record.repository)
 
     # For the kinds

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import anyio
 import anyio.to_thread
@@ -20,15 +19,16 @@ from ..channels.base import Channel
 from ..channels.fifo import Descriptor
 from ..channels.named_pipe import NobodyListens
 from ..channels.unix_socket import UnixSocketChannel
-from ..dockerfiles import Dockerfiles
 from ..errors import AgentUnavailable, ChannelError, ClaudeNotFound
 from ..login import PARTS, check_key
 from ..names import is_uuid
 from ..protocol.link import Link
-from ..shapes import Kind
 from .place import GRACE, LINGER, Place, shut_down
 from .registry import agent_archive
 from .sessions import open_session, session_path
+
+if TYPE_CHECKING:
+    from ..shapes import Kind
 
 __all__ = ["ProcessPlace", "find_claude"]
 
@@ -51,6 +51,8 @@ def find_claude(program: str = "claude") -> str:
     Raises:
         ClaudeNotFound: it is in none of these places.
     """
+    import shutil
+
     if program != "claude":
         if found := shutil.which(program):
             return found
@@ -112,6 +114,8 @@ class ProcessPlace(Place):
         if (self._config / ".credentials.json").exists():
             check_key(self.record.env, self.name)
         if self.record.workspace is not None:
+            from ..dockerfiles import Dockerfiles
+
             dockerfiles = Dockerfiles(self.registry.root)
             dockerfiles.note_writable([self.record.workspace], repository=self.record.repository)
         if begins and resume:
@@ -156,6 +160,8 @@ class ProcessPlace(Place):
         target = self._config / session_path(session_id, self.cwd)
         if not target.exists() and self.registry.sessions.has(session_id):
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            import shutil
+
             with self.registry.sessions.open(session_id) as content, open(target, "xb") as copy:
                 os.fchmod(copy.fileno(), 0o600)
                 shutil.copyfileobj(content, copy)

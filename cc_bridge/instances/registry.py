@@ -27,12 +27,9 @@ import fcntl
 import hashlib
 import json
 import os
-import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +48,7 @@ from ..state import (
     state_root,
     unusable,
 )
+from ..values import Value
 from .sessions import Sessions
 
 __all__ = ["Home", "Registry", "agent_archive", "can_change", "let_go", "state_root"]
@@ -74,8 +72,7 @@ _SHOWN = 3
 _STALE = 120.0
 
 
-@dataclass(frozen=True)
-class Home:
+class Home(Value):
     """The directory of one instance."""
 
     path: Path
@@ -222,6 +219,8 @@ class Home:
         Raises:
             FileExistsError: there is one.
         """
+        import tempfile
+
         fd, scratch = tempfile.mkstemp(dir=self.path)  # 0600
         try:
             with os.fdopen(fd, "w") as file:
@@ -296,7 +295,7 @@ class Home:
         if not left:
             with contextlib.suppress(FileNotFoundError), opened(self.path.parent) as instances:
                 # Away at once: who comes now must make a directory of its own, and not lock in this one.
-                gone = f".{self.path.name}.{secrets.token_hex(4)}"
+                gone = f".{self.path.name}.{os.urandom(4).hex()}"
                 os.rename(self.path.name, gone, src_dir_fd=instances, dst_dir_fd=instances)
                 left += remove_tree(instances, gone)
         if left:
