@@ -12,6 +12,13 @@ import typer
 from cc_bridge.cli import app, quick, verbs
 
 
+@pytest.fixture(autouse=True)
+def as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command does to its process's log is not done to this one."""
+    for module in (app, quick):
+        monkeypatch.setattr(module, "set_verbose", lambda verbose: None)
+
+
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The arguments with which verbs were called. They do nothing."""
