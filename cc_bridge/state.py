@@ -142,12 +142,9 @@ def shared_runtime_directory() -> Path:
 def agent_archive(root: Path | None = None) -> Path:
     """The agent as one executable file, made from the installed package and kept by its content.
 
-    It is compiled for this Python, which halves the time until it serves; any other one compiles the sources in it.
-
     Raises:
         InvalidInput: the state directory cannot be used.
     """
-    import py_compile
     import tempfile
     import zipapp
 
@@ -165,13 +162,6 @@ def agent_archive(root: Path | None = None) -> Path:
             for name, content in files.items():
                 (package / name).parent.mkdir(parents=True, exist_ok=True)
                 (package / name).write_bytes(content)
-                py_compile.compile(
-                    str(package / name),
-                    f"{package / name}c",
-                    dfile=f"cc_bridge_agent/{name}",
-                    doraise=True,
-                    invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,  # the archive has no other source
-                )
             made = Path(scratch, target.name)
             zipapp.create_archive(package.parent, made, main="cc_bridge_agent.__main__:run")
             made.chmod(0o644)  # any user in a container may read it

@@ -52,10 +52,8 @@ def interpreter(request: pytest.FixtureRequest) -> str:
 
 @functools.cache
 def archive_for(interpreter: str) -> str:
-    """The agent as this Python's own bridge would have made it: compiled."""
+    """The agent, compiled by this Python, because so many are started."""
     made = agent_archive()
-    if interpreter == sys.executable:
-        return str(made)
     target = made.with_name(f"agent-{interpreter.replace('/', '-')}.pyz")
     with tempfile.TemporaryDirectory() as tree:
         shutil.unpack_archive(made, tree, "zip")

@@ -9,9 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-import zipfile
 from dataclasses import replace
-from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 import pytest
@@ -189,25 +187,6 @@ def test_the_agent_runs_from_its_archive(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-IS", archive, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == "0.1.0\n"
     assert [path.name for path in tmp_path.iterdir()] == [archive.name], "scratch files are left"
-
-
-def test_the_archive_is_compiled_and_says_nothing_of_this_machine(tmp_path: Path) -> None:
-    with zipfile.ZipFile(agent_archive(tmp_path)) as archive:
-        names = set(archive.namelist())
-        compiled = archive.read("cc_bridge_agent/server.pyc")
-    assert {f"{name}c" for name in names if name.startswith("cc_bridge_agent/") and name.endswith(".py")} < names
-    assert compiled[:4] == MAGIC_NUMBER
-    assert str(tmp_path).encode() not in compiled
-
-
-def test_another_python_runs_the_sources_in_it(tmp_path: Path) -> None:
-    archive, other = agent_archive(tmp_path), tmp_path / "other.pyz"
-    with zipfile.ZipFile(archive) as ours, zipfile.ZipFile(other, "w") as theirs:
-        for name in ours.namelist():
-            content = ours.read(name)
-            theirs.writestr(name, b"\0\0\r\n" + content[4:] if name.endswith(".pyc") else content)
-    done = subprocess.run([sys.executable, "-IS", other, "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == "0.1.0\n"
 
 
 @pytest.mark.parametrize(
