@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class TestInstances:
         assert fleet.open(record.name) is instance
         assert await fleet.make(record) is instance
         assert record.name in fleet.names()
-        other = record.model_copy(update={"workspace": record.workspace / "other"})  # type: ignore[operator]
+        other = replace(record, workspace=Path("/elsewhere"))
         with pytest.raises(InstanceDiffers, match="workspace"):
             await fleet.make(other)
 
