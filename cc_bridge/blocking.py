@@ -265,6 +265,10 @@ class _Bridged(BlockingInstance[BridgedT]):
         """Whether Claude Code does not run, or ends within ``limit`` seconds. Nothing is started for it."""
         return self._loop.call(self._instance.has_ended, limit)
 
+    def until_agent_ends(self) -> None:
+        """Return when no agent runs. Nothing is started for it."""
+        self._loop.call(self._instance.until_agent_ends)
+
     def turns_without_starting(self) -> list[TurnInfo] | None:
         """As :meth:`turns`, in the same time; None: no agent runs.
 

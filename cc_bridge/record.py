@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
@@ -276,7 +277,11 @@ def _rules(value: object) -> PermissionRules:
 
 
 def _seconds(value: object) -> float | None:
-    return None if value is None else checks.number(value)
+    if value is None:
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("seconds, 0 for never")
+    return checks.number(value)
 
 
 #: What a field is, and what makes it of what was given.

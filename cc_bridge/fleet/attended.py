@@ -11,6 +11,7 @@ import math
 import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import anyio
 
@@ -128,6 +129,7 @@ class Attended(Bridge):
         self._asking = Asking(
             self._permissions if on_permission is not None else None, host.decide, host.start_soon, self._decided
         )
+        self.readers: WeakSet[FeedReader] = WeakSet()
         self._listeners = 0
         self._attending = False
         self._lingers = False  # it only listens
@@ -229,6 +231,7 @@ class Attended(Bridge):
         await super().aclose(reason)
         self._heard_all()
         self._nudge()
+        self._seat.rest(awake=False)
 
     @property
     def is_busy(self) -> bool:
@@ -331,6 +334,8 @@ class Attended(Bridge):
                 self._bell.ring(error)
             self._seat.rest(awake=self._driver.claude_runs)
             self._shelf.let_go()
+            if not any(reader.lacks for reader in self.readers):
+                self.feed.forget(self.feed.end - self.feed.first)  # the journal has it
         self._begin()  # something may have come while we were leaving
 
     async def _work(self) -> None:

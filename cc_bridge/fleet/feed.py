@@ -153,6 +153,11 @@ class Feed:
 
     # Readers
 
+    def has_ended(self, turn: str) -> bool:
+        """The turn's result is in memory."""
+        indexes = self._of_turn.get(turn)
+        return bool(indexes) and isinstance(self._events[indexes[-1] - self.first].event, TurnResult)
+
     def since(self, index: int, turn: str = "") -> Sequence[Heard]:
         """The events from this index on, which must be kept: all, or those of one turn."""
         if not turn:
@@ -178,7 +183,12 @@ class Feed:
         count = min(_AT_ONCE, len(self._events) - 1)
         while count < len(self._events) - 1 and self._size - sum(self._sizes[:count]) > self._most_bytes:
             count += 1
-        if count <= 0:
+        if count > 0:
+            self.forget(count)
+
+    def forget(self, count: int) -> None:
+        """Forget so many of the oldest."""
+        if not count:
             return
         forgotten = self._events[:count]
         self._size -= sum(self._sizes[:count])

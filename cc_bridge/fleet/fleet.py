@@ -136,13 +136,13 @@ class Fleet:
             async with anyio.create_task_group() as ending:
                 for instance, _ in self._open.values():
                     ending.start_soon(instance.cleanup)
-        self._open.clear()
         group, self._group = self._group, None
         if group is not None:
             group.cancel_scope.cancel()
         try:
             await self._stack.aclose()  # not the error of the block: a task group would wrap it
         finally:
+            self._open.clear()
             with anyio.CancelScope(shield=True):
                 await self._engine.aclose()
 
@@ -276,8 +276,9 @@ class Fleet:
     async def _take_up_one(self, name: str, limit: anyio.CapacityLimiter) -> None:
         async with limit:
             try:
-                activity = await self.open(name).get_activity()
+                instance = self.open(name)
                 attended = self._open[name][1]
+                activity = await instance.get_activity()
                 if activity["turn"] or activity["waiting"]:
                     self._start_soon(attended.take_up)
                 elif activity["last_activity"]:
@@ -287,7 +288,8 @@ class Fleet:
 
     def _sleeper(self, name: str) -> Callable[[], Awaitable[None]]:
         async def sleep() -> None:
-            await self._open[name][0].sleep()
+            if name in self._open:  # else it was removed meanwhile
+                await self._open[name][0].sleep()
 
         return sleep
 

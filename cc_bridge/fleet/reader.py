@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Protocol
+from weakref import WeakSet
 
 from ..errors import ConnectionLost, PositionGone
 from .feed import Feed, FeedPosition, Heard
@@ -18,6 +19,9 @@ class Speaker(Protocol):
     """Who is read."""
 
     feed: Feed
+
+    readers: WeakSet[FeedReader]
+    """Who reads from the feed, and has not gone."""
 
     @property
     def instance_name(self) -> str:
@@ -58,6 +62,7 @@ class FeedReader:
         elif index is not None and not turn:
             self._last = speaker.feed.last or speaker.feed.begins
         self._replay: Replay | None = None
+        speaker.readers.add(self)
         self._broke = 0
 
     async def open(self) -> None:
@@ -89,9 +94,15 @@ class FeedReader:
 
     async def aclose(self) -> None:
         """Give back what it holds. Harmless when repeated."""
+        self._speaker.readers.discard(self)
         replay, self._replay = self._replay, None
         if replay is not None:
             await replay.aclose()
+
+    @property
+    def lacks(self) -> bool:
+        """There is something in memory that it has not read."""
+        return self._index is not None and self._index < self._speaker.feed.end
 
     @property
     def _in_memory(self) -> bool:
@@ -103,7 +114,7 @@ class FeedReader:
     def _from_memory(self) -> list[Heard]:
         feed, index = self._speaker.feed, self._index
         assert index is not None
-        if self._turn and self._speaker.was_before(self._turn) and not feed.has(self._turn):
+        if self._turn and self._speaker.was_before(self._turn) and not feed.has_ended(self._turn):
             self._index = None
             return []
         if not self._turn and feed.has_gap(index, feed.end):
@@ -127,7 +138,8 @@ class FeedReader:
         try:
             heard = await replay.read()
         except ConnectionLost:
-            await self.aclose()
+            self._replay = None
+            await replay.aclose()
             self._broke += 1
             if self._broke == _TRIES:
                 raise
@@ -139,5 +151,6 @@ class FeedReader:
         if replay.read_to is not None:
             self._index = self._speaker.feed.index_after(replay.read_to)
             if self._in_memory:
-                await self.aclose()
+                self._replay = None
+                await replay.aclose()
         return found

@@ -112,12 +112,8 @@ class BridgedInstance(InstanceInterface):
         self._first_launch, self._has_launched = True, False
         self.only_looks = self._found_nobody = False
         self._steps = Steps(self.name)
-        self._settings: dict[str, Any] = {
-            "on_permission": on_permission,
-            "permission_limit": permission_limit,
-            "silence": silence,
-            "interrupt_limit": interrupt_limit,
-        }
+        times = {"permission_limit": permission_limit, "silence": silence, "interrupt_limit": interrupt_limit}
+        self._settings: dict[str, Any] = {"on_permission": on_permission, **times}
         self.use_bridge(Bridge)
 
     def use_bridge(self, make_bridge: Callable[..., Bridge]) -> None:
@@ -332,9 +328,8 @@ class BridgedInstance(InstanceInterface):
         """As :meth:`turns`, in the same time; None: no agent runs.
 
         Raises:
-            AgentUnavailable: there is an agent, and it does not answer.
+            AgentUnavailable, EngineError: there is an agent, and it does not answer; nothing can be learned of it.
             InvalidInput: there is none, because none can run there.
-            EngineError: of its container nothing can be learned.
         """
         sight = await look(self._place.way_to_look, self.name)
         return sight.turns(self.name) if sight else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,8 @@ class Chosen:
         Raises:
             InvalidInput: it cannot be written.
         """
+        import tempfile  # only here: it loads a good deal, which each command would pay for
+
         choices = {**self._read(), field: {"chosen": value, "instead_of": getattr(options, field)}}
         try:
             fd, scratch = tempfile.mkstemp(dir=self._path.parent)

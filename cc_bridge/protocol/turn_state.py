@@ -92,7 +92,7 @@ class TrackedTurn:
         prompt: empty: another host's, or an earlier life's of this one.
         followed: it was sent by another host.
         place: in the agent's queue.
-        ahead: how many are before it there.
+        ahead: how many are before it there; -1: nobody has said it.
         events: what its reader has not fetched.
         weight: bytes of the messages that the events were made of.
         announced: its reader knows that it has begun.
@@ -107,7 +107,7 @@ class TrackedTurn:
     state: TurnState = TurnState.QUEUED
     followed: bool = False
     place: int = 0
-    ahead: int = 0
+    ahead: int = -1
     events: deque[Event] = field(default_factory=deque)
     weight: int = 0
     answer: StreamedAnswer = field(default_factory=StreamedAnswer)
