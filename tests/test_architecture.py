@@ -127,7 +127,7 @@ RUNGS = {
     "names": set(),
     "event_loop": {"errors"},
     "turn": {"values", "events", "errors"},
-    "protocol": {"events", "errors", "values", "agent"},
+    "protocol": {"events", "errors", "names", "values", "agent"},
     "logs": set(),
     "events": {"values"},
     "values": set(),

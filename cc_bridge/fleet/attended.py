@@ -168,9 +168,8 @@ class Attended(Bridge):
 
     def _knows(self, turn_id: str) -> bool:
         """What the turn has said is all in memory, or still to come."""
-        if turn_id in self._conversation.turns and not self.feed.has(turn_id):
-            return True
-        return self.feed.is_whole(turn_id)
+        is_new = turn_id in self._conversation.turns and not self.feed.has(turn_id)
+        return is_new or self.feed.is_whole(turn_id)
 
     async def make_ready(self) -> None:
         """Connect, and start Claude Code if it does not run."""
@@ -236,7 +235,7 @@ class Attended(Bridge):
     @property
     def is_busy(self) -> bool:
         """A turn runs or waits, as far as this program knows."""
-        return self._has_turns
+        return bool(self._conversation.turns)
 
     # For readers
 
@@ -298,11 +297,7 @@ class Attended(Bridge):
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._wants) or self._has_turns or self._conversation.requests.are_open
-
-    @property
-    def _has_turns(self) -> bool:
-        return len(self._conversation.turns) > 0
+        return bool(self._wants) or bool(self._conversation.turns) or self._conversation.requests.are_open
 
     async def _want(self, *, claude: bool) -> None:
         if not claude and self._driver.uplink.connection is not None:
@@ -365,7 +360,7 @@ class Attended(Bridge):
 
     async def _sit(self) -> None:
         """Have a seat among those that are awake before Claude Code is started; others may have to sleep for it."""
-        if self._has_turns or self._wants.claude:
+        if bool(self._conversation.turns) or self._wants.claude:
             await self._seat.take(self._tell_line)
 
     def _tell_line(self, ahead: int) -> None:

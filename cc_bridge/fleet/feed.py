@@ -156,7 +156,7 @@ class Feed:
     def has_ended(self, turn: str) -> bool:
         """The turn's result is in memory."""
         indexes = self._of_turn.get(turn)
-        return bool(indexes) and isinstance(self._events[indexes[-1] - self.first].event, TurnResult)
+        return indexes is not None and isinstance(self._events[indexes[-1] - self.first].event, TurnResult)
 
     def since(self, index: int, turn: str = "") -> Sequence[Heard]:
         """The events from this index on, which must be kept: all, or those of one turn."""

@@ -6,10 +6,10 @@ knows what Claude Code says.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 
 from ..events import Verdict
+from ..names import new_uuid
 from . import stream_json as sj
 from .agent_queue import AgentQueue
 from .commands import DeclareDone, SendInput, Withdraw
@@ -67,7 +67,7 @@ class Delivery:
 
     def ask(self, request: Raw) -> str:
         """Ask Claude Code something, as soon as it can be written to; the request's id."""
-        request_id = str(uuid.uuid4())  # no other host's: all of them hear all answers
+        request_id = new_uuid()  # no other host's: all of them hear all answers
         self.requests.add(request_id, request)
         self._send_requests()
         return request_id
