@@ -348,9 +348,9 @@ class Driver:
 
     async def _catch_up(self) -> None:
         """Read what was before, because only then it is known what is to be done."""
-        if self._adopts and self._events.replays:
-            while not self.uplink.caught_up:
-                await self._receive()
+        while self._adopts and not self.uplink.caught_up:
+            await self._receive()
+        if self._events.replays:
             self._events.caught_up(anyio.current_time())
 
     async def _start_claude(self) -> None:

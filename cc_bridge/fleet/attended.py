@@ -300,7 +300,7 @@ class Attended(Bridge):
         return bool(self._wants) or bool(self._conversation.turns) or self._conversation.requests.are_open
 
     async def _want(self, *, claude: bool) -> None:
-        if not claude and self._driver.uplink.connection is not None:
+        if not claude and self._driver.uplink.caught_up:
             return
         want = self._wants.add(claude=claude)
         self._begin()

@@ -6,6 +6,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from ..errors import ConnectionLost, PositionGone
+from ..events import TurnResult
 from .feed import Feed, FeedPosition, Heard
 from .replay import Replay, Shelf
 
@@ -64,6 +65,9 @@ class FeedReader:
         self._replay: Replay | None = None
         speaker.readers.add(self)
         self._broke = 0
+        self._has_result = False  # of the turn
+        self._has_asked_journal = False  # for what memory does not have of a turn that has ended
+        self._is_gone = False
 
     async def open(self) -> None:
         """Have what it begins with.
@@ -73,9 +77,9 @@ class FeedReader:
             ChannelError, EngineError: the agent cannot be reached.
         """
         if not self._in_memory and self._replay is None:
-            self._replay = await Replay.open(
-                self._speaker.shelf, after=self._last, turn="" if self._last else self._turn
-            )
+            # What was said before the agent was reached has no place in its journal.
+            last = self._last if self._last is not None and self._last.journal else None
+            self._replay = await Replay.open(self._speaker.shelf, after=last, turn="" if last else self._turn)
 
     async def read(self) -> list[Heard]:
         """At least one event; none only where nothing more comes of the turn.
@@ -85,12 +89,19 @@ class FeedReader:
         while True:
             if self._in_memory:
                 found = self._from_memory()
-                if found or (self._turn and self._is_over()):
-                    return found
-                if self._in_memory:
+                if not found and self._is_over():
+                    if self._has_result or self._has_asked_journal:
+                        return []
+                    self._has_asked_journal, self._index = True, None
+                elif not found and self._in_memory:
                     await self._speaker.changed()
-            elif found := await self._from_journal():
+            else:
+                found = await self._from_journal()
+            if found:
+                self._has_result = isinstance(found[-1].event, TurnResult)
                 return found
+            if self._is_gone:
+                return []
 
     async def aclose(self) -> None:
         """Give back what it holds. Harmless when repeated."""
@@ -109,13 +120,13 @@ class FeedReader:
         return self._index is not None and self._index >= self._speaker.feed.first
 
     def _is_over(self) -> bool:
-        return self._in_memory and not self._speaker.will_say(self._turn)
+        return bool(self._turn) and self._in_memory and not self._speaker.will_say(self._turn)
 
     def _from_memory(self) -> list[Heard]:
         feed, index = self._speaker.feed, self._index
         assert index is not None
         if self._turn and self._speaker.was_before(self._turn) and not feed.has_ended(self._turn):
-            self._index = None
+            self._index, self._last = None, None
             return []
         if not self._turn and feed.has_gap(index, feed.end):
             self._index = feed.end
@@ -131,7 +142,13 @@ class FeedReader:
         return found
 
     async def _from_journal(self) -> list[Heard]:
-        await self.open()
+        try:
+            await self.open()
+        except PositionGone:
+            if not self._has_asked_journal:
+                raise
+            self._is_gone = True  # it was withdrawn, or given up before anything was kept of it
+            return []
         replay = self._replay
         if replay is None:
             return []  # by now memory has it
@@ -148,7 +165,7 @@ class FeedReader:
         found = [item for item in heard if not self._turn or item.turn == self._turn]
         if found:
             self._last = found[-1].at
-        if replay.read_to is not None:
+        if replay.read_to is not None and not self._has_asked_journal:
             self._index = self._speaker.feed.index_after(replay.read_to)
             if self._in_memory:
                 self._replay = None
