@@ -12,7 +12,7 @@ import anyio
 from . import report
 from .figures import Sheet
 
-PARTS = ("round-trip", "first-token", "throughput", "many", "idle", "start", "safety", "pane", "containers")
+PARTS = ("round-trip", "first-token", "throughput", "many", "idle", "fleet", "start", "safety", "pane", "containers")
 
 
 async def main() -> None:
