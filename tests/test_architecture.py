@@ -70,7 +70,7 @@ RUNGS = {
         "errors",
     },
     "blocking_tools": {"event_loop", "engine"},
-    "testing": {"channels", "protocol", "instance", "shapes", "turn", "events", "errors"},
+    "testing": {"channels", "protocol", "fleet", "instance", "shapes", "turn", "events", "errors"},
     "instances": {
         "beneath",
         "bridge",
