@@ -48,7 +48,7 @@ MakeRecord = Callable[..., ClaudeInstance]
 #: Seconds within which anything here must be over, or it hangs.
 _LIMIT = 60.0
 
-_READERS = 20
+_READERS = 50
 
 _TOUCH = '[[tool Bash {"command": "touch made-by-a-tool", "description": "make a file"}]]'
 
@@ -160,16 +160,17 @@ class FleetContract:
 
     async def test_who_waits_for_a_seat_is_told_so(self, make_fleet: MakeFleet, make_record: MakeRecord) -> None:
         async with make_fleet(most_awake=1) as fleet:
-            busy, other = fleet.adopt(make_record()), fleet.adopt(make_record())
+            busy, first, second = [fleet.adopt(make_record()) for _ in range(3)]
             with anyio.fail_after(_LIMIT):
                 running = await busy.submit("[[say a]] [[delay 1]] [[say b]]")
                 async for event in running:
                     if isinstance(event, TextDelta):
                         break
-                waiting = await other.submit("[[say c]]")
-                assert isinstance(await anext(waiting), Waiting)
-                assert (await running.result()).text == "ab"
-                assert (await waiting.result()).text == "c"
+                ahead = await first.submit("[[say c]]")
+                await anyio.wait_all_tasks_blocked()  # it stands in line
+                waiting = await second.submit("[[say d]]")
+                assert await anext(waiting) == Waiting(1)
+                assert [(await turn.result()).text for turn in (running, ahead, waiting)] == ["ab", "c", "d"]
 
     async def test_a_spent_budget_refuses_the_next_command(
         self, make_fleet: MakeFleet, make_record: MakeRecord, scripted_model: ScriptedModel

@@ -159,6 +159,10 @@ def judge(round_: Round, results: dict[str, TurnResult], prompts: Counter[str]) 
         if result.verdict in (Verdict.INTERRUPTED, Verdict.FAILED):
             interrupted[command.name] += 1
             whole = command.whole.startswith(text)
+        elif result.verdict is Verdict.RECOVERED and not made[turn_id]:
+            # Whose agent was killed while a permission waited: Claude Code has denied it, and told the model so.
+            interrupted[command.name] += "[[tool" in command.prompt
+            whole = text == command.whole
         else:
             whole = text == command.whole and made[turn_id] == ("[[tool" in command.prompt)
         if not whole:
@@ -185,7 +189,7 @@ async def test_a_fleet_that_is_killed(
     with anyio.fail_after(LIMIT):
         for _ in range(FLEETS):
             await play_one(played)
-        async with Fleet(on_permission=decide, most_awake=3) as fleet:
+        async with Fleet(on_permission=decide) as fleet:
 
             async def ask(turn_id: str, command: Command) -> None:
                 instance = fleet.open(command.name)
