@@ -21,6 +21,7 @@ from cc_bridge_agent import __version__
 if TYPE_CHECKING:
     from . import blocking
     from .dockerfiles import OnDockerfile
+    from .engine.client import Engine
     from .engine.container_tools import ContainerTools
     from .engine.containers import ContainerInfo, ContainerSummary
     from .engine.events import ContainerEvent
@@ -173,6 +174,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "dockerfiles": "OnDockerfile",
+    "engine.client": "Engine",
     "engine.container_tools": "ContainerTools",
     "engine.containers": "ContainerInfo ContainerSummary",
     "engine.events": "ContainerEvent",
@@ -272,6 +274,7 @@ __all__ = [
     "DockerfileNotApproved",
     "Document",
     "ElicitationComplete",
+    "Engine",
     "EngineError",
     "EnginePermissionDenied",
     "EngineTimeout",

@@ -27,6 +27,7 @@
     │   ├── ConnectionLost           it broke; the turn in progress is not lost with it if the agent lives
     │   └── ProtocolError            the peer sent what the protocol does not allow
     ├── TurnNotFound                 no turn of that id is kept
+    ├── PositionGone                 what an instance said after that position is not kept
     ├── BudgetExceeded               a budget is spent; ``opens`` is when there is a new one
     └── ClaudeError                  Claude Code itself
         ├── ClaudeNotFound           no such program where it should run

@@ -86,7 +86,9 @@ class AgentEvents:
             self.claude_runs = hello.state == "running"
         if hello.resumed and not (self._follows or continues):
             self.replays = True
-            conversation.replay()  # other programs' turns, from the beginning of the first that has not ended
+            conversation.turns.replaying = (
+                True  # other programs' turns, from the beginning of the first that has not ended
+            )
         elif hello.resumed:
             # Whether Claude Code runs, the frames that follow say.
             self._attempts.repeat(conversation.connection_resumed(now))

@@ -75,7 +75,7 @@ class Driver:
         claude_runs: bool = False,
         adopts: bool = False,
         observer: Observer | None = None,
-        patience: float = 30.0,
+        patience: float | None = None,
         only_looks: bool = False,
     ) -> None:
         self._place = place
@@ -261,24 +261,12 @@ class Driver:
                 link = self.uplink.link
                 if link is not None:
                     for command in commands:
-                        self._say(link, command)
+                        say(link, command, self._log)
                 await self.uplink.write()
             if not commands:
                 return
             # Others may say something meanwhile: an interrupt must not wait for a file.
             await self._read_transcripts([command for command in commands if isinstance(command, ReadTranscript)])
-
-    def _say(self, link: Link, command: Command) -> None:
-        match command:
-            case SendInput(input_id, message, turn):
-                link.send_input(input_id, message, turn)
-            case Withdraw(input_id):
-                link.withdraw_input(input_id)
-            case DeclareDone(input_id):
-                link.declare_done(input_id)
-            case EndProcess(reason, turn):
-                self._log.warning("claude_killed", reason=reason)
-                link.signal_claude("KILL", turn)
 
     async def _read_transcripts(self, reading: list[ReadTranscript]) -> None:
         """Last of all commands, because it may take time and be cancelled, which must cost none of the others."""
@@ -335,7 +323,7 @@ class Driver:
         try:
             connection = await self.uplink.connect(resume=self._can_resume(), turn=self._follow)
             if self._adopts and not self.uplink.continues:
-                connection = await self._begin_earlier(connection)
+                connection = await begin_earlier(self.uplink, connection)
             self._go_on(connection)
             await self._catch_up()
         except FramesGone as error:
@@ -344,19 +332,6 @@ class Driver:
                     f"there is no turn {self._follow}: {error.what}", instance=self._place.name
                 ) from None
             raise
-
-    async def _begin_earlier(self, connection: Connection) -> Connection:
-        """Connect so that turns which are open already, other programs' or an earlier one's, are read as a whole."""
-        hello = connection.hello
-        first = next(iter([*hello.open_ids, *(hello.queue or ())]), "")
-        if not first or connection.link.position is None:
-            return connection
-        await self.uplink.disconnect()
-        self.uplink.forget()
-        try:
-            return await self.uplink.connect(resume=False, turn=first)
-        except FramesGone:  # it began so long ago that only its end can be heard
-            return await self.uplink.connect(resume=False)
 
     def _can_resume(self) -> bool:
         """A turn was cut off that can be taken up again."""
@@ -410,3 +385,31 @@ class Driver:
         await self.uplink.disconnect()
         if not self.uplink.count_loss(resumable=self._can_resume() and not isinstance(error, ProtocolError)):
             self._events.lost(error.what, anyio.current_time(), error=str(error))
+
+
+def say(link: Link, command: Command, log: Log) -> None:
+    """Tell the agent what a conversation wants, but for what is not the agent's."""
+    match command:
+        case SendInput(input_id, message, turn):
+            link.send_input(input_id, message, turn)
+        case Withdraw(input_id):
+            link.withdraw_input(input_id)
+        case DeclareDone(input_id):
+            link.declare_done(input_id)
+        case EndProcess(reason, turn):
+            log.warning("claude_killed", reason=reason)
+            link.signal_claude("KILL", turn)
+
+
+async def begin_earlier(uplink: Uplink, connection: Connection) -> Connection:
+    """Connect again so that turns which are open already, other programs' or an earlier one's, are read as a whole."""
+    hello = connection.hello
+    first = next(iter([*hello.open_ids, *(hello.queue or ())]), "")
+    if not first or connection.link.position is None:
+        return connection
+    await uplink.disconnect()
+    uplink.forget()
+    try:
+        return await uplink.connect(resume=False, turn=first)
+    except FramesGone:  # it began so long ago that only its end can be heard
+        return await uplink.connect(resume=False)

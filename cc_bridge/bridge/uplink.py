@@ -19,7 +19,8 @@ from .surroundings import Dialer
 
 __all__ = ["Uplink", "pause_after"]
 
-#: The longest pause between two tries to connect again; seconds.
+#: Seconds for which a connection that was lost is tried again, and the longest pause between two tries.
+_RESUME_LIMIT = 30.0
 _LONGEST_PAUSE = 2.0
 
 
@@ -30,7 +31,7 @@ class Uplink:
 
     Args:
         position: where the first connection may resume.
-        patience: seconds for which a connection that was lost is tried again.
+        patience: seconds for which a connection that was lost is tried again; None: 30.
         only_looks: says so in its hellos.
 
     Attributes:
@@ -43,7 +44,7 @@ class Uplink:
         dialer: Dialer,
         log: Log,
         position: Position | None = None,
-        patience: float = 30.0,
+        patience: float | None = None,
         *,
         only_looks: bool = False,
     ) -> None:
@@ -176,10 +177,10 @@ class Uplink:
             resumable: somebody needs what follows the last frame. Otherwise, and when patience is at its end without
                 anything received, the position is forgotten.
         """
-        now = anyio.current_time()
+        now, limit = anyio.current_time(), _RESUME_LIMIT if self._patience is None else self._patience
         if self._lost_since is None:
             self._lost_since = now
-        if resumable and self._position is not None and now - self._lost_since < self._patience:
+        if resumable and self._position is not None and now - self._lost_since < limit:
             self._failures += 1
             return True
         self._lost_since, self._failures = None, 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import anyio
@@ -28,18 +28,19 @@ from ..errors import (
     PositionGone,
     TurnNotFound,
 )
-from ..events import PermissionRequest, TurnResult
+from ..events import Event, PermissionRequest, TurnResult
 from ..logs import Log
 from ..protocol.blocks import Prompt
 from ..protocol.conversation import Conversation
-from ..protocol.link import Position
 from ..protocol.remembered import remember
 from ..turn import Turn
 from .asking import Asking
 from .awake import Seat
-from .feed import Feed, Heard, Numbering
+from .feed import Feed
 from .feed_turn import FeedTurn
+from .hearing import Hearing
 from .reader import FeedReader
+from .wants import Bell, Wants
 
 __all__ = ["Attended", "Host", "Inhabited"]
 
@@ -82,23 +83,6 @@ class Host(Protocol):
         """A turn has ended, with this process of Claude Code's; empty: it is not known which."""
 
 
-class _Change:
-    """Something has come, or what was waited for has failed."""
-
-    def __init__(self) -> None:
-        self.event = anyio.Event()
-        self.error: BridgeError | None = None
-
-
-class _Want:
-    """Somebody wants a connection, or Claude Code."""
-
-    def __init__(self, *, claude: bool) -> None:
-        self.claude = claude
-        self.over = anyio.Event()
-        self.error: BridgeError | None = None
-
-
 class Attended(Bridge):
     """One conversation, for a task of the fleet's and any number of readers.
 
@@ -126,7 +110,9 @@ class Attended(Bridge):
     ) -> None:
         conversation = Conversation(silence=silence, interrupt_limit=interrupt_limit, adopts=True)
         conversation.session_id = session_id
-        driver = Driver(place, log, conversation, adopts=True, observer=self, patience=host.patience)
+        self.feed = Feed()
+        self._hearing = Hearing(conversation.turns, self.feed, self._on_event)
+        driver = Driver(place, log, conversation, adopts=True, observer=self._hearing, patience=host.patience)
         super().__init__(
             place,
             log,
@@ -142,16 +128,12 @@ class Attended(Bridge):
         self._asking = Asking(
             self._permissions if on_permission is not None else None, host.decide, host.start_soon, self._decided
         )
-        self.feed = Feed()
-        self._numbering = Numbering()
-        self._seq = 0
-        self._journal = ""
         self._listeners = 0
         self._attending = False
         self._lingers = False  # it only listens
-        self._change = _Change()
-        self._wake = anyio.Event()
-        self._wants: list[_Want] = []
+        self._bell = Bell()
+        self._wake: anyio.Event | None = None  # of a pause
+        self._wants = Wants()
         self._errors: dict[str, BridgeError] = {}  # why turns could not be sent
         self._joined: dict[str, None] = {}  # turns that had been sent before, and were not heard then
 
@@ -184,7 +166,7 @@ class Attended(Bridge):
 
     def _knows(self, turn_id: str) -> bool:
         """What the turn has said is all in memory, or still to come."""
-        if turn_id in self._conversation and not self.feed.has(turn_id):
+        if turn_id in self._conversation.turns and not self.feed.has(turn_id):
             return True
         return self.feed.is_whole(turn_id)
 
@@ -195,7 +177,7 @@ class Attended(Bridge):
     async def interrupt_turn(self, turn_id: str) -> None:
         """End the turn and wait until it is over."""
         self._conversation.interrupt(turn_id, anyio.current_time())
-        await self._pump(lambda: turn_id not in self._conversation)
+        await self._pump(lambda: turn_id not in self._conversation.turns)
 
     async def abandon(self, turn_id: str) -> None:
         """The same; where it cannot be reached any more, it was ended by that."""
@@ -251,7 +233,7 @@ class Attended(Bridge):
     @property
     def is_busy(self) -> bool:
         """A turn runs or waits, as far as this program knows."""
-        return self._conversation.has_turns
+        return self._has_turns
 
     # For readers
 
@@ -266,14 +248,11 @@ class Attended(Bridge):
         Raises:
             BridgeError: nothing more will be: it could not be reached.
         """
-        change = self._change
-        await change.event.wait()
-        if change.error is not None:
-            raise change.error
+        await self._bell.wait()
 
     def will_say(self, turn_id: str) -> bool:
         """There is more to come of the turn."""
-        return turn_id in self._conversation
+        return turn_id in self._conversation.turns
 
     def was_before(self, turn_id: str) -> bool:
         """The turn ended before this program asked for it: it has to be read again."""
@@ -296,7 +275,7 @@ class Attended(Bridge):
     def _follow_joined(self) -> None:
         for turn_id in self._driver.take_joined():
             remember(self._joined, turn_id)
-            self._tell()
+            self._bell.ring()
 
     # The attendant
 
@@ -311,26 +290,24 @@ class Attended(Bridge):
         if self._attending:
             self._driver.hurry = True
             self._driver.uplink.set_deadline(-math.inf)
-            self._wake.set()
+            if self._wake is not None:
+                self._wake.set()
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._wants) or self._conversation.has_turns
+        return bool(self._wants) or self._has_turns or self._conversation.requests.are_open
+
+    @property
+    def _has_turns(self) -> bool:
+        return len(self._conversation.turns) > 0
 
     async def _want(self, *, claude: bool) -> None:
         if not claude and self._driver.uplink.connection is not None:
             return
-        want = _Want(claude=claude)
-        self._wants.append(want)
-        try:
-            self._begin()
-            self._nudge()
-            await want.over.wait()
-        finally:
-            if want in self._wants:
-                self._wants.remove(want)
-        if want.error is not None:
-            raise want.error
+        want = self._wants.add(claude=claude)
+        self._begin()
+        self._nudge()
+        await self._wants.wait(want)
 
     async def _attend(self) -> None:
         """The task: until nothing is left to do, and nothing has come for a while."""
@@ -349,9 +326,9 @@ class Attended(Bridge):
             with anyio.CancelScope(shield=True):
                 await self._driver.uplink.disconnect()
             self._asking.pause()
-            self._end_wants(self._wants, error)
+            self._wants.end(self._wants.take(), error)
             if error is not None:
-                self._tell(error)
+                self._bell.ring(error)
             self._seat.rest(awake=self._driver.claude_runs)
             self._shelf.let_go()
         self._begin()  # something may have come while we were leaving
@@ -365,7 +342,7 @@ class Attended(Bridge):
                 await self._sit()
                 if self._wants:
                     await self._satisfy()
-                elif self._conversation.has_turns:
+                elif self._has_work:
                     await self._driver.advance(lambda: self._driver.hurry)
                 self._heard_all()
                 return
@@ -383,17 +360,17 @@ class Attended(Bridge):
 
     async def _sit(self) -> None:
         """Have a seat among those that are awake before Claude Code is started; others may have to sleep for it."""
-        if self._conversation.has_turns or any(want.claude for want in self._wants):
+        if self._has_turns or self._wants.claude:
             await self._seat.take(self._tell_line)
 
     def _tell_line(self, ahead: int) -> None:
         """Turns wait for others to sleep."""
-        self._conversation.tell_queued(ahead)
+        self._conversation.turns.tell_queued(ahead)
         self._heard_all()
 
     async def _satisfy(self) -> None:
         """Do what was wanted; an error is whose that wanted it."""
-        wants, error = list(self._wants), None
+        wants, error = self._wants.take(), None
         try:
             while not await self._place.rest():
                 pass
@@ -403,14 +380,7 @@ class Attended(Bridge):
                 await self._driver.connect()
         except BridgeError as failure:
             error = failure
-        self._end_wants(wants, error)
-
-    def _end_wants(self, wants: Iterable[_Want], error: BridgeError | None) -> None:
-        for want in list(wants):
-            want.error = error
-            want.over.set()
-            if want in self._wants:
-                self._wants.remove(want)
+        self._wants.end(wants, error)
 
     async def _lingers_on(self) -> bool:
         """Listen while nothing is to be done; False: nothing has come, and nobody listens."""
@@ -430,9 +400,10 @@ class Attended(Bridge):
         return heard or self._has_work or self._driver.hurry or self._listeners > 0
 
     async def _pause(self, seconds: float) -> None:
-        self._wake = anyio.Event()
+        self._wake = wake = anyio.Event()
         with anyio.move_on_after(seconds):
-            await self._wake.wait()
+            await wake.wait()
+        self._wake = None
 
     def _fail(self, error: BridgeError) -> None:
         """What waits cannot be sent: end it, and let everybody know why."""
@@ -444,44 +415,19 @@ class Attended(Bridge):
 
     # What was heard
 
-    def connected(self, start: Position | None) -> None:
-        """See :class:`~cc_bridge.bridge.driver.Observer`."""
-        journal = start.journal if start else ""
-        if self.feed.begins is None or journal != self._journal or (start and start.seq > self._seq):
-            self.feed.begin(journal, start.seq if start else 0)
-            self._journal, self._seq = journal, start.seq if start else 0
-
-    def handled(self, seq: int) -> None:
-        """See :class:`~cc_bridge.bridge.driver.Observer`."""
-        if seq > self._seq:
-            self._seq = seq
-        self._collect(is_new=seq == 0 or seq == self._seq)
-
-    def _collect(self, *, is_new: bool) -> None:
-        """Move what turns have said into the feed, unless it is heard again."""
-        for turn, events, size in self._conversation.take_all():
-            for event in events:
-                if is_new:
-                    self.feed.add(Heard(self._numbering.next(self._journal, self._seq), turn, event), size)
-                    size = 0
-                if isinstance(event, PermissionRequest):
-                    self._asking.heard(turn, event)
-                elif isinstance(event, TurnResult):
-                    self._host.turn_ended(turn, event, self._driver.claude_pid)
+    def _on_event(self, turn: str, event: Event) -> None:
+        if isinstance(event, PermissionRequest):
+            self._asking.heard(turn, event)
+        elif isinstance(event, TurnResult):
+            self._host.turn_ended(turn, event, self._driver.claude_pid)
 
     def _heard_all(self) -> None:
         """After a step: hand out what it has brought."""
-        self._collect(is_new=True)
-        self._tell()
+        self._hearing.collect()
+        self._bell.ring()
         self._asking.look(self._conversation.is_open, may_begin=self._driver.uplink.caught_up)
 
     async def _decided(self, request: PermissionRequest, decision: Decision | None) -> None:
         self._answer(request, decision)
-        self._tell()
+        self._bell.ring()
         await self._driver.flush()
-
-    def _tell(self, error: BridgeError | None = None) -> None:
-        """Whoever waits looks again."""
-        change, self._change = self._change, _Change()
-        change.error = error
-        change.event.set()

@@ -64,6 +64,7 @@ class Awake:
         self._most = most
         self._seats: dict[Seat, None] = {}
         self._line: deque[Seat] = deque()
+        self._knows_all = False
         self._changed = anyio.Event()
         self._log = Log("", "fleet")
 
@@ -72,6 +73,11 @@ class Awake:
 
     def __len__(self) -> int:
         return len(self._seats)
+
+    def know_all(self) -> None:
+        """Those that were awake before are noted: until then, nobody can say whether there is room."""
+        self._knows_all = True
+        self.look_again()
 
     def note(self, seat: Seat) -> None:
         """It is awake, whether or not there was room for it."""
@@ -108,6 +114,8 @@ class Awake:
 
     async def _has_room(self) -> bool:
         """There is, maybe because somebody was put to sleep."""
+        if self._most is not None and not self._knows_all:
+            return False
         while self._most is not None and len(self._seats) >= self._most:
             now = anyio.current_time()
             idle = [other for other in self._seats if not other.is_busy() and now - other.refused_at > _AGAIN]

@@ -117,7 +117,7 @@ class Fleet:
             self.accounts = Accounts(directory / "accounts", budgets=self._budgets)
             self._context = contextvars.copy_context()  # tasks are not of whoever happened to want them first
             self._group = await self._stack.enter_async_context(anyio.create_task_group())
-            await self._take_up()
+            self._start_soon(self._take_up)
         except BaseException:  # cancelled, too
             await self._end()
             raise
@@ -258,8 +258,9 @@ class Fleet:
             made.append(Attended(place, log, host=_Host(self, record), seat=seat, **settings))
             return made[0]
 
-        given: InstanceOptions = {**options, "registry": self.registry, "make_bridge": make_bridge}
+        given: InstanceOptions = {**options, "registry": self.registry}
         instance = instance_of(record, client=self._engine, **given)
+        instance.use_bridge(make_bridge)
         self._open[record.name] = instance, made[0]
         return instance
 
@@ -270,6 +271,7 @@ class Fleet:
         async with anyio.create_task_group() as group:
             for name in names:
                 group.start_soon(self._take_up_one, name, limit)
+        self._awake.know_all()
 
     async def _take_up_one(self, name: str, limit: anyio.CapacityLimiter) -> None:
         async with limit:

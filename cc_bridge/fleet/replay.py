@@ -117,7 +117,7 @@ class Replay:
         self._seq = seq or self._seq
         position = self._connection.link.position
         journal = position.journal if position else ""
-        for turn, events, _ in self._conversation.take_all():
+        for turn, events, _ in self._conversation.turns.fetch_all():
             for event in events:
                 at = self._numbering.next(journal, self._seq)
                 if self._after is None or at > self._after:

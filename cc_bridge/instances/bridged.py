@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import IO, ClassVar, TypedDict, cast
+from typing import IO, Any, ClassVar, TypedDict
 
 import anyio
 import anyio.to_thread
@@ -25,6 +25,7 @@ from ..turn import Turn, TurnInfo
 from .activity import NOBODY, has_ended, look, look_quietly, nothing
 from .chosen import Chosen
 from .controls import Controls
+from .info import describe
 from .kept_conversation import take_away
 from .kept_record import KeptRecord
 from .life import Step
@@ -68,11 +69,9 @@ class InstanceOptions(CommonOptions, total=False):
 
     Attributes:
         on_permission: decides on permission requests; without it they are denied.
-        make_bridge: what makes the bridge; a fleet's attends to it.
     """
 
     on_permission: OnPermission | None
-    make_bridge: Callable[..., Bridge]
 
 
 class BridgedInstance(InstanceInterface):
@@ -99,7 +98,6 @@ class BridgedInstance(InstanceInterface):
         permission_limit: float = 300.0,
         silence: float = 30.0,
         interrupt_limit: float = 10.0,
-        make_bridge: Callable[..., Bridge] = Bridge,
     ) -> None:
         self.record = place.record
         self.name = place.name
@@ -112,15 +110,17 @@ class BridgedInstance(InstanceInterface):
         self._first_launch, self._has_launched = True, False
         self.only_looks = self._found_nobody = False
         self._steps = Steps(self.name)
-        self._bridge = make_bridge(
-            self,
-            self._log,
-            session_id=self._home.session_id,
-            on_permission=on_permission,
-            permission_limit=permission_limit,
-            silence=silence,
-            interrupt_limit=interrupt_limit,
-        )
+        self._settings: dict[str, Any] = {
+            "on_permission": on_permission,
+            "permission_limit": permission_limit,
+            "silence": silence,
+            "interrupt_limit": interrupt_limit,
+        }
+        self.use_bridge(Bridge)
+
+    def use_bridge(self, make_bridge: Callable[..., Bridge]) -> None:
+        """Have another one, such as a fleet's, before anything is done with the instance."""
+        self._bridge = make_bridge(self, self._log, session_id=self._home.session_id, **self._settings)
         self._controls = Controls(self._bridge, Chosen(self._home.path), lambda: self.record)
 
     # The contract
@@ -340,25 +340,8 @@ class BridgedInstance(InstanceInterface):
     async def get_info(self) -> InstanceInfo:
         """The record, the state, the channel and the session, in JSON types; secrets are masked."""
         self._check_record()
-        record, sight = self.record, await look_quietly(self._place.way_to_look, self.name)
-        doing = sight.describe(in_pane=record.in_pane) if sight else nothing()
-        doing["channel"] = self._bridge.channel_kind or doing["channel"]
-        info = {
-            "name": record.name,
-            "kind": record.kind,
-            "workspace": str(record.workspace) if record.workspace else None,
-            "created": record.created.isoformat(),
-            "project": record.project,
-            "labels": dict(record.labels),
-            "env": dict.fromkeys(record.env, "***"),
-            **doing,
-            "agent": self._bridge.agent_version or (sight.agent if sight else None),
-            "claude": self._bridge.claude_version,
-            "session_id": self._bridge.session_id or None,
-            "unknown_messages": dict(self._bridge.unknown_messages),
-            **await self._place.info(),
-        }
-        return cast("InstanceInfo", info)  # that all kinds say just this, the contract suite checks
+        sight = await look_quietly(self._place.way_to_look, self.name)
+        return describe(self.record, sight, self._bridge, await self._place.info())
 
     async def is_running(self) -> bool:
         """Its place runs, and an agent there answers."""

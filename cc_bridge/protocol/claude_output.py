@@ -11,11 +11,13 @@ from .. import events
 from . import stream_json as sj
 from . import verdicts
 from .attribution import Attribution
+from .commands import EndProcess
 from .control_requests import Reply
 from .delivery import Delivery, Judgements
 from .fields import Raw
 from .permission_requests import PermissionRequests
 from .streamed_answer import Content
+from .transcript import Reading
 from .turn_state import Interrupt, TrackedTurn
 from .turns import Turns
 from .verdicts import Judgement, ProcessEnd
@@ -116,6 +118,18 @@ class ClaudeOutput:
         lines = "\n".join(self.stderr).splitlines()
         last_words = next((line for line in reversed(lines) if line.strip()), "")
         self.end(turn, verdicts.by_exit(exited, interrupted=turn.is_interrupted, last_words=last_words))
+
+    def receive_transcript(self, turn: TrackedTurn, reading: Reading, now: float) -> None:
+        """What the transcript says of a turn that was silent, or whose process has ended."""
+        if reading.ended:
+            if not turn.exited:
+                self._delivery.is_ready = False
+                self._delivery.outbox.add(EndProcess("its turn had ended and it did not say so", turn.id))
+            self.end(turn, verdicts.by_transcript(reading.texts, turn.answer))
+        elif turn.exited:
+            self.end_by_exit(turn, turn.exited)
+        else:
+            turn.tell_silence(now, reading.last)
 
     def _on_named(self, message: sj.Init | sj.Lifecycle | sj.Echo, now: float) -> None:
         """Something is said of a turn as a whole."""

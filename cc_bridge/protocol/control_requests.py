@@ -37,6 +37,11 @@ class ControlRequests:
         """A request, which waits until Claude Code can be written to. The id is new."""
         self._waiting[request_id] = request
 
+    @property
+    def are_open(self) -> bool:
+        """Something is still to be expected."""
+        return bool(self._waiting or self._sent)
+
     def is_over(self, request_id: str) -> bool:
         """Nothing more is to be expected."""
         return request_id not in self._waiting and request_id not in self._sent

@@ -24,7 +24,6 @@ from cc_bridge_agent import wire
 from ..errors import InvalidInput
 from ..events import Event, Verdict
 from . import stream_json as sj
-from . import verdicts
 from .blocks import Prompt
 from .claude_output import ClaudeOutput
 from .commands import Command, EndProcess, ReadTranscript
@@ -98,22 +97,11 @@ class Conversation:
         Permission requests are held back until :meth:`replayed`, because they may have been decided.
         """
         self._turns.replaying = True
-        self._turns.add(TrackedTurn(turn_id, "", TurnState.SENT, followed=True, wake_at=now + self._silence))
-
-    def replay(self) -> None:
-        """What comes until :meth:`replayed` is of the past."""
-        self._turns.replaying = True
+        self._turns.follow(turn_id, now + self._silence)
 
     def replayed(self) -> None:
         """What comes from here on is new."""
         self._turns.replayed()
-
-    def tell_queued(self, ahead: int) -> None:
-        """What waits to be sent waits for so many others, somewhere else than in the agent's queue."""
-        for turn in self._turns:
-            if turn.state is TurnState.QUEUED and turn.ahead != ahead:
-                turn.ahead = ahead
-                turn.tell_position()
 
     def withdraw(self, turn_id: str, now: float) -> None:
         """Forget a turn that was sent and that somebody else has sent before."""
@@ -164,20 +152,10 @@ class Conversation:
         """The turn's events since the last call. After the result, the turn is forgotten."""
         return self._turns.fetch(turn_id)
 
-    def take_all(self) -> list[tuple[str, list[Event], int]]:
-        """The events of all turns since the last call, whether or not they are held back, with their turns' ids.
-
-        The third is how many bytes they were made of. A turn whose result is among them is forgotten.
-        """
-        return self._turns.fetch_all()
-
     @property
-    def has_turns(self) -> bool:
-        """There is a turn that has not ended, or whose events nobody has taken."""
-        return any(True for _ in self._turns)
-
-    def __contains__(self, turn_id: object) -> bool:
-        return turn_id in self._turns
+    def turns(self) -> Turns:
+        """All turns, for who reads them for everybody."""
+        return self._turns
 
     def is_done(self, turn_id: str) -> bool:
         """The turn has ended, or is unknown."""
@@ -321,14 +299,12 @@ class Conversation:
             self._output.drop_request(self._output.requests.answered_by(input_id))
 
     def _adopt(self, input_id: str, now: float) -> None:
-        if self._adopts and input_id not in self._turns and not input_id.startswith(wire.CONTROL):
-            wake_at = now + self._silence
-            self._turns.add(TrackedTurn(input_id, "", TurnState.SENT, followed=True, wake_at=wake_at))
+        if self._adopts and not input_id.startswith(wire.CONTROL):
+            self._turns.follow(input_id, now + self._silence)
 
     def receive_message(self, message: Raw | str, now: float, size: int = 0) -> None:
         """A line of Claude Code's output, of so many bytes."""
-        turn = self._output.receive(message, now)
-        if turn is not None:
+        if turn := self._output.receive(message, now):
             turn.heard(now, self._silence, size)
 
     def receive_stderr(self, text: str) -> None:
@@ -397,19 +373,8 @@ class Conversation:
 
     def receive_transcript(self, turn_id: str, lines: Iterable[str] | None, now: float) -> None:
         """The answer to :class:`~cc_bridge.protocol.commands.ReadTranscript`; None: it could not be read."""
-        turn = self._turns.own(turn_id)
-        if turn is None:
-            return
-        reading = read_turn(lines or (), turn_id)
-        if reading.ended:
-            if not turn.exited:
-                self._delivery.is_ready = False
-                self._delivery.outbox.add(EndProcess("its turn had ended and it did not say so", turn.id))
-            self._output.end(turn, verdicts.by_transcript(reading.texts, turn.answer))
-        elif turn.exited:
-            self._output.end_by_exit(turn, turn.exited)
-        else:
-            turn.tell_silence(now, reading.last)
+        if turn := self._turns.own(turn_id):
+            self._output.receive_transcript(turn, read_turn(lines or (), turn_id), now)
 
     def handle_timer(self, now: float) -> None:
         """Time has come: look after turns that are silent, and end what does not end."""

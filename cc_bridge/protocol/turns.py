@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from ..events import Event
-from .turn_state import TrackedTurn, TurnState
+from .turn_state import TrackedTurn, TurnState, TurnStep
 
 __all__ = ["Turns"]
 
@@ -23,6 +23,9 @@ class Turns:
 
     def __contains__(self, turn_id: object) -> bool:
         return turn_id in self._turns
+
+    def __len__(self) -> int:
+        return len(self._turns)
 
     def __iter__(self) -> Iterator[TrackedTurn]:
         return iter(list(self._turns.values()))
@@ -44,6 +47,15 @@ class Turns:
     def add(self, turn: TrackedTurn) -> None:
         """A new turn."""
         self._turns[turn.id] = turn
+
+    def follow(self, turn_id: str, wake_at: float) -> None:
+        """A turn that another program has sent; one of this program's that it has not sent yet is that one."""
+        turn = self._turns.get(turn_id)
+        if turn is None:
+            self.add(TrackedTurn(turn_id, "", TurnState.SENT, followed=True, wake_at=wake_at))
+        elif turn.state is TurnState.QUEUED:
+            turn.step(TurnStep.SEND)
+            turn.followed, turn.wake_at = True, wake_at
 
     def remove(self, turn_id: str) -> TrackedTurn:
         """Forget a turn."""
@@ -96,7 +108,10 @@ class Turns:
         return turn.fetch(self._takeable(turn))
 
     def fetch_all(self) -> list[tuple[str, list[Event], int]]:
-        """The events of all turns, with the turns' ids and the bytes that they were made of."""
+        """The events of all turns since the last call, whether or not they are held back, with the turns' ids.
+
+        The third is how many bytes they were made of. A turn whose result is among them is forgotten.
+        """
         found = []
         for turn in list(self._turns.values()):
             if turn.events:
@@ -126,6 +141,13 @@ class Turns:
         for turn in self._turns.values():
             if turn.active:
                 turn.events.append(event)
+
+    def tell_queued(self, ahead: int) -> None:
+        """What waits to be sent waits for so many others, somewhere else than in the agent's queue."""
+        for turn in self._turns.values():
+            if turn.state is TurnState.QUEUED and turn.ahead != ahead:
+                turn.ahead = ahead
+                turn.tell_position()
 
     def move_back(self, place: int) -> None:
         """An input has come back to this place in the agent's queue: who is behind it learns it."""

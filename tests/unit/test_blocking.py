@@ -25,6 +25,7 @@ from cc_bridge.bridge.surroundings import Dialer, Surroundings
 from cc_bridge.errors import BridgeError, ClaudeNotFound, EngineUnavailable, InvalidInput, TurnFailed, TurnNotFound
 from cc_bridge.event_loop import awaitable
 from cc_bridge.events import ContextUsage, SlashCommand, TextDelta, TurnResult, TurnStarted, Verdict
+from cc_bridge.fleet.attended import Inhabited
 from cc_bridge.instance import Allow, Deny
 from cc_bridge.instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
 from cc_bridge.protocol.blocks import Prompt
@@ -186,7 +187,7 @@ def event_loops() -> Callable[[], int]:
 
 
 #: Methods for the bridge alone, which have to be public for another class.
-_FOR_THE_BRIDGE = {*vars(Dialer), *vars(Surroundings), "exists", "claude_hint"}
+_FOR_THE_BRIDGE = {*vars(Dialer), *vars(Surroundings), *vars(Inhabited), "use_bridge", "exists", "claude_hint"}
 
 
 def _signature(function: Callable[..., Any]) -> list[tuple[str, object, Any]]:

@@ -13,6 +13,7 @@ import pytest
 import cc_bridge
 from cc_bridge import ClaudeInstance, blocking, errors
 from cc_bridge.bridge.surroundings import Dialer, Surroundings
+from cc_bridge.fleet.attended import Inhabited
 from cc_bridge.shapes import InstanceFields
 
 ROOT = Path(cc_bridge.__file__).parent
@@ -27,7 +28,8 @@ PACKAGES = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.rglob
 MADE_FOR_USERS = {"ContainerTools", "Turn", "BlockingTools", "BlockingTurn", "BridgedInstance"}
 
 #: Methods for the bridge alone, which have to be public for another class.
-FOR_THE_BRIDGE = {name for name in {*vars(Dialer), *vars(Surroundings)} if name[0] != "_"}
+FOR_THE_BRIDGE = {name for name in {*vars(Dialer), *vars(Surroundings), *vars(Inhabited)} if name[0] != "_"}
+FOR_THE_BRIDGE.add("use_bridge")
 
 
 def definitions(module: str) -> dict[str, ast.AST]:
