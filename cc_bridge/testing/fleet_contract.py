@@ -172,6 +172,46 @@ class FleetContract:
                 assert isinstance(await anext(waiting), Waiting)
                 assert [(await turn.result()).text for turn in (running, ahead, waiting)] == ["ab", "c", "d"]
 
+    async def test_the_first_in_line_is_told_so(self, make_fleet: MakeFleet, make_record: MakeRecord) -> None:
+        async with make_fleet(most_awake=1) as fleet:
+            busy, other = [fleet.adopt(make_record()) for _ in range(2)]
+            with anyio.fail_after(_LIMIT):
+                running = await busy.submit("[[say a]] [[delay 1]] [[say b]]")
+                async for event in running:
+                    if isinstance(event, TextDelta):
+                        break
+                waiting = await other.submit("[[say c]]")
+                assert await anext(waiting) == Waiting(1)
+                assert [(await turn.result()).text for turn in (running, waiting)] == ["ab", "c"]
+
+    async def test_an_answer_is_read_again_by_who_waits_for_a_seat(
+        self, make_fleet: MakeFleet, make_record: MakeRecord
+    ) -> None:
+        """A command that had been answered before is given again under its id, behind others in line."""
+        records = [make_record() for _ in range(3)]
+        async with make_fleet() as fleet:
+            instance = fleet.adopt(records[0])
+            answered = await instance.submit("[[say once]]")
+            await answered.result()
+            await instance.sleep()
+        async with make_fleet(most_awake=1) as fleet:
+            with anyio.fail_after(_LIMIT):
+                running = await fleet.adopt(records[1]).submit("[[say a]] [[delay 1]] [[say b]]")
+                async for event in running:
+                    if isinstance(event, TextDelta):
+                        break
+                await fleet.adopt(records[2]).submit("[[say c]]")
+                await anyio.wait_all_tasks_blocked()  # it stands in line
+                again = await fleet.open(records[0].name).submit("[[say once]]", id=answered.id)
+                assert (await again.result()).text == "once"
+
+    async def test_who_is_removed_leaves_its_seat(self, make_fleet: MakeFleet, make_record: MakeRecord) -> None:
+        first, second = make_record(), make_record()
+        async with make_fleet(most_awake=1) as fleet:
+            assert await fleet.adopt(first).send_command_and_wait("[[say a]]", _LIMIT) == (True, "a")
+            await fleet.remove(first.name)
+            assert await fleet.adopt(second).send_command_and_wait("[[say b]]", _LIMIT) == (True, "b")
+
     async def test_a_spent_budget_refuses_the_next_command(
         self, make_fleet: MakeFleet, make_record: MakeRecord, scripted_model: ScriptedModel
     ) -> None:

@@ -13,7 +13,7 @@ from cc_bridge.fleet import Fleet, OpenRequest
 
 
 def say(*words: str) -> None:
-    print(*words, flush=True)
+    print(" ".join(words) + "\n", end="", flush=True)  # at once, or a kill could tear it
 
 
 async def give(fleet: Fleet, most_awake: int | None, name: str, turn_id: str, prompt: str, moment: float) -> None:
