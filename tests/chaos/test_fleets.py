@@ -184,7 +184,7 @@ async def still_left(records: list[ClaudeInstance], root: Path) -> list[str]:
     """What is left of them, when the last agents have had time to end: nobody here is told when another's child has."""
     left: list[str] = []
     with anyio.move_on_after(GRACE):
-        while left := [what for record in records for what in left_behind(record, root)]:  # noqa: ASYNC110
+        while left := [what for record in records for what in left_behind(record, root)]:
             await anyio.sleep(0.05)
     return left
 
