@@ -8,6 +8,9 @@ ROUNDS ?= 100
 FUZZ_SECONDS ?= 300
 MODULE ?=
 
+# Hundreds of processes import the same modules: compiled once, also where the shell says PYTHONDONTWRITEBYTECODE.
+COMPILED = env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CURDIR)/.venv/compiled
+
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -17,7 +20,7 @@ demo: ## A real conversation: in a container where Docker runs, else in a local 
 
 test: ## All tests. CC_BRIDGE_REQUIRE=docker,claude makes lacking parts failures.
 	@scripts/venv claude test
-	.venv/bin/pytest -n auto --dist load --maxschedchunk 1 $(PYTEST_ARGS)
+	$(COMPILED) .venv/bin/pytest -n auto --dist load --maxschedchunk 1 $(PYTEST_ARGS)
 
 chaos: ## Faults at random moments: SEED=7 ROUNDS=300 plays more than `make test` does.
 	@scripts/venv claude test

@@ -17,7 +17,8 @@ import anyio
 from cc_bridge.channels.base import Channel
 from cc_bridge.channels.named_pipe import NamedPipeChannel, prepare_directory
 from cc_bridge.engine.client import Engine
-from cc_bridge.engine.images import DEFAULT_IMAGE, Images
+from cc_bridge.engine.image_names import DEFAULT_IMAGE
+from cc_bridge.engine.images import Images
 from cc_bridge.errors import EngineError
 from cc_bridge.instances.registry import agent_archive
 from cc_bridge.protocol.link import Hello, Link, LinkEvent, Started

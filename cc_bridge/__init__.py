@@ -129,14 +129,7 @@ if TYPE_CHECKING:
         Waiting,
         WorkerShuttingDown,
     )
-    from .instance import (
-        Allow,
-        ClaudeInstance,
-        Decision,
-        Deny,
-        InstanceInterface,
-        OnPermission,
-    )
+    from .instance import Allow, Decision, Deny, InstanceInterface, OnPermission
     from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
     from .instances.docker_container import DockerContainer
     from .instances.factory import instance_of, instances, open  # noqa: A004  as tarfile and gzip have it
@@ -159,6 +152,7 @@ if TYPE_CHECKING:
         attachment,
     )
     from .protocol.command_line import ClaudeOptions
+    from .record import ClaudeInstance
     from .runner import (
         ContainerRunner,
         Execution,
@@ -171,6 +165,7 @@ if TYPE_CHECKING:
     )
     from .shapes import InstanceActivity, InstanceFields, InstanceInfo, Kind
     from .turn import Turn, TurnInfo
+    from .values import Value
 
 _PLACES = {
     "dockerfiles": "OnDockerfile",
@@ -203,7 +198,7 @@ _PLACES = {
         "TodoList ToolProgress ToolResult ToolUse ToolUseSummary TurnResult TurnStarted UnknownMessage "
         "Verdict Waiting WorkerShuttingDown"
     ),
-    "instance": "Allow ClaudeInstance Decision Deny InstanceInterface OnPermission",
+    "instance": "Allow Decision Deny InstanceInterface OnPermission",
     "instances.bridged": "BridgedInstance CommonOptions InstanceOptions",
     "instances.docker_container": "DockerContainer",
     "instances.factory": "instance_of instances open",
@@ -219,9 +214,11 @@ _PLACES = {
     "permission_rules": "PermissionRules",
     "protocol.blocks": "Block Document Image Prompt Text attachment",
     "protocol.command_line": "ClaudeOptions",
+    "record": "ClaudeInstance",
     "runner": "ContainerRunner Execution Message OneShotClaude Run Runtime run_command run_command_streaming",
     "shapes": "InstanceActivity InstanceFields InstanceInfo Kind",
     "turn": "Turn TurnInfo",
+    "values": "Value",
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names.split()}
 
@@ -373,6 +370,7 @@ __all__ = [
     "TurnStarted",
     "UnknownMessage",
     "Usage",
+    "Value",
     "Verdict",
     "Waiting",
     "WorkerShuttingDown",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -166,7 +165,7 @@ def _empty(directory: int, top: int, path: _Step, left: list[str], depth: int = 
             if _remove(name, directory):
                 continue
             _make_writable(name, directory)  # or it cannot be moved: rename(2), EACCES
-            there = secrets.token_hex(8)
+            there = os.urandom(8).hex()
             try:
                 os.rename(name, there, src_dir_fd=directory, dst_dir_fd=top)
             except OSError as error:

@@ -25,7 +25,7 @@ from .engine.execs import ExecResult
 from .engine.progress import Progress
 from .event_loop import Caller, awaitable
 from .events import ContextUsage, Event, PermissionRequest, SlashCommand, TurnResult
-from .instance import ClaudeInstance, Decision, InstanceInterface
+from .instance import Decision, InstanceInterface
 from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
 from .instances.docker_container import DockerContainer as _DockerContainer
 from .instances.local_process import LocalProcess as _LocalProcess
@@ -33,6 +33,7 @@ from .instances.registry import Registry
 from .instances.tmux_instance import TmuxInstance as _TmuxInstance
 from .instances.worktrees import Worktree
 from .protocol.blocks import Prompt
+from .record import ClaudeInstance
 from .shapes import InstanceActivity, InstanceInfo
 from .turn import Turn, TurnInfo
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from .errors import InvalidInput
 from .events import PermissionRequest
+from .values import Value
 
 __all__ = ["Allow", "Decision", "Deny", "OnPermission", "decision_of"]
 
 
-@dataclass(frozen=True)
-class Allow:
+class Allow(Value):
     """Let the tool run.
 
     Attributes:
@@ -25,8 +24,7 @@ class Allow:
     updates: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True)
-class Deny:
+class Deny(Value):
     """Do not let the tool run; the model reads the reason."""
 
     reason: str = "The user has not allowed this."

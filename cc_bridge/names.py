@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import os
 import re
-import unicodedata
-import uuid
 
-__all__ = ["NAME", "is_uuid", "name_for"]
+__all__ = ["NAME", "is_uuid", "name_for", "new_uuid"]
 
 #: A name is a directory on this machine and a part of a container's name.
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}\Z")
@@ -18,6 +15,8 @@ _DIGEST = 26
 
 #: What comes before the digest, so that both and the dash are within the 63 characters of a name.
 _READABLE = 36
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 
 _ENDS_LIKE_A_DIGEST = re.compile(rf"(.*-)?[a-z2-7]{{{_DIGEST}}}\Z")
 
@@ -33,6 +32,10 @@ def name_for(text: str) -> str:
     """
     if NAME.match(text) and not _ENDS_LIKE_A_DIGEST.match(text):
         return text
+    import base64
+    import hashlib
+    import unicodedata
+
     digest = base64.b32encode(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     readable = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_READABLE].rstrip("-")
@@ -41,7 +44,13 @@ def name_for(text: str) -> str:
 
 def is_uuid(text: str) -> bool:
     """Whether this is a UUID as Python writes it: it becomes a file name and a word of a command line."""
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
+    return _UUID.match(text) is not None
+
+
+def new_uuid() -> str:
+    """A random UUID (RFC 9562, version 4). The module ``uuid`` finds out about the machine when it is imported."""
+    value = bytearray(os.urandom(16))
+    value[6] = value[6] & 0x0F | 0x40
+    value[8] = value[8] & 0x3F | 0x80
+    digits = value.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import stat
-import tempfile
-import zipapp
-from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InvalidInput
+from .values import Value
 
 __all__ = [
     "MARKER",
@@ -41,8 +38,7 @@ def state_root() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "cc-bridge"
 
 
-@dataclass(frozen=True)
-class Installation:
+class Installation(Value):
     """What tells the containers of one state directory from those of another on the same engine.
 
     Version 0.1.0 took a hash of the directory's path, which two machines with the same home share. What it made goes on
@@ -114,7 +110,9 @@ def _establish(root: Path, path: Path) -> None:
     projects = sorted(directory.name for directory in (root / "projects").glob("*"))
     used = bool(projects) or any((root / "instances").glob("*/record.json"))
     earlier = hashlib.sha256(str(root).encode()).hexdigest()[:8] if used else ""
-    content = json.dumps({"id": secrets.token_hex(4), "earlier": earlier, "projects": projects})
+    content = json.dumps({"id": os.urandom(4).hex(), "earlier": earlier, "projects": projects})
+    import tempfile
+
     fd, scratch = tempfile.mkstemp(dir=root, prefix="installation.")  # 0600
     try:
         with os.fdopen(fd, "w") as file:
@@ -147,6 +145,9 @@ def agent_archive(root: Path | None = None) -> Path:
     Raises:
         InvalidInput: the state directory cannot be used.
     """
+    import tempfile
+    import zipapp
+
     import cc_bridge_agent
 
     source = Path(cc_bridge_agent.__file__).parent

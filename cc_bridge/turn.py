@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -11,6 +10,7 @@ import anyio
 
 from .errors import ApiError, ClaudeStartError, NotLoggedIn, TurnError, TurnFailed, TurnInterrupted
 from .events import Event, PermissionRequest, TextDelta, TurnResult, Verdict
+from .values import Value
 
 __all__ = ["Turn", "TurnInfo", "TurnSource"]
 
@@ -44,8 +44,7 @@ class TurnSource(Protocol):
         """Listen no longer; the turn goes on."""
 
 
-@dataclass(frozen=True, slots=True)
-class TurnInfo:
+class TurnInfo(Value):
     """A turn that an instance knows of.
 
     Attributes:
@@ -117,7 +116,7 @@ class Turn:
             what = "the turn was left before its end"
             raise TurnInterrupted(what, instance=self._source.instance_name, text="".join(said))
         if self._result.truncated and sum(map(len, said)) > len(self._result.text):
-            self._result = replace(self._result, text="".join(said), truncated=False)
+            self._result = self._result.replace(text="".join(said), truncated=False)
         return self._result
 
     async def interrupt(self) -> None:

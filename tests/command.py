@@ -8,14 +8,30 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
+
+from tests import forked
 
 COMMAND = [sys.executable, "-c", "from cc_bridge.cli.main import run; run()"]
 
 
+#: Variables that Python and its libraries look at when they are imported.
+_AT_IMPORT = ("PYTHON", "LC_", "LANG", "TERM", "TYPER_", "_CC_BRIDGE_COMPLETE", "LD_", "TZ")
+
+
 def cc(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    options = {"timeout": 60, **({} if "input" in options else {"stdin": subprocess.DEVNULL}), **options}
+    """Run the command to its end: in a process that is forked, or, for what that cannot do, in one that is started."""
+    options = {"timeout": 60, "env": dict(os.environ), "cwd": os.getcwd(), **options}
+    options["env"] = {name: str(value) for name, value in options["env"].items()}
+    if options.keys() == {"timeout", "env", "cwd"} and _of_import(options["env"]) == _of_import(os.environ):
+        return forked.run(list(map(str, words)), **{**options, "cwd": str(options["cwd"])})
+    options |= {} if "input" in options else {"stdin": options.get("stdin", subprocess.DEVNULL)}
     return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, **options)
+
+
+def _of_import(env: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name.startswith(_AT_IMPORT)}
 
 
 #: A line editor turns "bracketed paste" on when it is ready for a line.

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import uuid
@@ -23,7 +24,8 @@ from hypothesis import settings
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, EngineError, InstanceInterface, LocalProcess
 from cc_bridge.engine.client import Engine
-from cc_bridge.engine.images import DEFAULT_IMAGE, BuildContext, Images
+from cc_bridge.engine.image_names import DEFAULT_IMAGE
+from cc_bridge.engine.images import BuildContext, Images
 from cc_bridge.errors import ClaudeNotFound
 from cc_bridge.instances.process_place import find_claude
 from cc_bridge.instances.registry import agent_archive
@@ -79,6 +81,8 @@ def pytest_configure() -> None:
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+    # The stub begins with `env python3`: this Python, and no shim of pyenv's, which takes longer to find one.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 @pytest.hookimpl(optionalhook=True)

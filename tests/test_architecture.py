@@ -32,6 +32,7 @@ RUNGS = {
         "channels",
         "protocol",
         "instance",
+        "record",
         "turn",
         "events",
         "errors",
@@ -39,6 +40,8 @@ RUNGS = {
         "agent",
     },
     "fleet": {
+        "record",
+        "values",
         "channels",
         "decisions",
         "engine",
@@ -64,14 +67,16 @@ RUNGS = {
         "instances",
         "protocol",
         "instance",
+        "record",
         "shapes",
         "turn",
         "events",
         "errors",
     },
     "blocking_tools": {"event_loop", "engine"},
-    "testing": {"channels", "protocol", "fleet", "instance", "shapes", "turn", "events", "errors"},
+    "testing": {"channels", "protocol", "fleet", "instance", "record", "shapes", "turn", "events", "errors"},
     "instances": {
+        "values",
         "beneath",
         "bridge",
         "dockerfiles",
@@ -79,6 +84,7 @@ RUNGS = {
         "channels",
         "protocol",
         "instance",
+        "record",
         "names",
         "mounts",
         "shapes",
@@ -91,7 +97,7 @@ RUNGS = {
         "agent",
         "__init__",
     },
-    "bridge": {"channels", "protocol", "instance", "names", "turn", "events", "errors", "logs"},
+    "bridge": {"values", "channels", "protocol", "instance", "names", "turn", "events", "errors", "logs"},
     "channels": {"engine", "protocol", "errors", "agent"},
     "runner": {"manager", "engine", "protocol", "errors", "agent"},
     "manager": {
@@ -106,33 +112,25 @@ RUNGS = {
         "logs",
         "__init__",
     },
-    "engine": {"beneath", "dockerfiles", "limits", "errors", "logs"},
-    "state": {"errors", "agent"},
+    "engine": {"values", "beneath", "dockerfiles", "limits", "errors", "logs"},
+    "state": {"values", "errors", "agent"},
     "login": {"errors"},
     "beneath": set(),
     "dockerfiles": {"state", "errors"},
-    "instance": {
-        "decisions",
-        "permission_rules",
-        "names",
-        "shapes",
-        "limits",
-        "mounts",
-        "turn",
-        "protocol",
-        "events",
-        "errors",
-    },
-    "decisions": {"events", "errors"},
+    "instance": {"decisions", "record", "protocol", "shapes", "turn", "events", "errors"},
+    "record": {"checks", "permission_rules", "names", "shapes", "limits", "mounts", "protocol", "errors"},
+    "checks": set(),
+    "decisions": {"values", "events", "errors"},
     "limits": set(),
     "mounts": {"errors"},
     "shapes": {"permission_rules", "protocol"},
     "names": set(),
     "event_loop": {"errors"},
-    "turn": {"events", "errors"},
-    "protocol": {"events", "errors", "agent"},
+    "turn": {"values", "events", "errors"},
+    "protocol": {"events", "errors", "values", "agent"},
     "logs": set(),
-    "events": set(),
+    "events": {"values"},
+    "values": set(),
     "errors": set(),
 }
 
@@ -264,10 +262,26 @@ def test_help_and_completion_load_nothing_heavy() -> None:
     assert not loaded_by("import cc_bridge.cli.app") & heavy
 
 
-def test_a_command_to_an_instance_loads_neither_structlog_nor_rich() -> None:
-    instances = "import cc_bridge.instances.local_process, cc_bridge.instances.factory"
-    modules = loaded_by(f"from cc_bridge.cli import send, display, turn; {instances}")
-    assert not modules & {"docker", "structlog", "rich", "prompt_toolkit"}
+#: What `cc-bridge send` does before it waits for a token; each of the first costs some milliseconds.
+SEND = """
+from cc_bridge.cli import quick
+quick.read(["send", "name", "prompt"])
+from cc_bridge.cli import asking, display, without_tls
+without_tls.import_anyio()
+import cc_bridge.instances.factory, cc_bridge.instances.local_process
+"""
+
+
+def test_what_a_command_to_an_instance_may_load() -> None:
+    """covers: P5"""
+    loaded = loaded_by(f"exec({SEND!r})") - loaded_by("pass")
+    foreign = {name.partition(".")[0] for name in loaded} - sys.stdlib_module_names
+    assert foreign <= {"cc_bridge", "cc_bridge_agent", "anyio", "sniffio", "typing_extensions", "exceptiongroup"}
+    slow = {"ssl", "uuid", "tempfile", "shutil", "tarfile", "zipfile", "secrets", "random", "argparse", "http", "email"}
+    assert not loaded & slow
+    of_others = ("cc_bridge.engine", "cc_bridge.manager", "cc_bridge.runner", "cc_bridge.dockerfiles")
+    assert not [name for name in loaded if name.startswith(of_others)]
+    assert not loaded & {f"cc_bridge.{name}" for name in ("instances.worktrees", "cli.app", "cli.record_options")}
 
 
 def test_the_public_names_are_there() -> None:

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-import tempfile
 from typing import List, Optional
 
 from . import __version__, attach, server
@@ -15,6 +14,8 @@ ALREADY_SERVING = 4
 
 def default_socket() -> str:
     """A place that needs no agreement between ``serve`` and a later ``attach``, and is this user's own."""
+    import tempfile  # on demand: it brings what takes longer to load than the agent itself
+
     return os.path.join(tempfile.gettempdir(), "cc-bridge-%d" % os.getuid(), "agent.sock")
 
 
@@ -100,8 +101,11 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     panes.add_argument("--no-relay", action="store_true", help="let Claude Code talk to the API directly")
     panes.add_argument("claude", nargs=argparse.REMAINDER, help="-- and Claude Code's command line")
     for verb in (serving, attaching, checking):
-        verb.add_argument("--socket", default=default_socket(), help="the agent's own socket (%(default)s)")
-    return parser.parse_args(arguments)
+        verb.add_argument("--socket", help="the agent's own socket (agent.sock in $TMPDIR/cc-bridge-UID)")
+    options = parser.parse_args(arguments)
+    if options.verb != "pane":
+        options.socket = options.socket or default_socket()
+    return options
 
 
 def run() -> None:

@@ -7,7 +7,6 @@ nobody waits, and a slow reader is back-pressure down to Claude Code.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +16,7 @@ from ..errors import BridgeError, InvalidInput, RequestRefused
 from ..events import Event, PermissionRequest, TurnResult
 from ..instance import Allow, Decision, OnPermission
 from ..logs import Log
-from ..names import is_uuid
+from ..names import is_uuid, new_uuid
 from ..protocol.blocks import Prompt
 from ..protocol.conversation import Conversation
 from ..protocol.link import Link
@@ -135,7 +134,7 @@ class Bridge:
 
     async def submit(self, prompt: Prompt, turn_id: str | None = None) -> Turn:
         """Queue a command; see ``InstanceInterface.submit``."""
-        turn_id = turn_id or str(uuid.uuid4())
+        turn_id = turn_id or new_uuid()
         if not is_uuid(turn_id):
             raise InvalidInput(
                 f"a turn's id must be a UUID, in lower case, not {turn_id!r}",

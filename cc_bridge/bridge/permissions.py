@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 import anyio
 
 from ..errors import BridgeError
 from ..events import PermissionRequest
 from ..instance import Decision, Deny, OnPermission, decision_of
+from ..values import Value
 
 __all__ = ["Answer", "Permissions", "leave_to_others"]
 
@@ -23,8 +23,7 @@ async def leave_to_others(request: PermissionRequest) -> Decision:
     raise AssertionError
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Value):
     """What has come of asking.
 
     Attributes:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..channels.base import Channel
+from ..values import Value
 
 __all__ = ["Dialer", "Ending", "Launch", "Surroundings"]
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(Value):
     """How to start Claude Code at this place. ``env`` may have secrets.
 
     Attributes:
@@ -29,8 +28,7 @@ class Launch:
     stop_after: float = 0
 
 
-@dataclass(frozen=True)
-class Ending:
+class Ending(Value):
     """How the place of an agent had ended: what a person is told, and what is known of it."""
 
     what: str

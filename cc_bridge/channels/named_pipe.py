@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import time
-import uuid
 from collections.abc import Iterator
 
 import anyio
@@ -88,7 +87,7 @@ class NamedPipeChannel(Channel):
             try:
                 listen = open_fifo(directory, LISTEN, os.O_WRONLY)
                 undo.callback(listen.close)
-                name = uuid.uuid4().hex
+                name = os.urandom(16).hex()
                 undo.enter_context(_names(directory, name))
                 # The reading end first: the agent's open() for writing needs a reader.
                 incoming = open_fifo(directory, f"{name}.out", os.O_RDONLY)

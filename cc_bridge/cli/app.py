@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import typer.core
 
+from .parameters import Argument, Option
+from .quick import VERBOSE
 from .session import set_verbose
+from .verbs import SUBJECTS, VERBS
 
 if TYPE_CHECKING:
     # Typer's own copy of click, or click itself: which of the two is the version's.
@@ -21,68 +23,20 @@ if TYPE_CHECKING:
 #: Characters of a verb's sentence in the list of verbs: all of it.
 _LONGEST_HELP = 200
 
+_FOREIGN = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
 __all__ = ["app"]
-
-
-#: The verbs by subject, as ``--help`` lists them.
-_SUBJECTS = {
-    "Talk": ("run", "send", "chat", "attach"),
-    "Look": ("ps", "info", "turns", "follow", "history", "logs", "stats", "doctor"),
-    "Instances": ("up", "start", "stop", "restart", "sleep", "wake", "interrupt", "update", "rm", "prune"),
-    "In the container": ("exec", "shell", "cp"),
-    "Conversations and images": ("export", "import", "image"),
-}
-
-
-class _Verb(NamedTuple):
-    """Where a verb is: a function of a module, or a Typer of verbs of its own."""
-
-    module: str
-    function: str = ""
-    settings: dict[str, Any] = {}  # noqa: RUF012  nobody changes it
-
-
-_VERBS = {
-    "run": _Verb("run"),
-    "up": _Verb("up"),
-    "send": _Verb("send"),
-    "chat": _Verb("chat"),
-    "attach": _Verb("attach"),
-    "turns": _Verb("turns"),
-    "follow": _Verb("turns", "follow"),
-    "interrupt": _Verb("turns", "interrupt"),
-    "history": _Verb("history"),
-    "ps": _Verb("ps"),
-    "info": _Verb("info"),
-    "stats": _Verb("stats"),
-    "logs": _Verb("logs"),
-    "exec": _Verb("exec_", "exec_", {"ignore_unknown_options": True, "allow_interspersed_args": False}),
-    "shell": _Verb("exec_", "shell"),
-    "cp": _Verb("cp"),
-    "start": _Verb("start"),
-    "stop": _Verb("stop"),
-    "restart": _Verb("start", "restart"),
-    "sleep": _Verb("sleep"),
-    "wake": _Verb("start", "wake"),
-    "update": _Verb("update"),
-    "rm": _Verb("rm"),
-    "prune": _Verb("prune"),
-    "image": _Verb("image", "app"),
-    "export": _Verb("export"),
-    "import": _Verb("import_", "import_"),
-    "doctor": _Verb("doctor"),
-}
 
 
 class _Verbs(typer.core.TyperGroup):
     """The verbs, each imported when it is asked for; all of them only for ``--help`` and for a word that is none."""
 
     def list_commands(self, ctx: Context) -> list[str]:
-        return list(_VERBS)
+        return list(VERBS)
 
     def format_commands(self, ctx: Context, formatter: Any) -> None:
-        width = max(map(len, _VERBS))
-        for subject, names in _SUBJECTS.items():
+        width = max(map(len, VERBS))
+        for subject, names in SUBJECTS.items():
             with formatter.section(subject):
                 commands = [(name, self.get_command(ctx, name)) for name in names]
                 formatter.write_dl(
@@ -90,15 +44,17 @@ class _Verbs(typer.core.TyperGroup):
                 )
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
-        verb = _VERBS.get(cmd_name)
+        verb = VERBS.get(cmd_name)
         if verb is None:
-            for name in _VERBS:
+            for name in VERBS:
                 self.get_command(ctx, name)  # one of them may be suggested
         if verb is not None and cmd_name not in self.commands:
-            made = getattr(importlib.import_module(f".{verb.module}", __package__), verb.function or cmd_name)
+            made = verb.load(cmd_name)
             if not isinstance(made, typer.Typer):
                 function, made = made, _typer(add_completion=False)
-                made.command(cmd_name, cls=_Command, context_settings=verb.settings)(function)
+                made.command(cmd_name, cls=_Command, context_settings=_FOREIGN if verb.foreign_options else {})(
+                    function
+                )
             for command in made.registered_commands:
                 command.callback = _with_verbose(command.callback) if command.callback else None
             self.commands[cmd_name] = typer.main.get_command(made)
@@ -124,11 +80,8 @@ class _Command(typer.core.TyperCommand):
         return parsed
 
 
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show on stderr what happens.")]
-
-
 def _with_verbose(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """The same verb, which takes ``-v``, too."""
+    """The same verb in typer's words, which takes ``-v``, too."""
 
     @functools.wraps(verb)
     def with_verbose(*, verbose: bool, **given: Any) -> Any:
@@ -136,11 +89,33 @@ def _with_verbose(verb: Callable[..., Any]) -> Callable[..., Any]:
             set_verbose(verbose=True)
         return verb(**given)
 
-    own = [item.replace(kind=item.KEYWORD_ONLY) for item in inspect.signature(verb, eval_str=True).parameters.values()]
-    option = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Verbose)
-    vars(with_verbose)["__signature__"] = inspect.Signature([*own, option])  # which is what typer reads
-    with_verbose.__annotations__ = {item.name: item.annotation for item in [*own, option]}
+    own = inspect.signature(verb, eval_str=True).parameters.values()
+    option = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=VERBOSE)
+    shown = [item.replace(kind=item.KEYWORD_ONLY, annotation=_for_typer(item.annotation)) for item in [*own, option]]
+    vars(with_verbose)["__signature__"] = inspect.Signature(shown)  # which is what typer reads
+    with_verbose.__annotations__ = {item.name: item.annotation for item in shown}
     return with_verbose
+
+
+def _for_typer(annotation: Any) -> Any:
+    """An annotation of a verb's parameter, with typer's own description of it."""
+    for said in getattr(annotation, "__metadata__", ()):
+        if isinstance(said, Argument):
+            told = typer.Argument(
+                metavar=said.metavar, help=said.help, autocompletion=said.complete, show_default=False
+            )
+            return Annotated[annotation.__origin__, told]
+        if isinstance(said, Option):
+            told = typer.Option(
+                *said.names,
+                metavar=said.metavar,
+                help=said.help,
+                min=said.min,
+                hidden=said.hidden,
+                autocompletion=said.complete,
+            )
+            return Annotated[annotation.__origin__, told]
+    return annotation
 
 
 def _typer(**options: Any) -> typer.Typer:
@@ -160,7 +135,7 @@ app = _typer(
 @app.callback()
 def main(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    verbose: Verbose = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show on stderr what happens.")] = False,
 ) -> None:
     """Options before the verb."""
     if version:  # alone it is answered earlier, without typer

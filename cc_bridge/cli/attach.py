@@ -7,10 +7,10 @@ import subprocess
 from typing import TYPE_CHECKING, Annotated
 
 import anyio.to_thread
-import typer
 
 from ..errors import AgentUnavailable, EngineError, InvalidInput
 from . import options as o
+from .parameters import Option
 from .session import run_async
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _END_LIMIT = 3.0
 
 def attach(
     name: o.Name,
-    read_only: Annotated[bool, typer.Option("--read-only", "-r", help="Watch only: no key reaches it.")] = False,
+    read_only: Annotated[bool, Option("--read-only", "-r", help="Watch only: no key reaches it.")] = False,
 ) -> None:
     """Come to the pane in which an instance's Claude Code runs: watch, scroll, type. Ctrl-B D leaves it running."""
     from ..instances.docker_container import DockerContainer

@@ -13,6 +13,8 @@ import typer
 
 from ..errors import BridgeError, InvalidInput, TurnError
 from . import options as o
+from . import record_options as r
+from .parameters import Argument
 from .session import run_async
 
 if TYPE_CHECKING:
@@ -24,12 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["chat"]
 
 
-@o.takes_options
+@r.takes_options
 def chat(
-    options: o.Options,
+    options: r.Options,
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="An instance; without it, a new one for this conversation.")
+        str, Argument(metavar="NAME", help="An instance; without it, a new one for this conversation.")
     ] = "",
 ) -> None:
     """Talk with an instance. Ctrl-C interrupts the answer; at the prompt, Ctrl-C or Ctrl-D leaves."""
@@ -40,10 +42,10 @@ def chat(
         with Display() as display:
             asking, lines = Asking(display), _Lines(display)
             if name:
-                o.refuse_options(context, name)
+                r.refuse_options(context, name)
                 instance = o.load(name, display, on_permission=asking.decide)
             else:
-                record = await options.record(o.new_name(), display, ephemeral=True)
+                record = await options.record(r.new_name(), display, ephemeral=True)
                 instance = o.instance_of(record, display, on_permission=asking.decide)
             display.progress("starting Claude Code")
             try:

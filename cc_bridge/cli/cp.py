@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import anyio.to_thread
-import typer
 
 from ..errors import InvalidInput
 from . import options as o
 from .completion import complete_path
 from .harmless import shown_on
+from .parameters import Argument
 from .session import run_async
 
 if TYPE_CHECKING:
@@ -26,12 +26,8 @@ __all__ = ["cp"]
 
 
 def cp(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="A path here, or NAME:PATH.", autocompletion=complete_path)
-    ],
-    target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="The other of the two.", autocompletion=complete_path)
-    ],
+    source: Annotated[str, Argument(metavar="SOURCE", help="A path here, or NAME:PATH.", complete=complete_path)],
+    target: Annotated[str, Argument(metavar="TARGET", help="The other of the two.", complete=complete_path)],
 ) -> None:
     """Copy a file or directory into an instance's container (NAME:PATH as the target) or out of it.
 

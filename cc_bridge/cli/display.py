@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from .. import events
-from ..engine.progress import Step
 from ..events import Event, as_dict
 from .harmless import plain, shown_on
 
 if TYPE_CHECKING:
+    from ..engine.progress import Step
     from .tables import Bar
 
 __all__ = ["Display", "has_colours", "print_json", "short"]
@@ -52,6 +52,8 @@ class Display:
 
     def progress(self, step: Step | str) -> None:
         """A step of something long: one changing line with a bar on a terminal, a line each elsewhere."""
+        from ..engine.progress import Step
+
         step = Step(step) if isinstance(step, str) else step
         if not sys.stderr.isatty():
             if not step.passing:

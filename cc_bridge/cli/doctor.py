@@ -18,6 +18,7 @@ import typer
 from ..errors import BridgeError
 from . import options as o
 from .completion import complete_name
+from .parameters import Argument, Option
 from .session import run_async
 
 __all__ = ["Check", "claude_check", "doctor", "tmux_check"]
@@ -43,20 +44,19 @@ class Check:
 def doctor(
     name: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="[NAME]",
             help="An instance: what is wrong with it.",
-            autocompletion=complete_name,
-            show_default=False,
+            complete=complete_name,
         ),
     ] = "",
     isolation: Annotated[
         str,
-        typer.Option(
+        Option(
             "--isolation",
             metavar="NAME",
             help="Try from inside this instance's container what each of its limits should stop.",
-            autocompletion=complete_name,
+            complete=complete_name,
         ),
     ] = "",
     as_json: o.Json = False,

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from . import options as o
+from .parameters import Argument, Option
 from .session import run_async
 
 __all__ = ["exec_", "shell"]
 
-User = Annotated[str, typer.Option("--user", "-u", metavar="USER", help="As this user; by default the container's.")]
+User = Annotated[str, Option("--user", "-u", metavar="USER", help="As this user; by default the container's.")]
 
 
 def exec_(
     name: o.Name,
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND…", help="The command and its arguments.")],
-    interactive: Annotated[bool, typer.Option("--interactive", "-i", help="Give it this stdin.")] = False,
-    tty: Annotated[bool, typer.Option("--tty", "-t", help="Give it this terminal.")] = False,
+    command: Annotated[list[str], Argument(metavar="COMMAND…", help="The command and its arguments.")],
+    interactive: Annotated[bool, Option("--interactive", "-i", help="Give it this stdin.")] = False,
+    tty: Annotated[bool, Option("--tty", "-t", help="Give it this terminal.")] = False,
     user: User = "",
 ) -> None:
     """Run a command in an instance's container; its exit code is the command's.

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import anyio.to_thread
-import typer
 
 from ..errors import InvalidInput
 from . import options as o
+from .parameters import Argument, Option
 from .session import run_async
 
 __all__ = ["export"]
@@ -21,9 +21,9 @@ __all__ = ["export"]
 def export(
     name: o.Name,
     file: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="By default NAME.conversation.tar.gz; - is stdout.")
+        Path | None, Argument(metavar="FILE", help="By default NAME.conversation.tar.gz; - is stdout.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Also where the file exists.")] = False,
+    force: Annotated[bool, Option("--force", "-f", help="Also where the file exists.")] = False,
 ) -> None:
     """Write an instance's conversation into a file; prints the file's name, unless it is stdout.
 

@@ -19,7 +19,7 @@ _CONTROLS = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not i
 _CONTROLS |= {0x7F: "\u2421", **{code: f"\\x{code:02x}" for code in range(0x80, 0xA0)}}
 
 #: Invisible, or changing the direction of what follows: Unicode's categories Cf, Zl and Zp, and the fillers.
-_UNSEEN = re.compile(
+_UNSEEN = (
     "[\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
     "\u2028-\u202e\u2060-\u206f\u2800\u3164\ufeff\uffa0\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff\ud800-\udfff]"
@@ -33,7 +33,7 @@ def harmless(text: str) -> str:
 
 def plain(text: str) -> str:
     """The same for what somebody decides by: nothing in it is invisible, or stands in another order than it is read."""
-    return _UNSEEN.sub(lambda found: _number(ord(found[0])), harmless(text))
+    return re.sub(_UNSEEN, lambda found: _number(ord(found[0])), harmless(text))
 
 
 def _number(code: int) -> str:

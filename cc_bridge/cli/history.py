@@ -7,9 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from . import options as o
+from .parameters import Option
 from .session import print_much, run_async
 
 if TYPE_CHECKING:
@@ -23,9 +22,7 @@ _LONGEST = 200
 
 def history(
     name: o.Name,
-    tail: Annotated[
-        int | None, typer.Option("--tail", "-n", metavar="N", min=1, help="The last N things said.")
-    ] = None,
+    tail: Annotated[int | None, Option("--tail", "-n", metavar="N", min=1, help="The last N things said.")] = None,
     as_json: o.Json = False,
 ) -> None:
     """Show an instance's conversation so far, as its transcript has it. Nothing is started.
@@ -57,11 +54,10 @@ def history(
 
 
 def _print_json(said: Said) -> None:
-    from dataclasses import asdict
 
     from .display import print_json
 
-    print_json(asdict(said), lines=True)
+    print_json(said.as_dict(), lines=True)
 
 
 def _print(said: Said) -> None:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..engine.images import DEFAULT_IMAGE, template, templates
+from ..engine.image_names import DEFAULT_IMAGE
+from ..engine.images import template, templates
 from . import options as o
 from .session import run_async
 from .stats import human

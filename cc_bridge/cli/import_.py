@@ -10,21 +10,22 @@ from pathlib import Path
 from typing import Annotated
 
 import anyio.to_thread
-import typer
 
 from ..errors import InvalidInput
 from . import options as o
+from . import record_options as r
+from .parameters import Argument
 from .session import run_async
 from .up import bring_up
 
 __all__ = ["import_"]
 
 
-@o.takes_options
+@r.takes_options
 def import_(
-    options: o.Options,
+    options: r.Options,
     name: o.Name,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `cc-bridge export` has written; - is stdin.")],
+    file: Annotated[Path, Argument(metavar="FILE", help="What `cc-bridge export` has written; - is stdin.")],
 ) -> None:
     """Make an instance that goes on with the conversation in FILE; prints its name."""
     from ..instances.registry import Registry

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
 import anyio.to_thread
-import typer
 
 from cc_bridge_agent import wire
 
 from ..errors import InvalidInput
 from . import options as o
 from .harmless import plain
+from .parameters import Option
 from .session import run_async
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ _LAST = "stopped"
 
 def logs(
     name: o.Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends, or Ctrl-C.")] = False,
-    tail: Annotated[int | None, typer.Option("--tail", "-n", metavar="N", min=0, help="The last N lines.")] = None,
-    since: Annotated[str, typer.Option("--since", metavar="AGE", help="Not older than this: 90s, 10m, 2h, 1d.")] = "",
-    timestamps: Annotated[bool, typer.Option("--timestamps", "-t", help="Whole times, in UTC.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As the agent has written it, for programs.")] = False,
+    follow: Annotated[bool, Option("--follow", "-f", help="Go on until it ends, or Ctrl-C.")] = False,
+    tail: Annotated[int | None, Option("--tail", "-n", metavar="N", min=0, help="The last N lines.")] = None,
+    since: Annotated[str, Option("--since", metavar="AGE", help="Not older than this: 90s, 10m, 2h, 1d.")] = "",
+    timestamps: Annotated[bool, Option("--timestamps", "-t", help="Whole times, in UTC.")] = False,
+    as_json: Annotated[bool, Option("--json", help="As the agent has written it, for programs.")] = False,
 ) -> None:
     """Show what an instance's agent has logged: starts, ends, turns and faults, never what was said.
 

@@ -13,6 +13,7 @@ import typer
 
 from ..errors import BridgeError, EngineError, InvalidInput
 from . import options as o
+from .parameters import Option
 from .session import run_async
 
 if TYPE_CHECKING:
@@ -31,12 +32,12 @@ class _Leftover:
 
 
 def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Do not ask.")] = False,
-    images: Annotated[bool, typer.Option("--images", help="Also images of workspaces and other versions.")] = False,
-    volumes: Annotated[bool, typer.Option("--volumes", help="Also volumes of dependencies that nothing uses.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only say what would be removed.")] = False,
+    force: Annotated[bool, Option("--force", "-f", help="Do not ask.")] = False,
+    images: Annotated[bool, Option("--images", help="Also images of workspaces and other versions.")] = False,
+    volumes: Annotated[bool, Option("--volumes", help="Also volumes of dependencies that nothing uses.")] = False,
     conversations: Annotated[
-        bool, typer.Option("--conversations", help="Also conversations whose instances have gone.")
+        bool, Option("--conversations", help="Also conversations whose instances have gone.")
     ] = False,
     as_json: o.Json = False,
 ) -> None:

@@ -7,10 +7,10 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
-import typer
 
 from ..errors import BridgeError, EngineError, InvalidInput
 from . import options as o
+from .parameters import Option
 from .session import run_async
 
 if TYPE_CHECKING:
@@ -32,17 +32,15 @@ _PLACEHOLDER = re.compile(r"\{\{\s*\.(\w+)\s*\}\}|\{(\w+)\}")
 
 Filter = Annotated[
     list[str] | None,
-    typer.Option("--filter", metavar="KEY=VALUE", help=f"Only these; KEY: {', '.join(_KEYS)}; VALUE may have *."),
+    Option("--filter", metavar="KEY=VALUE", help=f"Only these; KEY: {', '.join(_KEYS)}; VALUE may have *."),
 ]
 
 
 def ps(
     filters: Filter = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Names only.")] = False,
-    format_: Annotated[
-        str, typer.Option("--format", metavar="TEXT", help="A line each, such as '{name} {activity}'.")
-    ] = "",
-    everything: Annotated[bool, typer.Option("--all", "-a", help="All, which is what it does anyway.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Names only.")] = False,
+    format_: Annotated[str, Option("--format", metavar="TEXT", help="A line each, such as '{name} {activity}'.")] = "",
+    everything: Annotated[bool, Option("--all", "-a", help="All, which is what it does anyway.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """List the instances, running or not, and what each does. None is started."""

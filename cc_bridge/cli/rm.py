@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import anyio.to_thread
-import typer
 
 from ..errors import BridgeError, InvalidInput
 from . import options as o
+from .parameters import Option
 from .session import report, run_async
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ __all__ = ["rm"]
 
 def rm(
     names: o.Names,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Also where it runs, or its record is broken.")] = False,
-    conversation: Annotated[bool, typer.Option("--conversation", help="Also the conversation.")] = False,
+    force: Annotated[bool, Option("--force", "-f", help="Also where it runs, or its record is broken.")] = False,
+    conversation: Annotated[bool, Option("--conversation", help="Also the conversation.")] = False,
     worktree: Annotated[
-        bool, typer.Option("--worktree", help="Also its git worktree, with what was not committed there.")
+        bool, Option("--worktree", help="Also its git worktree, with what was not committed there.")
     ] = False,
 ) -> None:
     """Remove instances: container, pipes and home. The workspace is not touched.

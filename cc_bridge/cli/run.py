@@ -5,22 +5,23 @@ from __future__ import annotations
 from typing import Annotated
 
 import anyio.to_thread
-import typer
 
 from . import options as o
+from . import record_options as r
+from .parameters import Argument, Option
 from .session import run_async
 from .turn import read_prompt, show_turn
 
 __all__ = ["run"]
 
 
-@o.takes_options
+@r.takes_options
 def run(
-    options: o.Options,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The command; '-' reads it from stdin.")],
+    options: r.Options,
+    prompt: Annotated[str, Argument(metavar="PROMPT", help="The command; '-' reads it from stdin.")],
     timeout: o.Timeout = None,
     as_json: o.Json = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the instance; its name is printed on stderr.")] = False,
+    keep: Annotated[bool, Option("--keep", help="Keep the instance; its name is printed on stderr.")] = False,
 ) -> None:
     """Send one command to a new instance, stream the answer, and leave nothing behind.
 
@@ -33,7 +34,7 @@ def run(
     async def main() -> int:
         text = await read_prompt(prompt)
         with Display(as_json) as display:
-            record = await options.record(o.new_name(), display, ephemeral=not keep)
+            record = await options.record(r.new_name(), display, ephemeral=not keep)
             display.how_to_allow = "--allowed-tools TOOL allows it, and on a terminal you are asked"
             asking = Asking(display)
             instance = o.instance_of(record, display, on_permission=asking.decide if asking.is_possible else None)

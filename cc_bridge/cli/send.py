@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
-import typer
 
-from ..protocol.blocks import Text, attachment
 from ..protocol.prompt import check_prompt
 from . import options as o
+from .parameters import Argument, Option
 from .session import run_async
 from .turn import read_prompt, show_turn
+
+if TYPE_CHECKING:
+    from ..protocol.blocks import Prompt
 
 __all__ = ["send"]
 
 
 def send(
     name: o.Name,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The command; '-' reads it from stdin.")],
+    prompt: Annotated[str, Argument(metavar="PROMPT", help="The command; '-' reads it from stdin.")],
     attach: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="An image, a PDF or a text that goes with it; may be repeated."),
+        Option("--attach", metavar="FILE", help="An image, a PDF or a text that goes with it; may be repeated."),
     ] = None,
     timeout: o.Timeout = None,
     as_json: o.Json = False,
@@ -35,8 +37,11 @@ def send(
     from .display import Display
 
     async def main() -> int:
-        text = await read_prompt(prompt)
-        whole = [Text(text), *map(attachment, attach)] if attach else text
+        whole: Prompt = await read_prompt(prompt)
+        if attach:
+            from ..protocol.blocks import Text, attachment
+
+            whole = [Text(str(whole)), *map(attachment, attach)]
         check_prompt(whole)
         with Display(as_json) as display:
             asking = Asking(display)

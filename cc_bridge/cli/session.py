@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 
 import anyio
 import anyio.to_thread
-import typer
 
 from ..errors import BridgeError, ChannelError, ClaudeError, EngineError, EngineUnavailable, InvalidInput, TurnError
 from ..logs import configure_when_needed
 from .harmless import plain
+from .without_tls import import_anyio
 
 __all__ = ["TIMED_OUT", "exit_code_of", "print_much", "report", "run_async", "set_verbose"]
 
@@ -81,6 +81,7 @@ def run_async(
         own_interrupts: the verb deals with Ctrl-C itself.
         ends_at_once: a thread may still be reading stdin, and is not waited for.
     """
+    import_anyio()
     received: list[int] = []
     watched = [signal.SIGTERM, signal.SIGHUP] + ([] if own_interrupts else [signal.SIGINT])
     try:
@@ -88,7 +89,7 @@ def run_async(
     except BaseException as error:
         cause = _cause(error)
         if isinstance(cause, BridgeError):
-            raise typer.Exit(report(cause)) from None
+            sys.exit(report(cause))
         if not isinstance(cause, BrokenPipeError):
             raise
         # The reader of stdout has gone (`cc-bridge run … | head -1`): not an error worth a word.
@@ -99,7 +100,7 @@ def run_async(
         _leave(code)
     if ends_at_once:
         _leave(code)
-    raise typer.Exit(code)
+    sys.exit(code)
 
 
 async def _until_signalled(

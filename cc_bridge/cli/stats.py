@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
-import typer
 
 from ..errors import ContainerNotFound, ContainerNotRunning, InvalidInput
 from . import options as o
 from .completion import complete_name
+from .parameters import Argument, Option
 from .session import run_async
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ __all__ = ["human", "stats"]
 def stats(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME…]", help="Instances; none: all.", autocompletion=complete_name),
+        Argument(metavar="[NAME…]", help="Instances; none: all.", complete=complete_name),
     ] = None,
-    once: Annotated[bool, typer.Option("--no-stream", help="Measure once.")] = False,
+    once: Annotated[bool, Option("--no-stream", help="Measure once.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """Show processors, memory, processes and network in use: live on a terminal, once elsewhere. Ctrl-C ends it."""

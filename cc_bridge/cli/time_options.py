@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from .parameters import Option
 
 __all__ = ["SleepAfter", "StopAfter"]
 
 SleepAfter = Annotated[
     str,
-    typer.Option(
+    Option(
         "--sleep-after",
         metavar="TIME",
         help="End an idle Claude Code until the next command; 10m unless said, 0: never.",
@@ -18,7 +18,5 @@ SleepAfter = Annotated[
 ]
 StopAfter = Annotated[
     str,
-    typer.Option(
-        "--stop-after", metavar="TIME", help="End its container or agent when it has slept so long; 1d, 0: never."
-    ),
+    Option("--stop-after", metavar="TIME", help="End its container or agent when it has slept so long; 1d, 0: never."),
 ]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
-import typer
 
 from ..errors import AgentUnavailable, ChannelError, InvalidInput
 from . import options as o
+from .parameters import Argument, Option
 from .session import exit_code_of, print_much, run_async
 
 if TYPE_CHECKING:
@@ -26,13 +25,13 @@ _LONGEST_LOOKED_AT = 1000
 _FOR_EVER = 1e9
 
 TurnId = Annotated[
-    str, typer.Argument(metavar="TURN", help="The turn's id, as `turns` shows it; by default, the one that runs.")
+    str, Argument(metavar="TURN", help="The turn's id, as `turns` shows it; by default, the one that runs.")
 ]
 
 
 def turns(
     name: o.Name,
-    tail: Annotated[int | None, typer.Option("--tail", "-n", metavar="N", min=1, help="The last N.")] = None,
+    tail: Annotated[int | None, Option("--tail", "-n", metavar="N", min=1, help="The last N.")] = None,
     as_json: o.Json = False,
 ) -> None:
     """List an instance's turns: what runs, what waits, and what ended and can still be followed. Nothing is started.
@@ -64,7 +63,7 @@ def turns(
                 display.note("These are the prompts of its transcript:")
                 rows = [_row({"id": turn, "state": state}, said[turn]) for turn in said]
             else:
-                rows = [_row(asdict(turn), said.get(turn.id)) for turn in known]
+                rows = [_row(turn.as_dict(), said.get(turn.id)) for turn in known]
             rows = rows[-tail:] if tail else rows
             await print_much(lambda: _show(rows, as_json=as_json))
         return code
@@ -100,7 +99,7 @@ def follow(
     name: o.Name,
     turn: TurnId = "",
     ask: Annotated[
-        bool, typer.Option("--ask", help="Be asked for permissions here; else whoever began the turn is.")
+        bool, Option("--ask", help="Be asked for permissions here; else whoever began the turn is.")
     ] = False,
     as_json: o.Json = False,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from . import options as o
+from . import record_options as r
 from .session import run_async
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["bring_up", "up"]
 
 
-@o.takes_options
-def up(options: o.Options, context: typer.Context, name: o.Name) -> None:
+@r.takes_options
+def up(options: r.Options, context: typer.Context, name: o.Name) -> None:
     """Make an instance that stays, or start one that is there; prints its name.
 
     An instance keeps its options: to start it again, its name is enough.
@@ -28,7 +29,7 @@ def up(options: o.Options, context: typer.Context, name: o.Name) -> None:
     async def main() -> int:
         with Display() as display:
             if name in Registry().names():
-                o.refuse_options(context, name)
+                r.refuse_options(context, name)
                 instance = o.load(name, display)
             else:
                 instance = o.instance_of(await options.record(name, display, ephemeral=False), display)

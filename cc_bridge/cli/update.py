@@ -9,6 +9,7 @@ import typer
 
 from ..errors import InvalidInput
 from . import options as o
+from . import record_options as r
 from .session import run_async
 from .time_options import SleepAfter, StopAfter
 from .words import parse_env, parse_times, parse_tools, read_mcp_config
@@ -19,16 +20,16 @@ __all__ = ["update"]
 def update(
     context: typer.Context,
     name: o.Name,
-    model: o.Model = "",
-    system_prompt: o.SystemPrompt = "",
-    append_system_prompt: o.AppendSystemPrompt = "",
-    allowed_tools: o.AllowedTools = "",
-    disallowed_tools: o.DisallowedTools = "",
-    mcp_config: o.McpConfig = None,
-    permission_mode: o.PermissionMode = "",
-    skip_permissions: o.SkipPermissions = False,
-    env: o.Env = None,
-    relay: o.Relay = True,
+    model: r.Model = "",
+    system_prompt: r.SystemPrompt = "",
+    append_system_prompt: r.AppendSystemPrompt = "",
+    allowed_tools: r.AllowedTools = "",
+    disallowed_tools: r.DisallowedTools = "",
+    mcp_config: r.McpConfig = None,
+    permission_mode: r.PermissionMode = "",
+    skip_permissions: r.SkipPermissions = False,
+    env: r.Env = None,
+    relay: r.Relay = True,
     sleep_after: SleepAfter = "",
     stop_after: StopAfter = "",
 ) -> None:
@@ -41,7 +42,7 @@ def update(
     from .display import Display
 
     async def main() -> int:
-        given = o.given(context)
+        given = r.given(context)
         if not given:
             raise InvalidInput("nothing to change is given", instance=name, hint="`cc-bridge update --help` says what.")
         words: dict[str, Any] = {

@@ -25,16 +25,11 @@ from .archives import add_beneath, tar_of_bytes
 from .client import Engine
 from .container_spec import ContainerSpec
 from .containers import Containers
+from .image_names import AUTO_IMAGE, DEFAULT_IMAGE
 from .labels import label_filter
 from .progress import Progress, ProgressReader, Step
 
-__all__ = ["AUTO_IMAGE", "DEFAULT_IMAGE", "BuildContext", "ImageInfo", "Images", "dockerfile", "template", "templates"]
-
-#: Stands for the default image, whose real tag has a hash of its sources.
-DEFAULT_IMAGE = "cc-bridge"
-
-#: Stands for the image of the workspace's Dockerfile, or for the default image if there is none.
-AUTO_IMAGE = "auto"
+__all__ = ["BuildContext", "ImageInfo", "Images", "dockerfile", "template", "templates"]
 
 #: Repository name of images built from a workspace's Dockerfile.
 _BUILT = "cc-bridge-auto"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from ..values import Value
 
 __all__ = ["Progress", "ProgressReader", "Step"]
 
@@ -15,8 +16,7 @@ _STEP = re.compile(r"Step (\d+)/(\d+)\b")
 _MOST_LAYERS = 1000
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Value):
     """A step of a long operation. ``done`` of ``total``: build steps or pulled bytes; None: unknown.
 
     Attributes:

@@ -7,10 +7,10 @@ to be made harmless where they are shown.
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+from ..values import Value
 from .answers import ContextCategory, ContextUsage, SlashCommand
 from .session import (
     ActiveGoal,
@@ -198,7 +198,7 @@ def as_dict(event: Event) -> dict[str, Any]:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    return {item.name: _json(getattr(value, item.name)) for item in fields(value)}
+    return {name: _json(item) for name, item in value.as_dict().items()}
 
 
 def _json(value: Any) -> Any:
@@ -206,4 +206,4 @@ def _json(value: Any) -> Any:
         return value.value
     if isinstance(value, tuple):
         return [_json(item) for item in value]
-    return _fields(value) if is_dataclass(value) else value
+    return _fields(value) if isinstance(value, Value) else value

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from ..values import Value
 
 __all__ = ["ContextCategory", "ContextUsage", "SlashCommand"]
 
+#: Read only, as its type says.
+_NOTHING: Mapping[str, Any] = {}
 
-@dataclass(frozen=True, slots=True)
-class SlashCommand:
+
+class SlashCommand(Value):
     """A command that a prompt may begin with.
 
     Attributes:
@@ -27,8 +30,7 @@ class SlashCommand:
     builtin: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ContextCategory:
+class ContextCategory(Value):
     """A part of the context.
 
     Attributes:
@@ -43,8 +45,7 @@ class ContextCategory:
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ContextUsage:
+class ContextUsage(Value):
     """What the model's context is full of.
 
     Attributes:
@@ -61,4 +62,4 @@ class ContextUsage:
     percentage: float
     categories: tuple[ContextCategory, ...] = ()
     auto_compact_at: int | None = None
-    details: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    details: Mapping[str, Any] = _NOTHING

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ..values import Value
 from .answers import SlashCommand
 
 __all__ = [
@@ -41,8 +41,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class HookStarted:
+class HookStarted(Value):
     """A hook of the user's settings runs (``system/hook_started``).
 
     Only SessionStart's are told of, unless Claude Code is started with ``--include-hook-events``. They come before
@@ -58,8 +57,7 @@ class HookStarted:
     event: str
 
 
-@dataclass(frozen=True, slots=True)
-class HookProgress:
+class HookProgress(Value):
     """What a hook has written so far (``system/hook_progress``)."""
 
     hook_id: str
@@ -69,8 +67,7 @@ class HookProgress:
     stderr: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class HookResponse:
+class HookResponse(Value):
     """A hook has ended (``system/hook_response``).
 
     Attributes:
@@ -87,8 +84,7 @@ class HookResponse:
     stderr: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StatusChanged:
+class StatusChanged(Value):
     """What Claude Code does changed, or its permission mode did (``system/status``). Requests to the API are left out.
 
     Attributes:
@@ -103,8 +99,7 @@ class StatusChanged:
     compact_error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CompactBoundary:
+class CompactBoundary(Value):
     """The conversation up to here was replaced by a summary (``system/compact_boundary``).
 
     Attributes:
@@ -119,8 +114,7 @@ class CompactBoundary:
     duration: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimit:
+class RateLimit(Value):
     """How much of a subscription's limit is used, when that changes (``rate_limit_event``). API keys have none.
 
     Attributes:
@@ -138,8 +132,7 @@ class RateLimit:
     details: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AuthStatus:
+class AuthStatus(Value):
     """How a login goes on (``auth_status``)."""
 
     authenticating: bool
@@ -147,8 +140,7 @@ class AuthStatus:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionState:
+class SessionState(Value):
     """Whether Claude Code works, in its own words (``system/session_state_changed``).
 
     Only with the variable ``CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS=1``.
@@ -160,46 +152,40 @@ class SessionState:
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class PromptSuggestion:
+class PromptSuggestion(Value):
     """What the user may want to say next (``prompt_suggestion``)."""
 
     suggestion: str
 
 
-@dataclass(frozen=True, slots=True)
-class PersistedFile:
+class PersistedFile(Value):
     """A file that was uploaded."""
 
     name: str
     file_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileFailure:
+class FileFailure(Value):
     """A file that could not be uploaded."""
 
     name: str
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class FilesPersisted:
+class FilesPersisted(Value):
     """Files of the session were uploaded (``system/files_persisted``); where Claude Code runs in the cloud."""
 
     files: tuple[PersistedFile, ...] = ()
     failed: tuple[FileFailure, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class LocalCommandOutput:
+class LocalCommandOutput(Value):
     """What a slash command has written, where that is no part of the answer (``system/local_command_output``)."""
 
     content: str
 
 
-@dataclass(frozen=True, slots=True)
-class Informational:
+class Informational(Value):
     """A line for the user (``system/informational``), such as what a hook says.
 
     Attributes:
@@ -213,8 +199,7 @@ class Informational:
     stops: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(Value):
     """A notice that a terminal would show for a while (``system/notification``).
 
     Attributes:
@@ -226,8 +211,7 @@ class Notification:
     priority: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PermissionDenied:
+class PermissionDenied(Value):
     """A tool was refused by a rule or by the permission mode, and nobody was asked (``system/permission_denied``).
 
     Attributes:
@@ -244,8 +228,7 @@ class PermissionDenied:
     agent_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRefusal:
+class ModelRefusal(Value):
     """The model has refused to answer (``system/model_refusal_fallback``, ``model_refusal_no_fallback``).
 
     Attributes:
@@ -261,8 +244,7 @@ class ModelRefusal:
     explanation: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(Value):
     """Something remembered.
 
     Attributes:
@@ -275,8 +257,7 @@ class Memory:
     content: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryRecall:
+class MemoryRecall(Value):
     """Claude Code has added memories to the turn (``system/memory_recall``).
 
     Attributes:
@@ -287,23 +268,20 @@ class MemoryRecall:
     memories: tuple[Memory, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ThinkingTokens:
+class ThinkingTokens(Value):
     """An estimate of how much the model has thought in this block (``system/thinking_tokens``)."""
 
     estimated_tokens: int
     delta: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CommandsChanged:
+class CommandsChanged(Value):
     """The list of slash commands is another now (``system/commands_changed``)."""
 
     commands: tuple[SlashCommand, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ConversationReset:
+class ConversationReset(Value):
     """The conversation begins anew (``conversation_reset``).
 
     Attributes:
@@ -315,8 +293,7 @@ class ConversationReset:
     trigger: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PluginInstall:
+class PluginInstall(Value):
     """How the installation of plugins goes on (``system/plugin_install``).
 
     Attributes:
@@ -328,23 +305,20 @@ class PluginInstall:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ElicitationComplete:
+class ElicitationComplete(Value):
     """An MCP server has got what it had sent the user to a web page for (``system/elicitation_complete``)."""
 
     server: str
     elicitation_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class MirrorError:
+class MirrorError(Value):
     """A copy of the transcript could not be kept (``system/mirror_error``)."""
 
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class SessionWritesLost:
+class SessionWritesLost(Value):
     """The disk was full where Claude Code runs, and part of its files was not saved (``system/session_writes_lost``).
 
     Attributes:
@@ -356,15 +330,13 @@ class SessionWritesLost:
     lost: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerShuttingDown:
+class WorkerShuttingDown(Value):
     """Claude Code is told to end (``system/worker_shutting_down``)."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ControlRequestProgress:
+class ControlRequestProgress(Value):
     """A control request takes a while (``system/control_request_progress``).
 
     Attributes:
@@ -375,8 +347,7 @@ class ControlRequestProgress:
     status: str
 
 
-@dataclass(frozen=True, slots=True)
-class ActiveGoal:
+class ActiveGoal(Value):
     """What Claude Code works towards by itself (``active_goal``); an empty ``condition``: nothing any more."""
 
     condition: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..values import Value
 
 __all__ = [
     "BackgroundTask",
@@ -20,8 +20,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class SubagentText:
+class SubagentText(Value):
     """A text that a subagent has written, as a whole. It is no part of the answer's text.
 
     Claude Code sends it for subagents in the background; of the others only the tools (2.1.329).
@@ -36,8 +35,7 @@ class SubagentText:
     subagent_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskUsage:
+class TaskUsage(Value):
     """What a task has used so far.
 
     Attributes:
@@ -49,8 +47,7 @@ class TaskUsage:
     duration: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class TaskStarted:
+class TaskStarted(Value):
     """A subagent, a shell command or another task has begun (``system/task_started``).
 
     Attributes:
@@ -70,8 +67,7 @@ class TaskStarted:
     parent_task: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskProgress:
+class TaskProgress(Value):
     """What a task does at the moment (``system/task_progress``)."""
 
     task_id: str
@@ -83,8 +79,7 @@ class TaskProgress:
     summary: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskUpdated:
+class TaskUpdated(Value):
     """A task has changed (``system/task_updated``). What has not changed is empty, or None.
 
     Attributes:
@@ -98,8 +93,7 @@ class TaskUpdated:
     background: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TaskNotification:
+class TaskNotification(Value):
     """A task has ended (``system/task_notification``).
 
     Attributes:
@@ -117,8 +111,7 @@ class TaskNotification:
     usage: TaskUsage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BackgroundTask:
+class BackgroundTask(Value):
     """A task that runs in the background; see :class:`TaskStarted`."""
 
     task_id: str
@@ -127,15 +120,13 @@ class BackgroundTask:
     subagent_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BackgroundTasks:
+class BackgroundTasks(Value):
     """All tasks that run in the background now, whenever that changes (``system/background_tasks_changed``)."""
 
     tasks: tuple[BackgroundTask, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ToolProgress:
+class ToolProgress(Value):
     """A tool still runs (``tool_progress``).
 
     Attributes:
@@ -151,16 +142,14 @@ class ToolProgress:
     parent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolUseSummary:
+class ToolUseSummary(Value):
     """What some tool calls have done, in a sentence (``tool_use_summary``)."""
 
     summary: str
     tool_use_ids: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TodoItem:
+class TodoItem(Value):
     """One thing to do.
 
     Attributes:
@@ -173,8 +162,7 @@ class TodoItem:
     active_form: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TodoList:
+class TodoList(Value):
     """The model's todo list as a whole, after the :class:`~cc_bridge.ToolUse` of ``TodoWrite`` that has set it.
 
     Models that keep a list with ``TaskCreate`` and ``TaskUpdate`` (2.1.329) change it piece by piece, by tool calls.

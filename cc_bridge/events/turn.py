@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from ..values import Value
 
 __all__ = [
     "ApiRetry",
@@ -23,17 +24,18 @@ __all__ = [
     "Waiting",
 ]
 
+#: Read only, as its type says.
+_NOTHING: Mapping[str, Any] = {}
 
-@dataclass(frozen=True, slots=True)
-class TurnStarted:
+
+class TurnStarted(Value):
     """Claude Code has begun to work on the command. Notices, such as of hooks, may come before."""
 
     session_id: str
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class TextDelta:
+class TextDelta(Value):
     """A piece of the answer. The pieces of a turn, joined, are its text.
 
     The texts of separate messages of one turn (before and after a tool) are parted by a blank line,
@@ -43,8 +45,7 @@ class TextDelta:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ThinkingDelta:
+class ThinkingDelta(Value):
     """A piece of the model's thinking, where it is shown; of a subagent's, a block as a whole.
 
     Attributes:
@@ -55,8 +56,7 @@ class ThinkingDelta:
     parent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolUse:
+class ToolUse(Value):
     """Claude Code is about to use a tool; ``input`` is complete.
 
     Attributes:
@@ -69,8 +69,7 @@ class ToolUse:
     parent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(Value):
     """What a tool returned: text, or content blocks as Claude Code wrote them. ``parent``: as its call's."""
 
     tool_use_id: str
@@ -79,8 +78,7 @@ class ToolResult:
     parent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PermissionRequest:
+class PermissionRequest(Value):
     """Claude Code asks whether it may use a tool. Unanswered, it is denied (see ``on_permission``).
 
     Attributes:
@@ -99,8 +97,7 @@ class PermissionRequest:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Value):
     """The command waits for others, of whichever program, and will run without it even if this program ends.
 
     Attributes:
@@ -110,15 +107,13 @@ class Waiting:
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class PersonTurn:
+class PersonTurn(Value):
     """In a pane: a person at the terminal has the floor, with this prompt; the command waits until they are done."""
 
     prompt: str
 
 
-@dataclass(frozen=True, slots=True)
-class ApiRetry:
+class ApiRetry(Value):
     """The API failed and Claude Code tries again after ``delay`` seconds."""
 
     attempt: int
@@ -128,16 +123,14 @@ class ApiRetry:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
+class Silence(Value):
     """Nothing has come for ``seconds``; the turn goes on. ``working`` says whether the transcript has grown."""
 
     seconds: float
     working: bool
 
 
-@dataclass(frozen=True, slots=True)
-class UnknownMessage:
+class UnknownMessage(Value):
     """A message that this version does not interpret, or that lacks what its kind must have, as it came.
 
     New kinds appear in patch releases.
@@ -158,8 +151,7 @@ class Verdict(enum.Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class TurnResult:
+class TurnResult(Value):
     """The end of a turn.
 
     Attributes:
@@ -183,7 +175,7 @@ class TurnResult:
     num_turns: int = 0
     duration: float = 0.0
     cost_usd: float = 0.0
-    usage: Mapping[str, Any] = field(default_factory=dict)
+    usage: Mapping[str, Any] = _NOTHING
 
     @property
     def ok(self) -> bool:

@@ -18,12 +18,12 @@ from ..decisions import Decision
 from ..engine.client import Engine
 from ..errors import BridgeError, InstanceDiffers, InvalidInput, LimitReached
 from ..events import PermissionRequest, TurnResult
-from ..instance import ClaudeInstance
 from ..instances.bridged import BridgedInstance, InstanceOptions
 from ..instances.factory import instance_of
 from ..instances.registry import Registry
 from ..logs import Log
 from ..names import NAME
+from ..record import ClaudeInstance
 from .accounts import Accounts, Budget
 from .attended import Attended
 from .awake import Awake, Seat

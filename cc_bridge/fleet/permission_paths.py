@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..engine.container_spec import CONTAINER_HOME
-from ..instance import ClaudeInstance
 from ..mounts import split_mount
+from ..record import ClaudeInstance
 
 __all__ = ["LONGEST_PATH", "Place", "Target"]
 

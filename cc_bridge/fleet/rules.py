@@ -15,9 +15,9 @@ from typing import Literal
 
 from ..errors import InvalidInput
 from ..events import PermissionRequest
-from ..instance import ClaudeInstance
 from ..instances.registry import Registry
 from ..permission_rules import EDITS, READS, PermissionRules, Rule, parse_rule
+from ..record import ClaudeInstance
 from .permission_commands import CommandLine, matches
 from .permission_paths import Place, Target
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -15,9 +15,12 @@ from ..channels.named_pipe import NobodyListens
 from ..errors import AgentUnavailable, ChannelError, ContainerNotFound, ContainerNotRunning, EngineError, InvalidInput
 from ..protocol.link import Exited, Link, Position, Status
 from ..protocol.unanswered import UnansweredRequests
-from ..shapes import InstanceActivity
 from ..turn import TurnInfo
+from ..values import Value
 from .place import NoAgentPossible
+
+if TYPE_CHECKING:
+    from ..shapes import InstanceActivity
 
 __all__ = ["NOBODY", "Sight", "has_ended", "look", "look_quietly", "nothing"]
 
@@ -37,8 +40,7 @@ NOBODY = (NobodyListens, ContainerNotFound, ContainerNotRunning)
 Way = Callable[[bytes], Awaitable[Channel]]
 
 
-@dataclass(frozen=True)
-class Sight:
+class Sight(Value):
     """What was seen.
 
     Attributes:

@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, ClassVar, TypedDict
+from typing import IO, TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import anyio
 import anyio.to_thread
@@ -17,10 +17,9 @@ from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..errors import AgentUnavailable, ChannelError, EngineError, InstanceDiffers, InvalidInput
 from ..events import ContextUsage, SlashCommand
-from ..instance import InstanceInterface, Kind, OnPermission
+from ..instance import InstanceInterface, OnPermission
 from ..names import is_uuid
 from ..protocol.blocks import Prompt
-from ..shapes import InstanceActivity, InstanceInfo
 from ..turn import Turn, TurnInfo
 from .activity import NOBODY, has_ended, look, look_quietly, nothing
 from .chosen import Chosen
@@ -35,7 +34,10 @@ from .sessions import export_session, session_to_begin_with
 from .sleep import put_to_sleep
 from .steps import Steps, exclusive
 from .typed import typed
-from .worktrees import Worktree
+
+if TYPE_CHECKING:
+    from ..shapes import InstanceActivity, InstanceInfo, Kind
+    from .worktrees import Worktree
 
 __all__ = ["BridgedInstance", "CommonOptions", "InstanceOptions", "leave_to_others"]
 

@@ -11,14 +11,15 @@ from ..engine.archives import Archives, tar_of
 from ..engine.client import Engine
 from ..engine.container_spec import CONTAINER_HOME
 from ..engine.containers import Containers
-from ..engine.images import AUTO_IMAGE, Images
+from ..engine.image_names import AUTO_IMAGE
+from ..engine.images import Images
 from ..engine.labels import LABEL
 from ..engine.progress import Progress
 from ..engine.volumes import Volumes
 from ..errors import EngineError, InvalidInput
-from ..instance import ClaudeInstance
 from ..logs import Log
 from ..mounts import split_mount
+from ..record import ClaudeInstance
 from ..state import Installation
 from .container_agent import STATE
 from .container_plan import ContainerPlan

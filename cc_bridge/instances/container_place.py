@@ -33,10 +33,11 @@ from ..errors import (
     InvalidInput,
     NameConflict,
 )
-from ..instance import ClaudeInstance, Kind
 from ..login import check_key, check_reachable, login_file
 from ..mounts import docker_socket
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
+from ..record import ClaudeInstance
+from ..shapes import Kind
 from ..state import Installation
 from .container_agent import LISTENING, NO_PYTHON, AgentInside
 from .container_maker import ContainerMaker

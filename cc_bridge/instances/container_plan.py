@@ -12,10 +12,10 @@ from ..beneath import create_file, make_directory, opened
 from ..engine.container_spec import CONTAINER_HOME, ContainerSpec, Mount, user_for
 from ..engine.labels import LABEL
 from ..errors import InvalidInput
-from ..instance import ClaudeInstance
 from ..login import login_file
 from ..logs import Log
 from ..mounts import docker_socket, split_mount
+from ..record import ClaudeInstance
 from .container_agent import AGENT, MAIN, PIPES, STATE
 from .place import GRACE, LINGER
 from .registry import Home

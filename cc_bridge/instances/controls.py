@@ -9,9 +9,9 @@ import anyio.to_thread
 
 from ..errors import InvalidInput, RequestRefused
 from ..events import ContextUsage, SlashCommand
-from ..instance import ClaudeInstance
 from ..protocol.fields import Malformed, text
 from ..protocol.reports import context_usage, slash_commands
+from ..record import ClaudeInstance
 from .chosen import Chosen
 
 __all__ = ["Asked", "Controls"]

@@ -9,7 +9,8 @@ from ..engine.client import Engine
 from ..engine.container_tools import ContainerTools
 from ..engine.execs import ExecResult
 from ..engine.progress import Progress
-from ..instance import ClaudeInstance, Kind
+from ..record import ClaudeInstance
+from ..shapes import Kind
 from .bridged import BridgedInstance, InstanceOptions
 from .container_place import ContainerPlace
 from .registry import Registry

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from ..errors import InvalidInput
-from ..instance import ClaudeInstance
+from ..record import ClaudeInstance
 from .bridged import InstanceOptions
 from .registry import Registry
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from ..bridge.bridge import Bridge
-from ..instance import ClaudeInstance
+from ..record import ClaudeInstance
 from ..shapes import InstanceInfo
 from .activity import Sight, nothing
 

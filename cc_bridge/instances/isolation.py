@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from ..engine.container_tools import ContainerTools
-from ..instance import ClaudeInstance
+from ..record import ClaudeInstance
 
 __all__ = ["Attempt", "Outcome", "attempts", "try_isolation"]
 

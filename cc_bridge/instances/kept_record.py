@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import suppress
+from dataclasses import replace
 
 from ..errors import InstanceDiffers, InvalidInput
-from ..instance import ClaudeInstance
+from ..record import ClaudeInstance
 from ..state import unusable
 from .registry import Home, can_change, let_go
 
@@ -49,7 +51,7 @@ class KeptRecord:
             return self.check(record) or record, False
         except OSError as error:
             raise unusable(self._home.path, error) from error
-        self._seen = record.model_copy(deep=True)
+        self._seen = copy.deepcopy(record)
         return record, True
 
     def check(self, record: ClaudeInstance) -> ClaudeInstance | None:
@@ -65,13 +67,13 @@ class KeptRecord:
         if before is not None and not record.differences(before) and can_change(kept.differences(before)):
             record = kept
         elif record.rules <= kept.rules:  # somebody has answered "always" since
-            record = record.model_copy(update={"rules": kept.rules})
+            record = replace(record, rules=kept.rules)
         if differences := record.differences(kept):
             change = f"`cc-bridge update {name} …` or `Registry().update({name!r}, …)` changes that"
             new = f"`cc-bridge rm {name}` makes room for a new one"
             hint = f"{change if can_change(differences) else new}; or take another name."
             raise InstanceDiffers(differences, instance=name, hint=hint)
-        self._seen = kept.model_copy(deep=True)
+        self._seen = copy.deepcopy(kept)
         return record
 
     def _forget(self) -> None:

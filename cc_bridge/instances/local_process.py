@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
-from ..instance import ClaudeInstance, Kind
+from ..record import ClaudeInstance
 from .bridged import BridgedInstance, InstanceOptions
 from .process_place import ProcessPlace
 from .registry import Registry
+
+if TYPE_CHECKING:
+    from ..shapes import Kind
 
 __all__ = ["LocalProcess"]
 

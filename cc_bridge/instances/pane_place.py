@@ -17,9 +17,10 @@ from libtmux.exc import LibTmuxException
 
 from ..bridge.surroundings import Launch
 from ..errors import AgentUnavailable, InvalidInput
-from ..instance import ClaudeInstance, Kind
 from ..login import KEYS, PARTS, decides, with_login
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
+from ..record import ClaudeInstance
+from ..shapes import Kind
 from .process_place import ProcessPlace
 from .registry import Registry, agent_archive
 

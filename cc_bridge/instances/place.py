@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from contextlib import suppress
-from typing import IO, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
@@ -13,14 +13,17 @@ from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel, until_nobody_listens
 from ..errors import AgentUnavailable, ChannelError, ConnectionLost, InvalidInput
-from ..instance import ClaudeInstance, Kind
 from ..login import with_login
 from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
 from ..protocol.link import Hello, Link
+from ..record import ClaudeInstance
 from .chosen import Chosen
 from .registry import Registry
-from .worktrees import Worktree
+
+if TYPE_CHECKING:
+    from ..shapes import Kind
+    from .worktrees import Worktree
 
 __all__ = ["GRACE", "LINGER", "NoAgentPossible", "Place", "shut_down"]
 
@@ -174,6 +177,8 @@ class Place(abc.ABC):
         record = self.record
         if not (record.worktree and record.workspace and record.repository):
             return None
+        from .worktrees import Worktree
+
         return Worktree(record.workspace, record.worktree, record.repository)
 
     # For the kinds

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import anyio
 import anyio.to_thread
@@ -21,15 +19,16 @@ from ..channels.base import Channel
 from ..channels.fifo import Descriptor
 from ..channels.named_pipe import NobodyListens
 from ..channels.unix_socket import UnixSocketChannel
-from ..dockerfiles import Dockerfiles
 from ..errors import AgentUnavailable, ChannelError, ClaudeNotFound
-from ..instance import Kind
 from ..login import PARTS, check_key
 from ..names import is_uuid
 from ..protocol.link import Link
 from .place import GRACE, LINGER, Place, shut_down
 from .registry import agent_archive
 from .sessions import open_session, session_path
+
+if TYPE_CHECKING:
+    from ..shapes import Kind
 
 __all__ = ["ProcessPlace", "find_claude"]
 
@@ -52,6 +51,8 @@ def find_claude(program: str = "claude") -> str:
     Raises:
         ClaudeNotFound: it is in none of these places.
     """
+    import shutil
+
     if program != "claude":
         if found := shutil.which(program):
             return found
@@ -113,12 +114,14 @@ class ProcessPlace(Place):
         if (self._config / ".credentials.json").exists():
             check_key(self.record.env, self.name)
         if self.record.workspace is not None:
+            from ..dockerfiles import Dockerfiles
+
             dockerfiles = Dockerfiles(self.registry.root)
             dockerfiles.note_writable([self.record.workspace], repository=self.record.repository)
         if begins and resume:
             await anyio.to_thread.run_sync(self._restore_session, resume)
         launch = await super().launch(resume, fork=fork, begins=begins)
-        return replace(launch, argv=self._with_program(launch.argv, program))
+        return launch.replace(argv=self._with_program(launch.argv, program))
 
     def _with_program(self, argv: list[str], program: str) -> list[str]:
         """The same words, with Claude Code where it was found on this machine."""
@@ -157,6 +160,8 @@ class ProcessPlace(Place):
         target = self._config / session_path(session_id, self.cwd)
         if not target.exists() and self.registry.sessions.has(session_id):
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            import shutil
+
             with self.registry.sessions.open(session_id) as content, open(target, "xb") as copy:
                 os.fchmod(copy.fileno(), 0o600)
                 shutil.copyfileobj(content, copy)

@@ -25,23 +25,19 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
-import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from pydantic import ValidationError
 
 from ..beneath import opened, remove_tree
 from ..channels.fifo import open_fifo
 from ..channels.named_pipe import LISTEN, prepare_directory
 from ..errors import BridgeError, InstanceBusy, InstanceNotFound, InvalidInput
-from ..instance import ClaudeInstance
+from ..record import ClaudeInstance
 from ..state import (
     MARKER,
     agent_archive,
@@ -52,6 +48,7 @@ from ..state import (
     state_root,
     unusable,
 )
+from ..values import Value
 from .sessions import Sessions
 from .steps import exclusive_if_free
 
@@ -77,8 +74,7 @@ _SHOWN = 3
 _STALE = 120.0
 
 
-@dataclass(frozen=True)
-class Home:
+class Home(Value):
     """The directory of one instance."""
 
     path: Path
@@ -231,10 +227,12 @@ class Home:
         Raises:
             FileExistsError: there is one.
         """
+        import tempfile
+
         fd, scratch = tempfile.mkstemp(dir=self.path)  # 0600
         try:
             with os.fdopen(fd, "w") as file:
-                file.write(record.model_dump_json(indent=1))
+                json.dump(record.as_json_types(), file, indent=1, ensure_ascii=False)
             if new:
                 os.link(scratch, self.path / "record.json")
             else:
@@ -258,9 +256,9 @@ class Home:
             what = f"its record cannot be read: {error.strerror if isinstance(error, OSError) else error}"
             raise InvalidInput(what, instance=self.path.name, hint="`cc-bridge rm --force` removes it.") from None
         try:
-            return ClaudeInstance.model_validate_json(text)
-        except ValidationError as error:
-            what = f"its record cannot be read: {error.error_count()} problems, the first: {error.errors()[0]['msg']}"
+            return ClaudeInstance.from_json_types(json.loads(text))
+        except (ValueError, RecursionError) as error:
+            what = f"its record cannot be read: {error.what if isinstance(error, InvalidInput) else error}"
             raise InvalidInput(what, instance=self.path.name, hint="`cc-bridge rm --force` removes it.") from None
 
     @property
@@ -305,7 +303,7 @@ class Home:
         if not left:
             with contextlib.suppress(FileNotFoundError), opened(self.path.parent) as instances:
                 # Away at once: who comes now must make a directory of its own, and not lock in this one.
-                gone = f".{self.path.name}.{secrets.token_hex(4)}"
+                gone = f".{self.path.name}.{os.urandom(4).hex()}"
                 os.rename(self.path.name, gone, src_dir_fd=instances, dst_dir_fd=instances)
                 left += remove_tree(instances, gone)
         if left:
@@ -382,7 +380,7 @@ class Registry:
                     hint=f"`cc-bridge rm {name}` and `cc-bridge up {name} …` make a new one, which goes on with the "
                     "conversation where kind and directory are the same.",
                 )
-            record = ClaudeInstance.of(**{**dict(kept), **changes})
+            record = ClaudeInstance.of(**{**vars(kept), **changes})
             home.save(record)
             return record
         raise InstanceNotFound(f"there is no instance {name!r}")  # it has just been removed

@@ -13,21 +13,22 @@ import json
 import os
 import re
 import stat
-import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from cc_bridge_agent import wire
 
 from ..beneath import open_beneath, opened, remove_tree
 from ..errors import InvalidInput
-from ..instance import ClaudeInstance
 from ..names import is_uuid
+from ..record import ClaudeInstance
+from ..values import Value
+
+if TYPE_CHECKING:
+    import tarfile
 
 __all__ = [
     "LARGEST",
@@ -53,8 +54,7 @@ _FORMAT = 1
 _ABOUT = "conversation.json"
 
 
-@dataclass(frozen=True)
-class SavedConversation:
+class SavedConversation(Value):
     """The conversation of an instance that was removed: its session, and where it took place.
 
     Attributes:
@@ -84,6 +84,8 @@ class Sessions:
             InvalidInput: it is too large.
         """
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        import tempfile
+
         fd, scratch = tempfile.mkstemp(dir=self.directory, suffix=".part")  # 0600
         try:
             with os.fdopen(fd, "wb") as copy:
@@ -116,7 +118,7 @@ class Sessions:
         """Note which conversation an instance had."""
         path = self._name(name)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(kept)))
+        path.write_text(json.dumps(kept.as_dict()))
 
     def recall(self, name: str) -> SavedConversation | None:
         """The conversation that the last instance of this name had."""
@@ -170,6 +172,8 @@ class Sessions:
         Raises:
             InvalidInput: says what is wrong with the file. Nothing was kept.
         """
+        import tarfile
+
         try:
             with tarfile.open(path, "r:gz") as tar:
                 about = _about(tar)
@@ -206,6 +210,9 @@ def export_session(session_id: str, content: IO[bytes], about: dict[str, str], t
     Raises:
         InvalidInput: the file cannot be written, or the session is too large.
     """
+    import tarfile
+    import tempfile
+
     facts = json.dumps({"format": _FORMAT, "session_id": session_id, **about}, indent=1).encode()
     try:
         fd, scratch = tempfile.mkstemp(dir=target.absolute().parent, suffix=".part")  # 0600
@@ -285,6 +292,8 @@ def _about(tar: tarfile.TarFile) -> dict[str, Any]:
 
 
 def _header(name: str, size: int) -> tarfile.TarInfo:
+    import tarfile
+
     header = tarfile.TarInfo(name)
     header.size, header.mode, header.mtime = size, 0o600, int(time.time())
     return header
@@ -293,6 +302,8 @@ def _header(name: str, size: int) -> tarfile.TarInfo:
 @contextmanager
 def _whole(content: IO[bytes]) -> Iterator[IO[bytes]]:
     """A copy that does not grow while it is read, without an unfinished last line."""
+    import tempfile
+
     with tempfile.TemporaryFile() as copy:
         _copy(content, copy)
         yield copy

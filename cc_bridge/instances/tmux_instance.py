@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Unpack
 
-from ..instance import ClaudeInstance, Kind
+from ..record import ClaudeInstance
+from ..shapes import Kind
 from .bridged import BridgedInstance, InstanceOptions
 from .pane_place import PanePlace
 from .registry import Registry

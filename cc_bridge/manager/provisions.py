@@ -13,7 +13,8 @@ from ..beneath import make_directory, opened
 from ..dockerfiles import Dockerfile, Dockerfiles, OnDockerfile
 from ..engine.client import Engine
 from ..engine.container_spec import CONTAINER_HOME, ContainerSpec, user_for
-from ..engine.images import AUTO_IMAGE, Images
+from ..engine.image_names import AUTO_IMAGE
+from ..engine.images import Images
 from ..engine.labels import LABEL
 from ..engine.networks import Networks, NetworkSpec
 from ..engine.progress import Progress

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from cc_bridge_agent import wire
+
+from ..values import Value
 
 __all__ = [
     "Command",
@@ -20,8 +21,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class SendInput:
+class SendInput(Value):
     """Pass this message to Claude Code.
 
     Attributes:
@@ -33,30 +33,26 @@ class SendInput:
     turn: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Withdraw:
+class Withdraw(Value):
     """Tell the agent that this input, which waits, is not to be passed on."""
 
     input_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeclareDone:
+class DeclareDone(Value):
     """Tell the agent that this input's turn was seen to its end."""
 
     input_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReadTranscript:
+class ReadTranscript(Value):
     """Read the tail of the session's transcript and call ``receive_transcript`` with it."""
 
     turn_id: str
     session_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class EndProcess:
+class EndProcess(Value):
     """Kill Claude Code: it hangs. The next command resumes the session in a new process.
 
     Attributes:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..values import Value
 from .commands import name_in, safe_name
 from .fields import Raw
 
 __all__ = ["ControlRequests", "Reply"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Value):
     """What has become of a request.
 
     Attributes:

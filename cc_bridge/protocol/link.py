@@ -12,11 +12,11 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cc_bridge_agent import wire
 
+from ..values import Value
 from .link_events import (
     AgentRefused,
     Asleep,
@@ -57,8 +57,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Value):
     """How far a host has read: a frame number in a journal."""
 
     seq: int

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from ..values import Value
 
 __all__ = [
     "AgentRefused",
@@ -27,8 +28,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(Value):
     """The agent has answered and the link is open. Always the first event.
 
     Attributes:
@@ -42,6 +42,8 @@ class Hello:
         start: the number before that of the first frame that follows.
     """
 
+    NOT_COMPARED = ("start",)
+
     agent: str
     epoch: str
     state: str
@@ -50,70 +52,76 @@ class Hello:
     resumed: bool
     queue: tuple[str, ...] | None = None
     sleep_after: float | None = None
-    start: int = field(default=0, compare=False)
+    start: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Value):
     """Claude Code was started, by this host or another."""
 
+    NOT_COMPARED = ("seq",)
+
     pid: int
-    seq: int = field(default=0, compare=False)
+    seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Value):
     """A line of Claude Code's output: a message, or text if it is not a JSON object. ``size``: bytes of its frame."""
 
+    NOT_COMPARED = ("size", "seq")
+
     message: Mapping[str, Any] | str
-    size: int = field(default=0, compare=False)
-    seq: int = field(default=0, compare=False)
+    size: int = 0
+    seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorOutput:
+class ErrorOutput(Value):
     """A line of Claude Code's stderr."""
 
+    NOT_COMPARED = ("seq",)
+
     text: str
-    seq: int = field(default=0, compare=False)
+    seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(Value):
     """The agent has accepted an input, which waits until the turns before it have ended."""
 
+    NOT_COMPARED = ("seq",)
+
     id: str
-    seq: int = field(default=0, compare=False)
+    seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
+class Withdrawn(Value):
     """A waiting input was withdrawn. ``late``: too late: it was not waiting any more."""
+
+    NOT_COMPARED = ("seq",)
 
     id: str
     late: bool
-    seq: int = field(default=0, compare=False)
+    seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Took:
+class Took(Value):
     """The agent has accepted an input and passes it to Claude Code, once. ``again``: it was accepted before."""
+
+    NOT_COMPARED = ("seq",)
 
     id: str
     again: bool
-    seq: int = field(default=0, compare=False)
+    seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Value):
     """A host has declared this input's turn done."""
 
+    NOT_COMPARED = ("seq",)
+
     id: str
-    seq: int = field(default=0, compare=False)
+    seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(Value):
     """Claude Code has exited; all its output came before.
 
     Attributes:
@@ -122,19 +130,19 @@ class Exited:
         asleep: it was idle and was told to exit; nothing went on in it.
     """
 
+    NOT_COMPARED = ("seq",)
+
     code: int | None
     out_of_memory: bool = False
     asleep: bool = False
-    seq: int = field(default=0, compare=False)
+    seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Asleep:
+class Asleep(Value):
     """The answer to :meth:`Link.put_to_sleep` where Claude Code does not run: it sleeps, or was not started."""
 
 
-@dataclass(frozen=True, slots=True)
-class AgentRefused:
+class AgentRefused(Value):
     """The agent refused a request.
 
     ``code`` is ``start``, ``not_running``, ``full``, ``busy``, ``stopping``, ``gone``, ``state``, ``version`` or
@@ -150,15 +158,13 @@ class AgentRefused:
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Violated:
+class Violated(Value):
     """The agent violated the protocol; the link is closed. Close the connection."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
+class Now(Value):
     """What Claude Code does at the moment.
 
     Attributes:
@@ -174,8 +180,7 @@ class Now:
     hosts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Value):
     """The answer to :meth:`Link.ask_status`.
 
     Attributes:

@@ -8,18 +8,17 @@ to do with the process out of :meth:`StandIn.actions`. There is no replay and no
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 from typing import Any
 
 from cc_bridge_agent import wire
 
 from ..errors import ProtocolError
+from ..values import Value
 
 __all__ = ["Action", "Signal", "StandIn", "StartProcess", "Write"]
 
 
-@dataclass(frozen=True, slots=True)
-class StartProcess:
+class StartProcess(Value):
     """Start Claude Code, then call :meth:`StandIn.launched` or :meth:`StandIn.not_launched`."""
 
     argv: tuple[str, ...]
@@ -27,15 +26,13 @@ class StartProcess:
     cwd: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Value):
     """Write this to its stdin."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(Value):
     """Send it INT, TERM or KILL."""
 
     name: str

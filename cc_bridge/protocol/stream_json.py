@@ -8,10 +8,10 @@ Facts about the format were measured on 2.1.197 and 2.1.329 (docs/claude-code.md
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..events import Report as ReportEvent
+from ..values import Value
 from .fields import Malformed, Raw, blocks, integer, number, parent_of, section, text, texts
 from .reports import parse_report
 
@@ -43,9 +43,11 @@ __all__ = [
     "user_message",
 ]
 
+#: Read only, as its type says.
+_NOTHING: Raw = {}
 
-@dataclass(frozen=True, slots=True)
-class Init:
+
+class Init(Value):
     """``system/init``: a turn starts. Newer releases name the messages it is for."""
 
     session_id: str
@@ -54,8 +56,7 @@ class Init:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lifecycle:
+class Lifecycle(Value):
     """``command_lifecycle``: a message was queued, started, completed or cancelled (since about 2.1.3).
 
     A pane says ``held`` of one that it has taken and that may have to wait for a person.
@@ -65,30 +66,26 @@ class Lifecycle:
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class Echo:
+class Echo(Value):
     """The user's message, replayed with the uuid that was given to it."""
 
     turn_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class BlockStart:
+class BlockStart(Value):
     """A content block begins to stream; ``kind`` is ``text``, ``thinking``, ``tool_use`` ..."""
 
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class BlockPiece:
+class BlockPiece(Value):
     """A piece of a text or thinking block."""
 
     kind: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class WholeBlocks:
+class WholeBlocks(Value):
     """Complete content blocks.
 
     Attributes:
@@ -103,16 +100,14 @@ class WholeBlocks:
     subagent_type: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(Value):
     """Results of tools; ``parent``: as :class:`WholeBlocks` has it."""
 
     results: tuple[Raw, ...]
     parent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Value):
     """``system/api_retry``."""
 
     attempt: int
@@ -122,8 +117,7 @@ class Retry:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class Permission:
+class Permission(Value):
     """``control_request`` ``can_use_tool``: wants an answer."""
 
     request_id: str
@@ -135,30 +129,26 @@ class Permission:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(Value):
     """``control_cancel_request``: somebody else has decided, or the request is moot."""
 
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class PersonTyped:
+class PersonTyped(Value):
     """``system/person_turn``: in a pane, a person's turn runs."""
 
     prompt: str
 
 
-@dataclass(frozen=True, slots=True)
-class UnsupportedRequest:
+class UnsupportedRequest(Value):
     """A control request that this version cannot answer; Claude Code waits until it is refused."""
 
     request_id: str
     subtype: str
 
 
-@dataclass(frozen=True, slots=True)
-class ControlReply:
+class ControlReply(Value):
     """The answer to a control request of some host's.
 
     Attributes:
@@ -173,8 +163,7 @@ class ControlReply:
     code: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Value):
     """``result``: the end of a turn. ``text`` may be absent after an interrupt (claude-code#94741)."""
 
     turn_ids: tuple[str, ...]
@@ -186,23 +175,20 @@ class Result:
     num_turns: int
     duration: float
     cost_usd: float
-    usage: Raw = field(default_factory=dict)
+    usage: Raw = _NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Value):
     """Something that is an event as it is."""
 
     event: ReportEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Routine:
+class Routine(Value):
     """Known, and of no interest here: requests to the API, block ends, the notice of an interrupt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Value):
     """Not understood. ``kind`` is type and subtype, for counting."""
 
     kind: str

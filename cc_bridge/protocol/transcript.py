@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from ..values import Value
 
 __all__ = ["Reading", "Said", "read_history", "read_turn"]
 
@@ -18,8 +19,7 @@ __all__ = ["Reading", "Said", "read_history", "read_turn"]
 _INTERRUPTED = "[Request interrupted by user"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Value):
     """A turn as its transcript has it.
 
     Attributes:
@@ -56,8 +56,7 @@ def read_turn(lines: Iterable[str], turn_id: str) -> Reading:
     return Reading(found, ended, tuple(texts), last)
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Value):
     """One thing of a conversation.
 
     Attributes:

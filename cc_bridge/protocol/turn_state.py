@@ -84,7 +84,7 @@ class Interrupt(enum.Enum):
     SENT = "sent"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class TrackedTurn:
     """A turn as this host knows it.
 

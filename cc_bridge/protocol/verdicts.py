@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from ..events import TurnResult, Verdict
+from ..values import Value
 from . import stream_json as sj
 from .bounded_text import BoundedText
 from .streamed_answer import StreamedAnswer
@@ -14,8 +14,7 @@ from .streamed_answer import StreamedAnswer
 __all__ = ["Judgement", "ProcessEnd", "by_exit", "by_result", "by_transcript", "turn_result"]
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessEnd:
+class ProcessEnd(Value):
     """How Claude Code has ended in mid-turn.
 
     Attributes:
@@ -28,8 +27,7 @@ class ProcessEnd:
     cause: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Value):
     """How a turn ends.
 
     Attributes:

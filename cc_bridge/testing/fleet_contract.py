@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ from ..errors import (
 )
 from ..events import TextDelta, ToolResult, TurnResult, Verdict, Waiting
 from ..fleet import Asked, Budget, Decided, Fleet, Heard, Moot, OpenRequest
-from ..instance import Allow, ClaudeInstance, Decision, Deny, InstanceInterface
+from ..instance import Allow, Decision, Deny, InstanceInterface
+from ..record import ClaudeInstance
 from .scripted_model import ScriptedModel
 
 __all__ = ["FleetContract"]
@@ -72,7 +74,7 @@ class FleetContract:
                     group.start_soon(make)
             assert {id(instance) for instance in made} == {id(fleet.open(record.name))}
             assert record.name in fleet.names()
-            other = record.model_copy(update={"workspace": Path(str(record.workspace), "other")})
+            other = replace(record, workspace=Path("/elsewhere"))
             with pytest.raises(InstanceDiffers, match="workspace"):
                 await fleet.make(other)
 
@@ -89,7 +91,7 @@ class FleetContract:
 
     async def test_what_cannot_be_started_leaves_nothing(self, make_fleet: MakeFleet, make_record: MakeRecord) -> None:
         record = make_record()
-        nowhere = record.model_copy(update={"workspace": Path("/nonexistent/for/sure")})
+        nowhere = replace(record, workspace=Path("/nonexistent/for/sure"))
         async with make_fleet() as fleet:
             with pytest.raises(BridgeError):
                 await fleet.make(nowhere)

@@ -10,6 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import zipapp
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +50,19 @@ def interpreter(request: pytest.FixtureRequest) -> str:
     return found
 
 
+@functools.cache
+def archive_for(interpreter: str) -> str:
+    """The agent, compiled by this Python, because so many are started."""
+    made = agent_archive()
+    target = made.with_name(f"agent-{interpreter.replace('/', '-')}.pyz")
+    with tempfile.TemporaryDirectory() as tree:
+        shutil.unpack_archive(made, tree, "zip")
+        compile_all = ["-m", "compileall", "-q", "-f", "-b", "--invalidation-mode", "unchecked-hash"]
+        subprocess.run([interpreter, *compile_all, f"{tree}/cc_bridge_agent"], check=True)
+        zipapp.create_archive(tree, target)
+    return str(target)
+
+
 @dataclass
 class Agent:
     """An agent that serves, and how to reach it."""
@@ -73,7 +88,7 @@ class Agent:
         return made
 
     def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        argv = [self.interpreter, "-IS", str(agent_archive()), *words, "--socket", self.socket_path]
+        argv = [self.interpreter, "-IS", archive_for(self.interpreter), *words, "--socket", self.socket_path]
         return subprocess.run(argv, capture_output=True, text=True, timeout=30, **options)
 
     def end(self) -> int:
@@ -132,7 +147,7 @@ def make_agent(interpreter: str, tmp_path: Path) -> Iterator[Callable[..., Agent
             prepare_directory(str(directory / "pipes"))
             options = ("--pipes", str(directory / "pipes"), *options)
         ready, write = os.pipe()
-        argv = [interpreter, "-IS", str(agent_archive()), "serve", "--socket", str(directory / "agent.sock")]
+        argv = [interpreter, "-IS", archive_for(interpreter), "serve", "--socket", str(directory / "agent.sock")]
         with open(directory / "log", "wb") as log:
             process = subprocess.Popen([*argv, "--ready-fd", str(write), *options], pass_fds=[write], stderr=log)
         os.close(write)

@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cc_bridge.instances.registry import agent_archive
-
-from .conftest import Agent
+from .conftest import Agent, archive_for
 
 MakeAgent = Callable[..., Agent]
 
@@ -417,7 +415,7 @@ def test_one_agent_at_a_place(agent: Agent) -> None:
 
 def test_attach(agent: Agent) -> None:
     frames = b'{"hello":1}\n{"start":{"argv":["cat"]}}\n{"id":"a","in":{"n":1}}\n'
-    argv = [agent.interpreter, "-IS", str(agent_archive()), "attach", "--socket", agent.socket_path]
+    argv = [agent.interpreter, "-IS", archive_for(agent.interpreter), "attach", "--socket", agent.socket_path]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout
@@ -430,7 +428,7 @@ def test_attach(agent: Agent) -> None:
 
 
 def test_attach_ends_with_the_agent(agent: Agent) -> None:
-    argv = [agent.interpreter, "-IS", str(agent_archive()), "attach", "--socket", agent.socket_path]
+    argv = [agent.interpreter, "-IS", archive_for(agent.interpreter), "attach", "--socket", agent.socket_path]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout

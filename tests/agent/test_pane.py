@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from cc_bridge.instances.registry import agent_archive
 from cc_bridge.testing import ScriptedModel
+
+from .conftest import archive_for
 
 
 def _argv(interpreter: str, directory: Path, *claude: str) -> list[str]:
-    return [interpreter, "-IS", str(agent_archive()), "pane", "--dir", str(directory), "--", *claude]
+    return [interpreter, "-IS", archive_for(interpreter), "pane", "--dir", str(directory), "--", *claude]
 
 
 def _until_result(process: subprocess.Popen[str]) -> Iterator[dict[str, object]]:

@@ -473,9 +473,9 @@ def test_verbose_anywhere(model_options: list[str]) -> None:
 def test_help_lists_every_verb_with_its_whole_sentence() -> None:
     text = cc("--help", env={**os.environ, "COLUMNS": "60"}).stdout
     assert "..." not in text.partition("Talk:")[2]
-    from cc_bridge.cli.app import _SUBJECTS, _VERBS
+    from cc_bridge.cli.verbs import SUBJECTS, VERBS
 
-    assert sorted(verb for verbs in _SUBJECTS.values() for verb in verbs) == sorted(_VERBS)
+    assert sorted(verb for verbs in SUBJECTS.values() for verb in verbs) == sorted(VERBS)
     assert "[-- CLAUDE ARGS…]" in cc("up", "--help").stdout
 
 

@@ -27,7 +27,7 @@ ClaudeInstance.of(name="demo")  # error: call-arg
 ClaudeInstance.of(name="demo", kind="cloud")  # error: arg-type
 ClaudeInstance.of(name="demo", kind="local", cpus="two")  # error: arg-type
 ClaudeInstance.of(name="demo", kind="local", claude={"model": "m"})  # error: arg-type
-record.memory = "much"  # error: assignment
+record.memory = 3  # error: misc
 
 
 async def decide(request: PermissionRequest) -> Decision:

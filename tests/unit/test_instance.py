@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from cc_bridge.mounts import parse_mount
 GOOD: dict[str, Any] = {"name": "demo", "kind": "docker", "image": "i", "workspace": Path("/")}
 
 
+def kept(record: ClaudeInstance) -> ClaudeInstance:
+    return ClaudeInstance.from_json_types(json.loads(json.dumps(record.as_json_types())))
+
+
 def test_a_good_one() -> None:
     record = ClaudeInstance.of(**GOOD)
-    assert ClaudeInstance.model_validate_json(record.model_dump_json()) == record
+    assert kept(record) == record
 
 
 @pytest.mark.parametrize(
@@ -41,6 +46,74 @@ def test_a_good_one() -> None:
 def test_bad_ones(change: dict[str, Any], named: str) -> None:
     with pytest.raises(InvalidInput, match=named):
         ClaudeInstance.of(**{**GOOD, **change})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "needed"),
+    [
+        ("image", 3, "a string"),
+        ("project", None, "a string"),
+        ("ephemeral", "yes", "True or False"),
+        ("relay", 1, "True or False"),
+        ("memory", 1.5, "a whole number"),
+        ("memory", "512m", "a whole number"),
+        ("pids", True, "a whole number"),
+        ("cpus", float("nan"), "a number"),
+        ("cpus", True, "a number"),
+        ("cpus", "2", "a number"),
+        ("workspace", 3, "a path"),
+        ("created", 3, "a time"),
+        ("created", "yesterday", "isoformat"),
+        ("mounts", "/a:/a", "a list of strings"),
+        ("mounts", (3,), "a list of strings"),
+        ("env", ["A=b"], "a dictionary of strings"),
+        ("env", {"A": 3}, "a dictionary of strings"),
+        ("labels", {3: "a"}, "a dictionary of strings"),
+        ("ports", [80], "a dictionary of whole numbers"),
+        ("ports", {"a": 80}, "a whole number"),
+        ("ports", {80: "80"}, "a whole number"),
+        ("ports", {0: 80}, "from 1 to 65535"),
+        ("ports", {80: 65536}, "from 1 to 65535"),
+        ("restart", "sometimes", "one of no, "),
+        ("kind", "cloud", "one of docker, local, tmux"),
+        ("claude", "opus", "a dictionary"),
+        ("claude", {"modell": "opus"}, "no field 'modell'"),
+        ("claude", {"model": 3}, "model: a string"),
+        ("claude", ClaudeOptions(allowed_tools="Bash"), "allowed_tools: a list of strings"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_field_of_another_type_is_named_with_what_is_needed(field: str, value: object, needed: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        ClaudeInstance.of(**{**GOOD, field: value})
+    assert f"{field}: " in caught.value.what
+    assert needed in caught.value.what
+
+
+def test_every_problem_is_named_and_no_secret() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        ClaudeInstance.of(**{**GOOD, "memory": "much", "env": {"KEY": 12345}, "pids": None})
+    assert all(name in str(caught.value) for name in ("demo", "memory", "env", "pids"))
+    assert "12345" not in str(caught.value)
+
+
+def test_a_record_cannot_be_assigned_to() -> None:
+    with pytest.raises(AttributeError, match="memory"):
+        ClaudeInstance.of(**GOOD).memory = 3  # type: ignore[misc]
+
+
+def test_a_record_of_0_1_0_is_read() -> None:
+    """As it wrote them: every field, whatever the kind, ports by strings, and the time with a Z."""
+    kept = """{"name": "old", "kind": "docker", "image": "i", "dockerfile": null, "container": "", "workspace": "/w",
+    "worktree": "", "repository": null, "mount_at": "/workspace", "read_only_workspace": false, "mounts": ["/a:/a:ro"],
+    "env": {"A": "b"}, "network": "bridge", "memory": 2147483648, "cpus": 2.0, "cpu_shares": 512, "pids": 512,
+    "ports": {"8080": 0}, "restart": "no", "writable": false, "docker_socket": false, "credentials": false, "user": "",
+    "labels": {}, "project": "p", "ephemeral": false, "tmux": false, "tmux_socket": "", "pane": "", "relay": true,
+    "claude": {"program": "claude", "model": "m", "system_prompt": "", "append_system_prompt": "",
+    "allowed_tools": ["Bash"], "disallowed_tools": [], "permission_mode": "", "skip_permissions": true,
+    "mcp_config": [], "extra": []}, "resume": "", "fork": false, "created": "2026-01-02T03:04:05.678901Z"}"""
+    record = ClaudeInstance.from_json_types(json.loads(kept))
+    assert (record.ports, record.mounts, record.claude.allowed_tools) == ({8080: 0}, ("/a:/a:ro",), ("Bash",))
+    assert record.created.isoformat() == "2026-01-02T03:04:05.678901+00:00"
 
 
 @pytest.mark.parametrize("missing", ["name", "kind", "image", "workspace"])
@@ -72,7 +145,7 @@ def test_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_record_whose_mount_has_gone_is_a_record(tmp_path: Path) -> None:
     """Or its instance could not even be stopped; it cannot be started, which is said then."""
     record = ClaudeInstance.of(**{**GOOD, "mounts": (f"{tmp_path}/gone:/x",)})
-    assert ClaudeInstance.model_validate_json(record.model_dump_json()) == record
+    assert kept(record) == record
     with pytest.raises(InvalidInput, match=f"{tmp_path}/gone does not exist on this machine"):
         record.check_mounts()
     (tmp_path / "gone").mkdir()
@@ -93,7 +166,7 @@ def test_when_it_sleeps(change: dict[str, Any], times: tuple[float, float]) -> N
     """covers: B7"""
     record = ClaudeInstance.of(**{**GOOD, **change})
     assert record.sleep_times == times
-    assert ClaudeInstance.model_validate_json(record.model_dump_json()) == record
+    assert kept(record) == record
 
 
 @pytest.mark.parametrize("field", ["sleep_after", "stop_after"])

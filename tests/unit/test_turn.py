@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -120,7 +119,7 @@ async def test_the_result_of_a_turn_that_is_not_read_otherwise() -> None:
 
 
 async def test_a_long_answer_is_whole_although_the_source_keeps_only_its_beginning() -> None:
-    cut = replace(DONE, text="ab", truncated=True)
+    cut = DONE.replace(text="ab", truncated=True)
     turn = Turn(ScriptedSource([TextDelta("ab"), TextDelta("cd"), cut]), "t1")
     result = await turn.result()
     assert (result.text, result.truncated) == ("abcd", False)
@@ -128,7 +127,7 @@ async def test_a_long_answer_is_whole_although_the_source_keeps_only_its_beginni
 
 async def test_a_long_answer_of_which_a_part_was_read_stays_marked_as_cut() -> None:
     """What was read before is the reader's; a text without its beginning would be no answer."""
-    cut = replace(DONE, text="abc", truncated=True)
+    cut = DONE.replace(text="abc", truncated=True)
     turn = Turn(ScriptedSource([TextDelta("abc"), TextDelta("d"), cut]), "t1")
     await anext(turn)
     assert await turn.result() == cut

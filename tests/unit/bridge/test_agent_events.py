@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -97,20 +96,20 @@ RESULT = said(type="result", subtype="success", result="hello", user_message_uui
 )
 def test_whether_claude_code_runs_by_the_hello(follows: bool, resumed: bool, state: str, runs: bool) -> None:
     made = Heard(follows=follows)
-    made.agent.greeted(dataclasses.replace(HELLO, state=state, resumed=resumed), 0, continues=resumed)
+    made.agent.greeted(HELLO.replace(state=state, resumed=resumed), 0, continues=resumed)
     assert made.agent.claude_runs is runs
 
 
 def test_what_was_known_of_it_stays_where_frames_follow() -> None:
     made = Heard(claude_runs=True)
-    made.agent.greeted(dataclasses.replace(HELLO, state="exited", resumed=True), 0, continues=True)
+    made.agent.greeted(HELLO.replace(state="exited", resumed=True), 0, continues=True)
     assert made.agent.claude_runs
 
 
 def test_a_command_is_sent_when_claude_code_is_known_to_run() -> None:
     made = Heard()
     assert made.sends() == []
-    made.agent.greeted(dataclasses.replace(HELLO, state="new"), 0, continues=False)
+    made.agent.greeted(HELLO.replace(state="new"), 0, continues=False)
     assert made.sent() == []
     assert made.hears(Started(1)) is None
     assert made.agent.claude_runs
@@ -128,7 +127,7 @@ def test_a_turn_is_told_as_it_comes() -> None:
     assert DeclareDone(TURN) in made.conversation.commands()
     made.hears(Done(TURN), INIT)
     assert made.sessions == ["s"], "told when it changes"
-    made.agent.greeted(dataclasses.replace(HELLO, resumed=True), 0, continues=True)
+    made.agent.greeted(HELLO.replace(resumed=True), 0, continues=True)
     assert made.conversation.commands() == [], "the agent knows that it is done"
 
 
@@ -154,7 +153,7 @@ def test_permission_requests_of_what_is_followed_are_told_when_all_was_read_that
 
 def test_an_input_that_waits_and_is_withdrawn_is_over() -> None:
     made = Heard()
-    made.agent.greeted(dataclasses.replace(HELLO, queue=()), 0, continues=False)
+    made.agent.greeted(HELLO.replace(queue=()), 0, continues=False)
     made.sends()
     made.hears(Queued(TURN))
     assert made.conversation.waits_in_agent
@@ -176,7 +175,7 @@ def test_an_input_that_the_agent_knew_is_another_s_turn() -> None:
 def test_an_input_that_was_sent_again_is_known_by_ourselves() -> None:
     made = ready()
     made.sends()
-    made.agent.greeted(dataclasses.replace(HELLO, resumed=True), 0, continues=True)
+    made.agent.greeted(HELLO.replace(resumed=True), 0, continues=True)
     assert made.sent() == [TURN]
     made.hears(Took(TURN, again=True), INIT, ANSWER, RESULT)
     assert made.agent.take_joined() == []
@@ -227,12 +226,12 @@ def test_where_it_does_not_run_the_command_waits_and_fails_after_three_more_trie
 
 def test_a_command_that_was_accepted_has_its_tries_again() -> None:
     made = Heard()
-    made.agent.greeted(dataclasses.replace(HELLO, queue=()), 0, continues=False)
+    made.agent.greeted(HELLO.replace(queue=()), 0, continues=False)
     made.sends()
     for _ in range(2):
         for _ in range(3):
             made.agent.lost("it broke", 0, error="demo: it broke")
-            made.agent.greeted(dataclasses.replace(HELLO, queue=()), 0, continues=False)
+            made.agent.greeted(HELLO.replace(queue=()), 0, continues=False)
             assert made.sent() == [TURN]
         made.hears(Queued(TURN))
     assert not made.conversation.is_done(TURN)
@@ -240,7 +239,7 @@ def test_a_command_that_was_accepted_has_its_tries_again() -> None:
 
 def test_a_full_queue_is_no_failure() -> None:
     made = Heard()
-    made.agent.greeted(dataclasses.replace(HELLO, queue=(OTHER,)), 0, continues=False)
+    made.agent.greeted(HELLO.replace(queue=(OTHER,)), 0, continues=False)
     made.sends()
     for _ in range(10):
         assert made.hears(AgentRefused("full", "too many wait", id=TURN)) is None

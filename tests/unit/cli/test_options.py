@@ -11,8 +11,8 @@ from cc_bridge import InvalidInput
 from cc_bridge.cli.ages import ago, span
 from cc_bridge.cli.completion import complete_conversation, complete_mode, complete_pane, complete_path
 from cc_bridge.cli.words import check_claude_args, parse_ports, parse_times, read_mcp_config
-from cc_bridge.instance import ClaudeInstance
 from cc_bridge.instances.registry import Registry
+from cc_bridge.record import ClaudeInstance
 
 
 @pytest.mark.parametrize(

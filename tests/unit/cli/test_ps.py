@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from cc_bridge.cli.ps import _rows, doing
-from cc_bridge.instance import ClaudeInstance
 from cc_bridge.instances import bridged
 from cc_bridge.instances.activity import nothing
 from cc_bridge.instances.registry import Registry
+from cc_bridge.record import ClaudeInstance
 
 pytestmark = pytest.mark.anyio
 

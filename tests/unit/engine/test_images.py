@@ -13,7 +13,8 @@ from pytest_mock import MockerFixture
 
 from cc_bridge import EngineError
 from cc_bridge.engine.client import Engine
-from cc_bridge.engine.images import DEFAULT_IMAGE, Images, dockerfile
+from cc_bridge.engine.image_names import DEFAULT_IMAGE
+from cc_bridge.engine.images import Images, dockerfile
 from cc_bridge.engine.progress import Step
 from cc_bridge.errors import ImageNotFound
 

@@ -11,10 +11,10 @@ import pytest
 from cc_bridge.engine.archives import tar_of_tree, unpack
 from cc_bridge.engine.images import BuildContext
 from cc_bridge.errors import EngineError, InvalidInput
-from cc_bridge.instance import ClaudeInstance
 from cc_bridge.instances.docker_container import DockerContainer
 from cc_bridge.instances.registry import Registry
 from cc_bridge.manager.provisions import project_home
+from cc_bridge.record import ClaudeInstance
 
 
 @pytest.fixture

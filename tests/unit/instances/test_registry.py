@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_kept_and_found_again(registry: Registry) -> None:
     home.prepare()
     home.save(record())
     assert registry.names() == ["demo"]
-    assert registry.load("demo") == record().model_copy(update={"created": registry.load("demo").created})
+    assert registry.load("demo") == replace(record(), created=registry.load("demo").created)
     home.remove()
     home.remove()
     assert registry.names() == []

@@ -1,0 +1,370 @@
+"""Options of the verbs that make an instance or change one, and the record they make."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import inspect
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio.to_thread
+
+from ..engine.image_names import AUTO_IMAGE
+from ..errors import InvalidInput
+from .completion import complete_conversation, complete_mode, complete_pane
+from .options import load
+from .parameters import Option
+from .time_options import SleepAfter, StopAfter
+from .words import check_claude_args, parse_env, parse_ports, parse_size, parse_times, parse_tools, read_mcp_config
+
+if TYPE_CHECKING:
+    import typer
+
+    from ..record import ClaudeInstance
+    from .display import Display
+
+
+#: Options that mean nothing without a container.
+_FOR_CONTAINERS = (
+    "image",
+    "dockerfile",
+    "mount",
+    "read_only",
+    "network",
+    "memory",
+    "cpus",
+    "writable",
+    "restart",
+    "credentials",
+    "docker_socket",
+    "tmux",
+    "user",
+    "pids",
+    "publish",
+    "container",
+)
+
+#: Options that only a container that is made can have.
+_FOR_NEW_CONTAINERS = (
+    "image",
+    "dockerfile",
+    "mount",
+    "read_only",
+    "network",
+    "memory",
+    "cpus",
+    "writable",
+    "restart",
+    "credentials",
+    "docker_socket",
+    "worktree",
+    "user",
+    "pids",
+    "publish",
+)
+
+
+#: Options that mean nothing without a pane of this machine's.
+_FOR_PANES = ("tmux_socket", "pane")
+
+
+class On(enum.StrEnum):
+    """Where Claude Code is to run."""
+
+    docker = "docker"
+    local = "local"
+    tmux = "tmux"
+
+
+OnOption = Annotated[On, Option("--on", help="Where Claude Code runs.")]
+Image = Annotated[
+    str,
+    Option(
+        "--image",
+        "--docker-image",
+        metavar="I",
+        help="Docker image; auto: that of the workspace's Dockerfile, else the default one.",
+    ),
+]
+Docker = Annotated[bool, Option("--docker", help="In a container: the same as --on docker.")]
+Dockerfile = Annotated[Path | None, Option("--dockerfile", metavar="FILE", help="Build this, and use it.")]
+ReadOnly = Annotated[bool, Option("--read-only", help="Docker: it may read the workspace, and not write.")]
+Writable = Annotated[bool, Option("--writable", help="Docker: it may write to its root file system.")]
+Memory = Annotated[str, Option("--memory", metavar="SIZE", help="Docker: most memory, such as 512m or 2g.")]
+Cpus = Annotated[float, Option("--cpus", metavar="N", min=0.01, help="Docker: most processors.")]
+Restart = Annotated[str, Option("--restart", metavar="POLICY", help="Docker: as `docker run` has it.")]
+Credentials = Annotated[bool, Option("--credentials", help="Docker: give it this user's login, read-only.")]
+DockerSocket = Annotated[
+    bool, Option("--docker-socket", help="Docker: give it the engine itself, and so root on this machine.")
+]
+Tmux = Annotated[bool, Option("--tmux", help="Docker: in a pane in the container, which `attach` shows.")]
+TmuxSocket = Annotated[
+    str, Option("--tmux-socket", metavar="PATH", help="tmux: in this server, and not in one of its own.")
+]
+Pane = Annotated[
+    str,
+    Option("--pane", metavar="ID", help="tmux: take over the Claude Code in this pane.", complete=complete_pane),
+]
+User = Annotated[str, Option("--user", "-u", metavar="USER", help="Docker: as this user, name or UID:GID.")]
+Pids = Annotated[int, Option("--pids", metavar="N", min=1, help="Docker: most processes and threads.")]
+Publish = Annotated[
+    list[str] | None,
+    Option(
+        "--publish", "-p", metavar="[PORT:]PORT", help="Docker: a port here, on loopback, to one of it. Repeatable."
+    ),
+]
+Container = Annotated[
+    str,
+    Option("--container", metavar="NAME", help="Docker: in this container, which is there; --workspace is in it."),
+]
+Relay = Annotated[
+    bool, Option("--relay/--no-relay", help="In a pane: tokens as they come, by a relay to the API on loopback.")
+]
+Workspace = Annotated[Path, Option("--workspace", "-w", metavar="DIR", help="The directory it works in.")]
+WorktreeOption = Annotated[
+    str,
+    Option("--worktree", metavar="BRANCH", help="In a git worktree of this branch, made of HEAD if it is new."),
+]
+Network = Annotated[str, Option("--network", metavar="MODE", help="Docker network: bridge, host, none, a name.")]
+Env = Annotated[
+    list[str] | None,
+    Option("--env", "-e", metavar="K=V", help="A variable; K alone: this shell's. Repeatable."),
+]
+Mount = Annotated[list[str] | None, Option("--mount", metavar="HOST:DIR[:ro]", help="One more mount. Repeatable.")]
+Model = Annotated[str, Option("--model", "-m", metavar="M", help="The model.")]
+SystemPrompt = Annotated[str, Option("--system-prompt", metavar="TEXT", help="Instead of Claude Code's own.")]
+AppendSystemPrompt = Annotated[str, Option("--append-system-prompt", metavar="TEXT", help="After Claude Code's own.")]
+McpConfig = Annotated[
+    list[str] | None,
+    Option("--mcp-config", metavar="FILE|JSON", help="MCP servers; ${NAME} in it is a variable (--env). Repeatable."),
+]
+ClaudeArg = Annotated[list[str] | None, Option("--claude-arg", hidden=True)]
+DisallowedTools = Annotated[
+    str, Option("--disallowed-tools", metavar="LIST", help="Comma-separated, as Claude Code has it.")
+]
+AllowedTools = Annotated[str, Option("--allowed-tools", metavar="LIST", help="Comma-separated, as Claude Code has it.")]
+PermissionMode = Annotated[
+    str,
+    Option("--permission-mode", metavar="MODE", help="As Claude Code has it.", complete=complete_mode),
+]
+SkipPermissions = Annotated[bool, Option("--skip-permissions", help="Ask for nothing; only in a container.")]
+Resume = Annotated[
+    str,
+    Option(
+        "--resume",
+        metavar="ID|NAME",
+        help="Go on with this session, or an instance's conversation.",
+        complete=complete_conversation,
+    ),
+]
+Fork = Annotated[bool, Option("--fork", help="With --resume: in a copy; the original stays as it is.")]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``run``, ``up`` and ``chat`` share; see :func:`takes_options`."""
+
+    on: OnOption = On.docker
+    docker: Docker = False
+    image: Image = AUTO_IMAGE
+    dockerfile: Dockerfile = None
+    workspace: Workspace = Path()
+    worktree: WorktreeOption = ""
+    read_only: ReadOnly = False
+    network: Network = "bridge"
+    memory: Memory = "2g"
+    cpus: Cpus = 2.0
+    pids: Pids = 512
+    user: User = ""
+    publish: Publish = None
+    container: Container = ""
+    writable: Writable = False
+    restart: Restart = "no"
+    credentials: Credentials = False
+    docker_socket: DockerSocket = False
+    tmux: Tmux = False
+    tmux_socket: TmuxSocket = ""
+    pane: Pane = ""
+    relay: Relay = True
+    env: Env = None
+    mount: Mount = None
+    model: Model = ""
+    system_prompt: SystemPrompt = ""
+    append_system_prompt: AppendSystemPrompt = ""
+    allowed_tools: AllowedTools = ""
+    disallowed_tools: DisallowedTools = ""
+    mcp_config: McpConfig = None
+    permission_mode: PermissionMode = ""
+    skip_permissions: SkipPermissions = False
+    resume: Resume = ""
+    fork: Fork = False
+    sleep_after: SleepAfter = ""
+    stop_after: StopAfter = ""
+    claude_arg: ClaudeArg = None
+
+    async def record(self, name: str, display: Display, *, ephemeral: bool) -> ClaudeInstance:
+        """The record of an instance of that name.
+
+        Raises:
+            InvalidInput: names the option's field and what is wrong with it.
+        """
+        from ..protocol.command_line import ClaudeOptions
+        from ..record import ClaudeInstance
+
+        if self.fork and not self.resume:
+            raise InvalidInput("--fork needs --resume: what is to be copied?")
+        if self.docker and self.on is not On.docker:
+            raise InvalidInput(f"--docker and --on {self.on.value}: which of the two?")
+        if self.on is not On.docker and (given := self._given_of(_FOR_CONTAINERS)):
+            raise InvalidInput(f"{', '.join(given)}: for containers only, and --on {self.on.value} is none")
+        if self.on is not On.tmux and (given := self._given_of(_FOR_PANES)):
+            raise InvalidInput(f"{', '.join(given)}: only with --on tmux")
+        if self.container and (given := self._given_of(_FOR_NEW_CONTAINERS)):
+            raise InvalidInput(f"{', '.join(given)}: only for a container that is made, and --container is there")
+        extra = check_claude_args(self.claude_arg or ())
+        workspace = self.workspace.absolute()
+        branch: dict[str, Any] = {}
+        resume = await resumed(self.resume, display)
+        if self.pane:
+            from ..instances.pane_place import ask_tmux, default_tmux_socket, find_session
+
+            socket = self.tmux_socket or default_tmux_socket()
+            workspace, resume = await ask_tmux(socket, find_session, socket, self.pane)
+            display.note(
+                f"the Claude Code in {self.pane} is started anew, so that it tells what happens; it goes on with"
+            )
+            display.note(f"its conversation {resume} in {workspace}")
+        if self.worktree:
+            from ..instances.worktrees import add_worktree
+            from ..state import state_root
+
+            made = await anyio.to_thread.run_sync(add_worktree, workspace, self.worktree, state_root() / "worktrees")
+            display.note(f"working in {made.path}, on the branch {made.branch}")
+            workspace = made.path
+            branch = {"worktree": made.branch, "repository": made.repository}
+        docker: dict[str, Any] = {
+            "image": self.image,
+            "dockerfile": self.dockerfile,
+            "network": self.network,
+            "mounts": tuple(self.mount or ()),
+            "read_only_workspace": self.read_only,
+            "memory": parse_size(self.memory),
+            "cpus": self.cpus,
+            "writable": self.writable,
+            "restart": self.restart,
+            "credentials": self.credentials,
+            "docker_socket": self.docker_socket,
+            "tmux": self.tmux,
+            "user": self.user,
+            "pids": self.pids,
+            "ports": parse_ports(self.publish or ()),
+        }
+        place: dict[str, Any] = {"workspace": workspace, **(docker if self.on is On.docker else {})}
+        if self.container:
+            place = {"container": self.container, "tmux": self.tmux}
+            place |= {"mount_at": str(self.workspace)} if self._given_of(["workspace"]) else {}
+        place |= parse_times(sleep_after=self.sleep_after, stop_after=self.stop_after)
+        return ClaudeInstance.of(
+            name=name,
+            kind=self.on.value,
+            **branch,
+            env=parse_env(self.env or ()),
+            ephemeral=ephemeral,
+            resume=resume,
+            tmux_socket=self.tmux_socket,
+            pane=self.pane,
+            relay=self.relay,
+            fork=self.fork,
+            claude=ClaudeOptions(
+                model=self.model,
+                system_prompt=self.system_prompt,
+                append_system_prompt=self.append_system_prompt,
+                allowed_tools=parse_tools(self.allowed_tools),
+                disallowed_tools=parse_tools(self.disallowed_tools),
+                mcp_config=tuple(map(read_mcp_config, self.mcp_config or ())),
+                extra=extra,
+                permission_mode=self.permission_mode,
+                skip_permissions=self.skip_permissions,
+            ),
+            **place,
+        )
+
+    def _given_of(self, words: Sequence[str]) -> list[str]:
+        """Which of these options were given."""
+        defaults = Options()
+        given = [word for word in words if getattr(self, word) != getattr(defaults, word)]
+        return [_shown(word) for word in given]
+
+
+def takes_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the shared options on the command line; it gets them as one argument, ``options``."""
+    shared = inspect.signature(Options, eval_str=True).parameters
+    own = [item for item in inspect.signature(verb, eval_str=True).parameters.values() if item.name != "options"]
+
+    @functools.wraps(verb)
+    def with_options(**given: Any) -> None:
+        verb(options=Options(**{name: given.pop(name) for name in shared}), **given)
+
+    parameters = [item.replace(kind=item.KEYWORD_ONLY) for item in [*own, *shared.values()]]
+    vars(with_options)["__signature__"] = inspect.Signature(parameters)  # which is what typer reads
+    with_options.__annotations__ = {item.name: item.annotation for item in parameters}
+    return with_options
+
+
+def given(context: typer.Context) -> list[str]:
+    """The parameters that were given on the command line, but for the instance's name."""
+    return [
+        parameter
+        for parameter in context.params
+        if parameter not in ("name", "verbose") and str(context.get_parameter_source(parameter)).endswith("COMMANDLINE")
+    ]
+
+
+def refuse_options(context: typer.Context, name: str) -> None:
+    """For an instance that is there: it keeps its options.
+
+    Raises:
+        InvalidInput: some were given.
+        InstanceNotFound: and there is none of this name.
+    """
+    from ..instances.registry import Registry
+
+    if words := given(context):
+        Registry().load(name)
+        shown = ", ".join(map(_shown, words))
+        raise InvalidInput(
+            f"an instance keeps the options it was made with ({shown} given)",
+            instance=name,
+            hint=f"Without options it is taken as it is; `cc-bridge update {name}` changes what can be changed, "
+            f"`cc-bridge rm {name}` makes room for a new one.",
+        )
+
+
+def _shown(word: str) -> str:
+    return "--" if word == "claude_arg" else f"--{word.replace('_', '-')}"
+
+
+async def resumed(what: str, display: Display) -> str:
+    """The session to go on with, for its id or the name of the instance that has it.
+
+    Raises:
+        InvalidInput: that instance has had no conversation.
+    """
+    from ..instances.registry import Registry
+
+    if not what or what not in Registry().names():
+        return what
+    instance = load(what, display)
+    try:
+        return await instance.keep_conversation()
+    finally:
+        await instance.release()
+
+
+def new_name() -> str:
+    """A name for an instance that nobody has named."""
+    return f"run-{uuid.uuid4().hex[:8]}"

@@ -1,0 +1,311 @@
+"""The record of an instance."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from . import checks
+from .errors import InvalidInput
+from .limits import Limits, check_sleep, sleep_times
+from .mounts import parse_mount, split_mount
+from .names import NAME
+from .permission_rules import PermissionRules
+from .protocol.command_line import ClaudeOptions
+
+if TYPE_CHECKING:
+    from .shapes import InstanceFields, Kind
+
+__all__ = ["ClaudeInstance"]
+
+_LAST_PORT = 65535
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaudeInstance:
+    """The record of an instance: its configuration, not its state. Make one with :meth:`of`.
+
+    Attributes:
+        name: lower-case letters, digits, ``_ . -``, at most 63; unique on this machine. :func:`~cc_bridge.name_for`
+            makes one of any text.
+        kind: ``docker``: in a container; ``local``: a process of this machine; ``tmux``: in a pane of this machine.
+        workspace: the directory that Claude Code works in; for Docker, mounted at ``mount_at``.
+        worktree: the branch of which ``workspace`` is a git worktree that was made for the instance.
+        repository: where git keeps that branch; Docker: mounted at the same path, because a worktree names it.
+        env: variables of Claude Code's. All are secrets: they enter with its start, and are listed by name only.
+        claude: Claude Code's own options.
+        rules: what it may do without asking, what somebody is asked for, and what is denied; a fleet applies them. The
+            kept record may have more, such as those that were answered "always": they stay.
+        resume: the id of a Claude Code session to go on with.
+        fork: go on in a copy of that session; the original stays as it is.
+        ephemeral: leaves nothing behind: removed by ``cleanup()``, and by itself when its host has gone.
+        project, labels: the user's own, shown in listings.
+        sleep_after: seconds idle after which Claude Code is ended until the next command. None: 600, or 0 in a pane.
+        stop_after: seconds asleep, with no program connected, to the end of its container or agent. None: 86,400.
+        created: when the record was made; UTC.
+        image: Docker: the image; ``auto``: that of the workspace's Dockerfile, else the default one; ``cc-bridge``: the
+            default one. Required unless ``dockerfile`` or ``container`` is given.
+        dockerfile: Docker: build this file, with the workspace as its context, instead of using an image.
+        container: Docker: an existing container to use, which is then neither created nor removed.
+        mount_at: Docker: where the workspace is in the container.
+        read_only_workspace: Docker: it may read the workspace, and not write.
+        mounts: Docker: more mounts, ``host:container[:ro|rw]``.
+        network: Docker: ``bridge``, ``host``, ``none`` or a network's name.
+        memory: Docker: bytes, swap included.
+        cpus: Docker: processors, also parts of one.
+        cpu_shares: Docker: weight where processors are scarce; 1024 is what other containers have.
+        pids: Docker: processes and threads at once.
+        ports: Docker: port in the container to port on this machine (loopback only), 0 for any.
+        restart: Docker: ``no``, ``on-failure[:times]``, ``always`` or ``unless-stopped``.
+        writable: Docker: let it write to its root file system.
+        docker_socket: Docker: mount the engine's socket. Whoever has it is root on the engine's machine.
+        credentials: Docker: mount this user's Claude Code login, read-only.
+        user: Docker: user in the container; by default the host's, or 1000:1000 where the host's is root.
+        tmux: Docker: the interactive Claude Code in a tmux pane in the container, which a person may attach to.
+        tmux_socket: tmux: the socket of a server of the user's, to open a session there; by default the instance has
+            its own.
+        pane: tmux: an existing pane, such as ``%3``, whose Claude Code is taken over; ``tmux_socket`` says where.
+        relay: in a pane: read the API's stream on its way, on loopback, for tokens as they come; else only finished
+            lines do.
+    """
+
+    name: str
+    kind: Kind
+    image: str = ""
+    dockerfile: Path | None = None
+    container: str = ""
+    workspace: Path | None = None
+    worktree: str = ""
+    repository: Path | None = None
+    mount_at: str = "/workspace"
+    read_only_workspace: bool = False
+    mounts: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict, repr=False)
+    network: str = "bridge"
+    memory: int = Limits.memory
+    cpus: float = Limits.cpus
+    cpu_shares: int = Limits.cpu_shares
+    pids: int = Limits.pids
+    ports: dict[int, int] = field(default_factory=dict)
+    restart: str = "no"
+    writable: bool = False
+    docker_socket: bool = False
+    credentials: bool = False
+    user: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    project: str = ""
+    ephemeral: bool = False
+    tmux: bool = False
+    tmux_socket: str = ""
+    pane: str = ""
+    relay: bool = True
+    claude: ClaudeOptions = field(default_factory=ClaudeOptions)
+    rules: PermissionRules = field(default_factory=PermissionRules)
+    resume: str = ""
+    fork: bool = False
+    sleep_after: float | None = None
+    stop_after: float | None = None
+    created: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @classmethod
+    def of(cls, **fields: Unpack[InstanceFields]) -> Self:
+        """A validated record of these fields, which the class explains.
+
+        Raises:
+            InvalidInput: names the field and what is wrong with it.
+        """
+        return cls.from_json_types(dict(fields))
+
+    @classmethod
+    def from_json_types(cls, data: object) -> Self:
+        """The same of what :meth:`as_json_types` has made, or of the fields themselves. Raises as :meth:`of`."""
+        if not isinstance(data, dict):
+            raise InvalidInput("the instance cannot be: the record is no JSON object")
+        problems = [f"{name}: there is no such field" for name in data if name not in _CHECKS]
+        problems += [f"{item.name}: it is needed" for item in fields(cls) if _is_needed(item) and item.name not in data]
+        if problems:
+            raise _refused(problems, data.get("name", ""))
+        return cls(**data)
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name, check in _CHECKS.items():
+            try:
+                object.__setattr__(self, name, check(getattr(self, name)))
+            except ValueError as error:
+                problems.append(f"{name}: {error}")
+        if problems := problems or list(self._contradictions()):
+            raise _refused(problems, self.name)
+
+    def _contradictions(self) -> Iterator[str]:
+        """Fields that cannot be together."""
+        if self.kind == "docker" and not (self.image or self.dockerfile or self.container):
+            yield "image: a docker instance needs an image, or the name of an existing container"
+        if self.tmux and self.kind != "docker":
+            yield "tmux: for containers; `kind` is 'tmux' for a pane of this machine's"
+        if (self.tmux_socket or self.pane) and self.kind != "tmux":
+            yield "tmux_socket: for instances of kind 'tmux' only"
+        if self.pane and not re.fullmatch(r"%\d+", self.pane):
+            yield "pane: a pane's id, such as %3; `tmux list-panes -a -F '#{pane_id}'` shows them"
+        if self.ports and (self.network in ("host", "none") or self.network.startswith("container:")):
+            yield f"ports: with the network {self.network!r} there are none to publish"
+        if self.ephemeral and self.restart != "no":
+            yield "restart: an ephemeral instance removes itself when it ends"
+        if self.kind != "docker" and self.claude.skip_permissions:
+            yield "claude.skip_permissions: allowed only in a container"
+        if self.workspace is None and not self.container:
+            yield "workspace: needed: the directory that Claude Code works in"
+        try:
+            check_sleep(self.sleep_after, self.stop_after, in_pane=self.in_pane)
+        except ValueError as error:
+            yield str(error)
+
+    def as_json_types(self) -> dict[str, Any]:
+        """All fields as JSON types, secrets included: what is kept on this machine."""
+        data: dict[str, Any] = json.loads(json.dumps(vars(self), default=_plain))
+        return data
+
+    def differences(self, other: ClaudeInstance) -> list[str]:
+        """The fields in which two records differ, but for ``created``; those of ``claude`` as ``claude.model``."""
+        ours, theirs = self.as_json_types(), other.as_json_types()
+        found = [name for name in ours if name not in ("claude", "created") and ours[name] != theirs[name]]
+        return found + [f"claude.{name}" for name in ours["claude"] if ours["claude"][name] != theirs["claude"][name]]
+
+    @property
+    def in_pane(self) -> bool:
+        """The interactive Claude Code, in a terminal that a person may share."""
+        return self.kind == "tmux" or self.tmux
+
+    @property
+    def sleep_times(self) -> tuple[float, float]:
+        """``sleep_after`` and ``stop_after`` as they count, 0 for never."""
+        return sleep_times(self.sleep_after, self.stop_after, in_pane=self.in_pane)
+
+    def check_workspace(self) -> None:
+        """Make sure that the workspace is there.
+
+        Raises:
+            InvalidInput: it is missing, or is no directory.
+        """
+        if self.workspace is not None and not self.workspace.is_dir():
+            what = "is not a directory" if self.workspace.exists() else "does not exist"
+            raise InvalidInput(f"the workspace {self.workspace} {what}", instance=self.name, hint="Create it first.")
+
+    def check_mounts(self) -> None:
+        """Make sure that what is to be mounted is there.
+
+        Raises:
+            InvalidInput: names what is missing.
+        """
+        for mount in self.mounts:
+            parse_mount(mount, instance=self.name)
+
+
+def _is_needed(item: Any) -> bool:
+    return item.default is MISSING and item.default_factory is MISSING
+
+
+def _refused(problems: list[str], name: object) -> InvalidInput:
+    return InvalidInput(
+        f"the instance cannot be: {'; '.join(problems)}", instance=name if isinstance(name, str) else ""
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return vars(value) if isinstance(value, ClaudeOptions | PermissionRules) else str(value)
+
+
+def _name(value: object) -> str:
+    if not NAME.match(text := checks.text(value)):
+        raise ValueError("1 to 63 lower-case letters, digits, '_', '.', '-', beginning with a letter or digit")
+    return text
+
+
+def _env(value: object) -> dict[str, str]:
+    env = checks.texts_by_name(value)
+    for name in env:
+        if not _VARIABLE.match(name):
+            raise ValueError(f"{name!r} is not a name for an environment variable")
+        if "\0" in env[name]:
+            raise ValueError(f"the value of {name} has a NUL character")
+    return env
+
+
+def _path(value: object) -> Path | None:
+    """Relative to where the record was made: the agent and later programs run elsewhere."""
+    path = checks.path(value)
+    return None if path is None else path.expanduser().absolute()
+
+
+def _ports(value: object) -> dict[int, int]:
+    ports = checks.numbers_by_number(value)
+    if not all(0 < inside <= _LAST_PORT and 0 <= outside <= _LAST_PORT for inside, outside in ports.items()):
+        raise ValueError(f"a port is a number from 1 to {_LAST_PORT}")
+    return ports
+
+
+def _restart(value: object) -> str:
+    if not re.fullmatch(r"no|always|unless-stopped|on-failure(:\d+)?", text := checks.text(value)):
+        raise ValueError("one of no, on-failure[:times], always, unless-stopped")
+    return text
+
+
+def _mounts(value: object) -> tuple[str, ...]:
+    mounts = checks.texts(value)
+    for mount in mounts:
+        split_mount(mount)
+    return mounts
+
+
+def _claude(value: object) -> ClaudeOptions:
+    data = checks.fields(vars(value) if isinstance(value, ClaudeOptions) else value, _CLAUDE_CHECKS)
+    return ClaudeOptions(**data)
+
+
+def _rules(value: object) -> PermissionRules:
+    data = checks.fields(vars(value) if isinstance(value, PermissionRules) else value, _RULES_CHECKS)
+    return PermissionRules(**data)
+
+
+def _seconds(value: object) -> float | None:
+    return None if value is None else checks.number(value)
+
+
+#: What a field is, and what makes it of what was given.
+_CHECKS: dict[str, checks.Check] = {
+    **dict.fromkeys(("image", "container", "worktree", "mount_at", "network", "user", "project"), checks.text),
+    **dict.fromkeys(("tmux_socket", "pane", "resume"), checks.text),
+    **dict.fromkeys(("read_only_workspace", "writable", "docker_socket", "credentials", "ephemeral"), checks.flag),
+    **dict.fromkeys(("tmux", "relay", "fork"), checks.flag),
+    **dict.fromkeys(("memory", "cpu_shares", "pids"), checks.whole_number),
+    **dict.fromkeys(("workspace", "dockerfile", "repository"), _path),
+    "name": _name,
+    "kind": checks.one_of("docker", "local", "tmux"),
+    "mounts": _mounts,
+    "env": _env,
+    "cpus": checks.number,
+    "ports": _ports,
+    "restart": _restart,
+    "labels": checks.texts_by_name,
+    "claude": _claude,
+    "rules": _rules,
+    "sleep_after": _seconds,
+    "stop_after": _seconds,
+    "created": checks.time,
+}
+
+_RULES_CHECKS: dict[str, checks.Check] = dict.fromkeys(("allow", "ask", "deny"), checks.texts)
+
+_CLAUDE_CHECKS: dict[str, checks.Check] = {
+    **dict.fromkeys(("program", "model", "system_prompt", "append_system_prompt", "permission_mode"), checks.text),
+    **dict.fromkeys(("allowed_tools", "disallowed_tools", "mcp_config", "extra"), checks.texts),
+    "skip_permissions": checks.flag,
+}
