@@ -12,7 +12,19 @@ import anyio
 from . import report
 from .figures import Sheet
 
-PARTS = ("round-trip", "first-token", "send", "throughput", "many", "idle", "start", "safety", "pane", "containers")
+PARTS = (
+    "round-trip",
+    "first-token",
+    "send",
+    "throughput",
+    "many",
+    "idle",
+    "fleet",
+    "start",
+    "safety",
+    "pane",
+    "containers",
+)
 
 
 async def main() -> None:

@@ -36,10 +36,14 @@ with ScriptedModel() as model:
 
 
 @contextmanager
-def scripted_model() -> Iterator[dict[str, str]]:
-    """The model, apart from what is measured; the environment with which Claude Code talks to it."""
+def scripted_model(program: str | None = None) -> Iterator[dict[str, str]]:
+    """The model, apart from what is measured; the environment with which Claude Code talks to it.
+
+    Args:
+        program: another one, which says its URL and ends with its stdin.
+    """
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", _MODEL], stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", program or _MODEL], stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin
         assert process.stdout
         url = process.stdout.readline().strip()

@@ -114,6 +114,30 @@ usage = {"input_tokens": 10, "output_tokens": 3}
 result = TurnResult(Verdict.COMPLETED, "", cost_usd=25.0, usage=usage)
 Accounts(Registry().root / "accounts").note("shop-helper", "shop", "s", "t", result)
 """
+FEED_IS_SERVED = """
+from cc_bridge import ClaudeInstance
+import anyio
+async with Fleet() as fleet:
+    await fleet.make(ClaudeInstance.of(name=unique, kind="local", workspace=".", ephemeral=True))
+    said = []
+    async def serve(after=None):
+        async with aclosing(server_sent_events(fleet, unique, after)) as events:
+            async for event in events:
+                said.append(event)
+                if "event: " in event:
+                    break
+    async with anyio.create_task_group() as group:
+        group.start_soon(serve)
+        await anyio.wait_all_tasks_blocked()
+        await fleet.open(unique).send_command_and_wait("[[say one two]]", 60)
+    live, said = said, []
+    await serve(live[0].splitlines()[0].removeprefix("id: "))
+    assert said == live[1:]
+    said.clear()
+    await serve("nojournal.1.0")
+assert live[0].endswith("data: one\\n\\n") and "event: end" in live[-1], live
+assert said == ["event: gone\\ndata: Load the conversation again.\\n\\n"]
+"""
 
 #: By page, in the order in which the snippets stand there; each in one or several ways.
 WAYS: dict[str, list[list[Way]]] = {
@@ -205,6 +229,23 @@ await something_printed()
                 after='assert printed().endswith("result\\n")',
             )
         ],
+    ],
+    "docs/how-to/many-conversations.md": [
+        [
+            Way(
+                replaced={"/srv/chats": "chats", 'kind="docker", image="cc-bridge"': 'kind="local", ephemeral=True'},
+                before=REPLY,
+                after="""
+async with make_fleet() as fleet:
+    await on_message(fleet, "Bob", "[[say Hello, Bob.]]", reply)
+    await on_message(fleet, "Bob", "[[error 400]]", reply)
+    assert fleet.accounts.total(project="shop").turns >= 1
+assert "".join(reply.said).startswith("Hello, Bob."), reply.said
+assert reply.said[-1].startswith("["), reply.said
+""",
+            )
+        ],
+        [Way(after=FEED_IS_SERVED)],
     ],
     "docs/how-to/own-image.md": [[Way(after='assert record.container == "my-running-container"')]],
     "docs/how-to/permissions-for-many.md": [

@@ -1,4 +1,4 @@
-"""A fleet: instances that one program attends to, whoever reads. covers: B1, B21, P4"""
+"""What a fleet does beside its contract: what it holds, how much it remembers, and its death. covers: B1, B21, P4"""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,14 @@ from cc_bridge import (
     ClaudeInstance,
     Decision,
     InstanceInterface,
-    InstanceNotFound,
-    InvalidInput,
     LocalProcess,
     PermissionRequest,
-    PositionGone,
     TextDelta,
     TurnResult,
     Verdict,
 )
-from cc_bridge.errors import InstanceDiffers, LimitReached
 from cc_bridge.fleet import Fleet, Heard, OpenRequest
 from cc_bridge.fleet import feed as feed_module
-from cc_bridge.testing import ScriptedModel
 
 pytestmark = pytest.mark.anyio
 
@@ -85,34 +79,6 @@ async def until_results(feed: Any, count: int = 1) -> list[Heard]:
 
 
 class TestInstances:
-    async def test_one_name_is_one_instance(self, fleet: Fleet, record: ClaudeInstance) -> None:
-        instance = await fleet.make(record)
-        assert fleet.open(record.name) is instance
-        assert await fleet.make(record) is instance
-        assert record.name in fleet.names()
-        other = replace(record, workspace=Path("/elsewhere"))
-        with pytest.raises(InstanceDiffers, match="workspace"):
-            await fleet.make(other)
-
-    async def test_no_more_than_there_may_be(self, record: ClaudeInstance, make_record: Any) -> None:
-        async with Fleet(most_instances=1) as fleet:
-            await fleet.make(record)
-            with pytest.raises(LimitReached, match="as many as there may be"):
-                await fleet.make(make_record())
-
-    async def test_what_is_not_there(self, fleet: Fleet) -> None:
-        with pytest.raises(InstanceNotFound):
-            fleet.open("nobody")
-        with pytest.raises(InvalidInput, match="is no position"):
-            async with aclosing(fleet.feed("nobody", after="yesterday")) as feed:
-                await anext(feed)
-
-    async def test_after_its_end_it_says_so(self, record: ClaudeInstance) -> None:
-        async with Fleet() as fleet:
-            instance = await fleet.make(record)
-        with pytest.raises(InvalidInput, match="within its `async with`"):
-            await instance.send_command_and_wait("hello", LIMIT)
-
     async def test_idle_ones_hold_nothing(
         self, fleet: Fleet, record: ClaudeInstance, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -127,23 +93,6 @@ class TestInstances:
 
 
 class TestAttended:
-    async def test_a_turn_goes_on_though_nobody_reads(
-        self, record: ClaudeInstance, workspace: Path, scripted_model: ScriptedModel
-    ) -> None:
-        async def decide(request: OpenRequest) -> Decision:
-            return Allow()
-
-        async with Fleet(on_permission=decide) as fleet:
-            instance = await fleet.make(record)
-            first = await instance.submit(f"{_TOUCH} [[repeat 3000 x]]")
-            second = await instance.submit("[[say second]]")
-            with anyio.fail_after(LIMIT):
-                while scripted_model.prompts["[[say second]]"] == 0:
-                    await anyio.sleep(0.05)
-                assert (await second.result()).text == "second"
-                assert (await first.result()).text == "x" * 3000
-        assert (workspace / "made-by-a-tool").exists()
-
     async def test_other_programs_turns_are_attended_to(self, record: ClaudeInstance, workspace: Path) -> None:
         """The program that began the turn has gone, and nobody else would decide."""
 
@@ -165,82 +114,6 @@ class TestAttended:
 
 
 class TestFeeds:
-    async def test_all_that_is_said_whoever_asked(self, fleet: Fleet, record: ClaudeInstance) -> None:
-        instance = await fleet.make(record)
-        other = LocalProcess(record)
-        async with aclosing(fleet.feed(record.name)) as feed:
-            with anyio.fail_after(LIMIT):
-                async with anyio.create_task_group() as group:
-                    heard: list[Heard] = []
-
-                    async def listen() -> None:
-                        heard.extend(await until_results(feed, 2))
-
-                    group.start_soon(listen)
-                    await anyio.wait_all_tasks_blocked()
-                    assert await other.send_command_and_wait("[[say theirs]]") == (True, "theirs")
-                    assert await instance.send_command_and_wait("[[say ours]]") == (True, "ours")
-        await other.release()
-        assert text_of(heard) == "theirsours"
-        places = [item.at for item in heard]
-        assert places == sorted(set(places))
-        assert len({item.turn for item in heard}) == 2
-
-    async def test_a_position_is_understood_by_another_fleet(self, fleet: Fleet, record: ClaudeInstance) -> None:
-        instance = await fleet.make(record)
-        async with aclosing(fleet.feed(record.name)) as feed:
-            turn = await instance.submit("[[say a b c d e f]]")
-            heard = await until_results(feed)
-        await instance.send_command_and_wait("[[say later]]", LIMIT)
-        for number in (0, len(heard) // 2, len(heard) - 1):
-            async with (
-                Fleet(name="another") as another,
-                aclosing(another.feed(record.name, after=str(heard[number].at))) as feed,
-            ):
-                rest = await until_results(feed, 2 if number < len(heard) - 1 else 1)
-            assert rest[: len(heard) - number - 1] == heard[number + 1 :]
-            assert text_of(rest).endswith("later")
-        assert turn.id == heard[0].turn
-
-    async def test_what_is_kept_nowhere(self, fleet: Fleet, record: ClaudeInstance) -> None:
-        await fleet.make(record)
-        with anyio.fail_after(LIMIT), pytest.raises(PositionGone):
-            async with aclosing(fleet.feed(record.name, after="nojournal.7.0")) as feed:
-                await anext(feed)
-
-    async def test_readers_at_any_pace_over_one_connection(
-        self, fleet: Fleet, record: ClaudeInstance, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        instance = await fleet.make(record)
-        feeds = [fleet.feed(record.name) for _ in range(50)]
-        heard: list[list[Heard]] = [[] for _ in feeds]
-        ready = anyio.Semaphore(0)
-
-        async def read(number: int) -> None:
-            ready.release()
-            async for item in feeds[number]:
-                heard[number].append(item)
-                if isinstance(item.event, TurnResult):
-                    break
-                for _ in range(number % 5):
-                    await anyio.lowlevel.checkpoint()
-            await feeds[number].aclose()
-
-        with anyio.fail_after(LIMIT):
-            async with anyio.create_task_group() as group:
-                for number in range(len(feeds)):
-                    group.start_soon(read, number)
-                for _ in feeds:
-                    await ready.acquire()
-                await anyio.wait_all_tasks_blocked()
-                turn = await instance.submit("[[repeat 1500 word,]]")
-                while not heard[0]:
-                    await anyio.sleep(0.01)
-                assert len((await instance.get_activity())["connected"]) == 1
-                await turn.result()
-        assert {text_of(items) for items in heard} == {"word," * 1500}
-        assert all(items == heard[0] for items in heard)
-
     async def test_who_falls_behind_memory_loses_nothing(
         self, fleet: Fleet, record: ClaudeInstance, monkeypatch: pytest.MonkeyPatch
     ) -> None:
