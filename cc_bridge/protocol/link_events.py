@@ -40,6 +40,7 @@ class Hello:
             (agents of 0.1.0, and where none can run).
         sleep_after: seconds of idleness after which Claude Code goes to sleep, 0: never; None: the agent cannot do so.
         start: the number before that of the first frame that follows.
+        pid: Claude Code's process, as it is numbered there; None: none runs, or something stands in for the agent.
     """
 
     agent: str
@@ -51,6 +52,7 @@ class Hello:
     queue: tuple[str, ...] | None = None
     sleep_after: float | None = None
     start: int = field(default=0, compare=False)
+    pid: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
