@@ -39,6 +39,7 @@ RUNGS = {
         "agent",
     },
     "fleet": {
+        "beneath",
         "channels",
         "decisions",
         "engine",

@@ -59,6 +59,7 @@ class Seat:
         self.rested_at = 0.0
         self.refused_at = -math.inf
         self.calls = 0
+        self.refused_calls = 0
         self._awake = awake
         self._given_up = False
 
@@ -83,6 +84,8 @@ class Seat:
         if self._given_up:
             return
         self.rested_at = anyio.current_time()
+        if self.calls != self.refused_calls:  # something has ended since it could not sleep
+            self.refused_at = -math.inf
         if awake:
             self._awake.note(self)
         else:
@@ -119,6 +122,11 @@ class Awake:
 
     def __len__(self) -> int:
         return len(self._seats)
+
+    @property
+    def limits_memory(self) -> bool:
+        """Their size has to be known."""
+        return self._memory is not None
 
     @property
     def memory(self) -> int:
@@ -239,10 +247,10 @@ class Awake:
             await seat.sleep()
         except InstanceBusy as error:
             self._log.info("cannot_sleep", instance_name=seat.name, reason=error.what)
-            seat.refused_at = anyio.current_time()
+            seat.refused_at, seat.refused_calls = anyio.current_time(), calls
         except BridgeError as error:  # it cannot be reached: nothing is known of what it takes
             self._log.warning("not_put_to_sleep", instance_name=seat.name, reason=error.what)
-            seat.refused_at = anyio.current_time()
+            seat.refused_at, seat.refused_calls = anyio.current_time(), calls
         else:
             if seat.calls == calls and not seat.is_busy():  # else it was called back meanwhile
                 self._seats.pop(seat, None)

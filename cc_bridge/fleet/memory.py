@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import anyio
 import anyio.to_thread
 
-from ..bridge.connection import Connection
-from ..errors import BridgeError, ContainerNotFound, ContainerNotRunning
+from ..bridge.connection import Connection, this_program
 from ..instances.bridged import BridgedInstance
 from ..protocol.link import Link
 
@@ -27,23 +27,22 @@ _MOST_PROCESSES = 500
 
 
 async def memory_of(instance: BridgedInstance) -> int | None:
-    """Bytes; None: nobody can say, or it does not run. Nothing is started for it.
+    """Bytes; None: nobody can say. Nothing is started for it.
 
     A container is counted by its engine, all that is in it; another one by the proportional set sizes of its processes.
+
+    Raises:
+        BridgeError: it does not run, or cannot be reached.
     """
-    try:
-        with anyio.move_on_after(_LIMIT):
-            if instance.record.kind == "docker":
-                return (await cast("DockerContainer", instance).tools.usage()).memory or None
-            connection = await Connection.open(Link("health", looks=True), instance.connect_to_look, instance.name)
-            await connection.aclose()
-            if pid := connection.hello.pid:
-                return await anyio.to_thread.run_sync(used_by_tree, pid) or None
-    except (ContainerNotFound, ContainerNotRunning):
-        pass
-    except BridgeError:
+    with anyio.move_on_after(_LIMIT):
         if instance.record.kind == "docker":
-            raise
+            return (await cast("DockerContainer", instance).tools.usage()).memory or None
+        connection = await Connection.open(
+            Link(host=this_program(), looks=True), instance.connect_to_look, instance.name
+        )
+        await connection.aclose()
+        if pid := connection.hello.pid:
+            return await anyio.to_thread.run_sync(used_by_tree, pid) or None
     return None
 
 
