@@ -267,6 +267,16 @@ class Fleet:
         """How many instances have a Claude Code, spares among them, as far as is known."""
         return len(self._awake)
 
+    @property
+    def memory_used(self) -> int:
+        """Bytes that they use, as measured last; for one that was not, as many as the largest. 0: without a limit."""
+        return self._awake.memory if self._awake.limits_memory else 0
+
+    @property
+    def spares(self) -> dict[str, int]:
+        """How many spares of each template are ready."""
+        return self._pool.spares.ready
+
     async def feed(self, name: str, after: str | None = None) -> AsyncGenerator[Heard, None]:
         """All that an instance says from now on, or after a position, whoever has asked.
 

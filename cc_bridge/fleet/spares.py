@@ -24,6 +24,11 @@ class Spares:
 
     # Spares
 
+    @property
+    def ready(self) -> dict[str, int]:
+        """How many there are of each template."""
+        return {template: len(names) for template, names in self._ready.items()}
+
     def missing(self, template: str) -> int:
         """How many are to be made; negative: there are too many."""
         return self._wanted[template] - len(self._ready[template])

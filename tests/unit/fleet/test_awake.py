@@ -329,6 +329,7 @@ async def test_whatever_comes_in_whatever_order(seed: int) -> None:
                     scopes[claude.name].cancel()
                 for _ in range(chance.randrange(6)):
                     await anyio.lowlevel.checkpoint()
-            await anyio.wait_all_tasks_blocked()
-            assert not waiting, "somebody waits, and all others rest"
+            with anyio.fail_after(module._AGAIN / 2):  # whoever waits is told, and need not look again
+                while waiting:
+                    await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
