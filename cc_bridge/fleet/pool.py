@@ -301,7 +301,9 @@ class Pool:
     async def _spare_record(self, template: str) -> ClaudeInstance:
         name = f"{_PREFIX}{template}-{secrets.token_hex(4)}"
         of, mark = self._templates[template], self._mark(template)
-        return await anyio.to_thread.run_sync(record_of, of, name, self._workspaces, mark)
+        with anyio.CancelScope(shield=True):  # else nobody would remove the directory
+            record = await anyio.to_thread.run_sync(record_of, of, name, self._workspaces, mark)
+        return record
 
     def _mark(self, template: str) -> str:
         return f"{self._fleet}/{template}"

@@ -86,9 +86,7 @@ async def test_a_new_one_is_ready_and_remembers_only_its_own_conversation(
         assert len(spares_of(registry) - spares) == 2
 
 
-async def test_it_is_called_by_its_new_name(
-    registry: Registry, template: Callable[..., Template], workspace: Path
-) -> None:
+async def test_it_is_called_by_its_new_name(registry: Registry, template: Callable[..., Template]) -> None:
     """In feeds, at the desk, with its rules, in accounts, and when it is removed."""
     asked: list[str] = []
 
@@ -96,7 +94,7 @@ async def test_it_is_called_by_its_new_name(
         asked.append(request.instance)
         return Allow()
 
-    async with Fleet(templates={"chat": template()}, on_permission=decide) as fleet:
+    async with Fleet(name="called", templates={"chat": template()}, on_permission=decide) as fleet:
         await until_ready(fleet)
         ada = await fleet.make_from("chat", "ada", rules=PermissionRules(allow=("Bash(touch allowed)",)))
         assert fleet.open("ada") is fleet.open(ada.name) is ada
@@ -117,7 +115,7 @@ async def test_it_is_called_by_its_new_name(
                     await ada.send_command_and_wait(f"{prompt} [[say done]]", LIMIT)
         assert "done" in texts
         assert asked == ["ada"]
-        assert fleet.accounts.usage("ada").turns == 1
+        assert fleet.accounts.total(instance="ada").turns == 1
         made = ada.record.workspace
         assert made is not None
         assert {path.name for path in made.iterdir()} >= {"allowed", "asked"}
