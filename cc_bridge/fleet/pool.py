@@ -286,7 +286,6 @@ class Pool:
 
     async def _make_spare(self, template: str) -> None:
         record = await self._spare_record(template)
-        self.spares.hide(record.name)
         instance = self._opener.take_in(record, is_spare=True)
         try:
             await instance.start()
@@ -303,6 +302,7 @@ class Pool:
         of, mark = self._templates[template], self._mark(template)
         with anyio.CancelScope(shield=True):  # else nobody would remove the directory
             record = await anyio.to_thread.run_sync(record_of, of, name, self._workspaces, mark)
+        self.spares.hide(name)
         return record
 
     def _mark(self, template: str) -> str:
