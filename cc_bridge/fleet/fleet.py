@@ -426,8 +426,11 @@ class _Opener:
     def found_awake(self, name: str) -> None:
         self._fleet._open[name][1].found_awake()
 
-    def forget(self, name: str) -> None:
+    async def forget(self, name: str) -> None:
+        instance, _ = self._fleet._open.get(name, (None, None))
         self._fleet._forget(name)
+        if instance is not None:
+            await instance.release()
 
     async def check_number(self, name: str) -> None:
         await self._fleet._check_number(name)

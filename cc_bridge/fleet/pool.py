@@ -55,8 +55,8 @@ class Opener(Protocol):
     def found_awake(self, name: str) -> None:
         """Its Claude Code runs."""
 
-    def forget(self, name: str) -> None:
-        """There is no instance that is opened by this name."""
+    async def forget(self, name: str) -> None:
+        """There is no instance any more that is opened by this name; what its object holds is given back."""
 
     async def check_number(self, name: str) -> None:
         """Raises LimitReached: there cannot be another instance."""
@@ -123,13 +123,11 @@ class Pool:
                 record = await self._new_record(template, alias, changes)
                 self.spares.call(record.name, alias)
                 instance = self._opener.take_in(record, is_spare=False)
-        name = instance.name
         try:
             await instance.start()
         except BaseException:  # cancelled, too
-            if not instance.exists() and self.spares.alias_of(name) == alias:
-                with anyio.CancelScope(shield=True):
-                    await self._removed(instance.record)
+            with anyio.CancelScope(shield=True):
+                await self._give_up(instance)
             raise
         return instance
 
@@ -197,8 +195,14 @@ class Pool:
         else:
             await self._removed(instance.record)
 
+    async def _give_up(self, instance: BridgedInstance) -> None:
+        """A start has failed: a first one is undone, also where it was going on for us."""
+        await instance.release()
+        if not instance.exists():
+            await self._removed(instance.record)
+
     async def _removed(self, record: ClaudeInstance) -> None:
-        self._opener.forget(self.spares.alias_of(record.name))
+        await self._opener.forget(self.spares.alias_of(record.name))
         self.spares.gone(record.name)
         self._look_again()
         workspace = record.workspace
@@ -233,7 +237,9 @@ class Pool:
                 record = self._templates[template].taken(kept, alias, changes)
                 await anyio.to_thread.run_sync(self._keep, record)
             except InstanceNotFound:  # somebody has removed it
+                await self._opener.forget(name)
                 self.spares.gone(name)
+                self._look_again()
                 continue
             except BaseException:
                 self.spares.add(template, name)
@@ -291,8 +297,7 @@ class Pool:
             await instance.start()
         except BaseException:  # cancelled, too
             with anyio.CancelScope(shield=True):
-                if not instance.exists():
-                    await self._removed(record)
+                await self._give_up(instance)
             raise
         self.spares.add(template, record.name)
         self._log.info("spare_ready", instance_name=record.name)

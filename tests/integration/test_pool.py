@@ -14,11 +14,12 @@ from typing import Any
 import anyio
 import pytest
 
-from cc_bridge import Allow, ClaudeOptions, Decision, LocalProcess, PermissionRules, TurnResult
-from cc_bridge.errors import ClaudeNotFound, InstanceDiffers, InstanceNotFound, InvalidInput
+from cc_bridge import Allow, ClaudeOptions, Decision, PermissionRules, TurnResult
+from cc_bridge.errors import ClaudeNotFound, InstanceDiffers, InstanceNotFound, InvalidInput, LimitReached
 from cc_bridge.fleet import Fleet, OpenRequest, Template
 from cc_bridge.fleet import pool as pool_module
 from cc_bridge.instances import process_place
+from cc_bridge.instances.factory import instance_of
 from cc_bridge.instances.registry import Registry
 from cc_bridge.testing import ScriptedModel
 
@@ -34,7 +35,7 @@ async def registry(state_root: Path, tmp_path: Path) -> AsyncIterator[Registry]:
     yield registry
     with anyio.CancelScope(shield=True):
         for name in registry.names():
-            await LocalProcess(registry.load(name)).remove(conversation=True)
+            await instance_of(registry.load(name)).remove(conversation=True)
     for agent in process_place._left_running:
         agent.wait(LIMIT)
 
@@ -154,6 +155,66 @@ async def test_the_next_fleet_has_the_same_ones(registry: Registry, template: Ca
             await fleet.remove(name, conversation=True)
 
 
+async def test_a_spare_that_somebody_has_removed(registry: Registry, template: Callable[..., Template]) -> None:
+    async with Fleet(templates={"chat": template()}) as fleet:
+        await until_ready(fleet)
+        (spare,) = spares_of(registry)
+        await instance_of(registry.load(spare)).remove()
+        ada = await fleet.make_from("chat", "ada")
+        assert ada.name != spare
+        assert await ada.send_command_and_wait("[[say apple]]", LIMIT) == (True, "apple")
+
+
+async def test_it_sleeps_as_its_template_says(registry: Registry, template: Callable[..., Template]) -> None:
+    """A spare stays awake, and one that was taken does not."""
+    async with Fleet(templates={"chat": template(sleep_after=0.2)}) as fleet:
+        await until_ready(fleet)
+        await anyio.sleep(0.5)  # more than it would have
+        ada = await fleet.make_from("chat", "ada")
+        assert fleet.awake >= 1
+        with anyio.fail_after(LIMIT):
+            while (await ada.get_activity())["activity"] != "asleep":
+                await anyio.sleep(0.05)
+        assert await ada.send_command_and_wait("[[say awake]]", LIMIT) == (True, "awake")
+
+
+async def test_no_more_than_there_may_be(registry: Registry, template: Callable[..., Template]) -> None:
+    """Spares do not count."""
+    async with Fleet(templates={"chat": template()}, most_instances=1) as fleet:
+        await until_ready(fleet)
+        await fleet.make_from("chat", "ada")
+        await until_ready(fleet)
+        with pytest.raises(LimitReached, match="as many as there may be"):
+            await fleet.make_from("chat", "bob")
+        assert fleet.spares == {"chat": 1}
+
+
+@pytest.mark.docker
+async def test_containers(registry: Registry, images: Any, scripted_model: ScriptedModel) -> None:
+    """Also measured: by the engine."""
+    fields = {"kind": "docker", "image": images.claude, "network": "host", "env": scripted_model.claude_env()}
+
+    async def decide(request: OpenRequest) -> Decision:
+        return Allow()
+
+    templates = {"chat": Template(fields, spares=1)}
+    async with Fleet(templates=templates, memory=2**30, on_permission=decide) as fleet:
+        await until_ready(fleet)
+        (spare,) = spares_of(registry)
+        ada = await fleet.make_from("chat", "ada")
+        assert ada.name == spare
+        prompt = '[[tool Write {"file_path": "/workspace/made", "content": "x"}]] [[say apple]]'
+        assert (await ada.send_command_and_wait(prompt, LIMIT))[0]
+        assert ada.record.workspace is not None
+        assert (ada.record.workspace / "made").read_text() == "x"
+        assert await ada.send_command_and_wait("[[say more]]", LIMIT) == (True, "more")
+        await until_ready(fleet)
+        assert fleet.awake == 2
+        assert 64 * 1024 * 1024 < fleet.memory_used < 2**30
+        await fleet.remove("ada", conversation=True)
+        assert spare not in registry.names()
+
+
 async def test_two_callers_never_get_the_same(registry: Registry, template: Callable[..., Template]) -> None:
     async with Fleet(templates={"chat": template()}) as fleet:
         await until_ready(fleet)
@@ -231,7 +292,8 @@ async def test_a_template_that_fails(
             assert fleet.names() == []
     assert len([record for record in caplog.records if "spare_not_made" in record.getMessage()]) == 1
     assert spares_of(registry) == set()
-    assert list((registry.root / "workspaces" / "main").iterdir()) == []
+    async with Fleet():  # which removes what the last try has left when its fleet ended
+        assert list((registry.root / "workspaces" / "main").iterdir()) == []
 
 
 def test_templates_that_cannot_be() -> None:
