@@ -40,6 +40,7 @@ RUNGS = {
         "agent",
     },
     "fleet": {
+        "beneath",
         "record",
         "values",
         "channels",

@@ -77,7 +77,7 @@ class Session:
     # Input
 
     def start(self, argv: List[str], env: Dict[str, str], cwd: str, sleep: float = 0.0) -> None:
-        """Start Claude Code; does nothing where it runs already, so that two hosts may both try.
+        """Start Claude Code; where it runs already, only ``sleep`` is taken over, so that two hosts may both try.
 
         Args:
             sleep: seconds of idleness after which it goes to sleep; 0: never.
@@ -86,6 +86,8 @@ class Session:
             StartError: with the operating system's reason.
         """
         if self._process:
+            if sleep != self.sleeper.after:
+                self.sleeper.begin(sleep)
             return
         self._process = process = spawn(argv, env, cwd)
         self._exit_code = None

@@ -41,7 +41,8 @@ class Sleeper:
         self._cancel: Callable[[], None] = lambda: None
 
     def begin(self, after: float) -> None:
-        """Claude Code was started."""
+        """Claude Code was started, or has another time from now on."""
+        self._cancel()
         self.after = after
         self.touch()
         if after:

@@ -5,6 +5,7 @@ from .desk import AllowAlways, AllowForSession, Desk, Policy
 from .feed import FeedPosition, Heard
 from .fleet import Fleet
 from .permission_watch import Asked, Decided, DeskEvent, Missed, Moot, OpenRequest
+from .template import Template
 
 __all__ = [
     "Accounts",
@@ -22,5 +23,6 @@ __all__ = [
     "Moot",
     "OpenRequest",
     "Policy",
+    "Template",
     "TokenUsage",
 ]

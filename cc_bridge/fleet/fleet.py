@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import TracebackType
@@ -23,6 +23,7 @@ from ..instances.factory import instance_of
 from ..instances.registry import Registry
 from ..logs import Log
 from ..names import NAME
+from ..permission_rules import PermissionRules
 from ..record import ClaudeInstance
 from .accounts import Accounts, Budget
 from .attended import Attended
@@ -30,8 +31,11 @@ from .awake import Awake, Seat
 from .desk import Desk, Policy
 from .directory import held_by_one, make_private
 from .feed import FeedPosition, Heard
+from .memory import memory_of
+from .pool import Pool
 from .reader import FeedReader
 from .rules import allow_always, kept_rules
+from .template import Template
 
 __all__ = ["Fleet"]
 
@@ -52,6 +56,10 @@ class Fleet:
         most_instances: how many there may be; None: no limit.
         most_awake: how many may have a Claude Code at once. For another one, the one that has rested longest sleeps;
             where all have something to do, commands wait in line (:class:`~cc_bridge.Waiting`). None: no limit.
+        memory: bytes that all of them may use together, as measured when a turn ends and before another one starts; for
+            one that does not fit, others sleep as above. One alone may use more. None: no limit.
+        templates: what :meth:`make_from` makes instances from, by name. Of each, spares are kept with Claude Code
+            started, within these limits; they go when commands need their room and nobody else can sleep.
         on_permission: decides by code on what the rules of an instance's record have not decided; where it returns
             None, somebody is asked at the desk.
         permission_wait: seconds for somebody to decide at the desk; then it is denied. None: as long as it takes.
@@ -73,6 +81,8 @@ class Fleet:
         name: str = "main",
         most_instances: int | None = None,
         most_awake: int | None = None,
+        memory: int | None = None,
+        templates: Mapping[str, Template] | None = None,
         on_permission: Policy | None = None,
         permission_wait: float | None = None,
         budgets: Iterable[Budget] = (),
@@ -87,13 +97,15 @@ class Fleet:
         self._permission_wait = permission_wait
         self._budgets = tuple(budgets)
         self._patience = patience
-        self._awake = Awake(most_awake)
+        self._awake = Awake(most_awake, memory, knows_all=False)
         self._open: dict[str, tuple[BridgedInstance, Attended]] = {}
+        self._seats: dict[str, Seat] = {}
         self._engine = Engine()
         self._group: anyio.abc.TaskGroup | None = None
         self._context = contextvars.Context()
         self._stack = AsyncExitStack()
         self._making = anyio.Lock()
+        self._pool = Pool(self.registry, name, templates or {}, _Opener(self), self._making)
         self._log = Log("", "fleet")
 
     async def __aenter__(self) -> Self:
@@ -107,16 +119,19 @@ class Fleet:
         directory = await anyio.to_thread.run_sync(make_private, self.registry.root / "fleets" / self.name)
         self._stack.enter_context(held_by_one(directory / "lock", f"the fleet {self.name}"))
         try:
+            rules, allow = kept_rules(self.registry, lambda: self._engine.is_local), allow_always(self.registry)
+            real = self._pool.spares.name_of
             self.desk = Desk(
                 directory / "desk",
-                rules=kept_rules(self.registry, lambda: self._engine.is_local),
-                remember=allow_always(self.registry),
+                rules=lambda instance: rules(real(instance)),
+                remember=lambda instance, rule: allow(real(instance), rule),
                 wait=self._permission_wait,
                 on_permission=self._on_permission,
             )
             self.accounts = Accounts(directory / "accounts", budgets=self._budgets)
             self._context = contextvars.copy_context()  # tasks are not of whoever happened to want them first
             self._group = await self._stack.enter_async_context(anyio.create_task_group())
+            await self._pool.begin()
             self._start_soon(self._take_up)
         except BaseException:  # cancelled, too
             await self._end()
@@ -130,12 +145,14 @@ class Fleet:
 
     async def _end(self) -> None:
         """Leave all instances as they are, but for ephemeral ones, which end."""
+        self._pool.close()
         if hasattr(self, "desk"):
             self.desk.close()  # first: what is not asked any more, because we end, is not moot
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as ending:
                 for instance, _ in self._open.values():
                     ending.start_soon(instance.cleanup)
+
         group, self._group = self._group, None
         if group is not None:
             group.cancel_scope.cancel()
@@ -143,6 +160,7 @@ class Fleet:
             await self._stack.aclose()  # not the error of the block: a task group would wrap it
         finally:
             self._open.clear()
+            self._seats.clear()
             with anyio.CancelScope(shield=True):
                 await self._engine.aclose()
 
@@ -158,9 +176,10 @@ class Fleet:
             InstanceNotFound: there is none.
             InvalidInput: its record cannot be read.
         """
+        name = self._pool.spares.alias_of(name)
         if name in self._open:
             return self._open[name][0]
-        return self._take_in(self.registry.load(name), options)
+        return self._take_in(self.registry.load(self._pool.spares.name_of(name)), options)
 
     def adopt(self, record: ClaudeInstance, **options: Unpack[InstanceOptions]) -> BridgedInstance:
         """The instance of this record, made when it is used first; the same object for everybody.
@@ -168,9 +187,10 @@ class Fleet:
         Raises:
             InstanceDiffers: another one has this name.
         """
-        if record.name not in self._open:
+        name = self._pool.spares.name_of(record.name)
+        if name == record.name not in self._open:
             return self._take_in(record, options)
-        instance = self._open[record.name][0]
+        instance = self.open(name)
         if differences := instance.record.differences(record):
             raise InstanceDiffers(differences, instance=record.name, hint="Take another name, or remove it first.")
         return instance
@@ -185,22 +205,49 @@ class Fleet:
         """
         async with self._making:
             is_new = record.name not in self._open
-            names = await anyio.to_thread.run_sync(self.registry.names)
-            if record.name not in names and self._most_instances is not None and len(names) >= self._most_instances:
-                what = f"there are {len(names)} instances, as many as there may be"
-                raise LimitReached(what, instance=record.name, hint="Remove one, or allow more.")
+            await self._check_number(record.name)
             instance = self.adopt(record, **options)
         try:
             await instance.start()
         except BaseException:  # cancelled, too
             if is_new and not instance.exists():
-                self._open.pop(record.name, None)
+                self._forget(record.name)
             raise
         return instance
 
+    async def make_from(
+        self,
+        template: str,
+        name: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        project: str | None = None,
+        rules: PermissionRules | None = None,
+    ) -> BridgedInstance:
+        """A new instance of a template: a spare, which is ready, or where there is none, one that is started now.
+
+        Fleets call it by ``name``, in feeds, at the desk and in accounts. Elsewhere it has the name that it had as a
+        spare, and its record has ``name`` as the label ``cc-bridge.alias``. One that exists and was made in the same
+        way is opened.
+
+        Args:
+            labels: beside the template's.
+            project, rules: instead of the template's.
+
+        Raises:
+            InvalidInput: there is no such template, or it is no name for an instance.
+            InstanceDiffers: another one has this name.
+            InstanceBusy: another task makes it.
+            LimitReached: there are as many instances as there may be.
+            BridgeError: it cannot be started; nothing is left of it.
+        """
+        given = {"labels": labels, "project": project, "rules": rules}
+        changes = {field: value for field, value in given.items() if value is not None}
+        return await self._pool.make_from(template, name, changes)
+
     def names(self) -> list[str]:
-        """The names of all instances, sorted, whether or not they run."""
-        return self.registry.names()
+        """The names of all instances, sorted, whether or not they run. Spares are none."""
+        return self._pool.spares.listed(self.registry.names())
 
     async def remove(self, name: str, *, conversation: bool = False) -> None:
         """Remove an instance; see :meth:`cc_bridge.InstanceInterface.remove`.
@@ -211,13 +258,25 @@ class Fleet:
         """
         instance = self.open(name)
         await instance.remove(conversation=conversation)
+        name = self._pool.spares.alias_of(name)
         self.desk.forget(name)
-        self._open.pop(name, None)
+        self._forget(name)
+        await self._pool.removed(instance.record)
 
     @property
     def awake(self) -> int:
-        """How many instances have a Claude Code, as far as is known."""
+        """How many instances have a Claude Code, spares among them, as far as is known."""
         return len(self._awake)
+
+    @property
+    def memory_used(self) -> int:
+        """Bytes that they use, as measured last; for one that was not, as many as the largest. 0: without a limit."""
+        return self._awake.memory if self._awake.limits_memory else 0
+
+    @property
+    def spares(self) -> dict[str, int]:
+        """How many spares of each template are ready."""
+        return self._pool.spares.ready
 
     async def feed(self, name: str, after: str | None = None) -> AsyncGenerator[Heard, None]:
         """All that an instance says from now on, or after a position, whoever has asked.
@@ -232,7 +291,7 @@ class Fleet:
         """
         position = FeedPosition.parse(after) if after is not None else None
         self.open(name)
-        attended = self._open[name][1]
+        attended = self._open[self._pool.spares.alias_of(name)][1]
         await attended.listen()
         try:
             start = attended.feed.end if position is None else None
@@ -248,25 +307,39 @@ class Fleet:
 
     # Private
 
-    def _take_in(self, record: ClaudeInstance, options: InstanceOptions) -> BridgedInstance:
+    async def _check_number(self, name: str) -> None:
+        names = await anyio.to_thread.run_sync(self.names)
+        if name not in names and self._most_instances is not None and len(names) >= self._most_instances:
+            what = f"there are {len(names)} instances, as many as there may be"
+            raise LimitReached(what, instance=name, hint="Remove one, or allow more.")
+
+    def _forget(self, name: str) -> None:
+        self._open.pop(name, None)
+        if seat := self._seats.pop(name, None):
+            self._awake.leave(seat)
+
+    def _take_in(self, record: ClaudeInstance, options: InstanceOptions, *, is_spare: bool = False) -> BridgedInstance:
         if self._group is None:
             raise InvalidInput("the fleet is not in use: its instances live within its `async with`")
         made: list[Attended] = []
+        name = self._pool.spares.alias_of(record.name)
 
         def make_bridge(place: Any, log: Log, **settings: Any) -> Bridge:
-            seat = Seat(self._awake, record.name, self._sleeper(record.name), lambda: made[0].is_busy)
-            made.append(Attended(place, log, host=_Host(self, record), seat=seat, **settings))
+            measure = partial(memory_of, place)
+            seat = Seat(self._awake, name, self._sleeper(name), lambda: made[0].is_busy, measure, is_spare=is_spare)
+            self._seats[name] = seat
+            made.append(Attended(place, log, host=_Host(self, name, record.project), seat=seat, **settings))
             return made[0]
 
         given: InstanceOptions = {**options, "registry": self.registry}
         instance = instance_of(record, client=self._engine, **given)
         instance.use_bridge(make_bridge)
-        self._open[record.name] = instance, made[0]
+        self._open[name] = instance, made[0]
         return instance
 
     async def _take_up(self) -> None:
         """Attend to what runs or waits already."""
-        names = await anyio.to_thread.run_sync(self.registry.names)
+        names = await anyio.to_thread.run_sync(self.names)
         limit = anyio.CapacityLimiter(_AT_ONCE)
         async with anyio.create_task_group() as group:
             for name in names:
@@ -288,7 +361,9 @@ class Fleet:
 
     def _sleeper(self, name: str) -> Callable[[], Awaitable[None]]:
         async def sleep() -> None:
-            if name in self._open:  # else it was removed meanwhile
+            if self._pool.spares.is_spare(name):
+                await self._pool.dismiss(name)
+            elif name in self._open:  # else it was removed meanwhile
                 await self._open[name][0].sleep()
 
         return sleep
@@ -298,35 +373,74 @@ class Fleet:
             raise InvalidInput("the fleet is not in use: its instances live within its `async with`")
         self._context.run(partial(self._group.start_soon, task))
 
-    def _count(self, record: ClaudeInstance, turn: str, result: TurnResult, process: str) -> None:
-        """Put what a turn has cost to account, and interrupt what may cost nothing more."""
-        self.accounts.note(record.name, record.project, result.session_id, turn, result, process=process)
-        for name, (instance, attended) in self._open.items():
-            if attended.is_busy and (exceeded := self.accounts.interrupts(name, instance.record.project)):
-                self._log.warning("interrupted_by_budget", instance_name=name, reason=exceeded.what)
+    def _turn_ended(self, name: str, project: str, turn: str, result: TurnResult, process: str) -> None:
+        """Put what a turn has cost to account, interrupt what may cost nothing more, and measure what it has left."""
+        self.desk.end_turn(name, turn)
+        self.accounts.note(name, project, result.session_id, turn, result, process=process)
+        for other, (instance, attended) in self._open.items():
+            if attended.is_busy and (exceeded := self.accounts.interrupts(other, instance.record.project)):
+                self._log.warning("interrupted_by_budget", instance_name=other, reason=exceeded.what)
                 self._start_soon(partial(_interrupt, instance))
+        if self._awake.limits_memory and name in self._seats:
+            self._start_soon(partial(self._awake.measure, self._seats[name]))
 
 
 class _Host:
     """What an attendant sees of its fleet."""
 
-    def __init__(self, fleet: Fleet, record: ClaudeInstance) -> None:
+    def __init__(self, fleet: Fleet, name: str, project: str) -> None:
         self._fleet = fleet
-        self._record = record
+        self._name = name
+        self._project = project
         self.patience = fleet._patience
 
     def start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._fleet._start_soon(task)
 
     def check(self) -> None:
-        self._fleet.accounts.check(self._record.name, self._record.project)
+        self._fleet.accounts.check(self._name, self._project)
 
     async def decide(self, turn: str, request: PermissionRequest) -> Decision:
-        return await self._fleet.desk.decide(self._record.name, turn, request)
+        return await self._fleet.desk.decide(self._name, turn, request)
 
     def turn_ended(self, turn: str, result: TurnResult, process: str) -> None:
-        self._fleet.desk.end_turn(self._record.name, turn)
-        self._fleet._count(self._record, turn, result, process)
+        self._fleet._turn_ended(self._name, self._project, turn, result, process)
+
+
+class _Opener:
+    """What a pool sees of its fleet."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def take_in(self, record: ClaudeInstance, *, is_spare: bool) -> BridgedInstance:
+        name = self._fleet._pool.spares.alias_of(record.name)
+        if name in self._fleet._open:
+            return self._fleet._open[name][0]
+        return self._fleet._take_in(record, {}, is_spare=is_spare)
+
+    async def hand_over(self, name: str) -> BridgedInstance:
+        fleet = self._fleet
+        seat, (spare, _) = fleet._seats.pop(name), fleet._open.pop(name)
+        instance = fleet.open(name)
+        seat.give_to(fleet._seats[fleet._pool.spares.alias_of(name)])
+        await spare.release()
+        return instance
+
+    def found_awake(self, name: str) -> None:
+        self._fleet._open[name][1].found_awake()
+
+    async def forget(self, name: str) -> None:
+        instance, _ = self._fleet._open.get(name, (None, None))
+        self._fleet._forget(name)
+        if instance is not None:
+            await instance.release()
+
+    async def check_number(self, name: str) -> None:
+        await self._fleet._check_number(name)
+
+    def start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._fleet._start_soon(task)
 
 
 async def _interrupt(instance: BridgedInstance) -> None:

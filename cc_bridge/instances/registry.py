@@ -6,6 +6,8 @@
     ├── agent-<hash>.pyz          the agent, as it is put into containers
     ├── sessions/                 conversations of instances that have gone
     ├── installation.json         the id that tells this installation's containers from others'
+    ├── fleets/<name>/            0700: a fleet's desk and accounts
+    ├── workspaces/<fleet>/<name>/  0700: of instances that a fleet's pool has made
     ├── run/                      0700: sockets of agents and panes
     └── instances/<name>/         0700
         ├── record.json           0600: the record; it may have secrets in `env`

@@ -329,6 +329,7 @@ class Link:
             queue=_ids(frame, "queue") if "queue" in frame else None,
             sleep_after=_seconds(frame, "sleep"),
             start=start.seq,
+            pid=_optional_int(frame, "pid"),
         )
         if not 0 <= start.seq <= hello.seq:
             raise ValueError(f"frames from {frame['from']} on, and the newest is {frame['seq']}")

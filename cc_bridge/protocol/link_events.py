@@ -40,9 +40,10 @@ class Hello(Value):
             (agents of 0.1.0, and where none can run).
         sleep_after: seconds of idleness after which Claude Code goes to sleep, 0: never; None: the agent cannot do so.
         start: the number before that of the first frame that follows.
+        pid: Claude Code's process, as it is numbered there; None: none runs, or something stands in for the agent.
     """
 
-    NOT_COMPARED = ("start",)
+    NOT_COMPARED = ("start", "pid")
 
     agent: str
     epoch: str
@@ -53,6 +54,7 @@ class Hello(Value):
     queue: tuple[str, ...] | None = None
     sleep_after: float | None = None
     start: int = 0
+    pid: int | None = None
 
 
 class Started(Value):

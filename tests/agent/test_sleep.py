@@ -73,6 +73,18 @@ def test_a_start_that_was_put_off_may_fail(agent: Agent) -> None:
     assert [each.until("error")["errno"] for each in (host, other)] == [2, 2]
 
 
+def test_another_start_changes_the_time(agent: Agent) -> None:
+    """It is not started again; what was due before is not due any more."""
+    host = agent.connect()
+    start(host, sleep=LONG)
+    again = {"argv": ["cat"], "env": {}, "cwd": "/", "stop": LONG}
+    host.send({"start": {**again, "sleep": 0.1}})
+    assert host.until("exit")["asleep"] is True
+    start(host, sleep=0.5)
+    host.send({"start": {**again, "sleep": LONG}}, {"status": True})
+    assert host.until("status")["status"]["sleep"] == LONG
+
+
 def test_long_asleep_without_a_host_the_agent_ends(agent: Agent) -> None:
     host, looker = agent.connect(), agent.connect(look=True)
     start(host, sleep=0.05, stop=0.05)

@@ -486,6 +486,15 @@ def test_the_hello_says_when_it_sleeps(said: dict[str, Any], after: float | None
     assert hello.sleep_after == after
 
 
+@pytest.mark.parametrize(("said", "pid"), [({}, None), ({"pid": None}, None), ({"pid": 9}, 9)])
+def test_the_hello_says_the_process(said: dict[str, Any], pid: int | None) -> None:
+    link = Link()
+    link.greet()
+    (hello,) = link.receive_data(lines({**{key: value for key, value in HELLO.items() if key != "pid"}, **said}))
+    assert isinstance(hello, Hello)
+    assert hello.pid == pid
+
+
 @pytest.mark.parametrize("said", [-1, "soon", True])
 def test_a_hello_that_says_no_time_is_refused(said: Any) -> None:
     link = Link()
