@@ -21,6 +21,9 @@ PROJECT = Path(__file__).parent.parent
 #: What each room may import of this project. Nothing points up.
 RUNGS = {
     "cli": {
+        "config",
+        "decisions",
+        "fleet",
         "runner",
         "manager",
         "state",
@@ -74,6 +77,7 @@ RUNGS = {
     "instances": {
         "beneath",
         "bridge",
+        "decisions",
         "dockerfiles",
         "engine",
         "channels",

@@ -28,6 +28,7 @@ __all__ = ["app"]
 _SUBJECTS = {
     "Talk": ("run", "send", "chat", "attach"),
     "Look": ("ps", "info", "turns", "follow", "history", "logs", "stats", "doctor"),
+    "Permissions": ("permissions", "allow", "deny"),
     "Instances": ("up", "start", "stop", "restart", "sleep", "wake", "interrupt", "update", "rm", "prune"),
     "In the container": ("exec", "shell", "cp"),
     "Conversations and images": ("export", "import", "image"),
@@ -51,6 +52,9 @@ _VERBS = {
     "turns": _Verb("turns"),
     "follow": _Verb("turns", "follow"),
     "interrupt": _Verb("turns", "interrupt"),
+    "permissions": _Verb("permissions"),
+    "allow": _Verb("permissions", "allow"),
+    "deny": _Verb("permissions", "deny"),
     "history": _Verb("history"),
     "ps": _Verb("ps"),
     "info": _Verb("info"),

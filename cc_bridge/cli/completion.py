@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["complete_conversation", "complete_mode", "complete_name", "complete_pane", "complete_path"]
+__all__ = [
+    "complete_conversation",
+    "complete_mode",
+    "complete_name",
+    "complete_pane",
+    "complete_path",
+    "complete_request",
+]
 
 #: As Claude Code 2.1.329 has them.
 _MODES = ("acceptEdits", "auto", "bypassPermissions", "default", "dontAsk", "plan")
@@ -41,6 +48,19 @@ def complete_path(incomplete: str) -> list[str]:
     return found + [
         f"{prefix}{path.name}{'/' if path.is_dir() else ''}" for path in here if hidden or path.name[0] != "."
     ]
+
+
+def complete_request(incomplete: str) -> list[str]:
+    """Permission requests that are open, of all instances that answer."""
+    import anyio
+
+    from ..errors import BridgeError
+    from .permissions import beginnings
+
+    try:
+        return anyio.run(beginnings, incomplete)
+    except (BridgeError, OSError):
+        return []
 
 
 def complete_pane(incomplete: str) -> list[str]:
