@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["doing", "ps"]
 
 _RECORDED = ("name", "kind", "status", "image", "workspace", "project", "created")
-_SEEN = ("activity", "asks", "turn", "turn_since", "waiting", "connected", "last_activity", "channel")
+_SEEN = ("activity", "asks", "permissions", "turn", "turn_since", "waiting", "connected", "last_activity", "channel")
 _KEYS = (*_RECORDED, *_SEEN)
 
 #: Instances that are asked at once, and seconds for one of them.
