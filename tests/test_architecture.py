@@ -60,6 +60,7 @@ RUNGS = {
         "state",
     },
     "permission_rules": set(),
+    "config": {"errors", "fleet", "instance", "names", "permission_rules", "protocol"},
     "blocking": {
         "blocking_tools",
         "event_loop",

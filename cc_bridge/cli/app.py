@@ -27,7 +27,7 @@ __all__ = ["app"]
 #: The verbs by subject, as ``--help`` lists them.
 _SUBJECTS = {
     "Talk": ("run", "send", "chat", "attach"),
-    "Look": ("ps", "info", "turns", "follow", "history", "logs", "stats", "doctor"),
+    "Look": ("ps", "info", "turns", "follow", "history", "logs", "stats", "doctor", "config"),
     "Permissions": ("permissions", "allow", "deny"),
     "Instances": ("up", "start", "stop", "restart", "sleep", "wake", "interrupt", "update", "rm", "prune"),
     "In the container": ("exec", "shell", "cp"),
@@ -74,6 +74,7 @@ _VERBS = {
     "image": _Verb("image", "app"),
     "export": _Verb("export"),
     "import": _Verb("import_", "import_"),
+    "config": _Verb("config", "app"),
     "doctor": _Verb("doctor"),
 }
 

@@ -80,3 +80,14 @@ def complete_pane(incomplete: str) -> list[str]:
 def complete_mode(incomplete: str) -> list[str]:
     """Claude Code's permission modes."""
     return [mode for mode in _MODES if mode.startswith(incomplete)]
+
+
+def complete_template(incomplete: str) -> list[str]:
+    """The templates of the configuration file, where it can be used."""
+    from ..errors import BridgeError
+    from .configuration import load_config
+
+    try:
+        return [name for name in sorted(load_config().templates) if name.startswith(incomplete)]
+    except BridgeError:
+        return []

@@ -8,7 +8,7 @@ import inspect
 import sys
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,7 @@ import typer
 
 from ..engine.images import AUTO_IMAGE
 from ..errors import InvalidInput
-from .completion import complete_conversation, complete_mode, complete_name, complete_pane
+from .completion import complete_conversation, complete_mode, complete_name, complete_pane, complete_template
 from .time_options import SleepAfter, StopAfter
 from .words import check_claude_args, parse_env, parse_ports, parse_size, parse_times, parse_tools, read_mcp_config
 
@@ -181,6 +181,15 @@ Resume = Annotated[
         autocompletion=complete_conversation,
     ),
 ]
+Template = Annotated[
+    str,
+    typer.Option(
+        "--template",
+        metavar="NAME",
+        help="As cc-bridge.toml has it; other options come before it.",
+        autocompletion=complete_template,
+    ),
+]
 Fork = Annotated[bool, typer.Option("--fork", help="With --resume: in a copy; the original stays as it is.")]
 
 
@@ -224,6 +233,7 @@ class Options:
     fork: Fork = False
     sleep_after: SleepAfter = ""
     stop_after: StopAfter = ""
+    template: Template = ""
     claude_arg: ClaudeArg = None
 
     async def record(self, name: str, display: Display, *, ephemeral: bool) -> ClaudeInstance:
@@ -232,8 +242,17 @@ class Options:
         Raises:
             InvalidInput: names the option's field and what is wrong with it.
         """
+        from .configuration import configured_fields
+
+        configured = configured_fields(self.template)
+        if "kind" in configured and not self.docker and self.on is On.docker:
+            return await replace(self, on=On(configured["kind"]))._record(name, display, configured, ephemeral)
+        return await self._record(name, display, configured, ephemeral)
+
+    async def _record(self, name: str, display: Display, configured: dict[str, Any], ephemeral: bool) -> ClaudeInstance:
         from ..instance import ClaudeInstance
         from ..protocol.command_line import ClaudeOptions
+        from .configuration import with_configured
 
         if self.fork and not self.resume:
             raise InvalidInput("--fork needs --resume: what is to be copied?")
@@ -288,7 +307,7 @@ class Options:
             place = {"container": self.container, "tmux": self.tmux}
             place |= {"mount_at": str(self.workspace)} if self._given_of(["workspace"]) else {}
         place |= parse_times(sleep_after=self.sleep_after, stop_after=self.stop_after)
-        return ClaudeInstance.of(
+        fields: dict[str, Any] = dict(
             name=name,
             kind=self.on.value,
             **branch,
@@ -312,6 +331,7 @@ class Options:
             ),
             **place,
         )
+        return ClaudeInstance.of(**with_configured(fields, configured))
 
     def _given_of(self, words: Sequence[str]) -> list[str]:
         """Which of these options were given."""
