@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,14 +23,14 @@ GOOD = '[defaults]\nmemory = "3g"\nclaude = { model = "sonnet" }\n'
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory to be in, and no configuration."""
     place = tmp_path / "here"
     place.mkdir()
     monkeypatch.chdir(place)
     monkeypatch.delenv("CC_BRIDGE_CONFIG", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
-    yield place
+    return place
 
 
 def own(tmp_path: Path) -> Path:
