@@ -309,7 +309,10 @@ class _Reader:
                 fields[name] = self._checked(f"{key}.{name}", fields[name], inner)
         for name in ("workspace", "dockerfile"):
             if fields.get(name):
-                fields[name] = str(self._path.parent / Path(fields[name]).expanduser())
+                try:
+                    fields[name] = str(self._path.parent / Path(fields[name]).expanduser())
+                except RuntimeError:
+                    self._problem(f"{key}.{name}", "there is no such user")
         return fields
 
     def _check_record(self, key: str, fields: Mapping[str, Any]) -> None:

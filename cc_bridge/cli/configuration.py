@@ -27,8 +27,25 @@ _LARGEST = 1024 * 1024
 
 #: Fields that only containers have: they do not count for others.
 _FOR_CONTAINERS = frozenset(
-    ("image", "dockerfile", "mount_at", "read_only_workspace", "mounts", "network", "memory", "cpus", "cpu_shares")
-    + ("pids", "ports", "restart", "writable", "docker_socket", "credentials", "user", "tmux")
+    {
+        "image",
+        "dockerfile",
+        "mount_at",
+        "read_only_workspace",
+        "mounts",
+        "network",
+        "memory",
+        "cpus",
+        "cpu_shares",
+        "pids",
+        "ports",
+        "restart",
+        "writable",
+        "docker_socket",
+        "credentials",
+        "user",
+        "tmux",
+    }
 )
 
 

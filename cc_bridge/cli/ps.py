@@ -79,7 +79,6 @@ def ps(
 
 def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     from .ages import ago
-
     from .stats import human
 
     keys = [

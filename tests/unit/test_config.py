@@ -89,6 +89,7 @@ def test_a_fleet_takes_its_options() -> None:
         ("[templates.'A B']", "templates.A B: a template is called by"),
         ("[templates.x]\nspares = -1", "templates.x.spares: it is to be a whole number"),
         ("[templates.x]\nkind = 'local'\nclaude.skip_permissions = true", "templates.x: claude.skip_permissions"),
+        ("[defaults]\nworkspace = '~nobody-at-all/x'", "defaults.workspace: there is no such user"),
         ("[fleet]\npatience = 'long'", 'fleet.patience: it is to be a time, such as "90s"'),
         ("[budgets]\nusd = 1", "budgets: it is to be written [[budgets]]"),
         ("[[budgets]]\nusd = 1", "budgets[1]: a budget is an instance's or a project's"),
