@@ -133,7 +133,9 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show on stderr w
 
 
 def _with_verbose(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """The same verb, which takes ``-v``, too."""
+    """The same verb, which takes ``-v``, too; harmless when repeated."""
+    if hasattr(verb, "takes_verbose"):
+        return verb
 
     @functools.wraps(verb)
     def with_verbose(*, verbose: bool, **given: Any) -> Any:
@@ -143,6 +145,7 @@ def _with_verbose(verb: Callable[..., Any]) -> Callable[..., Any]:
 
     own = [item.replace(kind=item.KEYWORD_ONLY) for item in inspect.signature(verb, eval_str=True).parameters.values()]
     option = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Verbose)
+    vars(with_verbose)["takes_verbose"] = True
     vars(with_verbose)["__signature__"] = inspect.Signature([*own, option])  # which is what typer reads
     with_verbose.__annotations__ = {item.name: item.annotation for item in [*own, option]}
     return with_verbose
