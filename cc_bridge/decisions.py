@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -9,7 +12,10 @@ from .errors import InvalidInput
 from .events import PermissionRequest
 from .values import Value
 
-__all__ = ["Allow", "Decision", "Deny", "OnPermission", "decision_of"]
+__all__ = ["Allow", "Decision", "Deny", "OnPermission", "decision_of", "request_digest"]
+
+#: Characters of base32 in an id: 130 bits, so that nobody finds two requests with one.
+_DIGEST = 26
 
 
 class Allow(Value):
@@ -52,3 +58,14 @@ async def decision_of(on_permission: OnPermission, request: PermissionRequest) -
         hint = "Return Allow() or Deny(reason); the permission was denied."
         raise InvalidInput(f"on_permission returned {decision!r}, which is no decision", hint=hint)
     return decision
+
+
+def request_digest(instance: str, turn: str, request: PermissionRequest) -> str:
+    """A request's id, of all that the decision is about: what is asked again with another input is another request.
+
+    Raises:
+        ValueError, TypeError, RecursionError: its input is no JSON.
+    """
+    about = [instance, turn, request.request_id, request.tool_name, dict(request.input)]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).digest()
+    return base64.b32encode(digest)[:_DIGEST].decode().lower()

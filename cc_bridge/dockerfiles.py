@@ -135,6 +135,11 @@ class Dockerfiles:
         if repository is not None and self._kept(repository) is None:
             self._keep(repository, "")
 
+    def could_be_written(self, path: Path) -> bool:
+        """Whether an instance could write this file, or what it is a link to, by what is known of workspaces."""
+        places = [path.resolve(), *path.resolve().parents, *path.absolute().parents, *path.parent.resolve().parents]
+        return any(self._kept(place) is not None for place in [*places, path.parent.resolve()])
+
     def _is_trusted(self, workspace: Path, found: Dockerfile, repository: Path | None) -> bool:
         kept = self._kept(workspace)
         return not self._may_be_written(workspace, repository) if kept is None else kept == found.digest

@@ -66,6 +66,7 @@ class InstanceActivity(TypedDict):
             None: nobody can say: nobody answers, an agent of 0.1.0, no Python for an agent, or a pane without a turn
             from here, in which a person may have one.
         asks: the tool that it waits for a decision on.
+        permissions: how many requests wait for a decision, as far as the newest of what it has said tells.
         turn: the id of the turn that it has; None: it has none, or nobody knows.
         turn_since: when it was given that turn.
         waiting: how many commands wait for it.
@@ -76,6 +77,7 @@ class InstanceActivity(TypedDict):
 
     activity: Literal["idle", "asleep", "busy", "permission"] | None
     asks: str | None
+    permissions: int
     turn: str | None
     turn_since: str | None
     waiting: int

@@ -21,6 +21,9 @@ PROJECT = Path(__file__).parent.parent
 #: What each room may import of this project. Nothing points up.
 RUNGS = {
     "cli": {
+        "config",
+        "decisions",
+        "fleet",
         "runner",
         "manager",
         "state",
@@ -61,6 +64,7 @@ RUNGS = {
         "state",
     },
     "permission_rules": set(),
+    "config": {"errors", "fleet", "instance", "names", "permission_rules", "protocol"},
     "blocking": {
         "blocking_tools",
         "event_loop",
@@ -80,6 +84,7 @@ RUNGS = {
         "values",
         "beneath",
         "bridge",
+        "decisions",
         "dockerfiles",
         "engine",
         "channels",

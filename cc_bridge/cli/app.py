@@ -81,7 +81,9 @@ class _Command(typer.core.TyperCommand):
 
 
 def _with_verbose(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """The same verb in typer's words, which takes ``-v``, too."""
+    """The same verb in typer's words, which takes ``-v``, too; harmless when repeated."""
+    if hasattr(verb, "takes_verbose"):
+        return verb
 
     @functools.wraps(verb)
     def with_verbose(*, verbose: bool, **given: Any) -> Any:
@@ -92,6 +94,7 @@ def _with_verbose(verb: Callable[..., Any]) -> Callable[..., Any]:
     own = inspect.signature(verb, eval_str=True).parameters.values()
     option = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=VERBOSE)
     shown = [item.replace(kind=item.KEYWORD_ONLY, annotation=_for_typer(item.annotation)) for item in [*own, option]]
+    vars(with_verbose)["takes_verbose"] = True
     vars(with_verbose)["__signature__"] = inspect.Signature(shown)  # which is what typer reads
     with_verbose.__annotations__ = {item.name: item.annotation for item in shown}
     return with_verbose

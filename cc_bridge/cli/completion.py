@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["complete_conversation", "complete_mode", "complete_name", "complete_pane", "complete_path"]
+__all__ = [
+    "complete_conversation",
+    "complete_mode",
+    "complete_name",
+    "complete_pane",
+    "complete_path",
+    "complete_request",
+]
 
 #: As Claude Code 2.1.329 has them.
 _MODES = ("acceptEdits", "auto", "bypassPermissions", "default", "dontAsk", "plan")
@@ -43,6 +50,19 @@ def complete_path(incomplete: str) -> list[str]:
     ]
 
 
+def complete_request(incomplete: str) -> list[str]:
+    """Permission requests that are open, of all instances that answer."""
+    import anyio
+
+    from ..errors import BridgeError
+    from .permissions import beginnings
+
+    try:
+        return anyio.run(beginnings, incomplete)
+    except (BridgeError, OSError):
+        return []
+
+
 def complete_pane(incomplete: str) -> list[str]:
     """The panes of the user's tmux server."""
     import subprocess
@@ -60,3 +80,14 @@ def complete_pane(incomplete: str) -> list[str]:
 def complete_mode(incomplete: str) -> list[str]:
     """Claude Code's permission modes."""
     return [mode for mode in _MODES if mode.startswith(incomplete)]
+
+
+def complete_template(incomplete: str) -> list[str]:
+    """The templates of the configuration file, where it can be used."""
+    from ..errors import BridgeError
+    from .configuration import load_config
+
+    try:
+        return [name for name in sorted(load_config().templates) if name.startswith(incomplete)]
+    except BridgeError:
+        return []

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
+import anyio.to_thread
 
 from ..errors import BridgeError, EngineError, InvalidInput
 from . import options as o
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["doing", "ps"]
 
 _RECORDED = ("name", "kind", "status", "image", "workspace", "project", "created")
-_SEEN = ("activity", "asks", "turn", "turn_since", "waiting", "connected", "last_activity", "channel")
-_KEYS = (*_RECORDED, *_SEEN)
+_SEEN = ("activity", "asks", "permissions", "turn", "turn_since", "waiting", "connected", "last_activity", "channel")
+_USED = ("memory", "cost")
+_KEYS = (*_RECORDED, *_SEEN, *_USED)
 
 #: Instances that are asked at once, and seconds for one of them.
 _AT_ONCE = 16
@@ -54,7 +56,10 @@ def ps(
         template = _parse_template(format_)
         names = Registry().names()
         needed = {key for key, _ in wanted} | {key for key in _KEYS if f"{{{key}}}" in template}
-        rows = await _rows(names, look=not (quiet or template) or bool(needed & set(_SEEN)))
+        shows_all = not (quiet or template)
+        rows = await _rows(names, look=shows_all or bool(needed & set(_SEEN)))
+        if shows_all or needed & set(_USED):
+            await anyio.to_thread.run_sync(_fill_usage, rows)
         found = [row for row in rows if all(fnmatch.fnmatch(_plainly(row[key]), value) for key, value in wanted)]
         if as_json:
             print_json(found)
@@ -72,11 +77,39 @@ def ps(
 
 def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     from .ages import ago
+    from .stats import human
 
-    keys = ["name", "kind", "status", "doing", "image", "workspace", "project", "created"]
-    shown = [key for key in keys if key != "project" or any(row[key] for row in rows)]
+    keys = [
+        "name",
+        "kind",
+        "status",
+        "doing",
+        "permissions",
+        "memory",
+        "cost",
+        "image",
+        "workspace",
+        "project",
+        "created",
+    ]
+    shown = [key for key in keys if key not in ("project", "permissions", "cost") or any(row[key] for row in rows)]
     told = [{**row, "doing": doing(row), "created": ago(row["created"])} for row in rows]
+    for row in told:
+        row["memory"] = human(row["memory"]) if row["memory"] else None
+        row["cost"] = f"${row['cost']:.2f}" if row["cost"] is not None else None
     return [key.upper() for key in shown], [[str(row[key] or "-") for key in shown] for row in told]
+
+
+def _fill_usage(rows: list[dict[str, Any]]) -> None:
+    """What local instances have in memory, and what all have cost."""
+    from ..instances.registry import Registry
+    from .usage import costs, memory_of
+
+    registry = Registry()
+    local = {row["name"]: registry.home(row["name"]).pipes for row in rows if row["kind"] in ("local", "tmux")}
+    memory, cost = memory_of(local), costs()
+    for row in rows:
+        row |= {"memory": memory.get(row["name"]), "cost": cost(row["name"])}
 
 
 def doing(seen: Any) -> str:

@@ -7,7 +7,7 @@ import functools
 import inspect
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ import anyio.to_thread
 
 from ..engine.image_names import AUTO_IMAGE
 from ..errors import InvalidInput
-from .completion import complete_conversation, complete_mode, complete_pane
+from .completion import complete_conversation, complete_mode, complete_pane, complete_template
 from .options import load
 from .parameters import Option
 from .time_options import SleepAfter, StopAfter
@@ -161,6 +161,15 @@ Resume = Annotated[
         complete=complete_conversation,
     ),
 ]
+Template = Annotated[
+    str,
+    Option(
+        "--template",
+        metavar="NAME",
+        help="As cc-bridge.toml has it; other options come before it.",
+        complete=complete_template,
+    ),
+]
 Fork = Annotated[bool, Option("--fork", help="With --resume: in a copy; the original stays as it is.")]
 
 
@@ -204,6 +213,7 @@ class Options:
     fork: Fork = False
     sleep_after: SleepAfter = ""
     stop_after: StopAfter = ""
+    template: Template = ""
     claude_arg: ClaudeArg = None
 
     async def record(self, name: str, display: Display, *, ephemeral: bool) -> ClaudeInstance:
@@ -212,8 +222,17 @@ class Options:
         Raises:
             InvalidInput: names the option's field and what is wrong with it.
         """
+        from .configuration import configured_fields
+
+        configured = configured_fields(self.template)
+        if "kind" in configured and not self.docker and self.on is On.docker:
+            return await replace(self, on=On(configured["kind"]))._record(name, display, configured, ephemeral)
+        return await self._record(name, display, configured, ephemeral)
+
+    async def _record(self, name: str, display: Display, configured: dict[str, Any], ephemeral: bool) -> ClaudeInstance:
         from ..protocol.command_line import ClaudeOptions
         from ..record import ClaudeInstance
+        from .configuration import with_configured
 
         if self.fork and not self.resume:
             raise InvalidInput("--fork needs --resume: what is to be copied?")
@@ -268,7 +287,7 @@ class Options:
             place = {"container": self.container, "tmux": self.tmux}
             place |= {"mount_at": str(self.workspace)} if self._given_of(["workspace"]) else {}
         place |= parse_times(sleep_after=self.sleep_after, stop_after=self.stop_after)
-        return ClaudeInstance.of(
+        fields: dict[str, Any] = dict(
             name=name,
             kind=self.on.value,
             **branch,
@@ -292,6 +311,7 @@ class Options:
             ),
             **place,
         )
+        return ClaudeInstance.of(**with_configured(fields, configured))
 
     def _given_of(self, words: Sequence[str]) -> list[str]:
         """Which of these options were given."""

@@ -35,6 +35,9 @@ VERBS = {
     "turns": Verb("turns"),
     "follow": Verb("turns", "follow"),
     "interrupt": Verb("turns", "interrupt"),
+    "permissions": Verb("permissions"),
+    "allow": Verb("permissions", "allow"),
+    "deny": Verb("permissions", "deny"),
     "history": Verb("history"),
     "ps": Verb("ps"),
     "info": Verb("info"),
@@ -54,13 +57,15 @@ VERBS = {
     "image": Verb("image", "app"),
     "export": Verb("export"),
     "import": Verb("import_", "import_"),
+    "config": Verb("config", "app"),
     "doctor": Verb("doctor"),
 }
 
 #: By subject, as ``--help`` lists them.
 SUBJECTS = {
     "Talk": ("run", "send", "chat", "attach"),
-    "Look": ("ps", "info", "turns", "follow", "history", "logs", "stats", "doctor"),
+    "Look": ("ps", "info", "turns", "follow", "history", "logs", "stats", "doctor", "config"),
+    "Permissions": ("permissions", "allow", "deny"),
     "Instances": ("up", "start", "stop", "restart", "sleep", "wake", "interrupt", "update", "rm", "prune"),
     "In the container": ("exec", "shell", "cp"),
     "Conversations and images": ("export", "import", "image"),

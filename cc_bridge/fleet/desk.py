@@ -7,27 +7,24 @@ is kept on disk: a fleet that was killed is followed by one that finds both.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from weakref import WeakSet
 
 import anyio
 
+from ..decisions import request_digest
 from ..errors import AlreadyDecided, BridgeError, InvalidInput
 from ..events import PermissionRequest
 from ..instance import Allow, Decision, Deny
-from ..permission_rules import parse_rule
+from .choices import AllowAlways, AllowForSession, rules_to_keep, session_updates
 from .permission_store import Answered, KeptRequest, RequestStore
 from .permission_watch import Asked, Decided, DeskEvent, Missed, Moot, OpenRequest, Watch
-from .rules import Rules, suggested_rules
+from .rules import Rules
 
 __all__ = [
     "AllowAlways",
@@ -49,32 +46,6 @@ _MOST_OPEN = 100
 #: Answers that are kept because they may not have arrived, and those that are remembered for who answers late.
 _MOST_ANSWERED = 1000
 _MOST_PAST = 1000
-
-#: Characters of base32 in an id: 130 bits, so that nobody finds two requests with one.
-_DIGEST = 26
-
-
-@dataclass(frozen=True)
-class AllowForSession:
-    """Let the tool run, and what a rule covers from now on, until Claude Code's session ends.
-
-    Attributes:
-        rule: such as ``Bash(npm run *)``; None: what Claude Code suggests.
-    """
-
-    rule: str | None = None
-
-
-@dataclass(frozen=True)
-class AllowAlways:
-    """Let the tool run, and what a rule covers in this instance from now on: it is written into the record.
-
-    Attributes:
-        rule: such as ``Bash(npm run *)``; it has to cover the request. None: what Claude Code suggests.
-    """
-
-    rule: str | None = None
-
 
 #: A coroutine function that decides on a request, or returns None: somebody is to be asked.
 Policy = Callable[[OpenRequest], Awaitable[Decision | None]]
@@ -144,7 +115,7 @@ class Desk:
         is given again until :meth:`end_turn` says that nobody needs it.
         """
         try:
-            request_id = _id_of(instance, turn, request)
+            request_id = request_digest(instance, turn, request)
         except (ValueError, TypeError, RecursionError):
             return Deny("This request cannot be read.")
         if answered := self._answer_to(request_id):
@@ -299,7 +270,7 @@ class Desk:
             case Deny():
                 return Answered(decision, by, "deny")
             case AllowForSession(rule):
-                return Answered(Allow(updates=_for_session(entry.kept, rule)), by, "session")
+                return Answered(Allow(updates=session_updates(name, entry.kept.suggestions, rule)), by, "session")
             case AllowAlways(rule):
                 self._write(entry.kept, rule)
                 return Answered(Allow(), by, "always")
@@ -310,16 +281,7 @@ class Desk:
         name, request = kept.instance, _request_of(kept)
         if self._remember is None:
             raise InvalidInput("no rule can be kept here", instance=name, hint="Allow it once, or for the session.")
-        rules = [rule] if rule is not None else suggested_rules(request)
-        if not rules:
-            raise _nothing_suggested(name)
-        try:
-            covered = self._rules(name).would_allow(rules, request)
-        except ValueError as error:
-            raise InvalidInput(str(error), instance=name) from None
-        if not covered:
-            what = f"the rule {', '.join(rules)} does not cover what is asked"
-            raise InvalidInput(what, instance=name, hint="Name one that does, or allow it once.")
+        rules = rules_to_keep(name, request, rule, self._rules(name))
         for text in rules:
             self._remember(name, text)
 
@@ -387,35 +349,8 @@ class Desk:
             watch.tell(event)
 
 
-def _id_of(instance: str, turn: str, request: PermissionRequest) -> str:
-    """Of all that the decision is about: what is asked again with another input is another request."""
-    about = [instance, turn, request.request_id, request.tool_name, dict(request.input)]
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).digest()
-    return base64.b32encode(digest)[:_DIGEST].decode().lower()
-
-
 def _request_of(kept: KeptRequest) -> PermissionRequest:
     return PermissionRequest(kept.request_id, kept.tool_name, kept.input or {}, kept.suggestions)
-
-
-def _for_session(kept: KeptRequest, text: str | None) -> tuple[Any, ...]:
-    """The updates that Claude Code takes for its session: a rule, or what it has suggested itself."""
-    if text is None:
-        found = [suggestion for suggestion in kept.suggestions if isinstance(suggestion, Mapping)]
-        if not found:
-            raise _nothing_suggested(kept.instance)
-        return tuple({**suggestion, "destination": "session"} for suggestion in found)
-    try:
-        rule = parse_rule(text)
-    except ValueError as error:
-        raise InvalidInput(str(error), instance=kept.instance) from None
-    given = {"toolName": rule.tool, **({"ruleContent": rule.specifier} if rule.specifier else {})}
-    return ({"type": "addRules", "rules": [given], "behavior": "allow", "destination": "session"},)
-
-
-def _nothing_suggested(instance: str) -> InvalidInput:
-    hint = "Name one, such as Bash(npm run *), or allow it once."
-    return InvalidInput("Claude Code has suggested no rule for this", instance=instance, hint=hint)
 
 
 def _already_decided(instance: str, by: str, how: str) -> AlreadyDecided:

@@ -22,7 +22,7 @@ from .place import NoAgentPossible
 if TYPE_CHECKING:
     from ..shapes import InstanceActivity
 
-__all__ = ["NOBODY", "Sight", "has_ended", "look", "look_quietly", "nothing"]
+__all__ = ["NOBODY", "Sight", "Way", "ask_status", "has_ended", "look", "look_quietly", "nothing"]
 
 #: Seconds for all of it.
 _LIMIT = 5.0
@@ -48,12 +48,14 @@ class Sight(Value):
         agent: its version.
         status: what the agent says; None: it says nothing (where none can run, something stands in for it).
         asks: the tool that a decision is waited for; empty: none, or it could not be seen in time.
+        permissions: how many requests wait for a decision, as far as could be seen in time.
     """
 
     channel: str
     agent: str
     status: Status | None
     asks: str
+    permissions: int = 0
 
     def describe(self, *, in_pane: bool = False) -> InstanceActivity:
         """In JSON types.
@@ -71,6 +73,7 @@ class Sight(Value):
             elif not in_pane:
                 found["activity"] = "asleep" if status.state == "asleep" else "idle"
             found["asks"] = self.asks or None
+            found["permissions"] = self.permissions
             found["turn"] = now.turn or None
             found["turn_since"] = _ago(now.seconds)
             found["connected"] = [host or "an unnamed program" for host in now.hosts]
@@ -107,6 +110,7 @@ def nothing() -> InstanceActivity:
     return {
         "activity": None,
         "asks": None,
+        "permissions": 0,
         "turn": None,
         "turn_since": None,
         "waiting": 0,
@@ -157,14 +161,14 @@ async def _look(way: Way, name: str) -> Sight | None:
             sight = Sight(kind, agent, None, "")
             position = connection.link.position  # none where something stands in for the agent, and does not answer
             with suppress(ChannelError):  # the hello is something, too
-                status = await _status(connection) if position else None
+                status = await ask_status(connection) if position else None
                 sight = Sight(kind, agent, status, "")
         finally:
             await connection.aclose()
         status = sight.status
         if status is not None and status.now is not None and status.now.turn and position is not None:
             with suppress(ChannelError, EngineError):
-                sight = Sight(kind, agent, status, await _asks(way, name, position, status.now.turn))
+                sight = Sight(kind, agent, status, *await _asks(way, name, position, status.now.turn))
     return sight
 
 
@@ -186,7 +190,12 @@ async def has_ended(way: Way, name: str, limit: float) -> bool:
         await connection.aclose()
 
 
-async def _status(connection: Connection) -> Status | None:
+async def ask_status(connection: Connection) -> Status | None:
+    """What the agent says of its session; None: it says nothing. Bound the time of it.
+
+    Raises:
+        ConnectionLost: it has gone.
+    """
     if connection.link.closed:  # by what came with the hello
         return None
     connection.link.ask_status()
@@ -198,8 +207,8 @@ async def _status(connection: Connection) -> Status | None:
     return None
 
 
-async def _asks(way: Way, name: str, end: Position, turn: str) -> str:
-    """The tool that the running turn asks for, by the newest frames."""
+async def _asks(way: Way, name: str, end: Position, turn: str) -> tuple[str, int]:
+    """The tool that the running turn asks for, and how many requests are open, by the newest frames."""
     latest = Position(max(0, end.seq - _LATEST), end.journal)
     try:
         connection = await Connection.open(Link(after=latest, host=this_program(), looks=True), way, name)
@@ -215,12 +224,12 @@ async def _asks(way: Way, name: str, end: Position, turn: str) -> str:
             if connection.link.last_seq >= connection.hello.seq:
                 break
             if size > _MOST_BYTES or connection.link.closed or (received := await connection.receive()) is None:
-                return ""
+                return "", 0
             events = received
     finally:
         await connection.aclose()
     asked = next(iter(requests.open.values()), None)
-    return (asked.tool_name or "a tool")[:_LONGEST_NAME] if asked else ""
+    return (asked.tool_name or "a tool")[:_LONGEST_NAME] if asked else "", len(requests.open)
 
 
 def _ago(seconds: float | None) -> str | None:

@@ -257,6 +257,16 @@ assert reply.said[-1].startswith("["), reply.said
         [Way(before=SPENT, after='assert printed().startswith("shop: 1 turns, 13 tokens, $25.00")')],
         [Way(before=SPENT, after='assert "budget of the project shop is spent: $25.00 of $20.00 today" in printed()')],
     ],
+    "docs/reference/configuration.md": [
+        [
+            Way(
+                before='import tempfile, pathlib\nplace = pathlib.Path(tempfile.mkdtemp()) / "c.toml"\n'
+                'place.write_text("[fleet]\\nmost_awake = 2\\n")',
+                replaced={'Path("cc-bridge.toml")': "Path(place)"},
+                after='assert config.fleet_options()["most_awake"] == 2',
+            )
+        ]
+    ],
     "docs/how-to/survive-restarts.md": [
         [
             Way(

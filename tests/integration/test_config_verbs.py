@@ -1,0 +1,163 @@
+"""The configuration file on the command line. covers: B21 T1"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from cc_bridge.cli.configuration import load_config, read_text, trust, with_configured
+from cc_bridge.cli.options import Options
+from cc_bridge.dockerfiles import Dockerfiles
+from cc_bridge.errors import InvalidInput
+from cc_bridge.instances.registry import Registry
+from cc_bridge.protocol.command_line import ClaudeOptions
+from cc_bridge.state import state_root
+from tests.command import cc
+from tests.conftest import STUB
+
+GOOD = '[defaults]\nmemory = "3g"\nclaude = { model = "sonnet" }\n'
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory to be in, and no configuration."""
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("CC_BRIDGE_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    return place
+
+
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "xdg" / "cc-bridge" / "cc-bridge.toml"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def test_none_is_needed(here: Path) -> None:
+    assert load_config().path is None
+
+
+def test_the_users_own_and_one_that_is_named_hold_as_they_are(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = own(tmp_path)
+    path.write_text(GOOD)
+    assert load_config().path == path
+    named = tmp_path / "named.toml"
+    named.write_text(GOOD)
+    monkeypatch.setenv("CC_BRIDGE_CONFIG", str(named))
+    assert load_config().path == named
+    monkeypatch.setenv("CC_BRIDGE_CONFIG", "")
+    assert load_config().path is None
+    monkeypatch.setenv("CC_BRIDGE_CONFIG", str(tmp_path / "none"))
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        load_config()
+
+
+def test_one_in_this_directory_is_looked_at_first_after_each_change(here: Path, tmp_path: Path) -> None:
+    own(tmp_path).write_text(GOOD)
+    path = here / "cc-bridge.toml"
+    path.write_text(GOOD)
+    with pytest.raises(InvalidInput, match="config trust"):
+        load_config()
+    trust(path, read_text(path))
+    assert load_config().path == path
+    path.write_text('[defaults]\nmounts = ["/:/host"]\n')
+    with pytest.raises(InvalidInput, match="config trust"):
+        load_config()
+
+
+def test_where_an_instance_can_write_nothing_is_taken_unseen(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the user's own, where the workspace is above it, and what is behind a link."""
+    path = own(tmp_path)
+    path.write_text(GOOD)
+    elsewhere = tmp_path / "elsewhere.toml"
+    elsewhere.symlink_to(path)
+    Dockerfiles(state_root()).note_writable([tmp_path / "xdg"])
+    for named in (None, str(elsewhere)):
+        if named:
+            monkeypatch.setenv("CC_BRIDGE_CONFIG", named)
+        with pytest.raises(InvalidInput, match="config trust"):
+            load_config()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "binary", "large"])
+def test_what_is_no_file_is_not_waited_for(here: Path, kind: str) -> None:
+    path = here / "cc-bridge.toml"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.write_bytes(b"\xff" if kind == "binary" else b"#" * 2_000_000)
+    with pytest.raises(InvalidInput):
+        load_config()
+
+
+def test_options_come_before_what_is_configured() -> None:
+    configured = {"memory": 5, "cpus": 4.0, "labels": {"a": "b"}, "env": {"A": "1", "B": "1"}}
+    configured |= {"claude": ClaudeOptions(model="sonnet", permission_mode="plan")}
+    given = {
+        "kind": "docker",
+        "memory": 2 * 1024**3,
+        "cpus": 3.0,
+        "env": {"A": "2"},
+        "claude": ClaudeOptions(model="opus"),
+    }
+    made = with_configured(given, configured)
+    assert (made["memory"], made["cpus"], made["labels"]) == (5, 3.0, {"a": "b"})
+    assert made["env"] == {"A": "2", "B": "1"}
+    assert made["claude"] == ClaudeOptions(model="opus", permission_mode="plan")
+    assert Options().template == ""
+    local = with_configured({"kind": "local", "env": {}, "claude": ClaudeOptions()}, {"memory": 5, "tmux": True})
+    assert "memory" not in local
+    assert "tmux" not in local
+
+
+def test_up_with_a_template(here: Path, tmp_path: Path, workspace: Path) -> None:
+    name = f"templated-{uuid.uuid4().hex[:8]}"
+    text = f'[templates.stub]\nkind = "local"\nworkspace = "{workspace}"\nlabels = {{ a = "b" }}\n'
+    text += f'env = {{ HOME = "{tmp_path}" }}\nclaude = {{ program = "{STUB}" }}\n'
+    (here / "cc-bridge.toml").write_text(text)
+    refused = cc("up", name, "--template", "stub")
+    assert (refused.returncode, "config trust" in refused.stderr) == (2, True)
+    assert cc("config", "trust").returncode == 0
+    try:
+        done = cc("up", name, "--template", "stub")
+        assert done.returncode == 0, done.stderr
+        record = Registry().load(name)
+        assert (record.kind, record.workspace, record.labels) == ("local", workspace, {"a": "b"})
+        assert record.env["HOME"] == str(tmp_path)
+        row = next(row for row in json.loads(cc("ps", "--json").stdout) if row["name"] == name)
+        assert row["memory"] > 1024**2
+        assert (row["permissions"], row["cost"]) == (0, None)
+    finally:
+        cc("rm", "--force", "--conversation", name)
+    none = cc("up", name, "--template", "stubb")
+    assert (none.returncode, "There are: stub" in none.stderr) == (2, True)
+
+
+def test_check_and_show(here: Path) -> None:
+    none = cc("config", "check")
+    assert (none.returncode, "no configuration file" in none.stderr) == (2, True)
+    path = here / "cc-bridge.toml"
+    path.write_text('[defaults]\nmodel = "x"\n[fleet]\nmost = 1\n')
+    wrong = cc("config", "check", str(path))
+    assert wrong.returncode == 2
+    assert "defaults.model" in wrong.stderr
+    assert "fleet.most" in wrong.stderr
+    path.write_text(GOOD + '[defaults.env]\nTOKEN = "secret"\n')
+    assert cc("config", "check").stdout == f"{path}\n"
+    assert cc("config", "trust").stdout == f"{path}\n"
+    shown = cc("config", "show", "--json").stdout
+    assert json.loads(shown)["defaults"]["memory"] == 3 * 1024**3
+    assert "secret" not in shown
+    assert "sonnet" in cc("config", "show").stdout
