@@ -7,7 +7,6 @@ A file is checked as a whole: all mistakes are named at once, each with the key 
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 import tomllib
@@ -223,19 +222,25 @@ class Config:
         raise InvalidInput(f"there is no template {name!r} ({where})", hint=f"There are: {there}.")
 
     def fleet_options(self) -> dict[str, Any]:
-        """Arguments for :class:`cc_bridge.fleet.Fleet`: those that this release's fleets take."""
-        from .fleet import Fleet
-        from .fleet.accounts import Budget
+        """Arguments for :class:`cc_bridge.fleet.Fleet`."""
+        from .fleet import Budget, Template
 
-        taken = inspect.signature(Fleet.__init__).parameters
-        options = {**self.fleet, "budgets": tuple(Budget(**budget) for budget in self.budgets)}
-        spare = {name: template for name, template in self.templates.items() if template.spares}
-        if spare and "templates" in taken:
-            from importlib import import_module
+        options: dict[str, Any] = {**self.fleet, "budgets": tuple(Budget(**budget) for budget in self.budgets)}
+        templates = {name: template for name, template in self.templates.items() if template.spares}
+        if templates:
+            options["templates"] = {
+                name: Template(_in_container(record_fields(item.fields)), item.spares)
+                for name, item in templates.items()
+            }
+        return options
 
-            made = import_module(".fleet.template", __package__).Template
-            options["templates"] = {name: made(record_fields(item.fields), item.spares) for name, item in spare.items()}
-        return {name: value for name, value in options.items() if name in taken}
+
+def _in_container(fields: dict[str, Any]) -> dict[str, Any]:
+    """As the command line has it: in a container of the default image, unless said otherwise."""
+    if fields.get("kind", "docker") != "docker":
+        return fields
+    image = {} if fields.get("dockerfile") or fields.get("container") else {"image": "auto"}
+    return {"kind": "docker", **image, **fields}
 
 
 def parse_config(text: str, path: Path) -> Config:

@@ -64,7 +64,7 @@ RUNGS = {
         "state",
     },
     "permission_rules": set(),
-    "config": {"errors", "fleet", "instance", "names", "permission_rules", "protocol"},
+    "config": {"errors", "fleet", "instance", "names", "permission_rules", "record", "protocol"},
     "blocking": {
         "blocking_tools",
         "event_loop",

@@ -56,8 +56,7 @@ from .steps import exclusive_if_free
 
 __all__ = ["Home", "Registry", "agent_archive", "can_change", "let_go", "state_root"]
 
-#: Fields that can be changed: they enter with each start of Claude Code, and rules at once. All others are its
-#: container's or its place's.
+#: Fields that can be changed: they enter with each start of Claude Code, and rules at once. Others are its place's.
 _CHANGEABLE = ("claude", "env", "relay", "rules", "sleep_after", "stop_after")
 
 #: What says that there is no record of a name; a name may be longer than a directory's can be.
@@ -439,7 +438,7 @@ def let_go(held: int) -> None:
 
 
 def can_change(differences: Iterable[str]) -> bool:
-    """Whether an instance can have all of these fields changed: those that ``update`` takes, and ``claude``'s own."""
+    """Whether an instance can have all of these fields changed: what ``update`` takes, and ``claude``'s own."""
     return all(difference.partition(".")[0] in _CHANGEABLE for difference in differences)
 
 

@@ -36,15 +36,3 @@ class TestFleet(FleetContract):
         with anyio.CancelScope(shield=True):
             for record in made:
                 await LocalProcess(record).remove(conversation=True)
-
-    @pytest.mark.xfail(strict=True, reason="a Waiting is told when the number of others changes from 0")
-    async def test_the_first_in_line_is_told_so(self, make_fleet: Any, make_record: Any) -> None:
-        await super().test_the_first_in_line_is_told_so(make_fleet, make_record)
-
-    @pytest.mark.xfail(strict=True, reason="the Waiting in the feed hides that the turn has ended before")
-    async def test_an_answer_is_read_again_by_who_waits_for_a_seat(self, make_fleet: Any, make_record: Any) -> None:
-        await super().test_an_answer_is_read_again_by_who_waits_for_a_seat(make_fleet, make_record)
-
-    @pytest.mark.xfail(strict=True, reason="the seat is kept, and nobody can put to sleep what is not there")
-    async def test_who_is_removed_leaves_its_seat(self, make_fleet: Any, make_record: Any) -> None:
-        await super().test_who_is_removed_leaves_its_seat(make_fleet, make_record)
