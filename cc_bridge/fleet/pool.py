@@ -88,7 +88,7 @@ class Pool:
         self._lock = lock
         self._workspaces = registry.root / "workspaces" / fleet
         self._changed = anyio.Event()
-        self._scope = anyio.CancelScope()
+        self._scope: anyio.CancelScope | None = None  # of what makes spares
         self._log = Log("", "fleet")
         self.spares = Spares({name: template.spares for name, template in templates.items()})
 
@@ -96,15 +96,17 @@ class Pool:
 
     async def begin(self) -> None:
         """Find the spares of the fleet before, and refill. Those of templates that changed or went are removed."""
+        self._scope = scope = anyio.CancelScope()
         found = await anyio.to_thread.run_sync(self._find)
         async with anyio.create_task_group() as group:
             for record in found:
                 group.start_soon(self._keep_or_remove, record)
-        self._opener.start_soon(self._refill_all)
+        self._opener.start_soon(partial(self._refill_all, scope))
 
     def close(self) -> None:
         """Make no more spares; those that are there stay for the next fleet."""
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
 
     async def make_from(self, template: str, alias: str, changes: Mapping[str, Any]) -> BridgedInstance:
         """See :meth:`Fleet.make_from`."""
@@ -267,8 +269,8 @@ class Pool:
 
     # Refilling
 
-    async def _refill_all(self) -> None:
-        with self._scope:
+    async def _refill_all(self, scope: anyio.CancelScope) -> None:
+        with scope:
             async with anyio.create_task_group() as group:
                 for template, of in self._templates.items():
                     if of.spares:
