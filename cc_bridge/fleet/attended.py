@@ -61,6 +61,9 @@ class Inhabited(Surroundings, Protocol):
     async def connect_to_look(self, greeting: bytes) -> Channel:
         """A channel to an agent that runs; nothing is started for it."""
 
+    async def is_running(self) -> bool:
+        """An agent answers there."""
+
     def let_go(self) -> None:
         """Nothing is done with it for a while: other programs need not wait for this one."""
 
@@ -208,14 +211,18 @@ class Attended(Bridge):
         """Its Claude Code runs, and has nothing to do."""
         self._seat.rest(awake=True)
 
-    async def listen(self) -> None:
+    async def listen(self, *, start: bool) -> None:
         """Hear what it says from now on, also of other programs' turns; :meth:`unlisten` ends it.
+
+        Args:
+            start: its agent is needed; otherwise one that does not run is heard when this program starts it.
 
         Raises: as ``InstanceInterface.start``.
         """
         self._listeners += 1
         try:
-            await self._want(claude=False)
+            if start or await self._shelf.is_running():
+                await self._want(claude=False)
         except BaseException:  # cancelled, too
             self.unlisten()
             raise

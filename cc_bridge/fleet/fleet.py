@@ -281,8 +281,12 @@ class Fleet:
     async def feed(self, name: str, after: str | None = None) -> AsyncGenerator[Heard, None]:
         """All that an instance says from now on, or after a position, whoever has asked.
 
+        Nothing is started for who listens from now on: of an instance that does not run, this hears what it says from
+        when something is done with it here.
+
         Args:
-            after: the position of an event (``str(heard.at)``), also one that another process has received.
+            after: the position of an event (``str(heard.at)``), also one that another process has received. For what is
+                not in memory any more the instance's agent is started.
 
         Raises:
             InvalidInput: ``after`` is no position.
@@ -292,7 +296,8 @@ class Fleet:
         position = FeedPosition.parse(after) if after is not None else None
         self.open(name)
         attended = self._open[self._pool.spares.alias_of(name)][1]
-        await attended.listen()
+        in_memory = position is None or attended.feed.index_after(position) is not None
+        await attended.listen(start=not in_memory)
         try:
             start = attended.feed.end if position is None else None
             reader = FeedReader(attended, index=start, after=position)

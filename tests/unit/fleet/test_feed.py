@@ -1,0 +1,104 @@
+"""What an instance says, in memory: positions, what is forgotten, and what readers find. covers: B21"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cc_bridge import InvalidInput, TextDelta, TurnResult, Verdict
+from cc_bridge.fleet.feed import Feed, FeedPosition, Heard, Numbering
+
+END = TurnResult(Verdict.COMPLETED, "")
+
+
+def say(feed: Feed, numbering: Numbering, seq: int, turn: str = "a", journal: str = "j", end: bool = False) -> Heard:
+    heard = Heard(numbering.next(journal, seq), turn, END if end else TextDelta(str(seq)))
+    feed.add(heard, 10)
+    return heard
+
+
+def test_a_position_is_a_text_and_back() -> None:
+    position = FeedPosition("9f3c", 17, 2)
+    assert FeedPosition.parse(str(position)) == position
+
+
+@pytest.mark.parametrize(
+    "text", ["", "17", "a.b.c", "a.1", "a.1.2.3", "../x.1.2", "a.-1.0", "a." + "9" * 30 + ".0", "a.1.0\n"]
+)
+def test_what_is_no_position(text: str) -> None:
+    with pytest.raises(InvalidInput, match="is no position"):
+        FeedPosition.parse(text)
+
+
+def test_events_of_one_frame_have_positions_of_their_own_and_the_same_ones_again() -> None:
+    frames = [1, 1, 2, 5, 5, 5, 6]
+    first, again = Numbering(), Numbering()
+    positions = [first.next("j", seq) for seq in frames]
+    assert positions == [again.next("j", seq) for seq in frames]
+    assert positions == sorted(set(positions))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=60), st.integers(3, 12))
+def test_a_reader_that_keeps_up_gets_all_and_one_that_does_not_is_told(steps: list[tuple[int, int]], most: int) -> None:
+    """Whatever is forgotten meanwhile: from an index that is kept on, and after a position that is, nothing lacks."""
+    feed, numbering, seq, said = Feed(most, 10_000), Numbering(), 0, []
+    feed.begin("j", 0)
+    for step, turn in steps:
+        seq += step
+        said.append(say(feed, numbering, seq, f"t{turn}"))
+        for number, heard in enumerate(said):
+            found = feed.index_after(heard.at)
+            if found is not None:
+                assert list(feed.since(found)) == said[number + 1 :]
+        for name in ("t0", "t1", "t2"):
+            of_turn = [item for item in said[feed.first :] if item.turn == name]
+            assert list(feed.since(feed.first, name)) == of_turn
+            if feed.is_whole(name):
+                assert of_turn == [item for item in said if item.turn == name]
+
+
+def test_the_newest_are_kept_and_the_oldest_are_the_journals() -> None:
+    feed, numbering = Feed(500, 10_000_000), Numbering()
+    feed.begin("j", 0)
+    said = [say(feed, numbering, seq) for seq in range(1, 2001)]
+    assert 500 <= feed.end - feed.first <= 700
+    assert feed.index_after(said[0].at) is None
+    assert list(feed.since(feed.first)) == said[feed.first :]
+    assert not feed.is_whole("a"), "its beginning is not there"
+    assert feed.has("a")
+
+
+def test_many_bytes_are_forgotten_too() -> None:
+    feed, numbering = Feed(1000, 100), Numbering()
+    feed.begin("j", 0)
+    for seq in range(1, 50):
+        say(feed, numbering, seq)
+    assert feed.end - feed.first <= 10
+
+
+def test_a_turn_that_has_ended_is_forgotten_with_its_result() -> None:
+    feed, numbering = Feed(1, 10_000), Numbering()
+    feed.begin("j", 0)
+    say(feed, numbering, 1, "a")
+    say(feed, numbering, 2, "a", end=True)
+    assert (feed.is_whole("a"), feed.has_ended("a")) == (True, True)
+    feed.forget(2)
+    assert (feed.has("a"), feed.has_ended("a"), feed.is_whole("a")) == (False, False, False)
+    say(feed, numbering, 3, "b")
+    feed.forget(1)
+    say(feed, numbering, 4, "b")
+    assert (feed.is_whole("b"), feed.has("b")) == (False, True), "it goes on, and began before"
+
+
+def test_a_gap_is_seen_by_who_steps_over_it() -> None:
+    feed, numbering = Feed(), Numbering()
+    feed.begin("j", 0)
+    before = say(feed, numbering, 1)
+    feed.begin("k", 7)
+    after = say(feed, numbering, 8, journal="k")
+    assert feed.has_gap(0, feed.end)
+    assert not feed.has_gap(feed.first + 2, feed.end)
+    assert feed.index_after(before.at) is None
+    assert feed.index_after(after.at) == feed.end
+    assert feed.index_after(FeedPosition("k", 7, 0)) is None, "what was before the first frame is not here"
