@@ -114,6 +114,22 @@ class TestAttended:
 
 
 class TestFeeds:
+    async def test_who_listens_starts_nothing(self, fleet: Fleet, record: ClaudeInstance) -> None:
+        instance = await fleet.make(record)
+        await instance.stop()
+        heard: list[Heard] = []
+
+        async def listen() -> None:
+            async with aclosing(fleet.feed(record.name)) as feed:
+                heard.extend(await until_results(feed))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(listen)
+            await anyio.wait_all_tasks_blocked()
+            assert not await instance.is_running()
+            assert await instance.send_command_and_wait("[[say hello]]", LIMIT) == (True, "hello")
+        assert text_of(heard) == "hello"
+
     async def test_who_falls_behind_memory_loses_nothing(
         self, fleet: Fleet, record: ClaudeInstance, monkeypatch: pytest.MonkeyPatch
     ) -> None:
