@@ -170,6 +170,10 @@ class Uplink:
         self._position = None
         self._lost_since, self._failures = None, 0
 
+    def go_on_from(self, position: Position | None) -> None:
+        """The next connection may resume here, although it was forgotten."""
+        self._position = position
+
     def count_loss(self, *, resumable: bool) -> bool:
         """A connection was lost, or could not be made; whether to connect again and resume.
 

@@ -234,7 +234,9 @@ class Attended(Bridge):
 
     async def aclose(self, reason: str = "the instance was closed") -> None:
         """Give up the connection. Turns that have not ended end as interrupted."""
+        position = self._driver.uplink.position
         await super().aclose(reason)
+        self._driver.uplink.go_on_from(position)  # for who listens: nothing may be missing when it goes on
         self._heard_all()
         self._nudge()
         self._seat.rest(awake=False)
