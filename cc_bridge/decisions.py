@@ -57,6 +57,11 @@ async def decision_of(on_permission: OnPermission, request: PermissionRequest) -
     if not isinstance(decision, Allow | Deny):
         hint = "Return Allow() or Deny(reason); the permission was denied."
         raise InvalidInput(f"on_permission returned {decision!r}, which is no decision", hint=hint)
+    try:
+        json.dumps(decision.as_dict(), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        hint = "The permission was denied."
+        raise InvalidInput(f"on_permission returned what cannot be sent: {error}", hint=hint) from error
     return decision
 
 

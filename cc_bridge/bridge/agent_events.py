@@ -49,6 +49,7 @@ class AgentEvents:
     Args:
         follows: the conversation is of a turn that was sent before, maybe long ago.
         claude_runs: as far as is known.
+        catches_up: what was before the hello is read before anything is done, and comes to what the hello says.
         on_frame: called after each event has been handled, with the number of its frame; 0: it has none.
 
     Attributes:
@@ -66,12 +67,14 @@ class AgentEvents:
         follows: bool,
         claude_runs: bool = False,
         on_frame: Callable[[int], None] | None = None,
+        catches_up: bool = False,
     ) -> None:
         self._conversation = conversation
         self._place = place
         self._log = log
         self._follows = follows
         self._on_frame = on_frame
+        self._catches_up = catches_up
         self._attempts = Attempts()
         self._joined: list[str] = []
         self.replays = False
@@ -82,7 +85,7 @@ class AgentEvents:
         """A connection was made. ``continues``: what follows begins before what the hello says."""
         conversation = self._conversation
         conversation.greeted(hello.queue, resumed=continues)
-        if self._follows or not continues:
+        if self._follows or not continues or self._catches_up:
             self.claude_runs = hello.state == "running"
         if hello.resumed and not (self._follows or continues):
             self.replays = True

@@ -94,6 +94,7 @@ class Driver:
             follows=bool(follow),
             claude_runs=claude_runs,
             on_frame=observer.handled if observer else None,
+            catches_up=adopts,
         )
         self._carrying_out = anyio.Lock(fast_acquire=True)  # must not cost a turn of the event loop for each event
 
@@ -201,6 +202,7 @@ class Driver:
     def close(self, reason: str) -> None:
         """After the connection was closed: end all turns."""
         self.uplink.forget()
+        self._events.claude_runs = False  # as far as is known
         self.conversation.close(reason, anyio.current_time())
 
     async def abandon(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -137,6 +138,8 @@ class Attended(Bridge):
         self._attending = False
         self._lingers = False  # it only listens
         self._bell = Bell()
+        self._sitting: anyio.CancelScope | None = None
+        self._satisfying: anyio.CancelScope | None = None
         self._wake: anyio.Event | None = None  # of a pause
         self._wants = Wants()
         self._errors: dict[str, BridgeError] = {}  # why turns could not be sent
@@ -181,6 +184,10 @@ class Attended(Bridge):
     async def interrupt_turn(self, turn_id: str) -> None:
         """End the turn and wait until it is over."""
         self._conversation.interrupt(turn_id, anyio.current_time())
+        self._heard_all()  # one that was not sent yet has ended with that
+        if self._sitting is not None and not self._needs_seat:
+            self._sitting.cancel()
+        self._nudge()
         await self._pump(lambda: turn_id not in self._conversation.turns)
 
     async def abandon(self, turn_id: str) -> None:
@@ -240,6 +247,10 @@ class Attended(Bridge):
         self._heard_all()
         self._nudge()
         self._seat.rest(awake=False)
+
+    def end(self, why: str) -> None:
+        """Nothing more will be heard."""
+        self._bell.ring(ConnectionLost(why, instance=self.instance_name))
 
     @property
     def is_busy(self) -> bool:
@@ -314,7 +325,15 @@ class Attended(Bridge):
         want = self._wants.add(claude=claude)
         self._begin()
         self._nudge()
-        await self._wants.wait(want)
+        try:
+            await self._wants.wait(want)
+        except anyio.get_cancelled_exc_class():
+            if self._satisfying is not None and not self._has_work:  # a start that nobody wants any more is undone
+                self._satisfying.cancel()
+                with anyio.CancelScope(shield=True), suppress(BridgeError):
+                    while self._satisfying is not None:
+                        await self.changed()
+            raise
 
     async def _attend(self) -> None:
         """The task: until nothing is left to do, and nothing has come for a while."""
@@ -352,7 +371,7 @@ class Attended(Bridge):
                 if self._wants:
                     await self._satisfy()
                 elif self._has_work:
-                    await self._driver.advance(lambda: self._driver.hurry)
+                    await self._driver.advance(lambda: self._driver.hurry or not self._has_work)
                 self._heard_all()
                 return
             except BridgeError as error:
@@ -369,8 +388,16 @@ class Attended(Bridge):
 
     async def _sit(self) -> None:
         """Have a seat among those that are awake before Claude Code is started; others may have to sleep for it."""
-        if bool(self._conversation.turns) or self._wants.claude:
-            await self._seat.take(self._tell_line)
+        while self._needs_seat:
+            with anyio.CancelScope() as self._sitting:
+                await self._seat.take(self._tell_line)
+            sat, self._sitting = not self._sitting.cancelled_caught, None
+            if sat:
+                return
+
+    @property
+    def _needs_seat(self) -> bool:
+        return bool(self._conversation.turns) or self._wants.claude
 
     def _tell_line(self, ahead: int) -> None:
         """Turns wait for others to sleep."""
@@ -381,14 +408,18 @@ class Attended(Bridge):
         """Do what was wanted; an error is whose that wanted it."""
         wants, error = self._wants.take(), None
         try:
-            while not await self._place.rest():
-                pass
-            if any(want.claude for want in wants):
-                await self._driver.make_ready()
-            else:
-                await self._driver.connect()
+            with anyio.CancelScope() as self._satisfying:
+                while not await self._place.rest():
+                    pass
+                if any(want.claude for want in wants):
+                    await self._driver.make_ready()
+                else:
+                    await self._driver.connect()
         except BridgeError as failure:
             error = failure
+        finally:
+            self._satisfying = None
+            self._bell.ring()
         self._wants.end(wants, error)
 
     async def _lingers_on(self) -> bool:

@@ -20,6 +20,7 @@ from ..errors import BridgeError, InstanceDiffers, InvalidInput, LimitReached
 from ..events import PermissionRequest, TurnResult
 from ..instances.bridged import BridgedInstance, InstanceOptions
 from ..instances.factory import instance_of
+from ..instances.kept_record import KeptRecord
 from ..instances.registry import Registry
 from ..logs import Log
 from ..names import NAME
@@ -99,6 +100,7 @@ class Fleet:
         self._patience = patience
         self._awake = Awake(most_awake, memory, knows_all=False)
         self._open: dict[str, tuple[BridgedInstance, Attended]] = {}
+        self._being_made: dict[str, int] = {}
         self._seats: dict[str, Seat] = {}
         self._engine = Engine()
         self._group: anyio.abc.TaskGroup | None = None
@@ -189,6 +191,7 @@ class Fleet:
         """
         name = self._pool.spares.name_of(record.name)
         if name == record.name not in self._open:
+            record = KeptRecord(self.registry.home(name)).check(record) or record
             return self._take_in(record, options)
         instance = self.open(name)
         if differences := instance.record.differences(record):
@@ -207,12 +210,17 @@ class Fleet:
             is_new = record.name not in self._open
             await self._check_number(record.name)
             instance = self.adopt(record, **options)
+            self._being_made[record.name] = self._being_made.get(record.name, 0) + 1
         try:
             await instance.start()
         except BaseException:  # cancelled, too
             if is_new and not instance.exists():
                 self._forget(record.name)
             raise
+        finally:
+            self._being_made[record.name] -= 1
+            if not self._being_made[record.name]:
+                del self._being_made[record.name]
         return instance
 
     async def make_from(
@@ -259,8 +267,10 @@ class Fleet:
         instance = self.open(name)
         await instance.remove(conversation=conversation)
         name = self._pool.spares.alias_of(name)
+        attended = self._open[name][1]
         self.desk.forget(name)
         self._forget(name)
+        attended.end("it was removed")
         await self._pool.removed(instance.record)
 
     @property
@@ -291,7 +301,7 @@ class Fleet:
         Raises:
             InvalidInput: ``after`` is no position.
             PositionGone: what followed it is not kept any more.
-            BridgeError: the instance cannot be reached.
+            BridgeError: the instance cannot be reached, or was removed.
         """
         position = FeedPosition.parse(after) if after is not None else None
         self.open(name)
@@ -313,7 +323,7 @@ class Fleet:
     # Private
 
     async def _check_number(self, name: str) -> None:
-        names = await anyio.to_thread.run_sync(self.names)
+        names = {*await anyio.to_thread.run_sync(self.names), *self._being_made}
         if name not in names and self._most_instances is not None and len(names) >= self._most_instances:
             what = f"there are {len(names)} instances, as many as there may be"
             raise LimitReached(what, instance=name, hint="Remove one, or allow more.")

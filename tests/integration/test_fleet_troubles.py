@@ -1,0 +1,145 @@
+"""What callers of a fleet may do at once, and what must not come of it. covers: B21, L1, L2"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import anyio
+import pytest
+
+from cc_bridge import Allow, BridgeError, ClaudeInstance, Decision, LimitReached, LocalProcess, TextDelta, Waiting
+from cc_bridge.errors import InstanceDiffers
+from cc_bridge.fleet import Fleet, OpenRequest
+
+pytestmark = pytest.mark.anyio
+
+LIMIT = 60.0
+
+_TOUCH = '[[tool Bash {"command": "touch made-by-a-tool"}]]'
+
+
+@pytest.fixture
+async def make(
+    make_record: Callable[..., ClaudeInstance], claude: str, claude_env: dict[str, str]
+) -> AsyncIterator[Callable[[], ClaudeInstance]]:
+    """Makes records of instances that stay, until the test is over."""
+    made: list[ClaudeInstance] = []
+
+    def make() -> ClaudeInstance:
+        made.append(make_record(env=claude_env, ephemeral=False))
+        return made[-1]
+
+    yield make
+    with anyio.CancelScope(shield=True):
+        for record in made:
+            await LocalProcess(record).remove(conversation=True)
+
+
+async def test_a_turn_in_line_is_interrupted_at_once(make: Any) -> None:
+    async with Fleet(most_awake=1) as fleet:
+        busy, other = fleet.adopt(make()), fleet.adopt(make())
+        running = await busy.submit("[[say a]] [[hang]]")
+        async for event in running:
+            if isinstance(event, TextDelta):
+                break
+        waiting = await other.submit("[[say b]]")
+        assert isinstance(await anext(waiting), Waiting)
+        with anyio.fail_after(LIMIT):
+            await waiting.interrupt()
+            assert not (await waiting.result()).ok
+            await running.aclose()
+
+
+@pytest.mark.parametrize("whose", ["the fleet's", "the instance's own"])
+async def test_a_decision_that_cannot_be_sent_ends_nobody_else(make: Any, whose: str) -> None:
+    async def decide(request: Any) -> Decision:
+        return Allow(input={"command": object()})
+
+    async def policy(request: OpenRequest) -> Decision:
+        return await decide(request)
+
+    async with Fleet(on_permission=policy, permission_wait=0.0) as fleet:
+        one = fleet.adopt(make(), **({"on_permission": decide} if whose == "the instance's own" else {}))
+        other = fleet.adopt(make())
+        with anyio.fail_after(LIMIT):
+            running = await other.submit("[[say x]] [[delay 1]] [[say y]]")
+            turn = await one.submit(f"{_TOUCH} [[say done]]")
+            try:
+                await turn.result()
+            except BridgeError:
+                await turn.result()  # the reader is told why, once, and the turn goes on
+            assert (await running.result()).text == "xy"
+
+
+async def test_who_listens_to_one_that_is_removed_is_told(make: Any) -> None:
+    async with Fleet() as fleet:
+        instance = await fleet.make(make())
+        with anyio.fail_after(LIMIT), pytest.raises(BridgeError, match="removed"):
+            async with anyio.create_task_group() as group, aclosing(fleet.feed(instance.name)) as feed:
+                group.start_soon(remove_later, fleet, instance.name)
+                try:
+                    async for _ in feed:
+                        pass
+                except BridgeError as error:
+                    told = error
+                    group.cancel_scope.cancel()
+            raise told
+
+
+async def remove_later(fleet: Fleet, name: str) -> None:
+    await anyio.wait_all_tasks_blocked()
+    with anyio.CancelScope(shield=True):
+        await fleet.remove(name)
+
+
+async def test_no_more_than_there_may_be_also_at_once(make: Any) -> None:
+    refused: list[str] = []
+    async with Fleet(most_instances=1) as fleet:
+
+        async def try_to_make(record: ClaudeInstance) -> None:
+            try:
+                await fleet.make(record)
+            except LimitReached:
+                refused.append(record.name)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(try_to_make, make())
+        assert len(fleet.names()) == 1
+    assert len(refused) == 2
+
+
+async def test_a_wrong_record_leaves_nothing(make: Any, tmp_path: Any) -> None:
+    record = make()
+    async with LocalProcess(record) as other:
+        await other.start()
+    async with Fleet() as fleet:
+        with pytest.raises(InstanceDiffers):
+            await fleet.make(replace(record, workspace=tmp_path))
+        assert fleet.adopt(record) is fleet.open(record.name)
+        assert await fleet.open(record.name).send_command_and_wait("[[say hi]]", LIMIT) == (True, "hi")
+
+
+async def test_who_was_stopped_has_left_its_seat(make: Any) -> None:
+    async with Fleet(most_awake=1) as fleet:
+        first = await fleet.make(make())
+        await first.stop()
+        with anyio.fail_after(LIMIT):
+            while fleet.awake:
+                await anyio.sleep(0.02)
+        assert await fleet.adopt(make()).send_command_and_wait("[[say hi]]", LIMIT) == (True, "hi")
+
+
+@pytest.mark.parametrize("limit", [0.02, 0.1, 0.2])
+async def test_one_whose_making_was_given_up_is_not_there(make: Any, limit: float) -> None:
+    """Whenever it is given up: it is there whole, or not at all."""
+    record = make()
+    async with Fleet() as fleet:
+        with anyio.move_on_after(limit) as scope:
+            await fleet.make(record)
+        assert (record.name in fleet.names()) is not scope.cancelled_caught
+        await anyio.sleep(0.5)
+        assert (record.name in fleet.names()) is not scope.cancelled_caught
