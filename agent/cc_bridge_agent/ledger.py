@@ -172,7 +172,10 @@ class Ledger:
     def _beginning(self, seq: int) -> int:
         """The number before the last turn that had begun by then."""
         first = self.journal.first
-        begun = [taken for name, taken in self._taken.items() if not name.startswith(wire.CONTROL)]
+        waiting = self.queue.waiting
+        begun = [
+            taken for name, taken in self._taken.items() if not name.startswith(wire.CONTROL) and name not in waiting
+        ]
         return max((taken - 1 for taken in begun if first <= taken <= seq), default=seq)
 
     def _note(self, input_id: str, seq: int) -> None:

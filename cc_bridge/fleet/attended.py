@@ -137,6 +137,8 @@ class Attended(Bridge):
         self._listeners = 0
         self._attending = False
         self._lingers = False  # it only listens
+        self._end: BridgeError | None = None
+        self._is_closing = False  # this program has closed the connection
         self._bell = Bell()
         self._sitting: anyio.CancelScope | None = None
         self._satisfying: anyio.CancelScope | None = None
@@ -241,7 +243,7 @@ class Attended(Bridge):
 
     async def aclose(self, reason: str = "the instance was closed") -> None:
         """Give up the connection. Turns that have not ended end as interrupted."""
-        position = self._driver.uplink.position
+        position, self._is_closing = self._driver.uplink.position, True
         await super().aclose(reason)
         self._driver.uplink.go_on_from(position)  # for who listens: nothing may be missing when it goes on
         self._heard_all()
@@ -249,8 +251,9 @@ class Attended(Bridge):
         self._seat.rest(awake=False)
 
     def end(self, why: str) -> None:
-        """Nothing more will be heard."""
-        self._bell.ring(ConnectionLost(why, instance=self.instance_name))
+        """It is not the fleet's any more: nothing more will be heard, and nothing is done with it."""
+        self._end = ConnectionLost(why, instance=self.instance_name)
+        self._bell.ring(self._end)
 
     @property
     def is_busy(self) -> bool:
@@ -270,6 +273,8 @@ class Attended(Bridge):
         Raises:
             BridgeError: nothing more will be: it could not be reached.
         """
+        if self._end is not None:
+            raise self._end
         await self._bell.wait()
 
     def will_say(self, turn_id: str) -> bool:
@@ -304,7 +309,7 @@ class Attended(Bridge):
     def _begin(self) -> None:
         """Have somebody attend to it, if there is anything to do."""
         if not self._attending and self._has_work:
-            self._attending = True
+            self._attending, self._is_closing = True, False
             self._host.start_soon(self._attend)
 
     def _nudge(self) -> None:
@@ -320,6 +325,8 @@ class Attended(Bridge):
         return bool(self._wants) or bool(self._conversation.turns) or self._conversation.requests.are_open
 
     async def _want(self, *, claude: bool) -> None:
+        if self._end is not None:
+            raise self._end
         if not claude and self._driver.uplink.caught_up:
             return
         want = self._wants.add(claude=claude)
@@ -413,6 +420,8 @@ class Attended(Bridge):
                     pass
                 if any(want.claude for want in wants):
                     await self._driver.make_ready()
+                elif not self._place.exists():  # it may have been removed while we waited
+                    raise AgentUnavailable("it is not there", instance=self.instance_name)
                 else:
                     await self._driver.connect()
         except BridgeError as failure:
@@ -433,6 +442,8 @@ class Attended(Bridge):
             heard = await self._driver.listen(until)
         except BridgeError as error:
             self._log.info("agent_left", reason=error.what)
+            if self._listeners and not self._is_closing:
+                self._bell.ring(error)  # who starts it again is not heard from here
             return self._has_work
         finally:
             self._lingers = False

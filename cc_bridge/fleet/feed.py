@@ -24,7 +24,7 @@ _MOST_BYTES = 4 * 1024 * 1024
 #: How many are forgotten at once, so that it costs little for each.
 _AT_ONCE = 200
 
-_TEXT = re.compile(r"([A-Za-z0-9_-]{1,64})\.(\d{1,18})\.(\d{1,9})\Z")
+_TEXT = re.compile(r"([A-Za-z0-9_-]{0,64})\.(\d{1,18})\.(\d{1,9})\Z")
 
 #: Beyond all events of a frame.
 _LAST = 10**9

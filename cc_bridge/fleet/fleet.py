@@ -16,7 +16,7 @@ import anyio.to_thread
 from ..bridge.bridge import Bridge
 from ..decisions import Decision
 from ..engine.client import Engine
-from ..errors import BridgeError, InstanceDiffers, InvalidInput, LimitReached
+from ..errors import BridgeError, InstanceDiffers, InvalidInput, LimitReached, PositionGone
 from ..events import PermissionRequest, TurnResult
 from ..instances.bridged import BridgedInstance, InstanceOptions
 from ..instances.factory import instance_of
@@ -100,6 +100,7 @@ class Fleet:
         self._patience = patience
         self._awake = Awake(most_awake, memory, knows_all=False)
         self._open: dict[str, tuple[BridgedInstance, Attended]] = {}
+        self._was_used = False
         self._being_made: dict[str, int] = {}
         self._seats: dict[str, Seat] = {}
         self._engine = Engine()
@@ -116,8 +117,9 @@ class Fleet:
         Raises:
             InvalidInput: it is in use already, by this program or another.
         """
-        if self._group is not None:
-            raise InvalidInput(f"the fleet {self.name} is in use already")
+        if self._was_used:
+            raise InvalidInput(f"the fleet {self.name} is in use already, or was: make another one")
+        self._was_used = True
         directory = await anyio.to_thread.run_sync(make_private, self.registry.root / "fleets" / self.name)
         self._stack.enter_context(held_by_one(directory / "lock", f"the fleet {self.name}"))
         try:
@@ -154,6 +156,8 @@ class Fleet:
             async with anyio.create_task_group() as ending:
                 for instance, _ in self._open.values():
                     ending.start_soon(instance.cleanup)
+        for _, attended in self._open.values():
+            attended.end("its fleet has ended")
 
         group, self._group = self._group, None
         if group is not None:
@@ -307,6 +311,8 @@ class Fleet:
         self.open(name)
         attended = self._open[self._pool.spares.alias_of(name)][1]
         in_memory = position is None or attended.feed.index_after(position) is not None
+        if position is not None and not in_memory and not position.journal:
+            raise PositionGone("what is before an agent was reached is kept nowhere", instance=name)
         await attended.listen(start=not in_memory)
         try:
             start = attended.feed.end if position is None else None

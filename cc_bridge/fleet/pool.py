@@ -117,6 +117,7 @@ class Pool:
             raise InvalidInput(f"{alias!r} is no name for an instance: lower-case letters, digits, '_', '.', '-'")
         async with self._lock:
             instance = await self._existing(template, alias, changes)
+            is_new = instance is None
             if instance is None:
                 await self._opener.check_number(alias)
                 with anyio.CancelScope(shield=True):  # a file is written, and a connection closed
@@ -129,8 +130,9 @@ class Pool:
         try:
             await instance.start()
         except BaseException:  # cancelled, too
-            with anyio.CancelScope(shield=True):
-                await self._give_up(instance)
+            if is_new:  # else others use it
+                with anyio.CancelScope(shield=True):
+                    await self._give_up(instance)
             raise
         return instance
 

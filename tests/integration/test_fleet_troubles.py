@@ -10,7 +10,18 @@ from typing import Any
 import anyio
 import pytest
 
-from cc_bridge import Allow, BridgeError, ClaudeInstance, Decision, LimitReached, LocalProcess, TextDelta, Waiting
+from cc_bridge import (
+    Allow,
+    BridgeError,
+    ClaudeInstance,
+    Decision,
+    InvalidInput,
+    LimitReached,
+    LocalProcess,
+    PositionGone,
+    TextDelta,
+    Waiting,
+)
 from cc_bridge.errors import InstanceDiffers
 from cc_bridge.fleet import Fleet, OpenRequest
 
@@ -143,3 +154,44 @@ async def test_one_whose_making_was_given_up_is_not_there(make: Any, limit: floa
         assert (record.name in fleet.names()) is not scope.cancelled_caught
         await anyio.sleep(0.5)
         assert (record.name in fleet.names()) is not scope.cancelled_caught
+
+
+async def test_who_listens_is_told_when_nobody_is_there_any_more(make: Any) -> None:
+    """The agent has ended by another program's doing; and the fleet."""
+    record = make()
+    async with Fleet() as fleet:
+        await fleet.make(record)
+        with anyio.fail_after(LIMIT), pytest.raises(BridgeError):
+            async with anyio.create_task_group() as group:
+                told: list[BridgeError] = []
+
+                async def listen() -> None:
+                    try:
+                        async with aclosing(fleet.feed(record.name)) as feed:
+                            async for _ in feed:
+                                pass
+                    except BridgeError as error:
+                        told.append(error)
+
+                group.start_soon(listen)
+                await anyio.wait_all_tasks_blocked()
+                await LocalProcess(record).stop()
+            raise told[0]
+
+
+async def test_a_position_before_there_was_an_agent_is_gone(make: Any) -> None:
+    async with Fleet() as fleet:
+        await fleet.make(make())
+        name = fleet.names()[0]
+        with anyio.fail_after(LIMIT), pytest.raises(PositionGone):
+            async with aclosing(fleet.feed(name, after=".0.0")) as feed:
+                await anext(feed)
+
+
+async def test_a_fleet_is_used_once(make: Any) -> None:
+    fleet = Fleet()
+    async with fleet:
+        with pytest.raises(InvalidInput, match="in use already"):
+            await fleet.__aenter__()
+    with pytest.raises(InvalidInput, match="make another one"):
+        await fleet.__aenter__()

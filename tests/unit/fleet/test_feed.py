@@ -24,7 +24,7 @@ def test_a_position_is_a_text_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "17", "a.b.c", "a.1", "a.1.2.3", "../x.1.2", "a.-1.0", "a." + "9" * 30 + ".0", "a.1.0\n"]
+    "text", ["", "17", "a.b.c", ".", ".1", "a.1", "a.1.2.3", "../x.1.2", "a.-1.0", "a." + "9" * 30 + ".0", "a.1.0\n"]
 )
 def test_what_is_no_position(text: str) -> None:
     with pytest.raises(InvalidInput, match="is no position"):
