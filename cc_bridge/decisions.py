@@ -54,9 +54,10 @@ async def decision_of(on_permission: OnPermission, request: PermissionRequest) -
         hint = "Write it with `async def`; instances of cc_bridge.blocking take plain functions, too."
         raise InvalidInput(f"on_permission is no coroutine function: it returned {answer!r} at once", hint=hint)
     decision: object = await answer
-    if not isinstance(decision, Allow | Deny):
+    if not _is_decision(decision):
         hint = "Return Allow() or Deny(reason); the permission was denied."
         raise InvalidInput(f"on_permission returned {decision!r}, which is no decision", hint=hint)
+    assert isinstance(decision, Allow | Deny)
     try:
         json.dumps(decision.as_dict(), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -74,3 +75,10 @@ def request_digest(instance: str, turn: str, request: PermissionRequest) -> str:
     about = [instance, turn, request.request_id, request.tool_name, dict(request.input)]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).digest()
     return base64.b32encode(digest)[:_DIGEST].decode().lower()
+
+
+def _is_decision(decision: object) -> bool:
+    match decision:
+        case Allow(None | Mapping(), tuple() | list()) | Deny(str()):
+            return True
+    return False

@@ -350,8 +350,12 @@ class Driver:
 
     async def _catch_up(self) -> None:
         """Read what was before, because only then it is known what is to be done."""
-        while self._adopts and not self.uplink.caught_up:
-            await self._receive()
+        try:
+            with anyio.fail_after(_START_LIMIT):
+                while self._adopts and not self.uplink.caught_up:
+                    await self._receive()
+        except TimeoutError:
+            raise ConnectionLost("the agent does not say what was", instance=self._place.name) from None
         if self._events.replays:
             self._events.caught_up(anyio.current_time())
 

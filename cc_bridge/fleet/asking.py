@@ -10,8 +10,9 @@ from typing import Any
 import anyio
 
 from ..bridge.permissions import Permissions
-from ..decisions import Decision
+from ..decisions import Decision, Deny
 from ..events import PermissionRequest
+from ..logs import Log
 
 __all__ = ["Asking"]
 
@@ -40,6 +41,7 @@ class Asking:
         self._heard: dict[str, tuple[str, PermissionRequest]] = {}  # that may be open
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._failures: dict[str, Exception] = {}
+        self._log = Log("", "fleet")
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._heard
@@ -87,5 +89,9 @@ class Asking:
                     self._failures[request.request_id] = answer.failure
                 self._heard.pop(request.request_id, None)
                 await self._decided(request, answer.decision)
+        except Exception as failure:  # a mistake of ours or a caller's: it must not end the fleet, and allow nothing
+            self._failures[request.request_id] = failure
+            self._log.error("permission_not_decided", tool=request.tool_name, reason=repr(failure)[:500])
+            await self._decided(request, Deny("It could not be decided."))
         finally:
             del self._scopes[request.request_id]

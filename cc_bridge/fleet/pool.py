@@ -146,7 +146,13 @@ class Pool:
         template = self.spares.withdraw(name)
         if not template:
             raise InstanceBusy("it is no spare any more, or not yet", instance=name)
-        record = self._registry.load(name)
+        try:
+            record = self._registry.load(name)
+        except InstanceNotFound:  # another program has removed it
+            await self._opener.forget(name)
+            self.spares.gone(name)
+            self._look_again()
+            return
         try:
             await self._opener.take_in(record, is_spare=True).remove(conversation=True)
         except BaseException:  # cancelled, too
