@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 import anyio.to_thread
@@ -76,7 +75,7 @@ async def prompts(
     def take(said: Said) -> None:
         wanted = said.kind == "prompt" and (turns is None or said.turn in turns)
         if wanted and said.turn not in found:
-            found[said.turn] = replace(said, text=said.text[:longest])
+            found[said.turn] = said.replace(text=said.text[:longest])
             if last is not None and len(found) > last:
                 del found[next(iter(found))]
 

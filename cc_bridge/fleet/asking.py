@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from ..bridge.permissions import Permissions
 from ..decisions import Decision, Deny
@@ -15,6 +16,10 @@ from ..events import PermissionRequest
 from ..logs import Log
 
 __all__ = ["Asking"]
+
+
+#: Of the event loop, for whoever reads to see a request before it is decided.
+_TURNS = 3
 
 
 class Asking:
@@ -84,6 +89,8 @@ class Asking:
         permissions = self._own or Permissions(partial(self._decide, turn), math.inf)
         try:
             with scope:
+                for _ in range(_TURNS):
+                    await anyio.lowlevel.checkpoint()
                 answer = await permissions.ask(request, anyio.sleep_forever)
                 if answer.failure is not None:
                     self._failures[request.request_id] = answer.failure

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cc_bridge.cli.configuration import load_config, read_text, trust, with_configured
-from cc_bridge.cli.options import Options
+from cc_bridge.cli.record_options import Options
 from cc_bridge.dockerfiles import Dockerfiles
 from cc_bridge.errors import InvalidInput
 from cc_bridge.instances.registry import Registry
