@@ -18,9 +18,19 @@ from ..state import make_private, state_root
 if TYPE_CHECKING:
     from ..config import Config
 
-__all__ = ["configured_fields", "find_config", "load_config", "read_text", "trust", "with_configured"]
+__all__ = [
+    "configured_fields",
+    "current_directory",
+    "find_config",
+    "load_config",
+    "read_text",
+    "trust",
+    "with_configured",
+]
 
 _NAME = "cc-bridge.toml"
+
+_GONE = "the current directory has been removed"
 
 #: Bytes of a file.
 _LARGEST = 1024 * 1024
@@ -53,9 +63,26 @@ def find_config() -> Path | None:
     """The file that holds; None: there is none. One that was named need not be there."""
     named = os.environ.get("CC_BRIDGE_CONFIG")
     if named is not None:
-        return Path(named).expanduser().absolute() if named else None
+        try:
+            return Path(named).expanduser().absolute() if named else None
+        except RuntimeError:
+            raise InvalidInput(f"CC_BRIDGE_CONFIG={named}: there is no such user") from None
+        except FileNotFoundError:
+            raise InvalidInput(_GONE) from None
     own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "cc-bridge" / _NAME
-    return next((path for path in (Path.cwd() / _NAME, own) if os.path.lexists(path)), None)
+    return next((path for path in (current_directory() / _NAME, own) if os.path.lexists(path)), None)
+
+
+def current_directory() -> Path:
+    """Where the user is.
+
+    Raises:
+        InvalidInput: it has been removed.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise InvalidInput(_GONE) from None
 
 
 def load_config() -> Config:
@@ -120,7 +147,7 @@ def _needs_trust(path: Path) -> bool:
     """It was found by where the user happens to be, or an instance could write there."""
     from ..dockerfiles import Dockerfiles
 
-    found_here = "CC_BRIDGE_CONFIG" not in os.environ and path == Path.cwd() / _NAME
+    found_here = "CC_BRIDGE_CONFIG" not in os.environ and path == current_directory() / _NAME
     return found_here or Dockerfiles(state_root()).could_be_written(path)
 
 

@@ -245,7 +245,7 @@ class Options:
     async def _record(self, name: str, display: Display, configured: dict[str, Any], ephemeral: bool) -> ClaudeInstance:
         from ..protocol.command_line import ClaudeOptions
         from ..record import ClaudeInstance
-        from .configuration import with_configured
+        from .configuration import current_directory, with_configured
 
         if self.fork and not self.resume:
             raise InvalidInput("--fork needs --resume: what is to be copied?")
@@ -258,7 +258,7 @@ class Options:
         if self.container and (given := self._given_of(_FOR_NEW_CONTAINERS)):
             raise InvalidInput(f"{', '.join(given)}: only for a container that is made, and --container is there")
         extra = check_claude_args(self.claude_arg or ())
-        workspace = self.workspace.absolute()
+        workspace = self.workspace if self.workspace.is_absolute() else current_directory() / self.workspace
         branch: dict[str, Any] = {}
         resume = await resumed(self.resume, display)
         if self.pane:

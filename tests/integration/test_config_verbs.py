@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import uuid
@@ -12,7 +13,7 @@ import pytest
 import typer
 
 from cc_bridge import ClaudeInstance
-from cc_bridge.cli import app, options, quick
+from cc_bridge.cli import app, options, prune, quick
 from cc_bridge.cli.configuration import load_config, read_text, trust, with_configured
 from cc_bridge.cli.record_options import Options
 from cc_bridge.dockerfiles import Dockerfiles
@@ -203,3 +204,26 @@ def test_check_and_show(here: Path) -> None:
     assert json.loads(shown)["defaults"]["memory"] == 3 * 1024**3
     assert "secret" not in shown
     assert "sonnet" in cc("config", "show").stdout
+
+
+def test_a_directory_that_was_removed_and_a_user_that_is_none(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC_BRIDGE_CONFIG", "~no-such-user-9/x")
+    with pytest.raises(InvalidInput, match="there is no such user"):
+        load_config()
+    monkeypatch.delenv("CC_BRIDGE_CONFIG")
+    here.rmdir()
+    for words in (["run", "hello", "--on", "local"], ["config", "show"]):
+        with pytest.raises(SystemExit) as left:
+            typer.main.get_command(app.app).main(words, prog_name="cc-bridge")
+        assert left.value.code == 2
+
+
+def test_mistakes_and_a_question_given_up_end_quick_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    verb = quick.read(["doctor", "foo", "--isolation", "bar"])
+    assert verb is not None
+    with pytest.raises(SystemExit) as left:
+        verb()
+    assert left.value.code == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert not prune._agreed(1)
