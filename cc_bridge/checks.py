@@ -28,12 +28,15 @@ __all__ = [
 
 Check = Callable[[object], Any]
 
+#: More than an engine's whole numbers can be, or SQLite's.
+_BEYOND = 2**63
+
 
 def text(value: object) -> str:
     """A string."""
     if not isinstance(value, str):
         raise _wrong("a string", value)
-    return str(value)  # of an enumeration of strings, the string
+    return str.__str__(value)  # of an enumeration of strings, the string
 
 
 def one_of(*choices: str) -> Callable[[object], str]:
@@ -42,7 +45,7 @@ def one_of(*choices: str) -> Callable[[object], str]:
     def check(value: object) -> str:
         if value not in choices:
             raise ValueError(f"one of {', '.join(choices)} is needed")
-        return str(value)
+        return text(value)
 
     return check
 
@@ -57,17 +60,25 @@ def flag(value: object) -> bool:
 def whole_number(value: object) -> int:
     """An integer, or a float that is one, such as 2e9."""
     if isinstance(value, float) and value.is_integer():
-        return int(value)
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise _wrong("a whole number", value)
+    if abs(value) >= _BEYOND:
+        raise ValueError("a whole number of at most 63 bits is needed")
     return value
 
 
 def number(value: object) -> float:
     """A finite number."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise _wrong("a number", value)
-    return float(value)
+    try:
+        found = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        found = math.inf
+    if not math.isfinite(found):
+        raise ValueError("a number is needed, and this is none that can be counted with")
+    return found
 
 
 def path(value: object) -> Path | None:
@@ -90,14 +101,14 @@ def texts(value: object) -> tuple[str, ...]:
     """Strings, in an order. One string is none of them: it would be taken for its characters."""
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(item, str) for item in value):
         raise _wrong("a list of strings", value)
-    return tuple(value)
+    return tuple(map(text, value))
 
 
 def texts_by_name(value: object) -> dict[str, str]:
     """Strings by names."""
     if not isinstance(value, Mapping) or not all(isinstance(item, str) for pair in value.items() for item in pair):
         raise _wrong("a dictionary of strings", value)
-    return dict(value)
+    return {text(name): text(item) for name, item in value.items()}
 
 
 def numbers_by_number(value: object) -> dict[int, int]:

@@ -7,7 +7,6 @@ A file is checked as a whole: all mistakes are named at once, each with the key 
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import checks
 from .errors import InvalidInput
 from .names import NAME
 
@@ -23,6 +23,9 @@ __all__ = ["KEYS", "Config", "ConfiguredTemplate", "parse_config", "record_field
 #: Characters of a file, and mistakes that are named.
 _LONGEST = 1024 * 1024
 _MOST_NAMED = 20
+
+#: More than any whole number is: what an engine or SQLite can take has 64 bits.
+_BEYOND = 2**63
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
@@ -45,15 +48,19 @@ def _flag(value: Any) -> bool:
 
 
 def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _BEYOND:
         raise _Wrong("a whole number, 0 or more")
     return value
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    try:
+        found = checks.number(value)
+    except ValueError:
+        raise _Wrong("a number, 0 or more") from None
+    if found < 0:
         raise _Wrong("a number, 0 or more")
-    return float(value)
+    return found
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -257,7 +264,7 @@ def parse_config(text: str, path: Path) -> Config:
         raise InvalidInput(f"{path}: it has more than {_LONGEST} characters", hint="It is no configuration file.")
     try:
         found = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path}: {error or 'nested too deeply'}", hint="It has to be TOML.") from None
     reader = _Reader(path)
     config = reader.read(found)

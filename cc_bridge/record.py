@@ -243,7 +243,12 @@ def _env(value: object) -> dict[str, str]:
 def _path(value: object) -> Path | None:
     """Relative to where the record was made: the agent and later programs run elsewhere."""
     path = checks.path(value)
-    return None if path is None else path.expanduser().absolute()
+    try:
+        return None if path is None else path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("there is no such user") from None
+    except FileNotFoundError:
+        raise ValueError("it is relative, and the current directory has been removed") from None
 
 
 def _ports(value: object) -> dict[int, int]:

@@ -11,6 +11,7 @@ import typer
 import typer.core
 
 from .parameters import Argument, Option
+from .parameters import given as given_in
 from .quick import VERBOSE
 from .session import set_verbose
 from .verbs import SUBJECTS, VERBS
@@ -85,13 +86,21 @@ def _with_verbose(verb: Callable[..., Any]) -> Callable[..., Any]:
     if hasattr(verb, "takes_verbose"):
         return verb
 
+    own = list(inspect.signature(verb, eval_str=True).parameters.values())
+    takes_said, takes_context = hasattr(verb, "takes_said"), any(item.annotation is typer.Context for item in own)
+    if takes_said and not takes_context:
+        own.append(inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
+
     @functools.wraps(verb)
     def with_verbose(*, verbose: bool, **given: Any) -> Any:
         if verbose:
             set_verbose(verbose=True)
+        if takes_said:
+            given["said"] = given_in(given["context"])
+            if not takes_context:
+                del given["context"]
         return verb(**given)
 
-    own = inspect.signature(verb, eval_str=True).parameters.values()
     option = inspect.Parameter("verbose", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=VERBOSE)
     shown = [item.replace(kind=item.KEYWORD_ONLY, annotation=_for_typer(item.annotation)) for item in [*own, option]]
     vars(with_verbose)["takes_verbose"] = True

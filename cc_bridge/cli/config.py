@@ -85,9 +85,9 @@ def trust(file: File = None) -> None:
 
 
 def _path(file: Path | None) -> Path:
-    from .configuration import find_config
+    from .configuration import current_directory, find_config
 
-    path = file.absolute() if file else find_config()
+    path = (file if file.is_absolute() else current_directory() / file) if file else find_config()
     if path is None:
         raise InvalidInput(
             "there is no configuration file", hint="Name one, or make ~/.config/cc-bridge/cc-bridge.toml."

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields as fields_of
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +18,19 @@ from ..state import make_private, state_root
 if TYPE_CHECKING:
     from ..config import Config
 
-__all__ = ["configured_fields", "find_config", "load_config", "read_text", "trust", "with_configured"]
+__all__ = [
+    "configured_fields",
+    "current_directory",
+    "find_config",
+    "load_config",
+    "read_text",
+    "trust",
+    "with_configured",
+]
 
 _NAME = "cc-bridge.toml"
+
+_GONE = "the current directory has been removed"
 
 #: Bytes of a file.
 _LARGEST = 1024 * 1024
@@ -53,9 +63,26 @@ def find_config() -> Path | None:
     """The file that holds; None: there is none. One that was named need not be there."""
     named = os.environ.get("CC_BRIDGE_CONFIG")
     if named is not None:
-        return Path(named).expanduser().absolute() if named else None
+        try:
+            return Path(named).expanduser().absolute() if named else None
+        except RuntimeError:
+            raise InvalidInput(f"CC_BRIDGE_CONFIG={named}: there is no such user") from None
+        except FileNotFoundError:
+            raise InvalidInput(_GONE) from None
     own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "cc-bridge" / _NAME
-    return next((path for path in (Path.cwd() / _NAME, own) if os.path.lexists(path)), None)
+    return next((path for path in (current_directory() / _NAME, own) if os.path.lexists(path)), None)
+
+
+def current_directory() -> Path:
+    """Where the user is.
+
+    Raises:
+        InvalidInput: it has been removed.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise InvalidInput(_GONE) from None
 
 
 def load_config() -> Config:
@@ -120,7 +147,7 @@ def _needs_trust(path: Path) -> bool:
     """It was found by where the user happens to be, or an instance could write there."""
     from ..dockerfiles import Dockerfiles
 
-    found_here = "CC_BRIDGE_CONFIG" not in os.environ and path == Path.cwd() / _NAME
+    found_here = "CC_BRIDGE_CONFIG" not in os.environ and path == current_directory() / _NAME
     return found_here or Dockerfiles(state_root()).could_be_written(path)
 
 
@@ -152,28 +179,32 @@ def configured_fields(template: str) -> dict[str, Any]:
     return record_fields(config.template(template).fields if template else config.defaults)
 
 
-def with_configured(given: Mapping[str, Any], configured: Mapping[str, Any]) -> dict[str, Any]:
-    """A record's fields: those of the options that were given, and what is configured in the place of the others."""
-    from ..protocol.command_line import ClaudeOptions
-    from .record_options import Options
-    from .words import parse_size
+def with_configured(
+    given: Mapping[str, Any], configured: Mapping[str, Any], said: Collection[str] = ()
+) -> dict[str, Any]:
+    """A record's fields: those that were said, and what is configured in the place of the others.
 
-    unsaid: dict[str, Any] = {
-        "workspace": Options.workspace.absolute(),
-        "memory": parse_size(Options.memory),
-        "mount_at": "/workspace",
-        **{name: getattr(Options, name) for name in ("image", "network", "cpus", "pids", "user", "restart", "relay")},
-    }
-    fields = dict(given)
+    Args:
+        given: what the options make of them, said or not.
+        said: names of fields, also of Claude Code's options.
+    """
+    from ..protocol.command_line import ClaudeOptions
+
+    made = dict(given)
     for name, value in configured.items():
         if name in ("kind", "claude", "env") or (name in _FOR_CONTAINERS and given["kind"] != "docker"):
             continue
+        if name == "tmux_socket" and given["kind"] != "tmux":
+            continue
         if name in ("workspace", "image", "dockerfile") and given.get("container"):
             continue
-        if not fields.get(name) or fields[name] == unsaid.get(name):
-            fields[name] = value
-    fields["env"] = {**configured.get("env", {}), **given["env"]}
+        if name in ("image", "dockerfile") and not {"image", "dockerfile"}.isdisjoint(said):  # either says which image
+            continue
+        if name not in said or name not in given:
+            made[name] = value
+    made["env"] = {**configured.get("env", {}), **given["env"]}
     own, chosen = given["claude"], configured.get("claude", ClaudeOptions())
-    said = {item.name for item in fields_of(own) if getattr(own, item.name) != item.default}
-    fields["claude"] = replace(chosen, **{name: getattr(own, name) for name in said})
-    return fields
+    made["claude"] = replace(
+        chosen, **{item.name: getattr(own, item.name) for item in fields_of(own) if item.name in said}
+    )
+    return made

@@ -7,19 +7,20 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import anyio.to_thread
-import typer
 
-from ..errors import BridgeError
+from ..errors import BridgeError, InvalidInput
 from . import options as o
 from .completion import complete_name
+from .configuration import current_directory
 from .parameters import Argument, Option
-from .session import run_async
+from .session import report, run_async
 
 __all__ = ["Check", "claude_check", "doctor", "tmux_check"]
 
@@ -71,7 +72,7 @@ def doctor(
     from .tables import print_table
 
     if isolation and name:
-        raise typer.BadParameter("NAME and --isolation: which of the two?")
+        sys.exit(report(InvalidInput("NAME and --isolation: which of the two?")))
     if isolation:
         run_async(lambda: _isolation(isolation, as_json))
         return
@@ -213,7 +214,7 @@ async def _workspace() -> Check:
     """Whether a container's user may write here: the fault that is hardest to see from inside."""
     from ..engine.container_spec import user_for
 
-    here = Path.cwd()
+    here = current_directory()
     uid, _ = user_for(here)
     found = here.stat()
     if uid == found.st_uid or found.st_mode & 0o002:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-__all__ = ["Argument", "Option"]
+if TYPE_CHECKING:
+    import typer
+
+__all__ = ["Argument", "Option", "given"]
 
 
 class Argument:
@@ -44,3 +48,12 @@ class Option:
         self.min = min
         self.hidden = hidden
         self.complete = complete
+
+
+def given(context: typer.Context) -> list[str]:
+    """The parameters that were given on the command line, but for the instance's name."""
+    return [
+        parameter
+        for parameter in context.params
+        if parameter not in ("name", "verbose") and str(context.get_parameter_source(parameter)).endswith("COMMANDLINE")
+    ]

@@ -180,4 +180,8 @@ async def _leftovers(
 def _agreed(count: int) -> bool:
     if not sys.stdin.isatty():
         raise InvalidInput("there is no terminal to ask at", hint="--force removes them, --dry-run only shows them.")
-    return typer.confirm(f"Remove {count}?", err=True)
+    try:
+        return typer.confirm(f"Remove {count}?", err=True)
+    except typer.Abort:  # Ctrl-C or Ctrl-D, which quick.py would let through
+        print(file=sys.stderr)
+        return False

@@ -38,11 +38,12 @@ def read(words: Sequence[str]) -> Callable[[], None] | None:
     if not inspect.isfunction(function):
         return None
     try:
-        given = _read(_parameters(function), words[1:])
+        given, seen = _read(_parameters(function), words[1:])
     except _NotPlain:
         return None
     set_verbose(given.pop("verbose"))
-    return functools.partial(function, **given)
+    said = {"said": seen} if hasattr(function, "takes_said") else {}
+    return functools.partial(function, **given, **said)
 
 
 class _NotPlain(Exception):
@@ -66,8 +67,8 @@ def _parameters(function: Callable[..., Any]) -> list[_Parameter]:
     return found
 
 
-def _read(parameters: Sequence[_Parameter], words: Sequence[str]) -> dict[str, Any]:
-    """The values of all parameters.
+def _read(parameters: Sequence[_Parameter], words: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
+    """The values of all parameters, and which options were given.
 
     Raises:
         _NotPlain: there is something else than what is wanted, or a mistake.
@@ -88,7 +89,7 @@ def _read(parameters: Sequence[_Parameter], words: Sequence[str]) -> dict[str, A
             raise _NotPlain
         given[option.name] = value
         seen.add(option.name)
-    return given | _arguments([item for item in parameters if isinstance(item.said, Argument)], free)
+    return given | _arguments([item for item in parameters if isinstance(item.said, Argument)], free), seen
 
 
 def _option(options: Mapping[str, _Parameter], word: str, left: list[str]) -> tuple[_Parameter, Any]:

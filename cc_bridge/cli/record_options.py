@@ -6,8 +6,8 @@ import enum
 import functools
 import inspect
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,7 @@ from ..engine.image_names import AUTO_IMAGE
 from ..errors import InvalidInput
 from .completion import complete_conversation, complete_mode, complete_pane, complete_template
 from .options import load
-from .parameters import Option
+from .parameters import Option, given
 from .time_options import SleepAfter, StopAfter
 from .words import check_claude_args, parse_env, parse_ports, parse_size, parse_times, parse_tools, read_mcp_config
 
@@ -70,6 +70,9 @@ _FOR_NEW_CONTAINERS = (
 
 #: Options that mean nothing without a pane of this machine's.
 _FOR_PANES = ("tmux_socket", "pane")
+
+#: The field of a record that an option says, where it is not called the same.
+_FIELDS = {"mount": "mounts", "publish": "ports", "read_only": "read_only_workspace", "claude_arg": "extra"}
 
 
 class On(enum.StrEnum):
@@ -175,7 +178,12 @@ Fork = Annotated[bool, Option("--fork", help="With --resume: in a copy; the orig
 
 @dataclass(frozen=True)
 class Options:
-    """What ``run``, ``up`` and ``chat`` share; see :func:`takes_options`."""
+    """What ``run``, ``up`` and ``chat`` share; see :func:`takes_options`.
+
+    Attributes:
+        said: which of them were given: also one that says its default comes before what is configured. Empty: all
+            that differ from their default.
+    """
 
     on: OnOption = On.docker
     docker: Docker = False
@@ -215,6 +223,11 @@ class Options:
     stop_after: StopAfter = ""
     template: Template = ""
     claude_arg: ClaudeArg = None
+    said: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        differing = [item.name for item in fields(self) if getattr(self, item.name) != item.default]
+        object.__setattr__(self, "said", self.said.union(differing))
 
     async def record(self, name: str, display: Display, *, ephemeral: bool) -> ClaudeInstance:
         """The record of an instance of that name.
@@ -225,14 +238,14 @@ class Options:
         from .configuration import configured_fields
 
         configured = configured_fields(self.template)
-        if "kind" in configured and not self.docker and self.on is On.docker:
+        if "kind" in configured and not self.said & {"docker", "on"}:
             return await replace(self, on=On(configured["kind"]))._record(name, display, configured, ephemeral)
         return await self._record(name, display, configured, ephemeral)
 
     async def _record(self, name: str, display: Display, configured: dict[str, Any], ephemeral: bool) -> ClaudeInstance:
         from ..protocol.command_line import ClaudeOptions
         from ..record import ClaudeInstance
-        from .configuration import with_configured
+        from .configuration import current_directory, with_configured
 
         if self.fork and not self.resume:
             raise InvalidInput("--fork needs --resume: what is to be copied?")
@@ -245,7 +258,7 @@ class Options:
         if self.container and (given := self._given_of(_FOR_NEW_CONTAINERS)):
             raise InvalidInput(f"{', '.join(given)}: only for a container that is made, and --container is there")
         extra = check_claude_args(self.claude_arg or ())
-        workspace = self.workspace.absolute()
+        workspace = self.workspace if self.workspace.is_absolute() else current_directory() / self.workspace
         branch: dict[str, Any] = {}
         resume = await resumed(self.resume, display)
         if self.pane:
@@ -287,7 +300,11 @@ class Options:
             place = {"container": self.container, "tmux": self.tmux}
             place |= {"mount_at": str(self.workspace)} if self._given_of(["workspace"]) else {}
         place |= parse_times(sleep_after=self.sleep_after, stop_after=self.stop_after)
-        fields: dict[str, Any] = dict(
+        # What a pane or a worktree says of the directory was asked for, too.
+        said = {_FIELDS.get(word, word) for word in self.said} | (
+            {"workspace"} if self.pane or self.worktree else set()
+        )
+        found: dict[str, Any] = dict(
             name=name,
             kind=self.on.value,
             **branch,
@@ -311,7 +328,7 @@ class Options:
             ),
             **place,
         )
-        return ClaudeInstance.of(**with_configured(fields, configured))
+        return ClaudeInstance.of(**with_configured(found, configured, said | place.keys() & {"mount_at"}))
 
     def _given_of(self, words: Sequence[str]) -> list[str]:
         """Which of these options were given."""
@@ -321,27 +338,24 @@ class Options:
 
 
 def takes_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the shared options on the command line; it gets them as one argument, ``options``."""
-    shared = inspect.signature(Options, eval_str=True).parameters
+    """Give a verb the shared options on the command line; it gets them as one argument, ``options``.
+
+    Who calls the verb says with ``said`` which of its parameters were given.
+    """
+    shared = dict(inspect.signature(Options, eval_str=True).parameters)
+    del shared["said"]
     own = [item for item in inspect.signature(verb, eval_str=True).parameters.values() if item.name != "options"]
 
     @functools.wraps(verb)
-    def with_options(**given: Any) -> None:
-        verb(options=Options(**{name: given.pop(name) for name in shared}), **given)
+    def with_options(*, said: Iterable[str] = (), **given: Any) -> None:
+        words = {name: given.pop(name) for name in shared}
+        verb(options=Options(**words, said=frozenset(said) & shared.keys()), **given)
 
     parameters = [item.replace(kind=item.KEYWORD_ONLY) for item in [*own, *shared.values()]]
+    vars(with_options)["takes_said"] = True
     vars(with_options)["__signature__"] = inspect.Signature(parameters)  # which is what typer reads
     with_options.__annotations__ = {item.name: item.annotation for item in parameters}
     return with_options
-
-
-def given(context: typer.Context) -> list[str]:
-    """The parameters that were given on the command line, but for the instance's name."""
-    return [
-        parameter
-        for parameter in context.params
-        if parameter not in ("name", "verbose") and str(context.get_parameter_source(parameter)).endswith("COMMANDLINE")
-    ]
 
 
 def refuse_options(context: typer.Context, name: str) -> None:

@@ -10,6 +10,7 @@ import typer
 from ..errors import InvalidInput
 from . import options as o
 from . import record_options as r
+from .parameters import given as given_in
 from .session import run_async
 from .time_options import SleepAfter, StopAfter
 from .words import parse_env, parse_times, parse_tools, read_mcp_config
@@ -42,7 +43,7 @@ def update(
     from .display import Display
 
     async def main() -> int:
-        given = r.given(context)
+        given = given_in(context)
         if not given:
             raise InvalidInput("nothing to change is given", instance=name, hint="`cc-bridge update --help` says what.")
         words: dict[str, Any] = {

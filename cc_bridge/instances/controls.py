@@ -21,6 +21,9 @@ AnswerT = TypeVar("AnswerT")
 #: Characters of a model's name, or a mode's.
 _LONGEST = 200
 
+#: Modes that may be in effect instead of the one that was asked for: they allow no more than any other does.
+_STRICT = ("default", "plan")
+
 
 class Asked(Protocol):
     """Who is asked: a bridge."""
@@ -58,6 +61,9 @@ class Controls:
         self._refuse_in_pane("its permission mode", "Shift-Tab")
         answer = await self._asked.request({"subtype": "set_permission_mode", "mode": mode})
         in_effect = text(answer, "mode") or mode
+        if in_effect not in (mode, *_STRICT):  # a container would choose how it is started the next time
+            what = f"Claude Code's answer to set_permission_mode, {_shown(in_effect)}, is not what was asked for"
+            raise RequestRefused(what, instance=self._record().name)
         await self._keep("permission_mode", in_effect)
         return in_effect
 
@@ -84,12 +90,20 @@ class Controls:
         await anyio.to_thread.run_sync(self._chosen.keep, self._record().claude, field, value)
 
     def _check_word(self, what: str, word: object) -> None:
-        if not isinstance(word, str) or not 0 < len(word) <= _LONGEST or not word.isprintable() or word[0] in " -":
-            shown = repr(word) if len(repr(word)) <= _LONGEST else f"{repr(word)[:_LONGEST]}…"
-            raise InvalidInput(f"{shown} is no {what}", instance=self._record().name)
+        if not _is_word(word):
+            raise InvalidInput(f"{_shown(word)} is no {what}", instance=self._record().name)
 
     def _refuse_in_pane(self, what: str, key: str) -> None:
         """There is no way to ask the interactive Claude Code but its keys, and what they open waits for a person."""
         if self._record().in_pane:
             hint = f"`cc-bridge attach {self._record().name}` and {key} there do."
             raise InvalidInput(f"in a pane {what} cannot be had from here", instance=self._record().name, hint=hint)
+
+
+def _is_word(word: object) -> bool:
+    return isinstance(word, str) and 0 < len(word) <= _LONGEST and word.isprintable() and word[0] not in " -"
+
+
+def _shown(word: object) -> str:
+    shown = repr(word)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"

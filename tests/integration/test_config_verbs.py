@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import os
 import uuid
 from pathlib import Path
 
 import pytest
+import typer
 
+from cc_bridge import ClaudeInstance
+from cc_bridge.cli import app, options, prune, quick
 from cc_bridge.cli.configuration import load_config, read_text, trust, with_configured
 from cc_bridge.cli.record_options import Options
 from cc_bridge.dockerfiles import Dockerfiles
@@ -112,7 +117,7 @@ def test_options_come_before_what_is_configured() -> None:
         "env": {"A": "2"},
         "claude": ClaudeOptions(model="opus"),
     }
-    made = with_configured(given, configured)
+    made = with_configured(given, configured, {"cpus", "model"})
     assert (made["memory"], made["cpus"], made["labels"]) == (5, 3.0, {"a": "b"})
     assert made["env"] == {"A": "2", "B": "1"}
     assert made["claude"] == ClaudeOptions(model="opus", permission_mode="plan")
@@ -120,6 +125,44 @@ def test_options_come_before_what_is_configured() -> None:
     local = with_configured({"kind": "local", "env": {}, "claude": ClaudeOptions()}, {"memory": 5, "tmux": True})
     assert "memory" not in local
     assert "tmux" not in local
+
+
+@pytest.mark.parametrize(
+    ("reader", "words"),
+    [("quick", "run hello --docker"), ("typer", "run hello --on docker -w ."), ("typer", "up aloud --on docker -w .")],
+)
+def test_an_option_that_says_its_default_comes_before_a_template(
+    here: Path, monkeypatch: pytest.MonkeyPatch, reader: str, words: str
+) -> None:
+    text = '[templates.t]\nkind = "local"\nsleep_after = "5m"\nmemory = "4g"\nnetwork = "host"\nrestart = "always"\n'
+    text += 'workspace = "shop"\ndockerfile = "D"\npids = 9\nclaude = { model = "opus", permission_mode = "plan" }\n'
+    path = here / "cc-bridge.toml"
+    path.write_text(text)
+    trust(path, text)
+    found: list[ClaudeInstance] = []
+
+    def noted(record: ClaudeInstance, *_: object, **__: object) -> None:
+        found.append(record)
+        raise InvalidInput("enough")
+
+    monkeypatch.setattr(options, "instance_of", noted)
+    aloud = "--sleep-after 0 --memory 2g --network bridge --restart no --image auto --model="
+    line = [*words.split(), *aloud.split(), "--template", "t"]
+    call = quick.read(line) if reader == "quick" else None
+    if reader == "typer":
+        call = functools.partial(typer.main.get_command(app.app).main, line, prog_name="cc-bridge")
+    assert call is not None
+    with pytest.raises(SystemExit) as left:
+        call()
+    (record,) = found
+    assert left.value.code == 2
+    assert (record.kind, record.workspace, record.dockerfile) == (
+        "docker",
+        here / "shop" if reader == "quick" else here,
+        None,
+    )
+    assert (record.sleep_after, record.memory, record.network, record.restart) == (0, 2 * 1024**3, "bridge", "no")
+    assert (record.pids, record.claude) == (9, ClaudeOptions(permission_mode="plan"))
 
 
 def test_up_with_a_template(here: Path, tmp_path: Path, workspace: Path) -> None:
@@ -161,3 +204,26 @@ def test_check_and_show(here: Path) -> None:
     assert json.loads(shown)["defaults"]["memory"] == 3 * 1024**3
     assert "secret" not in shown
     assert "sonnet" in cc("config", "show").stdout
+
+
+def test_a_directory_that_was_removed_and_a_user_that_is_none(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC_BRIDGE_CONFIG", "~no-such-user-9/x")
+    with pytest.raises(InvalidInput, match="there is no such user"):
+        load_config()
+    monkeypatch.delenv("CC_BRIDGE_CONFIG")
+    here.rmdir()
+    for words in (["run", "hello", "--on", "local"], ["config", "show"]):
+        with pytest.raises(SystemExit) as left:
+            typer.main.get_command(app.app).main(words, prog_name="cc-bridge")
+        assert left.value.code == 2
+
+
+def test_mistakes_and_a_question_given_up_end_quick_verbs(monkeypatch: pytest.MonkeyPatch) -> None:
+    verb = quick.read(["doctor", "foo", "--isolation", "bar"])
+    assert verb is not None
+    with pytest.raises(SystemExit) as left:
+        verb()
+    assert left.value.code == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert not prune._agreed(1)

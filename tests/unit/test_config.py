@@ -150,3 +150,20 @@ def test_nothing_else_is_raised(text: str) -> None:
         parse_config(text, PATH)
     except InvalidInput:
         pass
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[defaults]\ncpus = {}",
+        "[defaults]\npids = {}",
+        "[defaults]\nsleep_after = {}",
+        "[fleet]\nmemory = {}",
+        "[[budgets]]\nusd = {}",
+        "[[budgets]]\ntokens = {}",
+    ],
+)
+def test_a_number_of_hundreds_of_digits_is_a_mistake(text: str, digits: int) -> None:
+    with pytest.raises(InvalidInput):
+        parse_config(text.format("1" + "0" * digits), Path("/c.toml"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from pathlib import Path
 from typing import Any
@@ -176,3 +177,32 @@ def test_no_times_to_sleep(field: str, value: float) -> None:
         ClaudeInstance.of(**{**GOOD, field: value})
     with pytest.raises(InvalidInput, match=f"{field}: a person may look at a pane"):
         ClaudeInstance.of(**{**GOOD, "tmux": True, field: 5})
+
+
+class Kinds(str, enum.Enum):  # noqa: UP042 - its str() is not its value
+    LOCAL = "local"
+
+
+@pytest.mark.parametrize("field", ["cpus", "sleep_after", "memory", "pids"])
+@pytest.mark.parametrize("value", [10**400, 10**5000], ids=["400", "5000"])
+def test_a_number_of_hundreds_of_digits_is_none(field: str, value: int) -> None:
+    with pytest.raises(InvalidInput, match=field):
+        ClaudeInstance.of(**{**GOOD, field: value})
+
+
+def test_a_workspace_of_no_user() -> None:
+    with pytest.raises(InvalidInput, match="workspace: there is no such user"):
+        ClaudeInstance.of(**{**GOOD, "workspace": "~no-such-user-9/x"})
+
+
+def test_of_an_enumeration_of_strings_the_string_is_kept() -> None:
+    made = ClaudeInstance.of(
+        name="demo",
+        kind=Kinds.LOCAL,  # type: ignore[arg-type]
+        workspace=Path("/"),
+        project=Kinds.LOCAL,
+        claude=ClaudeOptions(model=Kinds.LOCAL, allowed_tools=(Kinds.LOCAL,)),
+        env={"A": Kinds.LOCAL},
+    )
+    values = (made.kind, made.project, made.claude.model, made.claude.allowed_tools[0], made.env["A"])
+    assert [(type(value), value) for value in values] == [(str, "local")] * 5

@@ -54,6 +54,14 @@ async def test_the_mode_in_effect_is_the_one_that_is_kept(tmp_path: Path) -> Non
     assert await controls(tmp_path, Answers({})).set_permission_mode("plan") == "plan"
 
 
+@pytest.mark.parametrize("answer", ["bypassPermissions", "acceptEdits", "x\0y", "\ud800", "-x", "z" * 3_000_000])
+async def test_a_mode_that_nobody_asked_for_is_not_kept(tmp_path: Path, answer: str) -> None:
+    with pytest.raises(RequestRefused, match="not what was asked for") as caught:
+        await controls(tmp_path, Answers({"mode": answer})).set_permission_mode("plan")
+    assert len(str(caught.value)) < 500
+    assert Chosen(tmp_path).applied(ClaudeOptions()) == ClaudeOptions()
+
+
 async def test_what_was_refused_is_not_kept(tmp_path: Path) -> None:
     made = controls(tmp_path, Answers(RequestRefused("no", code="invalid_mode")))
     with pytest.raises(RequestRefused):

@@ -60,7 +60,10 @@ def test_unknown_instances(registry: Registry, name: str) -> None:
         registry.load(name)
 
 
-@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"name": "demo"}', b"not json", b'{"name": "\xff"}'])
+_HUGE = b'{"name": "demo", "kind": "local", "workspace": "/", "cpus": 1' + b"0" * 400 + b"}"
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"name": "demo"}', b"not json", b'{"name": "\xff"}', _HUGE])
 def test_a_broken_record(registry: Registry, text: bytes) -> None:
     home = registry.home("demo")
     home.prepare()
