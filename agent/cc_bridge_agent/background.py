@@ -107,4 +107,5 @@ def _described(task: Any) -> str:
 
 
 def _seconds(milliseconds: Any) -> float:
-    return milliseconds / 1000 if isinstance(milliseconds, (int, float)) else 0.0
+    # A model may have chosen it: a number of hundreds of digits is none of seconds.
+    return milliseconds / 1000 if isinstance(milliseconds, (int, float)) and 0 <= milliseconds < 1e15 else 0.0

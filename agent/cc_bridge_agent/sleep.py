@@ -10,6 +10,9 @@ from .loop import Loop
 _END_LIMIT = 10.0
 _TERM_LIMIT = 5.0
 
+#: And in all before SIGTERM, whatever it still says.
+_LONGEST_END = 60.0
+
 
 class Sleeper:
     """When one session's Claude Code goes to sleep.
@@ -33,6 +36,7 @@ class Sleeper:
     ) -> None:
         self.after = 0.0
         self.is_under_way = False
+        self._latest = 0.0
         self._loop = loop
         self._why_awake = why_awake
         self._close_input = close_input
@@ -55,6 +59,7 @@ class Sleeper:
     def fall_asleep(self) -> None:
         """Now: the end of its stdin, then SIGTERM, then SIGKILL, each where the one before does not end it."""
         self.is_under_way = True
+        self._latest = time.monotonic() + _LONGEST_END
         self._close_input()
         self._wait(_END_LIMIT, self._terminate)
 
@@ -74,7 +79,7 @@ class Sleeper:
             self.fall_asleep()
 
     def _terminate(self) -> None:
-        left = self._since + _END_LIMIT - time.monotonic()
+        left = min(self._since + _END_LIMIT, self._latest) - time.monotonic()
         if left > 0:  # it had just begun something, and finishes that first
             self._wait(left, self._terminate)
         else:

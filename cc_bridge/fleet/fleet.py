@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -16,7 +16,7 @@ import anyio.to_thread
 from ..bridge.bridge import Bridge
 from ..decisions import Decision
 from ..engine.client import Engine
-from ..errors import BridgeError, InstanceDiffers, InvalidInput, LimitReached, PositionGone
+from ..errors import InstanceDiffers, InvalidInput, LimitReached
 from ..events import PermissionRequest, TurnResult
 from ..instances.bridged import BridgedInstance, InstanceOptions
 from ..instances.factory import instance_of
@@ -32,9 +32,9 @@ from .awake import Awake, Seat
 from .desk import Desk, Policy
 from .directory import held_by_one, make_private
 from .feed import FeedPosition, Heard
+from .listening import hear, interrupt_quietly
 from .memory import memory_of
 from .pool import Pool
-from .reader import FeedReader
 from .rules import allow_always, kept_rules
 from .template import Template
 
@@ -309,22 +309,9 @@ class Fleet:
         """
         position = FeedPosition.parse(after) if after is not None else None
         self.open(name)
-        attended = self._open[self._pool.spares.alias_of(name)][1]
-        in_memory = position is None or attended.feed.index_after(position) is not None
-        if position is not None and not in_memory and not position.journal:
-            raise PositionGone("what is before an agent was reached is kept nowhere", instance=name)
-        await attended.listen(start=not in_memory)
-        try:
-            start = attended.feed.end if position is None else None
-            reader = FeedReader(attended, index=start, after=position)
-            try:
-                while True:
-                    for heard in await reader.read():
-                        yield heard
-            finally:
-                await reader.aclose()
-        finally:
-            attended.unlisten()
+        async with aclosing(hear(self._open[self._pool.spares.alias_of(name)][1], position)) as feed:
+            async for heard in feed:
+                yield heard
 
     # Private
 
@@ -401,7 +388,7 @@ class Fleet:
         for other, (instance, attended) in self._open.items():
             if attended.is_busy and (exceeded := self.accounts.interrupts(other, instance.record.project)):
                 self._log.warning("interrupted_by_budget", instance_name=other, reason=exceeded.what)
-                self._start_soon(partial(_interrupt, instance))
+                self._start_soon(partial(interrupt_quietly, instance))
         if self._awake.limits_memory and name in self._seats:
             self._start_soon(partial(self._awake.measure, self._seats[name]))
 
@@ -462,8 +449,3 @@ class _Opener:
 
     def start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._fleet._start_soon(task)
-
-
-async def _interrupt(instance: BridgedInstance) -> None:
-    with suppress(BridgeError):  # it cannot be reached, and so costs nothing that could be stopped
-        await instance.interrupt()

@@ -63,15 +63,19 @@ def _here(path: str) -> str | None:
 
 def _in_container(record: ClaudeInstance, path: str) -> str | None:
     """The same path, if nothing in it can lead elsewhere. A link would be followed in the container, and not here."""
-    parts = path.removeprefix(record.mount_at.rstrip("/") + "/").split("/")
-    others = [split_mount(mount)[1] for mount in record.mounts]
-    if record.workspace is None or not _beneath(record.mount_at, path) or ".." in parts:
+    if record.workspace is None or ".." in path.split("/"):
         return None
-    if any(_beneath(other, path) and _beneath(record.mount_at, other) for other in others):
+    # `//` and `/./` are the kernel's, and must not hide from us what is mounted there.
+    path, workspace = _plain(path), _plain(record.mount_at)
+    others = [_plain(split_mount(mount)[1]) for mount in record.mounts]
+    if not _beneath(workspace, path):
         return None
+    if any(_beneath(other, path) and _beneath(workspace, other) for other in others):
+        return None
+    parts = path.removeprefix(workspace.rstrip("/") + "/").split("/")
     here = Path(record.workspace)
     try:
-        for part in parts if path != record.mount_at else ():
+        for part in parts if path != workspace else ():
             here /= part
             if stat.S_ISLNK(os.lstat(here).st_mode):
                 return None
@@ -79,7 +83,12 @@ def _in_container(record: ClaudeInstance, path: str) -> str | None:
         pass  # nor is there anything beneath it
     except (OSError, ValueError):
         return None
-    return posixpath.normpath(path)
+    return path
+
+
+def _plain(path: str) -> str:
+    """Without `//`, `/./` and `..`; two slashes at the beginning are one, here as in the kernel."""
+    return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def _beneath(directory: str, path: str) -> bool:

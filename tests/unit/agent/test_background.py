@@ -81,6 +81,7 @@ def test_a_new_process_has_no_turn_and_no_tasks_but_what_was_scheduled() -> None
         ([tool({"jobs": [{"id": "a", "nextFireAt": (NOW + 5) * 1000}, 7]})], NOW + 5),
         ([made("a"), tool({"jobs": [{"id": "a", "recurring": True, "nextFireAt": 0}]})], NOW + 7 * DAY),
         ([tool({"id": "a", "nextFireAt": "soon"})], None),
+        ([tool({"jobs": [{"id": "a", "nextFireAt": 10**400}]})], None),
         ([tool("Error: No scheduled job with id 'nextFireAt'")], None),
     ],
 )

@@ -431,7 +431,8 @@ def test_in_a_container_only_the_workspace_can_be_judged(tmp_path: Path) -> None
     allow = ["Read(./**)", "Read(//etc/**)"]
     assert ruling(asked("Read", file_path="/workspace/src/a"), place, allow=allow) == "allow"
     assert ruling(asked("Read", file_path="/workspace/new/a"), place, allow=allow) == "allow"
-    for path in ("/workspace/src/link/passwd", "/workspace/mnt/a", "/etc/passwd", "/workspace/src/../a"):
+    hidden = ("/workspace//mnt/a", "/workspace/./mnt/a", "//workspace/mnt/a", "/workspace/src/./link/a")
+    for path in ("/workspace/src/link/passwd", "/workspace/mnt/a", "/etc/passwd", "/workspace/src/../a", *hidden):
         assert ruling(asked("Read", file_path=path), place, allow=allow) is None, path
     assert ruling(asked("Read", file_path="/etc/passwd"), place, deny="Read(//etc/**)") == "deny"
     assert ruling(asked("Read", file_path="/opt/x"), place, allow="Read", deny="Read(//etc/**)") == "ask"
