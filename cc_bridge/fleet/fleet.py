@@ -101,7 +101,7 @@ class Fleet:
         self._awake = Awake(most_awake, memory, knows_all=False)
         self._open: dict[str, tuple[BridgedInstance, Attended]] = {}
         self._was_used = False
-        self._being_made: dict[str, int] = {}
+        self._being_made: list[str] = []
         self._seats: dict[str, Seat] = {}
         self._engine = Engine()
         self._group: anyio.abc.TaskGroup | None = None
@@ -214,7 +214,7 @@ class Fleet:
             is_new = record.name not in self._open
             await self._check_number(record.name)
             instance = self.adopt(record, **options)
-            self._being_made[record.name] = self._being_made.get(record.name, 0) + 1
+            self._being_made.append(record.name)
         try:
             await instance.start()
         except BaseException:  # cancelled, too
@@ -222,9 +222,7 @@ class Fleet:
                 self._forget(record.name)
             raise
         finally:
-            self._being_made[record.name] -= 1
-            if not self._being_made[record.name]:
-                del self._being_made[record.name]
+            self._being_made.remove(record.name)
         return instance
 
     async def make_from(
