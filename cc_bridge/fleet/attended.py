@@ -421,7 +421,9 @@ class Attended(Bridge):
                 if any(want.claude for want in wants):
                     await self._driver.make_ready()
                 elif not self._place.exists():  # it may have been removed while we waited
-                    raise AgentUnavailable("it is not there", instance=self.instance_name)
+                    raise AgentUnavailable(
+                        "it is not there: it was removed, or never started", instance=self.instance_name
+                    )
                 else:
                     await self._driver.connect()
         except BridgeError as failure:
