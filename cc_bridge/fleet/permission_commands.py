@@ -34,6 +34,7 @@ _TOKEN = re.compile(
 
 _OPERATORS = re.compile(r"[;&|\n\r(){}`$<>]+")
 _QUOTES = re.compile(r"[;&|\n\r(){}`$<>\"']+")
+_UNQUOTED = re.compile(r"[\"'\\]")
 
 #: Words that run the command after them, and what may stand between.
 _WRAPPERS = frozenset(
@@ -43,8 +44,24 @@ _WRAPPERS = frozenset(
         *("doas", "env", "nice", "nohup", "setsid", "stdbuf", "sudo", "timeout", "xargs"),
     )
 )
-_BETWEEN = re.compile(r"-\S*\Z|\d\S*\Z|\w+=\S*\Z")
+_BETWEEN = re.compile(r"-\S*\Z|\d\S*\Z|[^\s=]+=\S*\Z")
 _MOST_WRAPPERS = 8
+
+#: Programs whose arguments, or what they read, are commands, in ways that are not read here: nobody can say what runs.
+_OPAQUE = frozenset(
+    (
+        *("ash", "bash", "busybox", "csh", "dash", "fish", "ksh", "mksh", "sh", "tcsh", "zsh"),
+        *(".", "alias", "coproc", "eval", "source", "trap", "parallel", "xargs"),
+        *("at", "batch", "crontab", "expect", "flock", "hyperfine", "script", "screen", "tmux", "unbuffer", "watch"),
+        *("chroot", "nsenter", "pkexec", "runuser", "ssh", "su", "systemd-run", "unshare"),
+        *("chrt", "ionice", "ltrace", "setarch", "setpriv", "strace", "taskset"),
+    )
+)
+_RUNS = re.compile(r"-(exec|ok)(dir)?\Z")  # find(1)
+_UNKNOWN = re.compile(r"[*?\[]")  # the shell puts names of files here
+_TESTS = ("[", "[[")
+_BLANK = re.compile(r"\s")
+_WORD = re.compile(r"""(?:'[^']*'|"(?:[^"\\]|\\.)*"|[^\s'"])+""")
 
 
 def simple_commands(line: str) -> list[str] | None:
@@ -72,11 +89,14 @@ class CommandLine:
         simple: as :func:`simple_commands` has it.
         possible: what it runs, for a rule that forbids: without quotes, and rather too much if it cannot be judged.
         quoted: what it runs if it also runs what is quoted, by ``bash -c`` say.
+        understood: it is a list of simple commands, and the program of each is seen: nothing in it runs what is not in
+            ``possible``.
     """
 
     simple: tuple[str, ...] | None
     possible: frozenset[str]
     quoted: frozenset[str]
+    understood: bool
 
     @classmethod
     def read(cls, text: str) -> CommandLine | None:
@@ -88,12 +108,63 @@ class CommandLine:
         if max(len(pieces), len(quoted)) > MOST_COMMANDS:
             return None
         possible, within = frozenset(_candidates(pieces)), frozenset(_candidates(quoted))
-        return cls(tuple(simple) if simple else None, possible, within)
+        understood = simple is not None and all(map(_is_understood, simple))
+        return cls(tuple(simple) if simple else None, possible, within, understood)
+
+    def may_run(self, pattern: str) -> bool | None:
+        """Whether it runs what a rule's pattern covers; None: nobody can say."""
+        literal = " ".join(_UNQUOTED.sub("", pattern).split())
+        if any(matches(one, command) for one in {pattern, literal} for command in self.possible):
+            return True
+        if not self.understood or any(matches(literal, command) for command in self.quoted):
+            return None
+        return None if any(_resembles(literal, command) for command in self.possible) else False
+
+
+def _is_understood(command: str) -> bool:
+    """Whether the program of a simple command is seen. What it does then by itself, nobody sees."""
+    words = [_UNQUOTED.sub("", word) for word in _WORD.findall(command)]
+    for skipped, word in enumerate(words[:_MOST_WRAPPERS]):
+        program = word.rpartition("/")[2]
+        between = _BETWEEN.match(word)
+        if (
+            program in _OPAQUE
+            or _BLANK.search(word)
+            or (_UNKNOWN.search(word) and program not in _TESTS and not between)
+        ):
+            return False
+        if program in _WRAPPERS:
+            if words[skipped + 1 :] and words[skipped + 1].startswith("-"):
+                return False  # an option may take words of its own
+        elif not between:
+            return program != "find" or not any(map(_RUNS.match, words))
+    return len(words) < _MOST_WRAPPERS
+
+
+def _resembles(pattern: str, command: str) -> bool:
+    """Whether a command of the pattern's program may be covered by it: options come first, or files' names."""
+    wanted = pattern.removesuffix(":*").partition("*")[0].split()
+    if len(wanted) < 2 or wanted[0] != command.partition(" ")[0]:
+        return False
+    words = command.split()
+    if len(words) < 2:
+        return False
+    if words[1].startswith("-") and any(_may_be(wanted[1], word) for word in words[2:]):
+        return True
+    for want, word in zip(wanted, words, strict=False):
+        if _UNKNOWN.search(word) or not word.startswith(want):
+            return _UNKNOWN.search(word) is not None and _may_be(want, word)
+    return False
+
+
+def _may_be(wanted: str, word: str) -> bool:
+    known = _UNKNOWN.split(word)[0]
+    return known.startswith(wanted) or (known != word and wanted.startswith(known))
 
 
 def _candidates(pieces: Iterable[str]) -> Iterator[str]:
     for piece in pieces:
-        words = re.sub(r"[\"'\\]", "", piece).split()
+        words = _UNQUOTED.sub("", piece).split()
         for skipped in range(_MOST_WRAPPERS):
             if not words[skipped:]:
                 break

@@ -137,13 +137,9 @@ class _Call:
         return covered or None if self.tool in _SEARCHES else covered  # a search reads what is beneath, too
 
     def _runs(self, pattern: str) -> bool | None:
-        line = self._line
-        if line is None:
-            return None
-        if any(matches(pattern, command) for command in line.possible):
+        if self._given.get("command") == pattern:
             return True
-        doubt = line.simple is None or any(matches(pattern, command) for command in line.quoted)
-        return None if doubt else False
+        return None if self._line is None else self._line.may_run(pattern)
 
     @cached_property
     def _line(self) -> CommandLine | None:
