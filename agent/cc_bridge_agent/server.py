@@ -216,7 +216,7 @@ class Server:
             return
         session = self._sessions[client.session]
         if session.sleeper.is_under_way:
-            session.once_ended(lambda: self._start(client, start))
+            session.once_ended(lambda: self._start_again(client, session, start))
             return
         self._stop_after[session.name] = stop
         try:
@@ -224,6 +224,11 @@ class Server:
         except StartError as error:
             log("claude_not_started", session=client.session, program=argv[0], reason=str(error))
             client.send(wire.encode({"error": "start", "message": str(error), "errno": error.errno}))
+
+    def _start_again(self, client: Client, session: Session, start: wire.Frame) -> None:
+        """Not for a host that has gone meanwhile, unless somebody's input waits for it."""
+        if not client.gone or session.ledger.queue.waiting:
+            self._start(client, start)
 
     def _input(self, client: Client, input_id: str, turn: str, line: bytes) -> None:
         if not client.session:
@@ -262,14 +267,17 @@ class Server:
         self._wait_to_stop()
 
     def _wait_to_stop(self) -> None:
-        """End after a while in which all sleeps and no host is connected."""
+        """End after a while in which all sleeps, no host is connected and no input waits for the next Claude Code."""
         self._cancel_stop()
         after = [self._stop_after[name] for name, session in self._sessions.items() if session.asleep]
         if after and all(after) and not self._has_hosts():
             self._cancel_stop = self._loop.call_later(max(after), self._stop_if_asleep)
 
     def _stop_if_asleep(self) -> None:
-        if not any(session.running for session in self._sessions.values()):
+        sessions = self._sessions.values()
+        if any(session.ledger.queue.waiting for session in sessions):
+            self._wait_to_stop()  # it may be withdrawn
+        elif not any(session.running for session in sessions):
             self.stop("asleep")
 
     def _wait_for_clients(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,6 +106,67 @@ def test_without_a_time_it_stays(make_agent: Callable[..., Agent]) -> None:
     host.until("exit")
     host.close()
     assert agent.connect(look=True).hello["state"] == "asleep"
+
+
+def falling_asleep(agent: Agent, gate: Path, **times: float) -> tuple[Connection, Connection]:
+    """A host, and who looks: Claude Code was told to end, and does when there is the gate."""
+    host, looker = agent.connect(), agent.connect(look=True)
+    start(host, "sh", "-c", f"cat; until test -e '{gate}'; do sleep 0.02; done", sleep=LONG, **times)
+    host.send({"sleep": True}, {"status": True})
+    assert host.until("status")["status"]["state"] == "asleep"
+    return host, looker
+
+
+def leave(host: Connection, looker: Connection) -> None:
+    host.close()
+    clients = 2
+    while clients > 1:
+        looker.send({"status": True})
+        clients = looker.until("status")["clients"]
+
+
+def test_an_input_that_waits_keeps_the_agent_and_is_given_to_the_next(agent: Agent, tmp_path: Path) -> None:
+    host, looker = falling_asleep(agent, tmp_path / "gate", stop=0.05)
+    host.send({"id": "a", "in": {"n": 1}})
+    host.until("queued")
+    leave(host, looker)
+    (tmp_path / "gate").touch()
+    looker.until("exit")
+    time.sleep(0.3)  # several times `stop`
+    later = agent.connect()
+    assert later.hello["queue"] == ["a"]
+    start(later)
+    assert later.until("out")["out"] == {"n": 1}
+
+
+def test_an_input_that_was_withdrawn_keeps_no_agent(agent: Agent, tmp_path: Path) -> None:
+    host, looker = falling_asleep(agent, tmp_path / "gate", stop=0.05)
+    host.send({"id": "a", "in": {"n": 1}})
+    host.until("queued")
+    leave(host, looker)
+    (tmp_path / "gate").touch()
+    looker.until("exit")
+    looker.send({"withdraw": "a"})
+    assert agent.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_who_has_gone_while_it_fell_asleep_gets_another_only_for_an_input(
+    agent: Agent, tmp_path: Path, waits: bool
+) -> None:
+    host, looker = falling_asleep(agent, tmp_path / "gate")
+    host.send({"start": {"argv": ["cat"], "env": {}, "cwd": "/"}})
+    if waits:
+        host.send({"id": "a", "in": {"n": 1}})
+        host.until("queued")
+    leave(host, looker)
+    (tmp_path / "gate").touch()
+    looker.until("exit")
+    if waits:
+        assert looker.until("out")["out"] == {"n": 1}
+    else:
+        looker.send({"status": True})
+        assert looker.until("status")["status"]["state"] == "asleep"
 
 
 @pytest.mark.parametrize("times", [{"sleep": -1}, {"sleep": "soon"}, {"stop": True}, {"sleep": 1e11}])

@@ -187,6 +187,17 @@ def test_one_that_still_says_something_is_let_finish(room: Bedroom, tmp_path: Pa
     assert 5 < left <= 10
 
 
+def test_one_that_never_stops_talking_is_let_finish_for_a_minute(room: Bedroom) -> None:
+    code = "import sys; sys.stdin.read(); print('yes', flush=True); import time; time.sleep(1000)"
+    pid = room.begin(sys.executable, "-ISc", code)
+    assert room.session.sleep() is None
+    room.until("out", "yes")
+    room.session.sleeper._latest -= 60
+    room.loop.let_time_pass()
+    room.wait(pid)
+    assert room.host.frames[-1]["exit"] == -signal.SIGTERM
+
+
 def test_what_sleeps_is_not_put_to_sleep(room: Bedroom) -> None:
     assert room.session.sleep() == {"asleep": True}
     pid = room.begin("cat")
