@@ -69,10 +69,12 @@ async def decision_of(on_permission: OnPermission, request: PermissionRequest) -
 def request_digest(instance: str, turn: str, request: PermissionRequest) -> str:
     """A request's id, of all that the decision is about: what is asked again with another input is another request.
 
+    The suggested rules are part of it: nobody shall keep rules for always that were not shown.
+
     Raises:
-        ValueError, TypeError, RecursionError: its input is no JSON.
+        ValueError, TypeError, RecursionError: its input is no JSON, or what it suggests.
     """
-    about = [instance, turn, request.request_id, request.tool_name, dict(request.input)]
+    about = [instance, turn, request.request_id, request.tool_name, dict(request.input), *request.suggestions]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).digest()
     return base64.b32encode(digest)[:_DIGEST].decode().lower()
 

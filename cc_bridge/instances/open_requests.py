@@ -53,7 +53,8 @@ class PendingRequest:
     Attributes:
         id: the same for everybody who looks, and at a fleet's desk. Another input, tool, turn or instance has another.
         turn: the turn that asks; empty: none, but something in the background.
-        waited: seconds for which it has waited at least: for so long Claude Code has said nothing. None: nobody knows.
+        waited: seconds for which it had waited at least when it was read: for so long Claude Code had said nothing; 0
+            if it came later. None: nobody knows.
     """
 
     id: str
@@ -106,7 +107,7 @@ async def answer_request(way: Way, request: PendingRequest, decision: Allow | De
 class RequestWatch:
     """The open requests of one instance, as they come and go. Made by :meth:`open`."""
 
-    def __init__(self, connection: Connection, name: str, status: Status | None) -> None:
+    def __init__(self, connection: Connection, name: str, status: Status | None, seen: int = 0) -> None:
         self._connection = connection
         self._name = name
         self._unanswered = UnansweredRequests()
@@ -114,6 +115,7 @@ class RequestWatch:
         self._open: dict[str, tuple[sj.Permission, PendingRequest]] = {}  # by Claude Code's own id
         self._closed: dict[str, None] = {}
         self._silent = status.now.silent if status and status.now else None
+        self._seen = seen  # the last frame before the status: what was asked later has not waited so long
 
     @classmethod
     @asynccontextmanager
@@ -122,9 +124,9 @@ class RequestWatch:
 
         Raises: as :func:`open_requests`, and what ``way`` raises where no agent runs.
         """
-        connection, status = await _connect(way, name)
+        connection, status, seen = await _connect(way, name)
         try:
-            watch = cls(connection, name, status)
+            watch = cls(connection, name, status, seen)
             await watch._catch_up()
             yield watch
         finally:
@@ -208,26 +210,30 @@ class RequestWatch:
                 del self._open[request_id]
                 self._closed[pending.id] = None
         for request_id, asked in unanswered.items():
-            if request_id not in self._open and (new := self._pending(asked)):
+            if request_id not in self._open and (new := self._pending(asked, getattr(event, "seq", 0))):
                 self._open[request_id] = asked, new
         while len(self._closed) > _MOST_CLOSED:
             del self._closed[next(iter(self._closed))]
 
-    def _pending(self, asked: sj.Permission) -> PendingRequest | None:
+    def _pending(self, asked: sj.Permission, seq: int) -> PendingRequest | None:
         """None: nobody could be shown what it asks."""
         request = _request_of(asked)
         try:
             digest = request_digest(self._name, self._turn, request)
         except (ValueError, TypeError, RecursionError):
             return None
-        return PendingRequest(digest, self._name, self._turn, request, self._silent)
+        waited = self._silent if self._silent is None or seq <= self._seen else 0.0
+        return PendingRequest(digest, self._name, self._turn, request, waited)
 
     def _is_open(self, request: PendingRequest) -> bool:
         return any(pending.id == request.id for pending in self.open_requests)
 
 
-async def _connect(way: Way, name: str) -> tuple[Connection, Status | None]:
-    """A connection that begins with the running turn, or with the newest frames where none runs."""
+async def _connect(way: Way, name: str) -> tuple[Connection, Status | None, int]:
+    """A connection that begins with the running turn, or with the newest frames where none runs.
+
+    With it the agent's status, and the number of a frame before it.
+    """
     try:
         first = await Connection.open(Link(host=this_program(), looks=True), way, name)
     except NoAgentPossible:
@@ -242,14 +248,14 @@ async def _connect(way: Way, name: str) -> tuple[Connection, Status | None]:
     turn = status.now.turn if status and status.now else ""
     if turn:
         try:
-            return await Connection.open(Link(turn=turn, host=this_program(), looks=True), way, name), status
+            return await Connection.open(Link(turn=turn, host=this_program(), looks=True), way, name), status, end.seq
         except FramesGone:
             pass  # the turn has just ended, or its beginning is not kept
     latest = Position(max(0, end.seq - _LATEST), end.journal)
     try:
-        return await Connection.open(Link(after=latest, host=this_program(), looks=True), way, name), status
+        return await Connection.open(Link(after=latest, host=this_program(), looks=True), way, name), status, end.seq
     except FramesGone:
-        return await Connection.open(Link(after=end, host=this_program(), looks=True), way, name), status
+        return await Connection.open(Link(after=end, host=this_program(), looks=True), way, name), status, end.seq
 
 
 @asynccontextmanager

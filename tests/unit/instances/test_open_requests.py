@@ -150,6 +150,26 @@ async def test_another_input_is_another_request(cancelled: bool) -> None:
     assert agent.given == []
 
 
+async def test_other_suggestions_are_another_request() -> None:
+    """Who allows always has seen the rules that are kept."""
+    rule = {"type": "addRules", "behavior": "allow", "rules": [{"toolName": "Bash"}]}
+    agent = Agent(asks())
+    seen = await only(agent)
+    agent.say(asks(permission_suggestions=[rule]))
+    assert (await only(agent)).id != seen.id
+    with pytest.raises(AlreadyDecided):
+        await answer_request(agent.way, seen, Allow())
+
+
+async def test_what_is_asked_later_has_not_waited() -> None:
+    agent = Agent(asks("a"))
+    async with RequestWatch.open(agent.way, "demo") as watch:
+        agent.say(asks("b"))
+        while len(watch.open_requests) < 2:
+            await watch.receive()
+        assert [item.waited for item in watch.open_requests] == [7, 0]
+
+
 async def test_an_answer_is_what_a_host_would_send() -> None:
     agent = Agent(asks())
     await answer_request(agent.way, await only(agent), Allow())
