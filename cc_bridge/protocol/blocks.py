@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,8 +167,9 @@ def _read(path: Path) -> bytes:
     data = None
     try:
         if path.is_file() or not path.exists():  # a pipe would be waited for
-            with path.open("rb") as file:
-                data = file.read(MAX_FILE + 1)
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # or has become a pipe meanwhile
+                    data = file.read(MAX_FILE + 1)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
     except ValueError:  # no path has a NUL

@@ -92,6 +92,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
                 read(tmp_path / name)
 
 
+def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(Path, "is_file", lambda path: True)  # as it was at that moment
+    with pytest.raises(InvalidInput, match="is no file"):
+        attachment(tmp_path / "pipe")
+
+
 def test_a_file_may_have_so_many_bytes_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_FILE == 16 * 2**20
     monkeypatch.setattr(blocks, "MAX_FILE", 20)
