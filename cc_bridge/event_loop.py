@@ -223,7 +223,7 @@ class Caller:
             return future.result()
         except _Carried as carried:
             raise carried.error from None
-        except BaseException:
+        except BaseException:  # raised again
             # Ctrl-C, and perhaps before there was a future to be cancelled, although the task has been started.
             if portal is not None and not (future and future.done()):
                 with suppress(RuntimeError):  # the event loop is about to end: then the call has been cancelled

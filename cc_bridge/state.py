@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ __all__ = [
     "shared_runtime_directory",
     "state_root",
     "unusable",
+    "write_whole",
 ]
 
 #: Links that may lead to the state directory, one after the other.
@@ -213,3 +215,29 @@ def unusable(path: Path, error: OSError) -> InvalidInput:
     hint = "Set CC_BRIDGE_HOME to a directory of yours."
     what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return InvalidInput(f"the state directory {path} cannot be used: {what}", hint=hint)
+
+
+def write_whole(path: Path, data: bytes, *, new: bool = False, lasting: bool = False) -> None:
+    """Write a file whole or not at all, for this user alone.
+
+    Args:
+        new: there must be none.
+        lasting: it is on the disk when this returns, also if the machine ends then.
+
+    Raises:
+        FileExistsError: there is one.
+        OSError: it cannot be written; what was there is as it was.
+    """
+    import tempfile  # only here: it loads a good deal, which each command would pay for
+
+    fd, scratch = tempfile.mkstemp(dir=path.parent)  # 0600
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            if lasting:
+                file.flush()
+                os.fsync(file.fileno())
+        (os.link if new else os.replace)(scratch, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(scratch)

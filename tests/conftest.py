@@ -22,7 +22,7 @@ import anyio
 import pytest
 from hypothesis import settings
 
-from cc_bridge import ClaudeInstance, ClaudeOptions, EngineError, InstanceInterface, LocalProcess
+from cc_bridge import ClaudeInstance, ClaudeOptions, EngineError, InstanceInterface, LocalProcess, logs
 from cc_bridge.engine.client import Engine
 from cc_bridge.engine.image_names import DEFAULT_IMAGE
 from cc_bridge.engine.images import BuildContext, Images
@@ -301,6 +301,12 @@ def workspace(tmp_path: Path) -> Path:
 
 MakeRecord = Callable[..., ClaudeInstance]
 MakeInstance = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A verb that is called within a test decides what is logged in its process."""
+    monkeypatch.setattr(logs, "_deferred", logs._deferred)
 
 
 @pytest.fixture

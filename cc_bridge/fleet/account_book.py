@@ -11,14 +11,13 @@ import contextlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..state import make_private
+from ..state import make_private, write_whole
 
 __all__ = ["Book", "Line", "TokenUsage"]
 
@@ -151,18 +150,9 @@ class Book:
         Raises:
             OSError: they could not be written.
         """
-        fd, scratch = tempfile.mkstemp(dir=self.path.parent)  # 0600
-        try:
-            with os.fdopen(fd, "wb") as file:
-                for line in lines:
-                    file.write(_text(line))
-                file.flush()
-                os.fsync(file.fileno())  # an empty file would be worse than a long one
-            os.replace(scratch, self.path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(scratch)
-            raise
+        write_whole(
+            self.path, b"".join(map(_text, lines)), lasting=True
+        )  # an empty file would be worse than a long one
 
 
 def _end_of_last_line(file: BinaryIO) -> int:

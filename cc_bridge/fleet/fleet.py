@@ -26,12 +26,13 @@ from ..logs import Log
 from ..names import NAME
 from ..permission_rules import PermissionRules
 from ..record import ClaudeInstance
+from ..state import make_private
 from .accounts import Accounts, Budget
 from .attended import Attended
 from .awake import Awake, Seat
 from .desk import Desk, Policy
-from .directory import held_by_one, make_private
 from .feed import FeedPosition, Heard
+from .held import held_by_one
 from .listening import hear, interrupt_quietly
 from .memory import memory_of
 from .pool import Pool
@@ -120,7 +121,8 @@ class Fleet:
         if self._was_used:
             raise InvalidInput(f"the fleet {self.name} is in use already, or was: make another one")
         self._was_used = True
-        directory = await anyio.to_thread.run_sync(make_private, self.registry.root / "fleets" / self.name)
+        directory = self.registry.root / "fleets" / self.name
+        await anyio.to_thread.run_sync(make_private, directory)
         self._stack.enter_context(held_by_one(directory / "lock", f"the fleet {self.name}"))
         try:
             rules, allow = kept_rules(self.registry, lambda: self._engine.is_local), allow_always(self.registry)
@@ -269,10 +271,9 @@ class Fleet:
         instance = self.open(name)
         await instance.remove(conversation=conversation)
         name = self._pool.spares.alias_of(name)
-        attended = self._open[name][1]
+        self._open[name][1].end("it was removed")
         self.desk.forget(name)
         self._forget(name)
-        attended.end("it was removed")
         await self._pool.removed(instance.record)
 
     @property

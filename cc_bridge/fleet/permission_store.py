@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..instance import Allow, Decision, Deny
-from ..state import make_private
+from ..state import make_private, write_whole
 
 __all__ = ["Answered", "KeptRequest", "RequestStore"]
 
@@ -89,19 +87,7 @@ class RequestStore:
             OSError: it could not be written.
             TypeError, ValueError: the answer is not JSON.
         """
-        text = _text(request)
-        fd, scratch = tempfile.mkstemp(dir=self.directory)  # 0600
-        try:
-            with os.fdopen(fd, "w") as file:
-                file.write(text)
-                if request.answered:
-                    file.flush()
-                    os.fsync(file.fileno())
-            os.replace(scratch, self._path(request.id))
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(scratch)
-            raise
+        write_whole(self._path(request.id), _text(request).encode("utf-8"), lasting=bool(request.answered))
 
     def remove(self, request_id: str) -> None:
         """Forget a request; harmless when repeated."""

@@ -252,7 +252,7 @@ class Pool:
                 self.spares.gone(name)
                 self._look_again()
                 continue
-            except BaseException:
+            except BaseException:  # cancelled, too: it is as good as before
                 self.spares.add(template, name)
                 raise
             self.spares.call(name, alias)

@@ -5,15 +5,13 @@ Not in the record, because that is what the instance was made with, and says whe
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..protocol.command_line import ClaudeOptions
-from ..state import unusable
+from ..state import unusable, write_whole
 
 __all__ = ["BYPASS", "Chosen"]
 
@@ -42,18 +40,9 @@ class Chosen:
         Raises:
             InvalidInput: it cannot be written.
         """
-        import tempfile  # only here: it loads a good deal, which each command would pay for
-
         choices = {**self._read(), field: {"chosen": value, "instead_of": getattr(options, field)}}
         try:
-            fd, scratch = tempfile.mkstemp(dir=self._path.parent)
-            try:
-                with os.fdopen(fd, "w") as file:
-                    json.dump(choices, file)
-                os.replace(scratch, self._path)
-            finally:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(scratch)
+            write_whole(self._path, json.dumps(choices).encode("ascii"))
         except FileNotFoundError:  # the instance is being removed
             return
         except OSError as error:

@@ -49,6 +49,7 @@ from ..state import (
     shared_runtime_directory,
     state_root,
     unusable,
+    write_whole,
 )
 from ..values import Value
 from .sessions import Sessions
@@ -228,19 +229,8 @@ class Home(Value):
         Raises:
             FileExistsError: there is one.
         """
-        import tempfile
-
-        fd, scratch = tempfile.mkstemp(dir=self.path)  # 0600
-        try:
-            with os.fdopen(fd, "w") as file:
-                json.dump(record.as_json_types(), file, indent=1, ensure_ascii=False)
-            if new:
-                os.link(scratch, self.path / "record.json")
-            else:
-                os.replace(scratch, self.path / "record.json")
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(scratch)
+        text = json.dumps(record.as_json_types(), indent=1, ensure_ascii=False)
+        write_whole(self.path / "record.json", text.encode(), new=new)
 
     def load(self) -> ClaudeInstance:
         """The record.

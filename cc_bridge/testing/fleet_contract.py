@@ -366,7 +366,7 @@ class FleetContract:
 
             async def listen() -> None:
                 async with aclosing(fleet.feed(record.name)) as feed:
-                    heard.extend(await _until_results(feed, 2))
+                    heard.extend(await until_results(feed, 2))
 
             with anyio.fail_after(_LIMIT):
                 async with anyio.create_task_group() as group:
@@ -375,7 +375,7 @@ class FleetContract:
                     theirs = another.open(record.name)
                     assert await theirs.send_command_and_wait("[[say theirs]]", _LIMIT) == (True, "theirs")
                     assert await instance.send_command_and_wait("[[say ours]]", _LIMIT) == (True, "ours")
-        assert _text_of(heard) == "theirsours"
+        assert text_of(heard) == "theirsours"
         places = [item.at for item in heard]
         assert places == sorted(set(places))
         assert len({item.turn for item in heard}) == 2
@@ -388,7 +388,7 @@ class FleetContract:
             instance = await fleet.make(record)
             async with aclosing(fleet.feed(record.name)) as feed:
                 turn = await instance.submit("[[say a b c d e f]]")
-                heard = await _until_results(feed)
+                heard = await until_results(feed)
             await instance.send_command_and_wait("[[say later]]", _LIMIT)
             for number in (0, len(heard) // 2, len(heard) - 1):
                 after, ends = str(heard[number].at), 2 if number < len(heard) - 1 else 1
@@ -396,11 +396,11 @@ class FleetContract:
                     make_fleet(name="another") as another,
                     aclosing(another.feed(record.name, after=after)) as feed,
                 ):
-                    rest = await _until_results(feed, ends)
+                    rest = await until_results(feed, ends)
                 assert rest[: len(heard) - number - 1] == heard[number + 1 :]
-                assert _text_of(rest).endswith("later")
+                assert text_of(rest).endswith("later")
                 async with aclosing(fleet.feed(record.name, after=after)) as feed:
-                    assert await _until_results(feed, ends) == rest, "memory and journal say the same"
+                    assert await until_results(feed, ends) == rest, "memory and journal say the same"
         assert turn.id == heard[0].turn
 
     async def test_what_is_kept_nowhere(self, make_fleet: MakeFleet, make_record: MakeRecord) -> None:
@@ -443,7 +443,7 @@ class FleetContract:
                     await anyio.wait_all_tasks_blocked()
                     turn = await instance.submit("[[repeat 1500 word,]]")
                     await turn.result()
-        assert {_text_of(items) for items in heard} == {"word," * 1500}
+        assert {text_of(items) for items in heard} == {"word," * 1500}
         assert all(items == heard[0] for items in heard)
         assert [len(programs) for programs in connected] == [1]
 
@@ -459,11 +459,12 @@ async def _asked(fleet: Fleet) -> OpenRequest:
             await anext(watch)
 
 
-def _text_of(heard: list[Heard]) -> str:
+def text_of(heard: list[Heard]) -> str:
+    """The answers in what was heard."""
     return "".join(item.event.text for item in heard if isinstance(item.event, TextDelta))
 
 
-async def _until_results(feed: Any, count: int = 1) -> list[Heard]:
+async def until_results(feed: Any, count: int = 1) -> list[Heard]:
     """What a feed says, up to so many ends of turns."""
     heard: list[Heard] = []
     with anyio.fail_after(_LIMIT):

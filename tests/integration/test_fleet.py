@@ -10,7 +10,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -22,12 +21,11 @@ from cc_bridge import (
     InstanceInterface,
     LocalProcess,
     PermissionRequest,
-    TextDelta,
-    TurnResult,
     Verdict,
 )
 from cc_bridge.fleet import Fleet, Heard, OpenRequest
 from cc_bridge.fleet import feed as feed_module
+from cc_bridge.testing.fleet_contract import text_of, until_results
 
 pytestmark = pytest.mark.anyio
 
@@ -60,22 +58,6 @@ def open_files() -> list[str]:
         with suppress(FileNotFoundError):  # that of the listing itself
             found.append(os.readlink(f"/proc/self/fd/{number}"))
     return found
-
-
-def text_of(heard: list[Heard]) -> str:
-    return "".join(item.event.text for item in heard if isinstance(item.event, TextDelta))
-
-
-async def until_results(feed: Any, count: int = 1) -> list[Heard]:
-    """What a feed says, up to so many ends of turns."""
-    heard: list[Heard] = []
-    with anyio.fail_after(LIMIT):
-        async for item in feed:
-            heard.append(item)
-            count -= isinstance(item.event, TurnResult)
-            if not count:
-                break
-    return heard
 
 
 class TestInstances:

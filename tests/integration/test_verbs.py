@@ -84,7 +84,7 @@ def test_a_shell_on_a_terminal(up: Up) -> None:
         person.wait_for("33 99")
         person.type("\x03")
         person.wait_for("$ ")
-        person.type("echo sl''eeps; sleep 50\r")
+        person.type("sh -c 'echo sl\"\"eeps; exec sleep 50'\r")  # which has the terminal when it says so
         person.wait_for("sleeps")
         person.type("\x03")
         person.wait_for("$ ")

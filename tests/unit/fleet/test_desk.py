@@ -26,7 +26,7 @@ from cc_bridge.instances.registry import Registry
 
 pytestmark = pytest.mark.anyio
 
-PLACE = Place("/work", "/home/me", lambda path: path)
+PLACE = Place("/shop", "/home/me", lambda path: path)
 SUGGESTED = {
     "type": "addRules",
     "rules": [{"toolName": "Bash", "ruleContent": "ls *"}],

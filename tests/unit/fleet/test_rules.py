@@ -21,7 +21,7 @@ from cc_bridge.fleet.rules import Rules, allow_always, kept_rules, suggested_rul
 from cc_bridge.instances.registry import Registry
 from cc_bridge.permission_rules import PermissionRules, parse_rule
 
-PLACE = Place("/work", "/home/me", lambda path: os.path.normpath(path))
+PLACE = Place("/shop", "/home/me", lambda path: os.path.normpath(path))
 
 
 def asked(tool: str, **given: Any) -> PermissionRequest:
@@ -400,30 +400,30 @@ def test_a_line_is_read_to_its_end_or_not_at_all() -> None:
 @pytest.mark.parametrize(
     ("pattern", "path", "covered"),
     [
-        ("./src/**", "/work/src/a/b.py", True),
-        ("./src/**", "/work/src", False),
-        ("./src", "/work/src/a", True),
-        ("src/*.py", "/work/src/a.py", True),
-        ("src/*.py", "/work/src/deep/a.py", False),
-        ("*.py", "/work/src/deep/a.py", True),
+        ("./src/**", "/shop/src/a/b.py", True),
+        ("./src/**", "/shop/src", False),
+        ("./src", "/shop/src/a", True),
+        ("src/*.py", "/shop/src/a.py", True),
+        ("src/*.py", "/shop/src/deep/a.py", False),
+        ("*.py", "/shop/src/deep/a.py", True),
         ("*.py", "/other/a.py", False),
-        ("/src/**", "/work/src/a", True),
+        ("/src/**", "/shop/src/a", True),
         ("/src/**", "/src/a", False),
         ("//etc/**", "/etc/passwd", True),
         ("//etc/**", "/etcetera/x", False),
         ("~/docs/**", "/home/me/docs/a", True),
         ("~/docs/**", "/home/you/docs/a", False),
-        ("**", "/work/a", True),
-        ("**/a/**/b", "/work/x/a/y/z/b", True),
-        ("./**", "/work/../etc/passwd", False),
-        ("./src/**", "/work/src/../../etc/passwd", False),
+        ("**", "/shop/a", True),
+        ("**/a/**/b", "/shop/x/a/y/z/b", True),
+        ("./**", "/shop/../etc/passwd", False),
+        ("./src/**", "/shop/src/../../etc/passwd", False),
         ("./**", "/workshop/a", False),
         ("./**", "src/a", False),
         ("./**", "~/a", False),
         ("./**", "", False),
-        ("./[ab].txt", "/work/a.txt", True),
-        ("./[ab].txt", "/work/c.txt", False),
-        ("./**", "/work/" + "a/" * 3000, False),
+        ("./[ab].txt", "/shop/a.txt", True),
+        ("./[ab].txt", "/shop/c.txt", False),
+        ("./**", "/shop/" + "a/" * 3000, False),
     ],
 )
 def test_patterns_of_paths(pattern: str, path: str, covered: bool) -> None:
@@ -434,18 +434,18 @@ def test_patterns_of_paths(pattern: str, path: str, covered: bool) -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "path"),
-    [("./.env", "/work/.env"), ("./.env", "/work/x/../.env"), ("./.env", ".env"), (".env", "x/.env")]
-    + [("~/.ssh/**", "~/.ssh/id"), ("~/.ssh/**", "/home/me/.ssh/id"), ("/etc/**", "/etc/passwd"), ("/x", "/work/x")],
+    [("./.env", "/shop/.env"), ("./.env", "/shop/x/../.env"), ("./.env", ".env"), (".env", "x/.env")]
+    + [("~/.ssh/**", "~/.ssh/id"), ("~/.ssh/**", "/home/me/.ssh/id"), ("/etc/**", "/etc/passwd"), ("/x", "/shop/x")],
 )
 def test_denied_paths(pattern: str, path: str) -> None:
     assert ruling(asked("Read", file_path=path), allow="Read", deny=f"Read({pattern})") == "deny"
 
 
 def test_only_the_argument_that_the_tool_takes_counts() -> None:
-    request = asked("NotebookEdit", file_path="/work/a", notebook_path="/etc/x")
+    request = asked("NotebookEdit", file_path="/shop/a", notebook_path="/etc/x")
     assert ruling(request, allow="Edit(./**)") is None
-    assert ruling(asked("Write", file_path=["/work/a"]), allow="Edit(./**)") is None
-    assert ruling(asked("Write", path="/work/a"), allow="Edit(./**)", deny="Edit(./b)") == "ask"
+    assert ruling(asked("Write", file_path=["/shop/a"]), allow="Edit(./**)") is None
+    assert ruling(asked("Write", path="/shop/a"), allow="Edit(./**)", deny="Edit(./b)") == "ask"
 
 
 def test_a_link_leads_nowhere_that_the_rule_does_not_cover(tmp_path: Path) -> None:
@@ -494,13 +494,13 @@ def test_in_a_container_only_the_workspace_can_be_judged(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("tool", "given", "expected"),
     [
-        ("Grep", {"path": "/work/src", "pattern": "x"}, "allow"),
-        ("Grep", {"path": "/work", "pattern": "x"}, None),
+        ("Grep", {"path": "/shop/src", "pattern": "x"}, "allow"),
+        ("Grep", {"path": "/shop", "pattern": "x"}, None),
         ("Grep", {"pattern": "x"}, None),
-        ("Glob", {"path": "/work/src", "pattern": "**/*.py"}, "allow"),
-        ("Glob", {"path": "/work/src", "pattern": "../*"}, None),
-        ("Glob", {"path": "/work/src", "pattern": "/etc/*"}, None),
-        ("Glob", {"path": "/work/src", "pattern": "~/*"}, None),
+        ("Glob", {"path": "/shop/src", "pattern": "**/*.py"}, "allow"),
+        ("Glob", {"path": "/shop/src", "pattern": "../*"}, None),
+        ("Glob", {"path": "/shop/src", "pattern": "/etc/*"}, None),
+        ("Glob", {"path": "/shop/src", "pattern": "~/*"}, None),
     ],
 )
 def test_a_search_is_allowed_where_all_that_it_may_read_is(tool: str, given: dict[str, str], expected: Any) -> None:
@@ -508,9 +508,9 @@ def test_a_search_is_allowed_where_all_that_it_may_read_is(tool: str, given: dic
 
 
 def test_a_search_that_may_read_what_is_denied_is_asked_for() -> None:
-    request = asked("Grep", path="/work", pattern="x")
+    request = asked("Grep", path="/shop", pattern="x")
     assert ruling(request, allow="Read", deny="Read(./.env)") == "ask"
-    assert ruling(asked("Grep", path="/work/.env", pattern="x"), allow="Read", deny="Read(./.env)") == "deny"
+    assert ruling(asked("Grep", path="/shop/.env", pattern="x"), allow="Read", deny="Read(./.env)") == "deny"
 
 
 PARTS = st.sampled_from(["..", ".", "", "src", "secret", "a", "link", "~", "src\0", "ſrc", "SRC", "*"])
@@ -518,9 +518,9 @@ PARTS = st.sampled_from(["..", ".", "", "src", "secret", "a", "link", "~", "src\
 
 @given(st.lists(PARTS, max_size=8), st.booleans())
 def test_no_path_outside_is_ever_allowed(parts: list[str], absolute: bool) -> None:
-    path = ("/work/src/" if absolute else "") + "/".join(parts)
+    path = ("/shop/src/" if absolute else "") + "/".join(parts)
     if ruling(asked("Write", file_path=path), allow="Edit(./src/**)") == "allow":
-        assert os.path.normpath(path).startswith("/work/src/")
+        assert os.path.normpath(path).startswith("/shop/src/")
 
 
 # Addresses

@@ -1,4 +1,4 @@
-"""The directory of a fleet, which one program at a time has."""
+"""What one program at a time has."""
 
 from __future__ import annotations
 
@@ -8,22 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import InstanceBusy, InvalidInput
+from ..errors import InstanceBusy
 
-__all__ = ["held_by_one", "make_private"]
-
-
-def make_private(directory: Path) -> Path:
-    """The directory, made if need be, for this user alone.
-
-    Raises:
-        InvalidInput: it cannot be made.
-    """
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise InvalidInput(f"the directory {directory} cannot be made: {error.strerror}") from error
-    return directory
+__all__ = ["held_by_one"]
 
 
 @contextmanager
