@@ -153,6 +153,8 @@ class Attended(Bridge):
         """Queue a command; see ``InstanceInterface.submit``. A turn of this id that is known is read again."""
         if turn_id is not None and self._knows(turn_id):
             return await self.find(turn_id)
+        if self._end is not None:
+            raise self._end
         self._host.check()
         index = self.feed.end
         turn = await super().submit(prompt, turn_id)
@@ -355,12 +357,12 @@ class Attended(Bridge):
             error = ConnectionLost(f"attending to it has failed: {failure!r}", instance=self.instance_name)
             self._fail(error)
         finally:
-            self._attending = False
             with anyio.CancelScope(shield=True):
                 await self._driver.uplink.disconnect()
+            self._attending = False  # only now: whoever wants something meanwhile must not be attended to twice
             self._asking.pause()
-            self._wants.end(self._wants.take(), error)
             if error is not None:
+                self._wants.end(self._wants.take(), error)
                 self._bell.ring(error)
             self._seat.rest(awake=self._driver.claude_runs)
             self._shelf.let_go()
