@@ -171,6 +171,7 @@ class Awake:
         told = -1
         try:
             while True:
+                changed = self._changed  # what changes while there is no room yet is looked at, too
                 ahead = self._line.index(seat)
                 if ahead == 0:
                     await self._measure_all()
@@ -181,7 +182,7 @@ class Awake:
                     told = ahead
                     tell(ahead)
                 with anyio.move_on_after(_AGAIN):
-                    await self._changed.wait()
+                    await changed.wait()
         finally:
             self._line.remove(seat)
             self.look_again()
@@ -189,13 +190,14 @@ class Awake:
     async def admit_spare(self, seat: Seat) -> None:
         """Return when there is room and nobody stands in line; who has rested for a while sleeps for it."""
         while True:
+            changed = self._changed
             if not self._line:
                 await self._measure_all()
                 if not self._line and await self._make_room(seat):
                     self._seats[seat] = None
                     return
             with anyio.move_on_after(self._until_settled()):
-                await self._changed.wait()
+                await changed.wait()
 
     async def _measure_all(self) -> None:
         """Before one is admitted; where their number forbids it, their size need not be known."""
