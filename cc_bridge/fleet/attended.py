@@ -252,10 +252,10 @@ class Attended(Bridge):
         self._nudge()
         self._seat.rest(awake=False)
 
-    def end(self, why: str) -> None:
+    def end(self, error: BridgeError) -> None:
         """It is not the fleet's any more: nothing more will be heard, and nothing is done with it."""
-        self._end = ConnectionLost(why, instance=self.instance_name)
-        self._bell.ring(self._end)
+        self._end = error
+        self._bell.ring(error)
 
     @property
     def is_busy(self) -> bool:

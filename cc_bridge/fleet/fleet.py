@@ -16,7 +16,7 @@ import anyio.to_thread
 from ..bridge.bridge import Bridge
 from ..decisions import Decision
 from ..engine.client import Engine
-from ..errors import InstanceDiffers, InvalidInput, LimitReached
+from ..errors import ConnectionLost, InstanceDiffers, InvalidInput, LimitReached
 from ..events import PermissionRequest, TurnResult
 from ..instances.bridged import BridgedInstance, InstanceOptions
 from ..instances.factory import instance_of
@@ -43,6 +43,8 @@ __all__ = ["Fleet"]
 
 #: How many instances are looked at at once when a fleet begins.
 _AT_ONCE = 20
+
+_NOT_IN_USE = "the fleet is not in use: its instances live within its `async with`"
 
 
 class Fleet:
@@ -156,11 +158,9 @@ class Fleet:
             self.desk.close()  # first: what is not asked any more, because we end, is not moot
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as ending:
-                for instance, _ in self._open.values():
+                for instance, attended in self._open.values():
+                    attended.end(InvalidInput(_NOT_IN_USE))
                     ending.start_soon(instance.cleanup)
-        for _, attended in self._open.values():
-            attended.end("its fleet has ended")
-
         group, self._group = self._group, None
         if group is not None:
             group.cancel_scope.cancel()
@@ -271,7 +271,7 @@ class Fleet:
         instance = self.open(name)
         await instance.remove(conversation=conversation)
         name = self._pool.spares.alias_of(name)
-        self._open[name][1].end("it was removed")
+        self._open[name][1].end(ConnectionLost("it was removed", instance=name))
         self.desk.forget(name)
         self._forget(name)
         await self._pool.removed(instance.record)
@@ -327,7 +327,7 @@ class Fleet:
 
     def _take_in(self, record: ClaudeInstance, options: InstanceOptions, *, is_spare: bool = False) -> BridgedInstance:
         if self._group is None:
-            raise InvalidInput("the fleet is not in use: its instances live within its `async with`")
+            raise InvalidInput(_NOT_IN_USE)
         made: list[Attended] = []
         name = self._pool.spares.alias_of(record.name)
 
@@ -377,7 +377,7 @@ class Fleet:
 
     def _start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._group is None:
-            raise InvalidInput("the fleet is not in use: its instances live within its `async with`")
+            raise InvalidInput(_NOT_IN_USE)
         self._context.run(partial(self._group.start_soon, task))
 
     def _turn_ended(self, name: str, project: str, turn: str, result: TurnResult, process: str) -> None:
