@@ -6,11 +6,12 @@ from alembic import context
 
 from cc_bridge.service.store.schema import metadata
 
-context.configure(
-    connection=context.config.attributes["connection"],
-    target_metadata=metadata,
-    render_as_batch=True,  # SQLite cannot change a column: its table is made anew
-    transactional_ddl=True,
-)
-with context.begin_transaction():
-    context.run_migrations()
+if (config := getattr(context, "config", None)) is not None:  # None: somebody only imports this
+    context.configure(
+        connection=config.attributes["connection"],
+        target_metadata=metadata,
+        render_as_batch=True,  # SQLite cannot change a column: its table is made anew
+        transactional_ddl=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
