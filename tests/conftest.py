@@ -49,6 +49,7 @@ _HOW = {
     "socat": "the packages socat and openssl bring them",
     "ssh": "the packages openssh-server and openssh-client bring it",
     "busybox": "the package busybox brings it",
+    "postgresql": "the package postgresql brings it",
     "root": "run the tests as root; a container's will do",
     "python": "pyenv or the distribution has other Pythons",
 }

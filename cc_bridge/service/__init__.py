@@ -1,0 +1,1 @@
+"""A fleet over HTTP: identities, a store that survives, and a page."""

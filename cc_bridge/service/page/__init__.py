@@ -1,0 +1,1 @@
+"""The page: conversations for a person with a browser."""
