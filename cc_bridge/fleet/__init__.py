@@ -5,6 +5,7 @@ from .desk import AllowAlways, AllowForSession, Desk, Policy
 from .feed import FeedPosition, Heard
 from .fleet import Fleet
 from .permission_watch import Asked, Decided, DeskEvent, Missed, Moot, OpenRequest
+from .states import Changes, InstanceState
 from .template import Template
 
 __all__ = [
@@ -13,12 +14,14 @@ __all__ = [
     "AllowForSession",
     "Asked",
     "Budget",
+    "Changes",
     "Decided",
     "Desk",
     "DeskEvent",
     "FeedPosition",
     "Fleet",
     "Heard",
+    "InstanceState",
     "Missed",
     "Moot",
     "OpenRequest",

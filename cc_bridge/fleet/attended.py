@@ -38,10 +38,11 @@ from ..protocol.remembered import remember
 from ..turn import Turn
 from .asking import Asking
 from .awake import Seat
-from .feed import Feed
+from .feed import Feed, FeedPosition
 from .feed_turn import FeedTurn
 from .hearing import Hearing
 from .reader import FeedReader
+from .states import InstanceState
 from .wants import Bell, Wants
 
 __all__ = ["Attended", "Host", "Inhabited"]
@@ -51,6 +52,8 @@ _LINGER = 5.0
 
 #: Seconds between tries to reach an engine or an agent that has gone away; the last one again and again.
 _PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+_IDLE, _ASLEEP = InstanceState("idle"), InstanceState("asleep")
 
 #: What may be over in a while. Anything else fails the turns that wait.
 _TRANSIENT = (EngineUnavailable, EngineTimeout, ConnectionLost, AgentUnavailable)
@@ -72,8 +75,9 @@ class Inhabited(Surroundings, Protocol):
 class Host(Protocol):
     """What an attendant needs of its fleet, for its instance."""
 
-    patience: float
-    """Seconds for which an engine or an agent may be away before the turns that wait for it fail."""
+    @property
+    def patience(self) -> float:
+        """Seconds for which an engine or an agent may be away before the turns that wait for it fail."""
 
     def start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a task until it ends, or the fleet does."""
@@ -86,6 +90,9 @@ class Host(Protocol):
 
     def turn_ended(self, turn: str, result: TurnResult, process: str) -> None:
         """A turn has ended, with this process of Claude Code's; empty: it is not known which."""
+
+    def does(self, state: InstanceState) -> None:
+        """What the instance does now; it may be what it did before."""
 
 
 class Attended(Bridge):
@@ -167,14 +174,24 @@ class Attended(Bridge):
 
     async def find(self, turn_id: str) -> Turn:
         """Find a turn again; see ``InstanceInterface.turn``."""
+        return Turn(FeedTurn(self, await self.read_turn(turn_id)), turn_id, found=True)
+
+    async def read_turn(self, turn_id: str, after: FeedPosition | None = None) -> FeedReader:
+        """A reader of one turn, from its first event or after a position; to be closed.
+
+        Raises:
+            TurnNotFound: it is not kept.
+            BridgeError: the instance cannot be reached or started.
+        """
         if not self._knows(turn_id):
             await self._want(claude=False)
-        reader = FeedReader(self, turn=turn_id, index=self.feed.first if self._knows(turn_id) else None)
+        from_memory = after is None and self._knows(turn_id)
+        reader = FeedReader(self, turn=turn_id, index=self.feed.first if from_memory else None, after=after)
         try:
             await reader.open()
         except PositionGone as error:
             raise TurnNotFound(f"there is no turn {turn_id}: {error.what}", instance=self.instance_name) from None
-        return Turn(FeedTurn(self, reader), turn_id, found=True)
+        return reader
 
     def _knows(self, turn_id: str) -> bool:
         """What the turn has said is all in memory, or still to come."""
@@ -220,7 +237,7 @@ class Attended(Bridge):
 
     def found_awake(self) -> None:
         """Its Claude Code runs, and has nothing to do."""
-        self._seat.rest(awake=True)
+        self._rest(awake=True)
 
     async def listen(self, *, start: bool) -> None:
         """Hear what it says from now on, also of other programs' turns; :meth:`unlisten` ends it.
@@ -250,7 +267,7 @@ class Attended(Bridge):
         self._driver.uplink.go_on_from(position)  # for who listens: nothing may be missing when it goes on
         self._heard_all()
         self._nudge()
-        self._seat.rest(awake=False)
+        self._rest(awake=False)
 
     def end(self, error: BridgeError) -> None:
         """It is not the fleet's any more: nothing more will be heard, and nothing is done with it."""
@@ -364,7 +381,7 @@ class Attended(Bridge):
             if error is not None:
                 self._wants.end(self._wants.take(), error)
                 self._bell.ring(error)
-            self._seat.rest(awake=self._driver.claude_runs)
+            self._rest(awake=self._driver.claude_runs)
             self._shelf.let_go()
             if not any(reader.lacks for reader in self.readers):
                 self.feed.forget(self.feed.end - self.feed.first)  # the journal has it
@@ -437,7 +454,7 @@ class Attended(Bridge):
 
     async def _lingers_on(self) -> bool:
         """Listen while nothing is to be done; False: nothing has come, and nobody listens."""
-        self._seat.rest(awake=self._driver.claude_runs)
+        self._rest(awake=self._driver.claude_runs)
         if self._driver.uplink.connection is None:
             return False
         self._driver.hurry, self._lingers = False, True
@@ -480,7 +497,21 @@ class Attended(Bridge):
         """After a step: hand out what it has brought."""
         self._hearing.collect()
         self._bell.ring()
+        self._tell_state()
         self._asking.look(self._conversation.is_open, may_begin=self._driver.uplink.caught_up)
+
+    def _rest(self, *, awake: bool) -> None:
+        """Nothing is to be done for now."""
+        self._seat.rest(awake=awake)
+        self._tell_state()
+
+    def _tell_state(self) -> None:
+        turns, seat = self._conversation.turns, self._seat
+        if not turns:
+            self._host.does(_IDLE if seat.is_awake else _ASLEEP)
+            return
+        asks = self._conversation.asks
+        self._host.does(InstanceState("permission" if asks else "busy", turns.next, len(turns) - 1, asks))
 
     async def _decided(self, request: PermissionRequest, decision: Decision | None) -> None:
         self._answer(request, decision)

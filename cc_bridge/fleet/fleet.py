@@ -14,10 +14,9 @@ import anyio.abc
 import anyio.to_thread
 
 from ..bridge.bridge import Bridge
-from ..decisions import Decision
 from ..engine.client import Engine
 from ..errors import ConnectionLost, InstanceDiffers, InvalidInput, LimitReached
-from ..events import PermissionRequest, TurnResult
+from ..events import TurnResult
 from ..instances.bridged import BridgedInstance, InstanceOptions
 from ..instances.factory import instance_of
 from ..instances.kept_record import KeptRecord
@@ -33,10 +32,12 @@ from .awake import Awake, Seat
 from .desk import Desk, Policy
 from .feed import FeedPosition, Heard
 from .held import held_by_one
-from .listening import hear, interrupt_quietly
+from .host import HostOf
+from .listening import hear, hear_turn, interrupt_quietly
 from .memory import memory_of
 from .pool import Pool
 from .rules import allow_always, kept_rules
+from .states import Changes, InstanceState, States
 from .template import Template
 
 __all__ = ["Fleet"]
@@ -106,6 +107,7 @@ class Fleet:
         self._was_used = False
         self._being_made: list[str] = []
         self._seats: dict[str, Seat] = {}
+        self._states = States()
         self._engine = Engine()
         self._group: anyio.abc.TaskGroup | None = None
         self._context = contextvars.Context()
@@ -154,6 +156,7 @@ class Fleet:
     async def _end(self) -> None:
         """Leave all instances as they are, but for ephemeral ones, which end."""
         self._pool.close()
+        self._states.close()
         if hasattr(self, "desk"):
             self.desk.close()  # first: what is not asked any more, because we end, is not moot
         with anyio.CancelScope(shield=True):
@@ -291,7 +294,15 @@ class Fleet:
         """How many spares of each template are ready."""
         return self._pool.spares.ready
 
-    async def feed(self, name: str, after: str | None = None) -> AsyncGenerator[Heard, None]:
+    def state(self, name: str) -> InstanceState:
+        """What an instance does at the moment, as far as the fleet has heard; nobody is asked."""
+        return self._states.of(self._pool.spares.alias_of(name))
+
+    def changes(self) -> Changes:
+        """Whose state changes from now on, also by being made or removed."""
+        return self._states.watch()
+
+    async def feed(self, name: str, after: str | None = None, turn: str | None = None) -> AsyncGenerator[Heard, None]:
         """All that an instance says from now on, or after a position, whoever has asked.
 
         Nothing is started for who listens from now on: of an instance that does not run, this hears what it says from
@@ -300,15 +311,19 @@ class Fleet:
         Args:
             after: the position of an event (``str(heard.at)``), also one that another process has received. For what is
                 not in memory any more the instance's agent is started.
+            turn: the id of one: only what it says, from its first event or after the position, up to its result.
 
         Raises:
+            TurnNotFound: the turn is not kept.
             InvalidInput: ``after`` is no position.
             PositionGone: what followed it is not kept any more.
             BridgeError: the instance cannot be reached, or was removed.
         """
         position = FeedPosition.parse(after) if after is not None else None
         self.open(name)
-        async with aclosing(hear(self._open[self._pool.spares.alias_of(name)][1], position)) as feed:
+        attended = self._open[self._pool.spares.alias_of(name)][1]
+        heard_of = hear(attended, position) if turn is None else hear_turn(attended, turn, position)
+        async with aclosing(heard_of) as feed:
             async for heard in feed:
                 yield heard
 
@@ -322,6 +337,7 @@ class Fleet:
 
     def _forget(self, name: str) -> None:
         self._open.pop(name, None)
+        self._states.forget(name)
         if seat := self._seats.pop(name, None):
             self._awake.leave(seat)
 
@@ -335,7 +351,9 @@ class Fleet:
             measure = partial(memory_of, place)
             seat = Seat(self._awake, name, self._sleeper(name), lambda: made[0].is_busy, measure, is_spare=is_spare)
             self._seats[name] = seat
-            made.append(Attended(place, log, host=_Host(self, name, record.project), seat=seat, **settings))
+            told = partial(self._tell_state, name), partial(self._turn_ended, name, record.project)
+            host = HostOf(name, record.project, self._patience, self._start_soon, self.accounts, self.desk, *told)
+            made.append(Attended(place, log, host=host, seat=seat, **settings))
             return made[0]
 
         given: InstanceOptions = {**options, "registry": self.registry}
@@ -380,6 +398,10 @@ class Fleet:
             raise InvalidInput(_NOT_IN_USE)
         self._context.run(partial(self._group.start_soon, task))
 
+    def _tell_state(self, name: str, state: InstanceState) -> None:
+        if not self._pool.spares.is_spare(name):
+            self._states.tell(name, state)
+
     def _turn_ended(self, name: str, project: str, turn: str, result: TurnResult, process: str) -> None:
         """Put what a turn has cost to account, interrupt what may cost nothing more, and measure what it has left."""
         self.desk.end_turn(name, turn)
@@ -390,28 +412,6 @@ class Fleet:
                 self._start_soon(partial(interrupt_quietly, instance))
         if self._awake.limits_memory and name in self._seats:
             self._start_soon(partial(self._awake.measure, self._seats[name]))
-
-
-class _Host:
-    """What an attendant sees of its fleet."""
-
-    def __init__(self, fleet: Fleet, name: str, project: str) -> None:
-        self._fleet = fleet
-        self._name = name
-        self._project = project
-        self.patience = fleet._patience
-
-    def start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._fleet._start_soon(task)
-
-    def check(self) -> None:
-        self._fleet.accounts.check(self._name, self._project)
-
-    async def decide(self, turn: str, request: PermissionRequest) -> Decision:
-        return await self._fleet.desk.decide(self._name, turn, request)
-
-    def turn_ended(self, turn: str, result: TurnResult, process: str) -> None:
-        self._fleet._turn_ended(self._name, self._project, turn, result, process)
 
 
 class _Opener:

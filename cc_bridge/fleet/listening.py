@@ -11,13 +11,24 @@ from .attended import Attended
 from .feed import FeedPosition, Heard
 from .reader import FeedReader
 
-__all__ = ["hear", "interrupt_quietly"]
+__all__ = ["hear", "hear_turn", "interrupt_quietly"]
 
 
 async def interrupt_quietly(instance: BridgedInstance) -> None:
     """End its running turn; one that cannot be reached costs nothing that could be stopped."""
     with suppress(BridgeError):
         await instance.interrupt()
+
+
+async def hear_turn(attended: Attended, turn: str, position: FeedPosition | None) -> AsyncGenerator[Heard, None]:
+    """What it says in one turn, up to the turn's result; see ``Fleet.feed``."""
+    reader = await attended.read_turn(turn, position)
+    try:
+        while found := await reader.read():
+            for heard in found:
+                yield heard
+    finally:
+        await reader.aclose()
 
 
 async def hear(attended: Attended, position: FeedPosition | None) -> AsyncGenerator[Heard, None]:
