@@ -30,7 +30,7 @@ import httpcore
 
 from ..logs import Log
 from ..values import Value
-from .public_addresses import CheckedNetwork
+from .public_addresses import CheckedNetwork, checked_url
 from .store import Delivery, Outgoing, StoreUnavailable, Webhook, Webhooks
 
 __all__ = ["PAUSES", "Deliveries", "sign", "verify"]
@@ -126,13 +126,51 @@ class Deliveries:
         self._clock = clock
         # Of several addresses the first may swallow all: there is time for another one.
         self._limits = {"timeout": {"connect": patience / 2}}
+        self._known: dict[str, Webhook] = {}
+        self._is_stale = True
+        self._allow_private = allow_private
         self._network = CheckedNetwork(allow_private=allow_private)
         self._in_flight: dict[tuple[str, str], Delivery] = {}
         self._settled: set[str] = set()
         self._woken = anyio.Event()
         self._log = Log("", "webhooks")
 
-    async def outgoing(self, instance: str, event: str, payload: Mapping[str, Any]) -> list[Outgoing]:
+    async def begin(self) -> None:
+        """Read which webhooks there are. Nobody else changes them: a database is one service's.
+
+        Raises:
+            StoreUnavailable: the database is away.
+        """
+        self._known = {webhook.id: webhook for webhook in await self._webhooks.list()}
+        self._is_stale = False
+
+    async def add(
+        self, url: str, secret: str, instances: Iterable[str] = (), events: Iterable[str] = (), owner: str = ""
+    ) -> Webhook:
+        """Tell an address of events from now on.
+
+        Raises:
+            InvalidInput: nothing can be sent there, or there are as many webhooks as there may be.
+            StoreUnavailable: the database is away.
+        """
+        checked_url(url, allow_private=self._allow_private)
+        self._is_stale = True  # until the database has said what became of it
+        webhook = await self._webhooks.add(url, secret, instances, events, owner)
+        self._known[webhook.id] = webhook
+        return webhook
+
+    async def remove(self, webhook: str) -> bool:
+        """Tell it no more, also of what waits. False: there is no such webhook.
+
+        Raises:
+            StoreUnavailable: the database is away.
+        """
+        self._is_stale = True
+        is_gone = await self._webhooks.remove(webhook)
+        self._known.pop(webhook, None)
+        return is_gone
+
+    def outgoing(self, instance: str, event: str, payload: Mapping[str, Any]) -> tuple[Outgoing, ...]:
         """What is to be queued for all who want to know of an event; nothing is queued yet.
 
         Store it together with what has happened (:meth:`Commands.end` takes it), then call :meth:`wake`.
@@ -140,16 +178,13 @@ class Deliveries:
         Args:
             event: its type, such as ``turn_result``.
             payload: JSON; the body has it with ``type``, ``instance`` and ``at``.
-
-        Raises:
-            StoreUnavailable: the database is away.
         """
-        wanted = [webhook for webhook in await self._webhooks.list() if webhook.wants(instance, event)]
+        wanted = [webhook for webhook in self._known.values() if webhook.wants(instance, event)]
         if not wanted:
-            return []
+            return ()
         told = {"type": event, "instance": instance, "at": self._clock().isoformat(), **payload}
         body = json.dumps(told, ensure_ascii=True, separators=(",", ":"))
-        return [Outgoing(webhook.id, instance, body) for webhook in wanted]
+        return tuple(Outgoing(webhook.id, instance, body) for webhook in wanted)
 
     async def queue(self, outgoing: Iterable[Outgoing]) -> None:
         """Store what is to be delivered. It is delivered, whatever happens to this process, when this returns.
@@ -184,6 +219,10 @@ class Deliveries:
                 with anyio.move_on_after(wait):
                     await self._woken.wait()
 
+    def list(self) -> list[Webhook]:
+        """All webhooks, the oldest first."""
+        return sorted(self._known.values(), key=lambda webhook: (webhook.created, webhook.id))
+
     # Private
 
     async def _start_due(self, pool: httpcore.AsyncConnectionPool, group: anyio.abc.TaskGroup) -> float:
@@ -191,12 +230,13 @@ class Deliveries:
         self._settled.clear()
         now = self._clock()
         due = await self._webhooks.due(now, _AT_ONCE_OF_ONE)
-        webhooks = {webhook.id: webhook for webhook in await self._webhooks.list()} if due else {}
+        if self._is_stale or any(delivery.webhook not in self._known for delivery in due):
+            await self.begin()
         next_due = await self._webhooks.next_due(now)
         busy = Counter(webhook for webhook, _ in self._in_flight)
         for delivery in due:
             place = (delivery.webhook, delivery.instance)
-            webhook = webhooks.get(delivery.webhook)
+            webhook = self._known.get(delivery.webhook)
             # What has ended since the database was asked is not what it says any more.
             if webhook is None or place in self._in_flight or delivery.id in self._settled:
                 continue

@@ -17,6 +17,7 @@ __all__ = [
     "Identity",
     "Limits",
     "Meters",
+    "MoreThanOwn",
     "NotAllowed",
     "Scope",
     "Strikes",
@@ -41,6 +42,15 @@ class NotAllowed(BridgeError):
     def __init__(self, scope: Scope) -> None:
         super().__init__(f"this token may not do that: it takes the scope {scope}", hint="Use a token that has it.")
         self.scope = scope
+
+
+class MoreThanOwn(NotAllowed):
+    """Somebody would hand out what they have not: scopes, a view, limits, or time."""
+
+    def __init__(self) -> None:
+        super().__init__("manage")
+        self.what = "nobody can hand out more than their own token has: scopes, instances, limits, or time"
+        self.hint = "Ask for less, or use a token that has it."
 
 
 class TooMany(BridgeError):

@@ -382,8 +382,8 @@ class TestDeliveries:
         await store.webhooks.queue([Outgoing(hook.id, "a", "1"), Outgoing(hook.id, "a", "2")])
         (first,) = await store.webhooks.due(now())
         await store.webhooks.failed(first.id, "no", None)
-        assert await store.webhooks.revive(first.id)
-        assert not await store.webhooks.revive(first.id)
+        assert await store.webhooks.revive(hook.id, first.id)
+        assert not await store.webhooks.revive(hook.id, first.id)
         (again,) = await store.webhooks.due(now())
         assert (again.id, again.tries) == (first.id, 0)
 

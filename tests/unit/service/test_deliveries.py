@@ -152,7 +152,8 @@ async def nothing_waits(store: Store) -> None:
 async def test_a_delivery_arrives_signed(store: Store) -> None:
     async with receiver() as there, delivering(store) as deliveries:
         hook = await hook_of(store, there.url)
-        outgoing = await deliveries.outgoing("demo", "turn_result", {"turn": "t", "text": "é\0\ud800"})
+        await deliveries.begin()
+        outgoing = deliveries.outgoing("demo", "turn_result", {"turn": "t", "text": "é\0\ud800"})
         await deliveries.queue(outgoing)
         (request,) = await there.until(1)
         assert request.path == "/hook?a=b"
@@ -170,15 +171,47 @@ async def test_a_delivery_arrives_signed(store: Store) -> None:
 
 async def test_only_who_wants_to_know_is_told(store: Store) -> None:
     deliveries = Deliveries(store.webhooks)
-    everything = await hook_of(store, "https://a.test/")
-    ends = await hook_of(store, "https://b.test/", instances=["chat-*"], events=["turn_result"])
+    everything = await deliveries.add("https://a.test/", "s")
+    ends = await deliveries.add("https://b.test/", "s", ["chat-*"], ["turn_result"], "me")
+    assert deliveries.list() == [everything, ends]
 
-    async def told(instance: str, event: str) -> set[str]:
-        return {item.webhook for item in await deliveries.outgoing(instance, event, {})}
+    def told(instance: str, event: str) -> set[str]:
+        return {item.webhook for item in deliveries.outgoing(instance, event, {})}
 
-    assert await told("chat-1", "turn_result") == {everything.id, ends.id}
-    assert await told("chat-1", "asked") == {everything.id}
-    assert await told("desk", "turn_result") == {everything.id}
+    assert told("chat-1", "turn_result") == {everything.id, ends.id}
+    assert told("chat-1", "asked") == {everything.id}
+    assert told("desk", "turn_result") == {everything.id}
+    assert await deliveries.remove(everything.id)
+    assert not await deliveries.remove(everything.id)
+    assert told("chat-1", "turn_result") == {ends.id}
+    again = Deliveries(store.webhooks)
+    await again.begin()
+    assert again.list() == [ends]
+
+
+async def test_a_webhook_where_nothing_can_be_sent_is_not_made(store: Store) -> None:
+    with pytest.raises(InvalidInput, match="private"):
+        await Deliveries(store.webhooks).add("http://127.0.0.1/", "s")
+    assert await store.webhooks.list() == []
+
+
+async def test_a_webhook_of_which_the_database_was_slow_to_say_it_is_there_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = store.webhooks.add
+
+    async def add(*arguments: Any) -> Any:
+        await really(*arguments)
+        raise StoreUnavailable("nobody can say")
+
+    monkeypatch.setattr(store.webhooks, "add", add)
+    async with receiver() as there, delivering(store) as deliveries:
+        with pytest.raises(StoreUnavailable):
+            await deliveries.add(there.url, "s")
+        (hook,) = await store.webhooks.list()
+        await deliveries.queue([Outgoing(hook.id, "demo", "1")])
+        await there.until(1)
+        assert deliveries.list() == [hook]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +238,7 @@ async def test_what_does_not_arrive_is_sent_again_and_then_given_up(store: Store
         assert (dead.body, dead.tries) == ("1", 2)
         assert dead.why.startswith(why)
         there.requests.clear()
-        assert await store.webhooks.revive(dead.id)
+        assert await store.webhooks.revive(hook.id, dead.id)
         deliveries.wake()
         await there.until(1)
         await nothing_waits(store)
