@@ -14,7 +14,8 @@ from ..errors import BridgeError
 from .gate import Gate
 from .guards import NotSignedIn
 from .problems import Problem, problem_of
-from .routes import commands, events, health, instances, turns
+from .routes import audit, commands, events, health, instances, sessions, tokens, turns, webhooks
+from .routes.audit import AUDITED
 from .service import Service
 
 __all__ = ["make_app"]
@@ -42,7 +43,9 @@ def make_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for module in (instances, commands, turns, events, health):
+    for module in (instances, commands, turns, tokens, webhooks):
+        app.include_router(module.router, dependencies=[AUDITED])
+    for module in (events, health, sessions, audit):
         app.include_router(module.router)
     app.add_exception_handler(BridgeError, _on_bridge_error)
     app.add_exception_handler(NotSignedIn, _on_stranger)
