@@ -40,7 +40,9 @@ class Cluster:
 
     def _run(self, program: str, *arguments: str) -> None:
         argv = [str(self._bin / program), *arguments]
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, **self._as)
+        done = subprocess.run(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, **self._as
+        )
         assert done.returncode == 0, done.stdout
 
     def _control(self, *arguments: str) -> None:

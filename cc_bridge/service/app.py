@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -45,18 +43,11 @@ problems (RFC 9457) with a hint.
 
 
 def make_app(service: Service) -> FastAPI:
-    """The application; the service is begun and ended with it."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with service:
-            yield
-
+    """The application; the service is in use as long as it is served."""
     app = FastAPI(
         title="cc-bridge",
         version=__version__,
         description=_ABOUT,
-        lifespan=lifespan,
         openapi_url="/v1/openapi.json",
         docs_url=None,  # their scripts come from other hosts
         redoc_url=None,
