@@ -14,7 +14,22 @@ from ..errors import BridgeError
 from .gate import Gate
 from .guards import NotSignedIn
 from .problems import Problem, problem_of
-from .routes import audit, commands, events, health, instances, sessions, tokens, turns, webhooks
+from .routes import (
+    audit,
+    commands,
+    conversations,
+    events,
+    files,
+    health,
+    instances,
+    permissions,
+    sessions,
+    settings,
+    tokens,
+    turns,
+    usage,
+    webhooks,
+)
 from .routes.audit import AUDITED
 from .service import Service
 
@@ -45,7 +60,7 @@ def make_app(service: Service) -> FastAPI:
     app.state.service = service
     for module in (instances, commands, turns, tokens, webhooks):
         app.include_router(module.router, dependencies=[AUDITED])
-    for module in (events, health, sessions, audit):
+    for module in (events, permissions, files, conversations, settings, usage, health, sessions, audit):
         app.include_router(module.router)
     app.add_exception_handler(BridgeError, _on_bridge_error)
     app.add_exception_handler(NotSignedIn, _on_stranger)
