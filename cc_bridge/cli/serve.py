@@ -55,7 +55,7 @@ def serve(
         sys.exit(report(missing))
     from ..state import make_private, state_root
 
-    async def main() -> bool:
+    async def main() -> None:
         directory = state_root() / "service"
         await anyio.to_thread.run_sync(make_private, directory)
         names = [given.lower() for given in host_name or ()]
@@ -67,15 +67,14 @@ def serve(
         service = Service(store, _fleet(name, on), token_file=token_file, hosts=names)
         listening = listen(host, port)
         address = f"http://{names[0] if names else _shown(host)}:{listening.getsockname()[1]}/"
-        return await run_server(service, listening, lambda: _say(address, token_file, as_json=as_json))
+        await run_server(service, listening, lambda: _say(address, token_file, as_json=as_json))
 
     try:
-        begun = anyio.run(main)
+        anyio.run(main)
     except BridgeError as error:
         sys.exit(report(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(0 if begun else 1)
 
 
 def _fleet(name: str, on: str) -> Fleet:

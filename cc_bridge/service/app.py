@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -16,7 +14,22 @@ from ..errors import BridgeError
 from .gate import Gate
 from .guards import NotSignedIn
 from .problems import Problem, problem_of
-from .routes import audit, commands, events, health, instances, sessions, tokens, turns, webhooks
+from .routes import (
+    audit,
+    commands,
+    conversations,
+    events,
+    files,
+    health,
+    instances,
+    permissions,
+    sessions,
+    settings,
+    tokens,
+    turns,
+    usage,
+    webhooks,
+)
 from .routes.audit import AUDITED
 from .service import Service
 
@@ -35,18 +48,11 @@ problems (RFC 9457) with a hint.
 
 
 def make_app(service: Service) -> FastAPI:
-    """The application; the service is begun and ended with it."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with service:
-            yield
-
+    """The application; the service is in use as long as it is served."""
     app = FastAPI(
         title="cc-bridge",
         version=__version__,
         description=_ABOUT,
-        lifespan=lifespan,
         openapi_url="/v1/openapi.json",
         docs_url=None,  # their scripts come from other hosts
         redoc_url=None,
@@ -54,7 +60,7 @@ def make_app(service: Service) -> FastAPI:
     app.state.service = service
     for module in (instances, commands, turns, tokens, webhooks):
         app.include_router(module.router, dependencies=[AUDITED])
-    for module in (events, health, sessions, audit):
+    for module in (events, permissions, files, conversations, settings, usage, health, sessions, audit):
         app.include_router(module.router)
     app.add_exception_handler(BridgeError, _on_bridge_error)
     app.add_exception_handler(NotSignedIn, _on_stranger)

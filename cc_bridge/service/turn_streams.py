@@ -36,13 +36,13 @@ async def turn_events(service: Service, command: Command, after: str | None) -> 
     try:
         async with aclosing(service.fleet.feed(command.instance, after or None, turn=command.id)) as feed:
             async for heard in feed:
-                yield sse_event(heard)
                 if isinstance(heard.event, TurnResult):
-                    return
+                    break  # told below, once it is kept: whoever has heard it finds it
+                yield sse_event(heard)
     except (TurnNotFound, PositionGone):
         if service.inbox.position(command) is not None:
             raise
-    # What was said is not kept any more, but how it ended is.
+    await service.inbox.until_ended(command)
     ended = await service.store.commands.get(command.id)
     result = ended.result if ended is not None else None
     if result is not None:
