@@ -642,7 +642,7 @@ class TestSqlite:
         async with Store.open(f"sqlite:///{path}", patience=0.5) as store:
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
-                with pytest.raises(StoreUnavailable, match="locked|in time"):
+                with pytest.raises(StoreUnavailable, match=r"locked|in time"):
                     await store.commands.add(command())
                 assert await store.commands.open() == []  # who only reads is not held up
                 other.execute("COMMIT")
