@@ -26,6 +26,7 @@ RUNGS = {
         "fleet",
         "runner",
         "manager",
+        "service",
         "state",
         "login",
         "dockerfiles",
@@ -65,6 +66,8 @@ RUNGS = {
         "state",
     },
     "service": {
+        "__init__",
+        "beneath",
         "config",
         "fleet",
         "instances",
