@@ -21,6 +21,7 @@ PROJECT = Path(__file__).parent.parent
 #: What each room may import of this project. Nothing points up.
 RUNGS = {
     "cli": {
+        "service",
         "config",
         "decisions",
         "fleet",
@@ -41,6 +42,23 @@ RUNGS = {
         "errors",
         "logs",
         "agent",
+    },
+    "client": {"errors"},
+    "service": {
+        "__init__",
+        "beneath",
+        "decisions",
+        "engine",
+        "errors",
+        "events",
+        "fleet",
+        "instances",
+        "logs",
+        "names",
+        "protocol",
+        "record",
+        "state",
+        "values",
     },
     "fleet": {
         "beneath",
