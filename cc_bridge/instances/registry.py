@@ -247,7 +247,7 @@ class Home(Value):
             what = f"its record cannot be read: {error.strerror if isinstance(error, OSError) else error}"
             raise InvalidInput(what, instance=self.path.name, hint="`cc-bridge rm --force` removes it.") from None
         try:
-            return ClaudeInstance.from_json_types(json.loads(text))
+            return ClaudeInstance.from_kept(json.loads(text))
         except (ValueError, RecursionError) as error:
             what = f"its record cannot be read: {error.what if isinstance(error, InvalidInput) else error}"
             raise InvalidInput(what, instance=self.path.name, hint="`cc-bridge rm --force` removes it.") from None

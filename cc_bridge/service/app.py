@@ -17,6 +17,7 @@ from .gate import Gate
 from .guards import NotSignedIn
 from .problems import Problem, problem_of
 from .routes import (
+    audit,
     commands,
     conversations,
     events,
@@ -24,10 +25,14 @@ from .routes import (
     health,
     instances,
     permissions,
+    sessions,
     settings,
+    tokens,
     turns,
     usage,
+    webhooks,
 )
+from .routes.audit import AUDITED
 from .service import Service
 
 __all__ = ["make_app"]
@@ -55,8 +60,9 @@ def make_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    about_instances = (instances, commands, turns, events, permissions, files, conversations, settings)
-    for module in (*about_instances, usage, health):
+    for module in (instances, commands, turns, tokens, webhooks):
+        app.include_router(module.router, dependencies=[AUDITED])
+    for module in (events, permissions, files, conversations, settings, usage, health, sessions, audit):
         app.include_router(module.router)
     app.add_exception_handler(BridgeError, _on_bridge_error)
     app.add_exception_handler(NotSignedIn, _on_stranger)

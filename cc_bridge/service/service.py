@@ -16,9 +16,10 @@ from ..errors import InvalidInput
 from ..fleet import Fleet
 from ..state import write_whole
 from .board import Board
+from .deliveries import Deliveries
 from .identities import ALL_SCOPES, Meters, Strikes
 from .inbox import Inbox
-from .store import Store
+from .store import Command, Outgoing, Store
 
 __all__ = ["Limits", "Service"]
 
@@ -49,11 +50,13 @@ class Service:
         fleet: a new one; the service's for as long as it runs.
         token_file: where the secret of the first token is written, if there is none yet.
         hosts: names by which clients may call this service, beside loopback addresses.
+        webhooks_to_private: webhooks may go to addresses of this machine and of private networks, too.
 
     Attributes:
         stopping: set when it is to end: streams end with a hint to come back.
         is_ready: commands are taken.
         strikes, meters: wrong tokens by address, and commands by token.
+        deliveries: webhooks, and what waits for them.
     """
 
     inbox: Inbox
@@ -67,6 +70,7 @@ class Service:
         token_file: Path | None = None,
         hosts: Iterable[str] = (),
         limits: Limits | None = None,
+        webhooks_to_private: bool = False,
     ) -> None:
         self.store = store
         self.fleet = fleet
@@ -75,6 +79,7 @@ class Service:
         self.limits = limits or Limits()
         self.strikes = Strikes()
         self.meters = Meters()
+        self.deliveries = Deliveries(store.webhooks, allow_private=webhooks_to_private)
         self.stopping = anyio.Event()
         self.is_ready = False
         self._stack = AsyncExitStack()
@@ -99,13 +104,16 @@ class Service:
                 self.fleet,
                 self._start_soon,
                 changed=self.board.tell,
-                over=lambda command: self.meters.ended(command.owner, command.id),
+                tell=self._to_tell,
+                over=self._is_over,
             )
             self.board.inbox = self.inbox
+            await self.deliveries.begin()
             for command in await self.inbox.begin():
                 self.meters.goes_on(command.owner, command.id)
             self._start_soon(self.board.follow_fleet)
             self._start_soon(self.board.follow_desk)
+            self._start_soon(self.deliveries.run)
             self.is_ready = True
         except BaseException:  # cancelled, too
             await self._end()
@@ -127,6 +135,13 @@ class Service:
         if self._group is not None:  # before the fleet: what that tells of its end is nothing of the commands'
             self._group.cancel_scope.cancel()
         await self._stack.aclose()
+
+    def _to_tell(self, command: Command, result: dict[str, Any]) -> Iterable[Outgoing]:
+        return self.deliveries.outgoing(command.instance, "turn_result", {"turn": command.id, "result": result})
+
+    def _is_over(self, command: Command) -> None:
+        self.meters.ended(command.owner, command.id)
+        self.deliveries.wake()
 
     def _start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._group is None:

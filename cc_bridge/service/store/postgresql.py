@@ -66,7 +66,9 @@ class PostgresqlBackend:
         )
 
     def __str__(self) -> str:
-        return self._url.render_as_string(hide_password=True)
+        host = self._url.host or self._url.query.get("host", "")  # no user, no password, also not in the query
+        port = f":{self._url.port}" if self._url.port else ""
+        return f"postgresql://{host}{port}/{self._url.database}"
 
     @contextmanager
     def held(self) -> Iterator[None]:
