@@ -60,9 +60,9 @@ def make_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for module in (instances, commands, turns, tokens, webhooks):
+    for module in (instances, commands, turns, permissions, files, conversations, settings, tokens, webhooks):
         app.include_router(module.router, dependencies=[AUDITED])
-    for module in (events, permissions, files, conversations, settings, usage, health, sessions, audit):
+    for module in (events, usage, health, sessions, audit):
         app.include_router(module.router)
     app.add_exception_handler(BridgeError, _on_bridge_error)
     app.add_exception_handler(NotSignedIn, _on_stranger)

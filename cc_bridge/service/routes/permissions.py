@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 
 from ...decisions import Allow, Decision, Deny
 from ...errors import AlreadyDecided, BridgeError, InvalidInput
@@ -14,6 +14,7 @@ from ..identities import Identity
 from ..instance_schemas import AllowLonger, AllowOnce, Answer, Answered, Permission, Permissions, Refuse
 from ..problems import NotThere
 from ..service import Service
+from .audit import describe
 from .common import PROBLEMS, TheService
 
 __all__ = ["router"]
@@ -40,6 +41,7 @@ async def show_permission(service: TheService, who: Reader, id: RequestId) -> di
 
 @router.post("/{id}", response_model=Answered)
 async def answer_permission(
+    request: Request,
     service: TheService,
     who: Decider,
     id: RequestId,  # noqa: A002
@@ -55,8 +57,7 @@ async def answer_permission(
     if not _sees(service, who, found.instance):
         raise _not_there(id)
     rule = {"rule": body.rule} if isinstance(body, AllowLonger) and body.rule else {}
-    details = {"answer": body.answer, "tool": found.tool_name, "request": id, **rule}
-    await service.store.audit.note(who.id, "permission.answered", found.instance, details)
+    describe(request, found.instance, answer=body.answer, tool=found.tool_name, **rule)
     service.fleet.desk.answer(id, _decision(body), by=who.name)
     return {"id": id, "instance": found.instance, "answer": body.answer, "by": who.name}
 
