@@ -21,6 +21,7 @@ PROJECT = Path(__file__).parent.parent
 #: What each room may import of this project. Nothing points up.
 RUNGS = {
     "cli": {
+        "service",
         "config",
         "decisions",
         "fleet",
@@ -65,6 +66,7 @@ RUNGS = {
         "logs",
         "state",
     },
+    "client": {"errors"},
     "service": {
         "__init__",
         "beneath",

@@ -14,7 +14,7 @@ from ..guards import Anybody, Manager
 from ..store import StoreUnavailable
 from .common import PROBLEMS, TheService
 
-__all__ = ["AUDITED", "router"]
+__all__ = ["AUDITED", "describe", "router"]
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], responses=PROBLEMS)
 
@@ -54,16 +54,27 @@ async def read_audit_log(
     return {"entries": [entry.as_dict() for entry in entries]}
 
 
+def describe(request: Request, instance: str, **details: Any) -> None:
+    """Have more written down of what a request does than its address says.
+
+    Args:
+        details: JSON types; no secrets and no prompts.
+    """
+    request.state.done = instance, details
+
+
 async def _audited(request: Request, response: Response, service: TheService, who: Anybody) -> AsyncIterator[None]:
     yield  # what fails has done nothing, and comes out here
     route = getattr(request.scope.get("route"), "path", "")
     if request.method in _SAFE or route.endswith("/commands"):
         return
     done = {name: value for name, value in request.path_params.items() if name != "name"}
+    instance, details = getattr(request.state, "done", (request.path_params.get("name", ""), {}))
+    done.update(details)
     if location := response.headers.get("location"):
         done["made"] = location
     try:
-        await service.store.audit.note(who.id, f"{request.method} {route}", request.path_params.get("name", ""), done)
+        await service.store.audit.note(who.id, f"{request.method} {route}", instance, done)
     except StoreUnavailable as error:  # it was done: the client must not be told otherwise
         _log.error("not_audited", who=who.id, what=f"{request.method} {route}", reason=error.what)
 

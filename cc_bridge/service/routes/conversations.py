@@ -57,7 +57,6 @@ async def export_conversation(service: TheService, who: Reader, name: InstanceNa
     with tempfile.TemporaryDirectory(prefix="cc-bridge-") as scratch:
         path = Path(scratch, "conversation")
         await service.fleet.open(name).export_conversation(path)
-        await service.store.audit.note(who.id, "conversation.exported", name)
         content = await anyio.to_thread.run_sync(path.open, "rb")  # it is there without its name, too
     return Attachment(content, os.fstat(content.fileno()).st_size, f"{name}.conversation.tar.gz")
 
@@ -71,7 +70,6 @@ async def fork_instance(
     Where this one's workspace was made for it, the new one has a copy of that; otherwise they share it.
     """
     check_new(who, body.name, seen(service, who, name)["project"])
-    await service.store.audit.note(who.id, "conversation.forked", name, {"to": body.name})
     await fork(service.fleet, name, body.name)
     if body.title:
         await service.store.titles.set(body.name, body.title)
