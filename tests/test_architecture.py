@@ -27,7 +27,6 @@ RUNGS = {
         "fleet",
         "runner",
         "manager",
-        "service",
         "state",
         "login",
         "dockerfiles",
