@@ -136,11 +136,6 @@ class Conversation:
         """The permission request waits for a decision."""
         return request_id in self._output.requests
 
-    @property
-    def asks(self) -> int:
-        """How many permission requests of the turn that runs wait for a decision."""
-        return len(self._output.requests)
-
     def allow(self, request_id: str, tool_input: Raw, updates: tuple[Any, ...] = ()) -> None:
         """Grant a permission request, possibly with a changed input."""
         self._output.requests.close(request_id)

@@ -19,7 +19,18 @@ from cc_bridge.fleet import Fleet
 from cc_bridge.instances.registry import Registry
 from cc_bridge.service.app import make_app
 from cc_bridge.service.deliveries import verify
-from cc_bridge.service.routes import audit, commands, instances, tokens, turns, webhooks
+from cc_bridge.service.routes import (
+    audit,
+    commands,
+    conversations,
+    files,
+    instances,
+    permissions,
+    settings,
+    tokens,
+    turns,
+    webhooks,
+)
 from cc_bridge.service.service import Service
 from cc_bridge.service.store import Outgoing, Store
 from cc_bridge.testing import ScriptedModel
@@ -329,7 +340,7 @@ async def test_while_the_database_is_away_clients_are_told_when_to_come_back(
 
 def test_whatever_is_done_has_a_word_in_the_log() -> None:
     names = set()
-    for module in (instances, commands, turns, tokens, webhooks):
+    for module in (instances, commands, turns, permissions, files, conversations, settings, tokens, webhooks):
         for route in module.router.routes:
             assert isinstance(route, APIRoute)
             if route.methods != {"GET"}:

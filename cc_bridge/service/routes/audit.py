@@ -14,18 +14,23 @@ from ..guards import Anybody, Manager
 from ..store import StoreUnavailable
 from .common import PROBLEMS, TheService
 
-__all__ = ["AUDITED", "router"]
+__all__ = ["AUDITED", "describe", "router"]
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], responses=PROBLEMS)
 
 #: What is done by the functions of routes, as the log calls it. A command is kept with its turn, and is not here.
 _WORDS = {
+    "answer_permission": "permission.answered",
     "change_turn": "turn.changed",
+    "choose_mode": "permission_mode.chosen",
+    "choose_model": "model.chosen",
     "end_turn": "turn.ended",
+    "fork_instance": "conversation.forked",
     "interrupt_instance": "instance.interrupted",
     "make_instance": "instance.made",
     "make_token": "token.made",
     "make_webhook": "webhook.made",
+    "put_file": "file.written",
     "put_instance_to_sleep": "instance.put_to_sleep",
     "remove_instance": "instance.removed",
     "remove_webhook": "webhook.removed",
@@ -74,6 +79,15 @@ async def read_audit_log(
     return {"entries": [entry.as_dict() for entry in entries]}
 
 
+def describe(request: Request, instance: str, **details: Any) -> None:
+    """Have more written down of what a request does than its address says.
+
+    Args:
+        details: JSON types; no secrets and no prompts.
+    """
+    request.state.done = instance, details
+
+
 async def _audited(request: Request, response: Response, service: TheService, who: Anybody) -> AsyncIterator[None]:
     yield  # what fails has done nothing, and comes out here
     route = str(getattr(request.scope.get("route"), "name", ""))
@@ -81,10 +95,12 @@ async def _audited(request: Request, response: Response, service: TheService, wh
         return
     what = _WORDS.get(route, route)
     done = {name: value for name, value in request.path_params.items() if name != "name"}
+    instance, details = getattr(request.state, "done", (request.path_params.get("name", ""), {}))
+    done.update(details)
     if location := response.headers.get("location"):
         done["made"] = location
     try:
-        await service.store.audit.note(who.id, what, request.path_params.get("name", ""), done)
+        await service.store.audit.note(who.id, what, instance, done)
     except StoreUnavailable as error:  # it was done: the client must not be told otherwise
         _log.error("not_audited", who=who.id, what=what, reason=error.what)
 
