@@ -272,7 +272,13 @@ class TestStrikes:
             ("2001:db8::1", "2001:db8:0:1::1", False),
             ("::ffff:192.0.2.1", "192.0.2.1", True),
             ("192.0.2.1", "192.0.2.2", False),
+            ("2001:db8::8000:0:0:1", "2001:db8::1", True),
+            ("2001:db8:0:1::1", "2001:db8:0:0::1", False),
+            ("2001:db8:8000::1", "2001:db8::1", False),
             ("testclient", "testclient", True),
+            ("testclient", "another", False),
+            ("x" * 100 + "y", "x" * 100 + "z", True),
+            ("x" * 99 + "y", "x" * 99 + "z", False),
             ("unix:", "192.0.2.1", False),
         ],
     )
@@ -280,6 +286,17 @@ class TestStrikes:
         strikes = Strikes(per_minute=1)
         strikes.wrong(one, "x", 0)
         assert (strikes.wait(other, "y", 0) > 0) == is_same
+
+    def test_who_has_done_nothing_wrong_waits_for_nothing(self) -> None:
+        assert Strikes().wait("192.0.2.1", "x", 0) == 0
+
+    def test_ten_a_minute_are_enough_for_who_mistypes(self) -> None:
+        strikes = Strikes()
+        for _ in range(9):
+            strikes.wrong("192.0.2.1", "x", 0)
+        assert strikes.wait("192.0.2.1", "x", 0) == 0
+        strikes.wrong("192.0.2.1", "x", 0)
+        assert strikes.wait("192.0.2.1", "x", 0) > 0
 
     def test_many_addresses_and_tokens_take_no_more_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "_MOST_ADDRESSES", 10)
