@@ -30,6 +30,8 @@ from cc_bridge.errors import ClaudeNotFound
 from cc_bridge.instances.process_place import find_claude
 from cc_bridge.instances.registry import agent_archive
 from tests.chaos import table as chaos
+from tests.postgresql import Cluster
+from tests.postgresql import programs as postgresql_programs
 from tests.turns import using
 
 T = TypeVar("T")
@@ -212,6 +214,30 @@ def as_root() -> None:
     """Who runs the tests can play another user."""
     if os.geteuid() != 0:
         lacking("root", "only root can play another user")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    """A PostgreSQL of this process's own."""
+    yield from _cluster()
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[Cluster]:
+    """A PostgreSQL of this test's own, to stop and to break."""
+    yield from _cluster()
+
+
+def _cluster() -> Iterator[Cluster]:
+    programs = postgresql_programs()
+    if programs is None:
+        lacking("postgresql", "PostgreSQL is not installed")
+        return
+    cluster = Cluster(programs)
+    try:
+        yield cluster
+    finally:
+        cluster.remove()
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ VERBS = {
     "export": Verb("export"),
     "import": Verb("import_", "import_"),
     "config": Verb("config", "app"),
+    "serve": Verb("serve"),
     "doctor": Verb("doctor"),
 }
 
@@ -69,4 +70,5 @@ SUBJECTS = {
     "Instances": ("up", "start", "stop", "restart", "sleep", "wake", "interrupt", "update", "rm", "prune"),
     "In the container": ("exec", "shell", "cp"),
     "Conversations and images": ("export", "import", "image"),
+    "For other programs": ("serve",),
 }

@@ -1,0 +1,94 @@
+"""The service as an ASGI application: routes, and errors as problems."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from .. import __version__
+from ..errors import BridgeError
+from .gate import Gate
+from .guards import NotSignedIn
+from .problems import Problem, problem_of
+from .routes import commands, events, health, instances, turns
+from .service import Service
+
+__all__ = ["make_app"]
+
+#: Faults of one request that are named.
+_MOST_NAMED = 20
+
+_ABOUT = """\
+Conversations with Claude Code, each in an instance of its own: in a container, a pane or a process.
+
+A command is stored before it is acknowledged, and answered once. What an instance says is a stream of server-sent
+events, each with an id; a client that comes back with the last one (`Last-Event-ID`) misses nothing. Errors are
+problems (RFC 9457) with a hint.
+"""
+
+
+def make_app(service: Service) -> FastAPI:
+    """The application; the service is begun and ended with it."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with service:
+            yield
+
+    app = FastAPI(
+        title="cc-bridge",
+        version=__version__,
+        description=_ABOUT,
+        lifespan=lifespan,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # their scripts come from other hosts
+        redoc_url=None,
+    )
+    app.state.service = service
+    for module in (instances, commands, turns, events, health):
+        app.include_router(module.router)
+    app.add_exception_handler(BridgeError, _on_bridge_error)
+    app.add_exception_handler(NotSignedIn, _on_stranger)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_mistake)
+    app.add_middleware(Gate, service=service)
+    return app
+
+
+async def _on_bridge_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BridgeError)
+    return problem_of(error).response()
+
+
+async def _on_stranger(request: Request, error: Exception) -> Response:
+    assert isinstance(error, NotSignedIn)
+    hint = "`cc-bridge serve` shows where the first token is; more are made with it."
+    problem = Problem(error.status, "not-signed-in", error.what, hint)
+    return problem.response({"WWW-Authenticate": 'Bearer realm="cc-bridge"'})
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [
+        {"where": ".".join(map(str, fault["loc"])), "what": fault["msg"]} for fault in error.errors()[:_MOST_NAMED]
+    ]
+    what = "; ".join(f"{fault['where']}: {fault['what']}" for fault in faults)
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "InvalidInput", what, more={"errors": faults}).response()
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return Problem(error.status_code, "http", str(error.detail)).response(error.headers)
+
+
+async def _on_mistake(request: Request, error: Exception) -> Response:
+    """Ours; the server's log has it."""
+    what = "the service has made a mistake; its log says which"
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "mistake", what).response()

@@ -1,0 +1,119 @@
+"""What no request passes: foreign hosts, foreign origins, bodies that are too large."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .problems import Problem
+from .service import Service
+
+__all__ = ["Gate"]
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+
+#: Where bodies are files, with a limit of their own.
+_UPLOADS = "/files/content"
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+#: On every response. The page's own policy is with the page.
+_ALWAYS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"x-frame-options": b"DENY",
+}
+
+
+class Gate:
+    """Middleware, around everything.
+
+    - ``Host`` must be a name of this service, or a page of another site could reach it by a name of its own that leads
+      here (DNS rebinding).
+    - ``Origin``, where a browser sends one, must be this service: no page of another site may do anything here.
+    - Bodies are counted as they come, whatever their header says.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if problem := self._refusal(scope, headers):
+            await problem.response()(scope, receive, _hardened(send))
+            return
+        limits = self._service.limits
+        most = limits.upload if scope["path"].endswith(_UPLOADS) else limits.body
+        declared = headers.get("content-length", "0")
+        if not declared.isdecimal() or int(declared) > most:
+            await _too_large(most).response({"Connection": "close"})(scope, receive, _hardened(send))
+            return
+        counted = _Counted(receive, most)
+        try:
+            await self._app(scope, counted.receive, _hardened(send))
+        except _TooLargeError:
+            await _too_large(most).response({"Connection": "close"})(scope, receive, _hardened(send))
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Problem | None:
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            what = f"this service is not called {_shown(host)}"
+            return Problem(HTTPStatus.MISDIRECTED_REQUEST, "foreign-host", what, "Name it with `--host-name`.")
+        origin = headers.get("origin")
+        same = origin is not None and urlsplit(origin).netloc.lower() == host.lower()
+        site = headers.get("sec-fetch-site", "same-origin")
+        if (origin is not None and not same) or (scope["method"] not in _SAFE and site not in ("same-origin", "none")):
+            return Problem(HTTPStatus.FORBIDDEN, "foreign-origin", "a page of another site may do nothing here")
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = host.rsplit(":", 1)[0] if host.rsplit(":", 1)[-1].isdecimal() else host
+        return name.lower() in _LOOPBACK or name.lower() in self._service.hosts
+
+
+class _TooLargeError(Exception):
+    """More has come than may."""
+
+
+class _Counted:
+    def __init__(self, receive: Receive, most: int) -> None:
+        self._receive = receive
+        self._left = most
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._left -= len(message.get("body", b""))
+            if self._left < 0:
+                raise _TooLargeError
+        return message
+
+
+def _hardened(send: Send) -> Send:
+    async def hardened(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given: list[Any] = list(message.get("headers", []))
+            names = {name.lower() for name, _ in given}
+            message = {**message, "headers": given + [item for item in _ALWAYS.items() if item[0] not in names]}
+        await send(message)
+
+    return hardened
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"the body has more than {most} bytes")
+
+
+def _shown(text: str) -> str:
+    return repr(text[:100])

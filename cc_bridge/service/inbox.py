@@ -1,0 +1,287 @@
+"""Commands that survive: each stored before it is acknowledged, and given to its instance once, in order.
+
+The database knows that a command is there; the instance's agent knows that it was taken, by its id, and what was said.
+So whoever is killed in between goes on where it was:
+
+- ``stored``: nobody has it but us. It can be changed and taken back.
+- ``sent``: it may have reached the agent. It is given again under its id, and the agent takes an id once.
+- ``running``: the agent has it. It is never given again; its turn is read again, from the agent's journal.
+- ``ended``: its result is kept.
+
+One command of an instance is with the agent at a time, the others wait here.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import anyio
+
+from ..errors import BridgeError, InvalidInput, TurnNotFound
+from ..events import TurnResult, Verdict, Waiting
+from ..fleet import Fleet
+from ..logs import Log
+from .events_json import result_json
+from .prompts import prompt_digest, prompt_of
+from .store.commands import Command, Commands
+from .store.errors import StoreUnavailable
+from .store.webhooks import Outgoing
+
+__all__ = ["Inbox"]
+
+T = TypeVar("T")
+
+#: Seconds between tries to tell the database what has happened; the last one again and again.
+_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
+
+
+def _anything(what: object) -> None:
+    """Nobody wants to know."""
+
+
+class _Line:
+    """The commands of one instance that have not ended."""
+
+    def __init__(self) -> None:
+        self.commands: list[Command] = []
+        self.accepting = anyio.Lock()
+        self.is_served = False
+        self.changed = anyio.Event()
+
+    def ring(self) -> None:
+        """Whoever waits for something here looks again."""
+        changed, self.changed = self.changed, anyio.Event()
+        changed.set()
+
+    def put(self, command: Command) -> None:
+        """In its place, or in the place of what it was before."""
+        self.commands = [other for other in self.commands if other.id != command.id]
+        self.commands.append(command)
+        self.commands.sort(key=lambda other: other.number)
+        self.ring()
+
+    def find(self, id: str) -> Command | None:  # noqa: A002  the word that fits
+        """The command, if it has not ended."""
+        return next((command for command in self.commands if command.id == id), None)
+
+    def drop(self, id: str) -> None:  # noqa: A002
+        """It has ended."""
+        self.commands = [other for other in self.commands if other.id != id]
+        self.ring()
+
+
+class Inbox:
+    """The commands of all instances, from their acceptance to their results.
+
+    Args:
+        start_soon: runs a task until it ends, or the service does.
+        tell: what webhooks are to be told of a command's end; it is stored with that end.
+        changed: called with the name of an instance whose commands are others now.
+        over: called with each command that goes on no more, also with one that was admitted and not stored.
+    """
+
+    def __init__(
+        self,
+        commands: Commands,
+        fleet: Fleet,
+        start_soon: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
+        tell: Callable[[Command, dict[str, Any]], Iterable[Outgoing]] = lambda command, result: (),
+        changed: Callable[[str], None] = _anything,
+        over: Callable[[Command], None] = _anything,
+    ) -> None:
+        self._commands = commands
+        self._fleet = fleet
+        self._start_soon = start_soon
+        self._tell = tell
+        self._changed = changed
+        self._over = over
+        self._lines: dict[str, _Line] = {}
+        self._log = Log("", "service")
+
+    async def begin(self) -> list[Command]:
+        """Go on with all that has not ended, which is returned.
+
+        Raises:
+            StoreUnavailable: the database is away.
+        """
+        found = await self._commands.open()
+        for command in found:
+            self._line(command.instance).put(command)
+        for name in self._lines:
+            self._serve(name)
+        return found
+
+    # What clients do
+
+    async def accept(
+        self, instance: str, prompt: Any, *, owner: str = "", key: str = "", admit: Callable[[str], None] = _anything
+    ) -> tuple[Command, bool]:
+        """Store a command. It will be answered once this returns, whatever happens.
+
+        Args:
+            prompt: text or blocks, as JSON.
+            owner: whose ``key`` it is.
+            key: of the client's choice; with one that was used before, the command of then is returned.
+            admit: called with the id of a command before it is stored; what it raises refuses the command.
+
+        Returns:
+            The command, and whether it is new.
+
+        Raises:
+            InstanceNotFound: there is none.
+            InvalidInput: it cannot be a prompt.
+            BudgetExceeded: a budget is spent.
+            KeyReused: the key was used for another prompt.
+            StoreUnavailable: the database is away; nothing was stored, or with a key the same call finds out.
+        """
+        record = self._fleet.open(instance).record
+        prompt_of(prompt)
+        self._fleet.accounts.check(instance, record.project)
+        new = Command(str(uuid.uuid4()), instance, prompt, owner)
+        admit(new.id)
+        line = self._line(instance)
+        with anyio.CancelScope(shield=True):  # a client that goes away must not leave a command that nobody serves
+            async with line.accepting:
+                try:
+                    command, is_new = await self._commands.add(new, key=key, owner=owner, digest=prompt_digest(prompt))
+                except BaseException:
+                    self._over(new)
+                    raise
+                if is_new:
+                    line.put(command)
+                else:
+                    self._over(new)
+        if is_new:
+            self._log.info("accepted", instance_name=instance, turn=command.id)
+            self._changed(instance)
+            self._serve(instance)
+        return command, is_new
+
+    async def change(self, id: str, prompt: Any) -> Command:  # noqa: A002
+        """Another prompt for a command that still waits here.
+
+        Raises:
+            InvalidInput: it cannot be a prompt, or the command waits no longer.
+        """
+        prompt_of(prompt)
+        line = next((line for line in self._lines.values() if line.find(id)), _Line())
+        with anyio.CancelScope(shield=True):
+            async with line.accepting:
+                found = line.find(id)
+                if found is None or not await self._commands.change(id, prompt):
+                    raise InvalidInput("the command waits no longer", hint="Interrupt it, or send another one.")
+                command = found.replace(prompt=prompt)
+                line.put(command)
+        self._changed(command.instance)
+        return command
+
+    async def withdraw(self, id: str) -> bool:  # noqa: A002
+        """Take a command back that still waits here; False: it waits no longer."""
+        command = await self._commands.get(id)
+        if command is None or not await self._commands.withdraw(id):
+            return False
+        self._drop(command)
+        return True
+
+    def waiting(self, instance: str) -> list[Command]:
+        """What has not ended, in order; the first is with the agent, or about to be."""
+        return list(self._line(instance).commands) if instance in self._lines else []
+
+    def position(self, command: Command) -> int | None:
+        """How many of this instance's commands come before it; None: it has ended."""
+        ids = [other.id for other in self.waiting(command.instance)]
+        return ids.index(command.id) if command.id in ids else None
+
+    async def until_moved(self, command: Command) -> None:
+        """Until its line has changed."""
+        await self._line(command.instance).changed.wait()
+
+    async def until_ended(self, command: Command) -> None:
+        """Until it has ended, or was withdrawn."""
+        while self.position(command) is not None:
+            await self.until_moved(command)
+
+    # Each instance's server
+
+    def _line(self, instance: str) -> _Line:
+        return self._lines.setdefault(instance, _Line())
+
+    def _serve(self, instance: str) -> None:
+        line = self._line(instance)
+        if line.commands and not line.is_served:
+            line.is_served = True
+
+            async def serve() -> None:
+                try:
+                    while line.commands:
+                        await self._see_through(line, line.commands[0])
+                finally:
+                    line.is_served = False
+
+            self._start_soon(serve)
+
+    async def _see_through(self, line: _Line, command: Command) -> None:
+        """From where it stands to its end."""
+        if command.state == "stored":
+            async with line.accepting:  # it may be changed or withdrawn just now
+                is_sent = await self._patiently(lambda: self._commands.sent(command.id))
+                newest = line.find(command.id)
+                if not is_sent or newest is None:
+                    self._drop(command)
+                    return
+                command = newest.replace(state="sent")
+                line.put(command)
+        try:
+            result = await self._ask(line, command)
+        except BridgeError as error:
+            result = _failed(str(error))
+        told = list(self._tell(command, result))
+        await self._patiently(lambda: self._commands.end(command.id, result, told))
+        self._drop(command)
+
+    def _drop(self, command: Command) -> None:
+        self._line(command.instance).drop(command.id)
+        self._over(command)
+        self._changed(command.instance)
+
+    async def _ask(self, line: _Line, command: Command) -> dict[str, Any]:
+        name, id = command.instance, command.id  # noqa: A001
+        instance = self._fleet.open(name)
+        if command.state == "sent":
+            # What it returns is not left by us: leaving would interrupt the turn, and a service that ends must not.
+            await instance.submit(prompt_of(command.prompt), id)
+        is_taken = command.state == "running"
+        try:
+            async with aclosing(self._fleet.feed(name, turn=id)) as feed:
+                async for heard in feed:
+                    if isinstance(heard.event, TurnResult):
+                        cost = self._fleet.accounts.total(instance=name, turn=id).cost_usd
+                        return result_json(heard.event, str(heard.at), cost)
+                    if not is_taken and not isinstance(heard.event, Waiting):
+                        is_taken = True
+                        await self._patiently(lambda: self._commands.running(id))
+                        line.put(command.replace(state="running"))
+        except TurnNotFound:
+            if command.state != "running":
+                raise
+        return _failed("its answer is not kept any more; it was given to Claude Code, and is not given a second time")
+
+    async def _patiently(self, do: Callable[[], Awaitable[T]]) -> T:
+        """Have the database do it, however long it is away."""
+        tries = 0
+        while True:
+            try:
+                return await do()
+            except StoreUnavailable as error:
+                pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
+                self._log.warning("store_unavailable", reason=error.what, again_in=pause)
+                await anyio.sleep(pause)  # back-off: somebody has to start it
+                tries += 1
+
+
+def _failed(why: str) -> dict[str, Any]:
+    """The result of a command that has none of Claude Code's."""
+    return result_json(TurnResult(Verdict.FAILED, "", error=why), "", 0.0)

@@ -1,0 +1,106 @@
+"""The service on a socket: uvicorn, and how it begins and ends."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from ipaddress import ip_address
+from types import FrameType
+
+import uvicorn
+
+from ..errors import InvalidInput
+from .app import make_app
+from .service import Service
+
+__all__ = ["is_loopback", "listen", "serve"]
+
+#: Seconds for streams to end and requests to be answered, once the service is told to stop.
+_FAREWELL = 10
+
+_BACKLOG = 2048
+
+
+def is_loopback(host: str) -> bool:
+    """Only programs of this machine reach this address."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Args:
+        port: 0 for any that is free.
+
+    Raises:
+        InvalidInput: it cannot be had; says why.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise InvalidInput(f"{host} is no address of this machine: {error.strerror}") from None
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(_BACKLOG)
+    except OSError as error:
+        made.close()
+        hint = "Is another service running there? `--port 0` takes any that is free."
+        raise InvalidInput(f"{host} port {port} cannot be had: {error.strerror}", hint=hint) from None
+    return made
+
+
+class _Server(uvicorn.Server):
+    """Tells the service first, when it is to stop: its streams would go on for ever."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._service = service
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Not the inherited one, which sends the signal again when all is over: a stop as asked for is no failure."""
+        self._service.stop()
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End, streams first."""
+        self._service.stop()
+        await super().shutdown(sockets)
+
+
+async def serve(service: Service, listening: socket.socket, ready: Callable[[], None]) -> bool:
+    """Serve until SIGINT or SIGTERM; the second one does not wait for requests.
+
+    Args:
+        ready: called when requests are answered.
+
+    Returns:
+        Whether it has begun; if not, the log says why.
+    """
+    config = uvicorn.Config(
+        make_app(service),
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=_FAREWELL,
+        h11_max_incomplete_event_size=64 * 1024,
+        proxy_headers=False,  # who is asked for by whom, a proxy says only where it was named
+    )
+    server = _Server(config, service, ready)
+    await server.serve([listening])
+    return server.started

@@ -1,0 +1,153 @@
+"""A fleet and a store, and what lives between them while the service runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.abc
+
+from ..errors import InvalidInput
+from ..fleet import Fleet
+from ..state import write_whole
+from .board import Board
+from .identities import ALL_SCOPES, Meters, Strikes
+from .inbox import Inbox
+from .store import Store
+
+__all__ = ["Limits", "Service"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may cost.
+
+    Attributes:
+        body: bytes of a request, uploads apart; a prompt with its files fits.
+        upload: bytes of a file.
+        longest_wait: seconds for which ``Prefer: wait=…`` may hold a request.
+    """
+
+    body: int = 32 * 1024 * 1024
+    upload: int = 256 * 1024 * 1024
+    longest_wait: float = 600.0
+
+
+class Service:
+    """What the routes stand on. Use it with ``async with``.
+
+    Leaving it ends nothing that runs in an instance: turns go on with their agents, and the next service of this
+    database goes on with them.
+
+    Args:
+        store: opened and closed by the service.
+        fleet: a new one; the service's for as long as it runs.
+        token_file: where the secret of the first token is written, if there is none yet.
+        hosts: names by which clients may call this service, beside loopback addresses.
+
+    Attributes:
+        stopping: set when it is to end: streams end with a hint to come back.
+        is_ready: commands are taken.
+        strikes, meters: wrong tokens by address, and commands by token.
+    """
+
+    inbox: Inbox
+    board: Board
+
+    def __init__(
+        self,
+        store: Store,
+        fleet: Fleet,
+        *,
+        token_file: Path | None = None,
+        hosts: Iterable[str] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        self.store = store
+        self.fleet = fleet
+        self._token_file = token_file
+        self.hosts = frozenset(host.lower() for host in hosts)
+        self.limits = limits or Limits()
+        self.strikes = Strikes()
+        self.meters = Meters()
+        self.stopping = anyio.Event()
+        self.is_ready = False
+        self._stack = AsyncExitStack()
+        self._group: anyio.abc.TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin, and go on with all commands that have not ended.
+
+        Raises:
+            InvalidInput: another service has the database or the fleet.
+            StoreUnavailable: the database is away.
+        """
+        try:
+            await self._stack.enter_async_context(self.store)
+            if self._token_file is not None:
+                await _make_first_token(self.store, self._token_file)
+            await self._stack.enter_async_context(self.fleet)
+            self._group = await self._stack.enter_async_context(anyio.create_task_group())
+            self.board = Board(self.fleet, await self.store.titles.all())
+            self.inbox = Inbox(
+                self.store.commands,
+                self.fleet,
+                self._start_soon,
+                changed=self.board.tell,
+                over=lambda command: self.meters.ended(command.owner, command.id),
+            )
+            self.board.inbox = self.inbox
+            for command in await self.inbox.begin():
+                self.meters.goes_on(command.owner, command.id)
+            self._start_soon(self.board.follow_fleet)
+            self._start_soon(self.board.follow_desk)
+            self.is_ready = True
+        except BaseException:  # cancelled, too
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end()
+
+    def stop(self) -> None:
+        """Take no more commands, and let streams end."""
+        self.is_ready = False
+        self.stopping.set()
+
+    async def _end(self) -> None:
+        self.stop()
+        if self._group is not None:  # before the fleet: what that tells of its end is nothing of the commands'
+            self._group.cancel_scope.cancel()
+        await self._stack.aclose()
+
+    def _start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._group is None:
+            raise RuntimeError("the service is not in use")
+        self._group.start_soon(task)
+
+
+async def _make_first_token(store: Store, path: Path) -> bool:
+    """Where there is no token yet, make one that may do everything, and write it into a file for the user alone.
+
+    Returns:
+        Whether one was made.
+
+    Raises:
+        InvalidInput: the file cannot be written.
+    """
+    if await store.tokens.list():
+        return False
+    _, secret = await store.tokens.make("first", ALL_SCOPES)
+    try:
+        write_whole(path, secret.encode() + b"\n", lasting=True)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
+    return True

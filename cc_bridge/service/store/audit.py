@@ -1,0 +1,73 @@
+"""Who did what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import delete, insert, select
+
+from ...values import Value
+from .engine import Database
+from .schema import audit
+from .types import checked_text
+
+__all__ = ["Audit", "AuditEntry"]
+
+
+class AuditEntry(Value):
+    """One thing that somebody did.
+
+    Attributes:
+        number: counts up.
+        at: when, UTC.
+        who: the id of the token; empty: nobody who is known, such as somebody with a wrong one.
+        what: a word, such as ``token.made``.
+        instance: the name of the instance it was done to, or empty.
+        details: what else is worth knowing; no secrets and no prompts.
+    """
+
+    number: int
+    at: datetime
+    who: str
+    what: str
+    instance: str
+    details: Mapping[str, Any]
+
+
+class Audit:
+    """The audit log. All methods raise :class:`StoreUnavailable` when the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def note(self, who: str, what: str, instance: str = "", details: Mapping[str, Any] | None = None) -> None:
+        """Write down that somebody did something; see :class:`AuditEntry`."""
+        row = {
+            "at": datetime.now(UTC),
+            "who": checked_text("who did it", who),
+            "what": checked_text("what was done", what),
+            "instance": checked_text("the instance's name", instance),
+            "details": dict(details or {}),
+        }
+        async with self._database.writing() as connection:
+            await connection.execute(insert(audit).values(row))
+
+    async def list(self, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
+        """The latest entries, the newest first.
+
+        Args:
+            before: only those with a smaller number.
+        """
+        statement = select(audit).order_by(audit.c.number.desc()).limit(max(limit, 0))
+        if before is not None:
+            statement = statement.where(audit.c.number < min(before, 2**62))
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(statement)).all()
+        return [AuditEntry(row.number, row.at, row.who, row.what, row.instance, row.details) for row in rows]
+
+    async def prune(self, before: datetime) -> int:
+        """Delete what was done before a moment. Returns how many entries."""
+        async with self._database.writing() as connection:
+            return (await connection.execute(delete(audit).where(audit.c.at < before))).rowcount

@@ -1,0 +1,57 @@
+"""The events of one turn, and of one instance, for as long as there are any."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from ..errors import PositionGone, TurnNotFound
+from ..events import TurnResult
+from .events_json import sse_event
+from .sse import sse
+from .store.commands import Command
+
+if TYPE_CHECKING:
+    from .service import Service
+
+__all__ = ["instance_events", "turn_events"]
+
+
+async def turn_events(service: Service, command: Command, after: str | None) -> AsyncGenerator[bytes, None]:
+    """What is said in a command's turn, up to its result; first, while it waits here, how many come before it.
+
+    Args:
+        after: the id of the last event that the client has; None: from the first.
+    """
+    last = None
+    while (position := service.inbox.position(command)) is not None:
+        now = next(item for item in service.inbox.waiting(command.instance) if item.id == command.id)
+        if now.state != "stored":
+            break
+        if position != last:
+            yield sse("waiting", {"type": "waiting", "turn": command.id, "at": "", "position": position})
+            last = position
+        await service.inbox.until_moved(command)
+    try:
+        async with aclosing(service.fleet.feed(command.instance, after or None, turn=command.id)) as feed:
+            async for heard in feed:
+                yield sse_event(heard)
+                if isinstance(heard.event, TurnResult):
+                    return
+    except (TurnNotFound, PositionGone):
+        if service.inbox.position(command) is not None:
+            raise
+    # What was said is not kept any more, but how it ended is.
+    ended = await service.store.commands.get(command.id)
+    result = ended.result if ended is not None else None
+    if result is not None:
+        data = {"type": "turn_result", "turn": command.id, **result}
+        yield sse("turn_result", data, result.get("at", ""))
+
+
+async def instance_events(service: Service, name: str, after: str | None) -> AsyncGenerator[bytes, None]:
+    """All that an instance says, from now on or after an event, whoever has asked."""
+    async with aclosing(service.fleet.feed(name, after or None)) as feed:
+        async for heard in feed:
+            yield sse_event(heard)
