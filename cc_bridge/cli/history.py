@@ -29,8 +29,8 @@ def history(
 
     With --json a line for each prompt, answer, tool and result, whole.
     """
+    from ..instances.conversations import read_conversation
     from .display import Display
-    from .transcripts import read_conversation
 
     async def main() -> int:
         with Display() as display:

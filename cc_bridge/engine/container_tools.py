@@ -9,7 +9,7 @@ from typing import IO
 import anyio.to_thread
 
 from ..errors import ContainerNotFound, EngineError, InvalidInput
-from .archives import Archives, tar_of_tar
+from .archives import Archives, PathInfo, tar_of_tar
 from .client import Engine
 from .container_spec import CONTAINER_HOME
 from .containers import Containers
@@ -122,6 +122,28 @@ class ContainerTools:
                     raise
                 hint = f"Its root file system is read-only: copy to the workspace or to {CONTAINER_HOME}."
                 raise InvalidInput(f"{target} in {self.container} cannot be written", hint=hint) from error
+
+    async def look_at(self, path: str) -> PathInfo | None:
+        """What is at a path; None: nothing."""
+        return await self._archives.stat(self.container, path)
+
+    async def read_file(self, path: str, largest: int) -> IO[bytes] | None:
+        """A copy of a file, which the caller closes; None: there is nothing at the path.
+
+        Args:
+            largest: most bytes; the container is not trusted.
+
+        Raises:
+            InvalidInput: it is no file, or larger.
+        """
+        there = await self._archives.stat(self.container, path)
+        if there is None:
+            return None
+        if there.is_directory:
+            raise InvalidInput(f"{path} in {self.container} is a directory")
+        if there.size > largest:
+            raise InvalidInput(f"{path} in {self.container} is larger than {largest} bytes")
+        return await self._archives.get_file(self.container, path, largest)
 
     async def copy_out(self, path: str, destination: Path) -> tuple[Path, Sequence[str]]:
         """Copy a file or directory out of the container; return its path, and what was skipped (links, devices).

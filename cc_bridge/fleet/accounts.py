@@ -193,6 +193,25 @@ class Accounts:
         if (instance, turn) not in self._turns:
             self._running[instance, turn] = _Running(instance, project[:_LONGEST_NAME], replace(usage, turns=1))
 
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """What may be spent."""
+        return self._budgets
+
+    def spent(self, budget: Budget, name: str) -> float:
+        """What is spent of a budget, in what it is counted in, running turns included.
+
+        Args:
+            name: of the instance or the project whose it is.
+        """
+        of_what = "instance" if budget.instance else "project"
+        day = self._today().isoformat() if budget.per == "day" else ""
+        spent = self._sums.get((of_what, name, day), TokenUsage())
+        for running in self._running.values():
+            if getattr(running, of_what) == name:
+                spent += running.usage
+        return spent.cost_usd if budget.usd is not None else float(spent.tokens)
+
     def check(self, instance: str, project: str) -> None:
         """Make sure that the instance may have another command.
 
@@ -298,15 +317,10 @@ class Accounts:
         of_what, name = ("instance", instance) if budget.instance else ("project", project)
         if (budget.instance or budget.project) not in ("*", name) or not name:
             return None
-        today = self._today()
-        spent = self._sums.get((of_what, name, today.isoformat() if budget.per == "day" else ""), TokenUsage())
-        for running in self._running.values():
-            if getattr(running, of_what) == name:
-                spent += running.usage
-        amount = spent.cost_usd if budget.usd is not None else float(spent.tokens)
+        amount = self.spent(budget, name)
         if amount < budget.amount:
             return None
-        opens = datetime.combine(today + timedelta(days=1), time(), UTC) if budget.per == "day" else None
+        opens = datetime.combine(self._today() + timedelta(days=1), time(), UTC) if budget.per == "day" else None
         when = f"It opens again at {opens:%Y-%m-%d %H:%M} UTC; until then, raise it." if opens else "Raise it."
         today_or_all = "today" if opens else "in all"
         of_it = f"{budget._in_words(amount)} of {budget._in_words(budget.amount)} {today_or_all}"

@@ -98,8 +98,8 @@ class Fleet:
         self.registry = registry or Registry()
         self.name = name
         self._most_instances = most_instances
-        self._on_permission = on_permission
-        self._permission_wait = permission_wait
+        self.templates = dict(templates or {})
+        self._on_permission, self._permission_wait = on_permission, permission_wait
         self._budgets = tuple(budgets)
         self._patience = patience
         self._awake = Awake(most_awake, memory, knows_all=False)
@@ -113,7 +113,7 @@ class Fleet:
         self._context = contextvars.Context()
         self._stack = AsyncExitStack()
         self._making = anyio.Lock()
-        self._pool = Pool(self.registry, name, templates or {}, _Opener(self), self._making)
+        self._pool = Pool(self.registry, name, self.templates, _Opener(self), self._making)
         self._log = Log("", "fleet")
 
     async def __aenter__(self) -> Self:

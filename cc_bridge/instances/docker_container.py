@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from ..dockerfiles import OnDockerfile
@@ -63,6 +64,22 @@ class DockerContainer(BridgedInstance):
     def tools(self) -> ContainerTools:
         """What a person does to the container by hand: commands with a terminal, logs, files, what it uses."""
         return ContainerTools(self._container.engine, self.container, self._container.plan.owner)
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """Numbers of the container's user and group."""
+        return self._container.plan.owner
+
+    async def workspace_here(self) -> Path | None:
+        """The workspace, where it is a directory of this machine; None: it is elsewhere, or in the container only.
+
+        Raises:
+            EngineError: the engine cannot be reached, and so nobody can say.
+        """
+        if self.record.workspace is None or self.record.container:
+            return None
+        await self._container.engine.client()
+        return self.record.workspace if self._container.engine.is_local else None
 
     @property
     def attach_argv(self) -> list[str]:

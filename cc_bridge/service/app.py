@@ -16,7 +16,18 @@ from ..errors import BridgeError
 from .gate import Gate
 from .guards import NotSignedIn
 from .problems import Problem, problem_of
-from .routes import commands, events, health, instances, turns
+from .routes import (
+    commands,
+    conversations,
+    events,
+    files,
+    health,
+    instances,
+    permissions,
+    settings,
+    turns,
+    usage,
+)
 from .service import Service
 
 __all__ = ["make_app"]
@@ -51,7 +62,8 @@ def make_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for module in (instances, commands, turns, events, health):
+    about_instances = (instances, commands, turns, events, permissions, files, conversations, settings)
+    for module in (*about_instances, usage, health):
         app.include_router(module.router)
     app.add_exception_handler(BridgeError, _on_bridge_error)
     app.add_exception_handler(NotSignedIn, _on_stranger)

@@ -32,12 +32,18 @@ from .identities import NotAllowed, TooMany
 from .sse import json_bytes
 from .store.errors import KeyReused, StoreUnavailable
 
-__all__ = ["Problem", "problem_of"]
+__all__ = ["NotThere", "Problem", "problem_of"]
+
+
+class NotThere(BridgeError):
+    """What was asked for is not there, or not for who asks."""
+
 
 #: The first that fits.
 _STATUSES: tuple[tuple[type[BridgeError], HTTPStatus], ...] = (
     (InstanceNotFound, HTTPStatus.NOT_FOUND),
     (TurnNotFound, HTTPStatus.NOT_FOUND),
+    (NotThere, HTTPStatus.NOT_FOUND),
     (InstanceDiffers, HTTPStatus.CONFLICT),
     (InstanceBusy, HTTPStatus.CONFLICT),
     (AlreadyDecided, HTTPStatus.CONFLICT),
