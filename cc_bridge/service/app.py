@@ -15,6 +15,8 @@ from .. import __version__
 from ..errors import BridgeError
 from .gate import Gate
 from .guards import NotSignedIn
+from .page.routes import page_router
+from .page.source import ServiceSource
 from .problems import Problem, problem_of
 from .routes import (
     commands,
@@ -65,6 +67,7 @@ def make_app(service: Service) -> FastAPI:
     about_instances = (instances, commands, turns, events, permissions, files, conversations, settings)
     for module in (*about_instances, usage, health):
         app.include_router(module.router)
+    app.include_router(page_router(ServiceSource(service)))
     app.add_exception_handler(BridgeError, _on_bridge_error)
     app.add_exception_handler(NotSignedIn, _on_stranger)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import FastAPI, Request
+import anyio
+from fastapi import FastAPI, HTTPException, Request
 from starlette.responses import JSONResponse, Response
 
 from cc_bridge.service.page.routes import page_router
@@ -50,7 +51,7 @@ class Talk:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     task: Any = None
     keys: dict[str, str] = field(default_factory=dict)
-    last: str = field(default_factory=now)
+    created: str = field(default_factory=now)
 
 
 class Fake:
@@ -65,6 +66,7 @@ class Fake:
         self.numbers = itertools.count(1)
         self.gates: dict[str, asyncio.Event] = {}
         self.posted: list[dict[str, Any]] = []
+        self.stopping = anyio.Event()
         self.app = FastAPI()
         self.app.include_router(page_router(self))
         routes(self, self.app)
@@ -75,20 +77,17 @@ class Fake:
 
     async def check(self, request: Request, name: str | None) -> None:
         require(request)
+        if name is not None and name not in self.talks:
+            raise HTTPException(404)
 
-    async def history(self, request: Request, name: str, before: str | None, limit: int) -> dict[str, Any]:
-        said = self.talks[name].said
-        end = int(before) if before else len(said)
+    async def history(self, who: Any, name: str, before: int | None, limit: int) -> dict[str, Any]:
+        talk = self.talks[name]
+        said = list(itertools.takewhile(lambda one: not talk.running or one.get("turn") != talk.running, talk.said))
+        end = before or len(said)
         begin = max(0, end - limit)
-        while begin > 0 and said[begin]["kind"] != "prompt":
-            begin -= 1
-        return {
-            "messages": said[begin:end],
-            "running": self.talks[name].running,
-            "before": str(begin) if begin else None,
-        }
+        return {"messages": said[begin:end], "running": talk.running, "before": begin or None}
 
-    async def events(self, request: Request, name: str, after: str | None) -> AsyncGenerator[dict[str, Any], None]:
+    async def events(self, name: str, after: str | None) -> AsyncGenerator[dict[str, Any], None]:
         talk = self.talks[name]
         if after:
             at = int(after)
@@ -103,7 +102,7 @@ class Fake:
             talk.changed.clear()
             await talk.changed.wait()
 
-    async def changes(self, request: Request) -> AsyncGenerator[dict[str, Any], None]:
+    async def changes(self, who: Any) -> AsyncGenerator[dict[str, Any], None]:
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.watchers.add(queue)
         try:
@@ -119,17 +118,16 @@ class Fake:
             queue.put_nowait({"type": type, **fields})
 
     def instance(self, talk: Talk) -> dict[str, Any]:
-        asked = sum(1 for p in self.permissions.values() if p["instance"] == talk.name)
+        asked = [p["id"] for p in self.permissions.values() if p["instance"] == talk.name]
         state = "permission" if asked else "busy" if talk.running else "asleep" if talk.asleep else "idle"
         waiting = sum(1 for t in talk.turns if t["state"] == "stored")
         return {
             "name": talk.name, "title": talk.title, "kind": "local", "project": "", "labels": {}, "state": state,
-            "turn": talk.running, "waiting": waiting, "permissions": asked, "created": talk.last,
-            "last_activity": talk.last,
+            "turn": talk.running, "waiting": waiting, "permissions": asked, "created": talk.created,
         }  # fmt: skip
 
     def change(self, talk: Talk) -> None:
-        self.tell("instance_changed", instance=self.instance(talk), name=talk.name)
+        self.tell("instance", **self.instance(talk))
 
     def say(self, talk: Talk, turn: str, type: str, **fields: Any) -> None:
         talk.events.append({"at": len(talk.events) + 1, "turn": turn, "type": type, **fields})
@@ -155,7 +153,6 @@ class Fake:
         while turn := next((t for t in talk.turns if t["state"] == "stored"), None):
             turn["state"], talk.running = "running", turn["id"]
             talk.stop.clear()
-            talk.last = now()
             self.change(talk)
             prompt = turn["prompt"] if isinstance(turn["prompt"], str) else turn["prompt"][0].get("text", "")
             talk.said.append({"kind": "prompt", "text": prompt, "turn": turn["id"], "time": now()})
@@ -168,7 +165,6 @@ class Fake:
             stopping.cancel()
             for asked in [p["id"] for p in self.permissions.values() if p["turn"] == turn["id"]]:
                 del self.permissions[asked]
-                self.tell("moot", id=asked, instance=talk.name)
             turn["state"] = "ended"
             turn["result"] = {"verdict": verdict, "ok": verdict == "completed", "error": "", "cost_usd": 0.0123,
                               "duration": 2.5, "usage": {"input_tokens": 1200, "output_tokens": 340}}  # fmt: skip
@@ -219,12 +215,11 @@ class Fake:
         id = uuid.uuid4().hex
         self.say(talk, turn, "tool_use", tool_use_id=id, name="Bash", input={"command": command}, parent="")
         asked = {
-            "id": id, "instance": talk.name, "turn": turn, "tool_name": "Bash", "input": {"command": command},
+            "id": id, "instance": talk.name, "turn": turn, "tool": "Bash", "input": {"command": command},
             "suggested_rules": [f"Bash({command.split()[0]} *)"], "since": now(), "undecided": "", "attended": True,
         }  # fmt: skip
         self.permissions[id] = asked
         self.answers[id] = asyncio.get_running_loop().create_future()
-        self.tell("asked", request=asked)
         self.change(talk)
         answer = await self.answers[id]
         self.change(talk)
@@ -286,7 +281,7 @@ def routes(fake: Fake, app: FastAPI) -> None:
 
     @app.get("/v1/templates")
     async def templates(request: Request) -> Any:
-        return {"templates": [{"name": "python", "description": "A Python workspace"}, {"name": "empty"}]}
+        return {"templates": [{"name": "default", "kind": "docker", "spares": 0}, {"name": "python", "kind": "docker", "spares": 1}]}
 
     @app.get("/v1/instances/{name}")
     async def one(request: Request, name: str) -> Any:
@@ -304,7 +299,7 @@ def routes(fake: Fake, app: FastAPI) -> None:
     async def remove(request: Request, name: str) -> Any:
         require(request)
         del talks[name]
-        fake.tell("instance_removed", name=name)
+        fake.tell("removed", name=name)
         return Response(status_code=204)
 
     @app.post("/v1/instances/{name}/commands")
@@ -334,7 +329,7 @@ def routes(fake: Fake, app: FastAPI) -> None:
     @app.get("/v1/instances/{name}/turns")
     async def turns(request: Request, name: str, limit: int = 50) -> Any:
         require(request)
-        return {"turns": talks[name].turns[-limit:][::-1]}
+        return {"turns": talks[name].turns[-limit:]}
 
     @app.get("/v1/instances/{name}/turns/{id}")
     async def turn(request: Request, name: str, id: str) -> Any:
@@ -374,7 +369,6 @@ def routes(fake: Fake, app: FastAPI) -> None:
             return problem(409, "Somebody was first")
         asked = fake.permissions.pop(id)
         answer = await request.json()
-        fake.tell("decided", id=id, instance=asked["instance"], allowed=answer["answer"] != "deny", by="laptop", how="")
         fake.answers[id].set_result(answer)
         return {"id": id, "allowed": answer["answer"] != "deny"}
 
@@ -389,13 +383,17 @@ def routes(fake: Fake, app: FastAPI) -> None:
 
     @app.get("/v1/instances/{name}/model")
     async def model(request: Request, name: str) -> Any:
-        return {"model": talks[name].model, "models": ["claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5"]}
+        return {"model": talks[name].model}
 
     @app.put("/v1/instances/{name}/model")
     async def set_model(request: Request, name: str) -> Any:
         require(request)
         talks[name].model = (await request.json())["model"]
         return {"model": talks[name].model}
+
+    @app.get("/v1/instances/{name}/permission-mode")
+    async def show_mode(request: Request, name: str) -> Any:
+        return {"mode": talks[name].mode}
 
     @app.put("/v1/instances/{name}/permission-mode")
     async def mode(request: Request, name: str) -> Any:
@@ -411,7 +409,10 @@ def routes(fake: Fake, app: FastAPI) -> None:
 
     @app.get("/v1/instances/{name}/files")
     async def files(request: Request, name: str, path: str = "") -> Any:
-        return {"files": [{"path": p, "size": len(c), "is_directory": False} for p, c in fake.files.items()]}
+        names = ["README.md", "src", *fake.files] if not path else [f"{path}/report.py"]
+        kinds = {"src": "directory"}
+        found = [{"name": n.split("/")[-1], "path": n, "kind": kinds.get(n, "file"), "size": 1} for n in names]
+        return {"path": path, "entries": found, "truncated": False}
 
     @app.put("/v1/instances/{name}/files/content")
     async def upload(request: Request, name: str, path: str) -> Any:
@@ -421,7 +422,7 @@ def routes(fake: Fake, app: FastAPI) -> None:
 
     @app.get("/v1/usage")
     async def usage(request: Request) -> Any:
-        return {"usage": [{"instance": "main", "cost_usd": 0.42, "turns": 7}], "cost_usd": 0.42}
+        return {"usage": {"cost_usd": 0.42, "turns": 7, "tokens": 81_000}, "budgets": []}
 
     @app.post("/test/gate/{name}")
     async def gate(name: str) -> Any:

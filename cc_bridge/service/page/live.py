@@ -67,7 +67,8 @@ class Live:
             case "turn_result":
                 yield from self._end_text(turn)
                 self._turns.pop(turn, None)
-                yield {name: value for name, value in event.items() if name != "text"}
+                # Its text was drawn; its cost is the session's so far, and the turn's own comes with the turn.
+                yield {name: value for name, value in event.items() if name not in ("text", "cost_usd")}
             case _ if kind in _PASSED:
                 if kind == "turn_started":
                     self._of(turn)

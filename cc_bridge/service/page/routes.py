@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, Mapping
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
@@ -29,6 +30,9 @@ _TYPES = {
     ".svg": "image/svg+xml",
     ".webmanifest": "application/manifest+json",
 }
+
+#: How often a history that begins in the middle of a turn is asked for more.
+_MORE = 3
 
 #: Nothing but the page's own files runs, paints or is asked, and no script can make HTML but by the page's one function.
 _POLICY = "; ".join(
@@ -59,24 +63,25 @@ HEADERS = {
 
 
 class PageSource(Protocol):
-    """Where the page's two routes get what they show. Each method checks who asks, and raises what the service shows."""
+    """Where the page's two routes get what they show. What is refused is raised, as in the service's other routes."""
 
-    async def check(self, request: Request, name: str | None) -> None:
-        """Whether this request may read this conversation, or anything at all."""
+    @property
+    def stopping(self) -> anyio.Event:
+        """Set when the service ends: streams end, and pages come back."""
 
-    async def history(self, request: Request, name: str, before: str | None, limit: int) -> Mapping[str, Any]:
-        """Like ``GET /v1/instances/{name}/history``: ``messages``, and ``running``, a turn's id or None.
+    async def check(self, request: Request, name: str | None) -> Any:
+        """Who asks, if they may read this conversation; None: anything at all. The others take what this returns."""
 
-        ``before``, where there is more: what to ask for next.
-        """
+    async def history(self, who: Any, name: str, before: int | None, limit: int) -> Mapping[str, Any]:
+        """As ``GET /v1/instances/{name}/history``: ``messages``, ``before``, and ``running``, a turn's id or None."""
 
-    def events(self, request: Request, name: str, after: str | None) -> AsyncGenerator[Mapping[str, Any], None]:
+    def events(self, name: str, after: str | None) -> AsyncGenerator[Mapping[str, Any], None]:
         """Events as in ``GET /v1/instances/{name}/events``, each with its position (``at``) and ``turn``.
 
-        From now on, if a turn runs from its first; or after a position.
+        After a position; or from now on, and if a turn runs, from its first.
         """
 
-    def changes(self, request: Request) -> AsyncGenerator[Mapping[str, Any], None]:
+    def changes(self, who: Any) -> AsyncGenerator[Mapping[str, Any], None]:
         """What ``GET /v1/events`` says, from now on."""
 
 
@@ -99,21 +104,34 @@ def page_router(source: PageSource) -> APIRouter:
         return Response(content, media_type=media_type, headers={**HEADERS, "Cache-Control": kept})
 
     @router.get("/page/instances/{name}/history")
-    async def history(request: Request, name: str, before: str | None = None, limit: int = 60) -> Response:
-        await source.check(request, name)
-        found = await source.history(request, name, before, max(1, min(limit, 500)))
-        turns = await anyio.to_thread.run_sync(partial(past_turns, found.get("messages") or []))
-        shown = {"turns": turns, "running": found.get("running"), "before": found.get("before")}
+    async def history(request: Request, name: str, before: int | None = None, limit: int = 60) -> Response:
+        who = await source.check(request, name)
+        found = await _whole_turns(source, who, name, before, max(1, min(limit, 500)))
+        turns = await anyio.to_thread.run_sync(past_turns, found["messages"])
+        shown = {"turns": turns, "running": found["running"], "before": found["before"]}
         return JSONResponse(shown, headers={**HEADERS, "Cache-Control": "no-store"})
 
     @router.get("/page/events")
     async def events(request: Request, c: str = "", after: str = "") -> Response:
-        await source.check(request, c or None)
-        return PageStream(
-            changes=source.changes(request), events=source.events(request, c, after or None) if c else None
-        )
+        who = await source.check(request, c or None)
+        said = source.events(c, after or None) if c else None
+        return PageStream(changes=source.changes(who), events=said, stopping=source.stopping)
 
     return router
+
+
+async def _whole_turns(source: PageSource, who: Any, name: str, before: int | None, limit: int) -> dict[str, Any]:
+    """A part of the history that begins with a prompt, unless that is too far away."""
+    found = dict(await source.history(who, name, before, limit))
+    for _ in range(_MORE):
+        messages = found["messages"]
+        if found["before"] is None or not messages or messages[0]["kind"] == "prompt":
+            break
+        earlier = await source.history(who, name, found["before"], 500)
+        begin = next((n for n in reversed(range(len(earlier["messages"]))) if earlier["messages"][n]["kind"] == "prompt"), 0)
+        found["messages"] = [*earlier["messages"][begin:], *messages]
+        found["before"] = (found["before"] - len(earlier["messages"]) + begin) or None
+    return found
 
 
 @cache

@@ -47,6 +47,7 @@ class PageStream(Response):
     Args:
         changes: what happens to other instances.
         events: what this conversation says; None: none is open.
+        stopping: set when the service ends, and with it the stream.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class PageStream(Response):
         *,
         changes: AsyncGenerator[Mapping[str, Any], None],
         events: AsyncGenerator[Mapping[str, Any], None] | None,
+        stopping: anyio.Event,
     ) -> None:
         super().__init__()
+        self._stopping = stopping
         self._sources = {"changes": changes, **({"events": events} if events is not None else {})}
         self._live = Live()
 
@@ -65,6 +68,7 @@ class PageStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         async with anyio.create_task_group() as group:
             group.start_soon(_until_gone, receive, group.cancel_scope)
+            group.start_soon(self._until_stopping, group.cancel_scope)
             for name, source in self._sources.items():
                 group.start_soon(_read, name, source, give.clone())
             give.close()
@@ -73,6 +77,10 @@ class PageStream(Response):
             group.cancel_scope.cancel()
         with anyio.CancelScope(shield=True), anyio.move_on_after(1):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _until_stopping(self, scope: anyio.CancelScope) -> None:
+        await self._stopping.wait()
+        scope.cancel()
 
     async def _write(self, take: MemoryObjectReceiveStream[_Item], send: Send) -> None:
         await _send(send, [({"type": "hello"}, None)])

@@ -74,6 +74,7 @@ export const decide = (id, answer) => api(`/v1/permissions/${encodeURIComponent(
 export const slashCommands = async (name) => (await api(`${at(name)}/commands-list`)).commands ?? [];
 export const model = (name) => api(`${at(name)}/model`);
 export const setModel = (name, chosen) => api(`${at(name)}/model`, { method: "PUT", json: { model: chosen } });
+export const mode = (name) => api(`${at(name)}/permission-mode`);
 export const setMode = (name, mode) => api(`${at(name)}/permission-mode`, { method: "PUT", json: { mode } });
 export const context = (name) => api(`${at(name)}/context`);
 export const usage = (name) => api(`/v1/usage?instance=${encodeURIComponent(name)}`);

@@ -17,6 +17,7 @@ import { nextTheme } from "./theme.js";
 
 let current = "";
 let helloes = 0;
+const woken = new Set();
 
 const notify = new Notify();
 const controls = new Controls();
@@ -47,13 +48,14 @@ const queue = new Queue({ outbox, conversation });
 const permissions = new Permissions({
   onChange: () => notify.waiting(permissions.all.length),
   onAsked: (request) => {
-    announce(`Permission needed for ${request.tool_name}.`);
-    tellIfHidden(request.instance, `Permission needed for ${request.tool_name}`);
+    announce(`Permission needed for ${request.tool}.`);
+    tellIfHidden(request.instance, `Permission needed for ${request.tool}`);
   },
 });
 const list = new List({
   onOpen: (name) => open(name),
   onChange: (instance, before) => {
+    permissions?.hear(instance.name, instance.permissions);
     if (instance.name === current) {
       drawHead();
       if (before && (before.waiting !== instance.waiting || before.turn !== instance.turn)) conversation.refresh();
@@ -62,7 +64,7 @@ const list = new List({
     }
   },
 });
-const composer = new Composer({ onSend: send, onStop: stop });
+const composer = new Composer({ onSend: send, onStop: stop, onTyping: wake });
 const stream = new Stream(hear, connection);
 new Palette(paletteEntries);
 
@@ -77,6 +79,14 @@ function send(name, prompt) {
   }
   queue.draw();
   conversation.toEnd();
+}
+
+/** Who begins to write to one that sleeps finds it awake when the message is done. */
+function wake(name) {
+  if (list.get(name)?.state !== "asleep" || woken.has(name)) return;
+  woken.add(name);
+  setTimeout(() => woken.delete(name), 60_000);
+  api.act(name, "wake").catch(() => null);
 }
 
 async function stop() {
@@ -162,18 +172,22 @@ function hear(message) {
   switch (message.type) {
     case "hello": return welcome();
     case "unknown": return void toast("There is no such conversation here.", true);
-    case "gone": case "failed":
-      stream.forget();
-      if (message.error) toast(message.error, true);
-      return void conversation.load().catch(lost);
-    case "bye": return;
-    case "asked": case "decided": case "moot": case "missed": return permissions.hear(message);
-    case "instance_changed": case "instance_removed": return list.hear(message);
+    case "gone": return again(); // nobody keeps any more what came after our place
+    case "failed":
+      toast(message.error, true);
+      return void setTimeout(again, 3000, current);
+    case "instance": case "removed": return list.hear(message);
     default:
       if (message.type === "status_changed" && message.permission_mode) controls.setMode(message.permission_mode);
       conversation.apply(message);
       composer.setRunning(Boolean(conversation.running));
   }
+}
+
+function again(name = current) {
+  if (name !== current) return;
+  helloes = 1; // what the stream does not repeat is read anew
+  stream.open(current);
 }
 
 /** The stream has begun, or begins again: what it does not repeat is asked for. */

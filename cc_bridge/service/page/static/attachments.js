@@ -5,6 +5,7 @@ import * as api from "./api.js";
 import { byId, el, icon, iconButton, plain, toast, unique } from "./dom.js";
 
 const IMAGES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
+// The service says what a message may hold; a picture of a phone is smaller.
 const MOST_INLINE = 5 * 1024 * 1024;
 const MOST = 50 * 1024 * 1024;
 
@@ -61,7 +62,7 @@ export class Attachments {
     const paths = [];
     for (const { file } of this.#files) {
       const inline = file.size <= MOST_INLINE && (IMAGES.includes(file.type) ? "image" : file.type === "application/pdf" ? "document" : "");
-      if (inline) blocks.push({ type: inline, data: await base64(file), media_type: file.type, title: file.name });
+      if (inline) blocks.push({ type: inline, data: await base64(file), title: file.name });
       else paths.push(await this.#upload(name, file));
     }
     const said = [text, ...paths.map((path) => `@${path}`)].filter(Boolean).join("\n");

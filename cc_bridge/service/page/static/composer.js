@@ -15,9 +15,10 @@ export class Composer {
   #sending = false;
   #asked = 0;
 
-  /** `onSend(name, prompt)`, `onStop()`. */
-  constructor({ onSend, onStop }) {
+  /** `onSend(name, prompt)`, `onStop()`, `onTyping(name)`: somebody begins to write. */
+  constructor({ onSend, onStop, onTyping }) {
     this.onSend = onSend;
+    this.onTyping = onTyping;
     this.onStop = onStop;
     this.isRunning = false;
     this.form = byId("composer");
@@ -28,7 +29,7 @@ export class Composer {
     this.attachments = new Attachments({ onChange: () => this.#changed() });
     this.form.addEventListener("submit", (event) => { event.preventDefault(); this.#send(); });
     this.stopButton.addEventListener("click", () => this.onStop());
-    this.area.addEventListener("input", () => { this.#changed(); this.#offer(); });
+    this.area.addEventListener("input", () => { this.#changed(); this.#offer(); this.onTyping(this.#name); });
     this.area.addEventListener("keydown", (event) => this.#key(event));
     this.area.addEventListener("blur", () => setTimeout(() => this.#close(), 150));
     this.area.addEventListener("paste", (event) => {
@@ -160,11 +161,9 @@ export class Composer {
   async #files(text) {
     const directory = text.includes("/") ? text.slice(0, text.lastIndexOf("/")) : "";
     const found = await api.files(this.#name, directory);
-    return (found.files ?? found.entries ?? [])
-      .map((file) => {
-        const own = file.path ?? file.name;
-        const path = directory && !own.startsWith(directory) ? `${directory}/${own}` : own;
-        const isDirectory = file.is_directory ?? file.kind === "directory";
+    return found.entries
+      .map(({ path, kind }) => {
+        const isDirectory = kind === "directory";
         return { label: path, about: isDirectory ? "folder" : "", insert: isDirectory ? `${path}/` : `${path} ` };
       })
       .filter((file) => file.label.toLowerCase().includes(text.toLowerCase()));

@@ -29,11 +29,13 @@ export class Controls {
     this.#name = name;
     this.#models("", ALIASES);
     this.meter.hidden = true;
-    this.mode.value = instance?.permission_mode ?? "default";
-    if (!name || ["asleep", "stopped"].includes(instance?.state)) return;
-    const found = await api.model(name).catch(() => null);
-    if (found && name === this.#name) this.#models(found.model ?? "", found.models ?? ALIASES);
-    this.refresh();
+    this.mode.value = "default";
+    if (!name) return;
+    const [model, mode] = await Promise.all([api.model(name).catch(() => null), api.mode(name).catch(() => null)]);
+    if (name !== this.#name) return;
+    this.#models(model?.model ?? "", ALIASES);
+    this.#know(this.mode, mode?.mode);
+    if (instance && instance.state !== "asleep") this.refresh(); // asking wakes who sleeps
   }
 
   /** After a turn: how full the context is. */
@@ -56,9 +58,9 @@ export class Controls {
   // Private
 
   #models(current, models) {
-    const names = models.map((one) => (typeof one === "string" ? one : one.name ?? one.id)).filter(Boolean);
-    this.model.replaceChildren(...[...new Set(current ? [current, ...names] : names)].map((name) => el("option", { value: name }, plain(pretty(name)))));
-    this.model.value = current || names[0];
+    const names = [...new Set([...models, ...(current ? [current] : [])])];
+    this.model.replaceChildren(...names.map((name) => el("option", { value: name }, plain(pretty(name)))));
+    this.model.value = current || "default";
   }
 
   #know(select, value) {

@@ -6,6 +6,7 @@ import { soon } from "./stream.js";
 import { TurnView } from "./turn.js";
 
 const NEAR = 80; // pixels from the end: who is there wants to stay there
+const BY_HAND = 2000; // ms after a touch, a key or a turn of the wheel in which scrolling is a person's
 
 export class Conversation {
   #turns = new Map();
@@ -15,6 +16,7 @@ export class Conversation {
   #known = new Map(); // turns as the service has them, by id
   #generation = 0;
   #isAtEnd = true;
+  #touchedAt = -BY_HAND;
 
   /** `onTurns()`: the turns that wait may have changed. `settled()`: when what is being sent has been accepted. */
   constructor({ onTurns, onEnded, settled }) {
@@ -27,6 +29,9 @@ export class Conversation {
     this.older = byId("older");
     this.older.addEventListener("click", () => this.loadOlder());
     this.scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) {
+      this.scroller.addEventListener(kind, () => { this.#touchedAt = performance.now(); }, { passive: true });
+    }
     byId("to-end").addEventListener("click", () => this.toEnd());
     new ResizeObserver(() => this.#follow()).observe(this.place);
     new ResizeObserver(() => this.#follow()).observe(this.scroller);
@@ -84,7 +89,7 @@ export class Conversation {
       this.#known.set(turn.id, turn);
       const view = this.#turns.get(turn.id);
       if (view && !view.hasPrompt) view.setPrompt(turn.prompt);
-      if (view?.isPast && turn.result) view.end(turn.result);
+      if (view && !view.isRunning && !view.isWhole && turn.result) view.end(turn.result);
     }
     this.onTurns(turns.filter((turn) => ["stored", "sent"].includes(turn.state) && !this.#turns.get(turn.id)?.isRunning));
   }
@@ -232,9 +237,12 @@ export class Conversation {
     this.older.hidden = !this.#before;
   }
 
+  /** Only a person leaves the end: content that grows, or a card that appears, moves things too. */
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
-    this.#isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR;
+    const isNear = scrollHeight - scrollTop - clientHeight < NEAR;
+    if (isNear) this.#isAtEnd = true;
+    else if (performance.now() - this.#touchedAt < BY_HAND) this.#isAtEnd = false;
     byId("to-end").hidden = this.#isAtEnd;
   }
 

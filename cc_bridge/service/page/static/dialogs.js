@@ -51,19 +51,17 @@ function control({ name, label, value = "", hint = "", options, required = false
 /** A new conversation: its name, or null. */
 export async function newConversation(taken) {
   const templates = await api.templates().catch(() => []);
-  const names = templates.map((template) => (typeof template === "string" ? { name: template } : template));
   return ask({
     title: "New conversation",
     action: "Create",
     fields: [
       { name: "title", label: "Title", value: "", hint: "What it is about. It can be changed." },
-      ...(names.length ? [{
-        name: "template", label: "Template", value: names[0].name,
-        options: names.map(({ name, description }) => [name, description ? `${name}: ${description}` : name]),
+      ...(templates.length > 1 ? [{
+        name: "template", label: "Template", value: templates[0].name, options: templates.map(({ name }) => [name, name]),
       }] : []),
     ],
-    async save({ title, template }) {
-      const name = free(title || template || "conversation", taken);
+    async save({ title, template = templates[0]?.name ?? "default" }) {
+      const name = free(title || "conversation", taken);
       await api.create({ name, template, ...(title ? { title } : {}) });
       return name;
     },
@@ -103,15 +101,10 @@ export async function showUsage(instance) {
       ? el("p", { text: `${context.total_tokens.toLocaleString()} of ${context.max_tokens.toLocaleString()} tokens (${Math.round(context.percentage)} %), ${context.model}.` })
       : el("p", { class: "hint", text: "The context is known while Claude Code is awake." }),
     rows.length > 0 && el("table", { class: "facts-table" }, el("tbody", {}, ...rows)),
-    usage && el("p", { text: `Cost so far: $${total(usage).toFixed(2)}.` }),
+    usage && el("p", { text: `${usage.usage.turns} turns, ${usage.usage.tokens.toLocaleString()} tokens, $${usage.usage.cost_usd.toFixed(2)} so far.` }),
     el("div", { class: "row end" }, close)));
   dialog.showModal();
   close.focus();
-}
-
-export function total(usage) {
-  if (typeof usage.cost_usd === "number") return usage.cost_usd;
-  return (usage.usage ?? []).reduce((sum, row) => sum + (row.cost_usd ?? 0), 0);
 }
 
 /** A name that an instance may have, made of a title, and that no other one has. */

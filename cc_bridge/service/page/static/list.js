@@ -1,14 +1,15 @@
 // The list of conversations. Owns: what the service has said about each, and what is searched for.
 
 import * as api from "./api.js";
-import { byId, el, plain } from "./dom.js";
+import { byId, el, plain, store, stored } from "./dom.js";
+
+const TOUCHED = "cc-bridge.touched";
 
 const STATES = {
   busy: ["Answering", "busy"],
   permission: ["Needs permission", "ask"],
   idle: ["Ready", "idle"],
   asleep: ["Asleep", "asleep"],
-  stopped: ["Stopped", "asleep"],
 };
 
 export const stateOf = (instance) => STATES[instance?.state] ?? ["", ""];
@@ -19,6 +20,7 @@ export class List {
   #rows = new Map();
   #unread = new Set();
   #drawn = 0;
+  #touched = stored(TOUCHED, {});
 
   /** `onOpen(name)`: somebody wants this one. `onChange(instance)`: it does something else now. */
   constructor({ onOpen, onChange }) {
@@ -43,7 +45,7 @@ export class List {
   }
 
   get all() {
-    return [...this.#instances.values()].sort((one, other) => time(other) - time(one) || one.name.localeCompare(other.name));
+    return [...this.#instances.values()].sort((one, other) => this.#time(other) - this.#time(one) || one.name.localeCompare(other.name));
   }
 
   get(name) {
@@ -58,16 +60,9 @@ export class List {
   }
 
   /** A message of the stream. */
-  hear(message) {
-    const name = message.name ?? message.instance?.name;
-    if (message.type === "instance_removed") {
-      this.#instances.delete(name);
-    } else if (message.instance && typeof message.instance === "object") {
-      this.#set(message.instance);
-    } else if (name) {
-      const { type, at, ...changed } = message;
-      this.#set({ ...(this.#instances.get(name) ?? {}), ...changed, name });
-    }
+  hear({ type, ...instance }) {
+    if (type === "removed") this.#instances.delete(instance.name);
+    else this.#set(instance);
     this.#drawSoon();
   }
 
@@ -99,8 +94,20 @@ export class List {
   #set(instance) {
     const before = this.#instances.get(instance.name);
     this.#instances.set(instance.name, instance);
+    if (before && before.turn !== instance.turn) this.#touch(instance.name);
     if (before?.state === "busy" && instance.state !== "busy" && instance.name !== this.current) this.#unread.add(instance.name);
     this.onChange(instance, before);
+  }
+
+  /** Something happens there now. The service keeps no such times: each browser remembers what it has seen. */
+  #touch(name) {
+    this.#touched[name] = Date.now();
+    const newest = Object.entries(this.#touched).sort((one, other) => other[1] - one[1]).slice(0, 300);
+    store(TOUCHED, Object.fromEntries(newest));
+  }
+
+  #time(instance) {
+    return Math.max(this.#touched[instance.name] ?? 0, Date.parse(instance.created) || 0);
   }
 
   #drawSoon() {
@@ -129,16 +136,13 @@ export class List {
     link.replaceChildren(
       el("span", { class: `dot ${look}`, "aria-hidden": "true" }),
       el("span", { class: "conversation-title" }, plain(titleOf(instance))),
-      el("span", { class: "conversation-about" }, plain([about, ago(instance.last_activity)].filter(Boolean).join(" · "))));
+      el("span", { class: "conversation-about" }, plain([about, ago(this.#time(instance))].filter(Boolean).join(" · "))));
     return row;
   }
 }
 
-const time = (instance) => Date.parse(instance.last_activity ?? instance.created ?? "") || 0;
-
 function ago(when) {
-  const seconds = (Date.now() - Date.parse(when ?? "")) / 1000;
-  if (!(seconds >= 0)) return "";
+  const seconds = (Date.now() - when) / 1000;
   if (seconds < 60) return "now";
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h`;

@@ -7,6 +7,7 @@ import { details } from "./tools.js";
 export class Permissions {
   #open = new Map();
   #cards = new Map();
+  #asked = 0;
 
   /** `onChange()`: others wait now. `onAsked(request)`: a new one. */
   constructor({ onChange, onAsked }) {
@@ -25,10 +26,11 @@ export class Permissions {
     this.#draw();
   }
 
-  /** Ask the service what waits: at the beginning, and when the stream may have missed something. */
+  /** Ask the service what waits: at the beginning, and when there is something new. */
   async load() {
+    const asked = ++this.#asked;
     const found = await api.permissions().catch(() => null);
-    if (!found) return;
+    if (!found || asked !== this.#asked) return;
     const before = this.#open;
     this.#open = new Map(found.map((request) => [request.id, request]));
     for (const request of found) if (!before.has(request.id)) this.onAsked(request);
@@ -36,21 +38,19 @@ export class Permissions {
     this.onChange();
   }
 
-  /** A message of the stream: `asked`, `decided`, `moot`, `missed`. */
-  hear(message) {
-    if (message.type === "asked" && message.request?.id) {
-      const isNew = !this.#open.has(message.request.id);
-      this.#open.set(message.request.id, message.request);
-      if (isNew) this.onAsked(message.request);
-    } else if (message.type === "decided" || message.type === "moot") {
-      const card = this.#cards.get(message.id);
-      if (card && !card.isOurs && message.type === "decided") announce(`Decided by ${message.by}.`);
-      this.#open.delete(message.id);
-    } else {
-      return void this.load();
+  /** These wait in an instance, by their ids. What is not among them was decided, here or elsewhere. */
+  hear(instance, ids) {
+    const mine = this.all.filter((request) => request.instance === instance);
+    const over = mine.filter((request) => !ids.includes(request.id));
+    for (const request of over) {
+      if (this.#cards.has(request.id) && !this.#cards.get(request.id).isOurs) announce("This permission request was decided elsewhere.");
+      this.#open.delete(request.id);
     }
-    this.#draw();
-    this.onChange();
+    if (over.length) {
+      this.#draw();
+      this.onChange();
+    }
+    if (ids.some((id) => !this.#open.has(id))) this.load();
   }
 
   focus() {
@@ -80,17 +80,17 @@ export class Permissions {
   #card(request) {
     const id = `request-${request.id}`;
     const suggested = request.suggested_rules ?? [];
-    const rule = el("input", { id: `${id}-rule`, type: "text", value: suggested[0] ?? "", spellcheck: "false", autocomplete: "off", placeholder: `${request.tool_name}(…)` });
+    const rule = el("input", { id: `${id}-rule`, type: "text", value: suggested[0] ?? "", spellcheck: "false", autocomplete: "off", placeholder: `${request.tool}(…)` });
     const reason = el("input", { id: `${id}-reason`, type: "text", autocomplete: "off", placeholder: "If denied: what to do instead" });
     const error = el("p", { class: "error-text", role: "alert", hidden: true });
     const answer = (chosen) => this.#answer(request, card, error, chosen);
     const button = (text, chosen, extra = "") => el("button", { type: "button", class: `button ${extra}`, text, onclick: () => answer(chosen()) });
     const remembered = (how) => () => ({ answer: how, ...(rule.value.trim() ? { rule: rule.value.trim() } : {}) });
     const card = el("section", { class: "request", "aria-labelledby": `${id}-title` },
-      el("h2", { id: `${id}-title`, class: "request-title" }, icon("alert"), el("span", {}, "Allow ", el("strong", {}, plain(request.tool_name)), "?")),
+      el("h2", { id: `${id}-title`, class: "request-title" }, icon("alert"), el("span", {}, "Allow ", el("strong", {}, plain(request.tool)), "?")),
       el("div", { class: "request-what" }, request.input === null || request.input === undefined
         ? el("p", { class: "hint", text: "The input is too long to be kept; it is shown when the conversation is attended again." })
-        : details(request.tool_name, request.input)),
+        : details(request.tool, request.input)),
       lines(request.input),
       (request.undecided || request.reason) && el("p", { class: "hint" }, plain(request.undecided || request.reason)),
       el("div", { class: "request-row" },
@@ -119,7 +119,7 @@ export class Permissions {
       announce(chosen.answer === "deny" ? "Denied." : "Allowed.");
     } catch (problem) {
       if (problem.status === 409 || problem.status === 404) {
-        toast(`Somebody has decided already. ${problem.message}`);
+        toast(`Somebody was first: ${problem.message}`);
         this.#open.delete(request.id);
       } else {
         error.textContent = problem.message;

@@ -58,7 +58,7 @@ export class TurnView {
       case "tool_result": return this.#toolResult(message);
       case "turn_result": return this.end(message);
       case "turn_started": return this.start();
-      default: return this.#note(message);
+      default: this.#note(message);
     }
   }
 
@@ -70,6 +70,7 @@ export class TurnView {
 
   /** How it has ended: `verdict`, `ok`, `error`, `cost_usd`, `duration`, `usage`. */
   end(result) {
+    this.isWhole = result.cost_usd !== undefined;
     this.isRunning = false;
     this.#status.remove();
     for (const { node, kind } of this.#parts.values()) {
@@ -82,7 +83,7 @@ export class TurnView {
     const facts = [
       result.duration ? duration(result.duration) : "",
       result.usage?.output_tokens ? `${result.usage.output_tokens.toLocaleString()} tokens` : "",
-      result.cost_usd ? `$${result.cost_usd.toFixed(result.cost_usd < 1 ? 3 : 2)} so far` : "",
+      result.cost_usd ? `$${result.cost_usd.toFixed(result.cost_usd < 1 ? 3 : 2)}` : "",
     ].filter(Boolean);
     this.#foot.replaceChildren(...said, el("span", { class: "facts", text: facts.join(" · ") }), this.#copyButton());
     this.#foot.hidden = false;
@@ -269,12 +270,18 @@ export function promptContent(prompt) {
   if (typeof prompt === "string") return [plain(prompt)];
   return (Array.isArray(prompt) ? prompt : []).map((block) => {
     if (block?.type === "text") return el("span", {}, plain(String(block.text ?? "")));
-    const type = String(block?.media_type ?? "");
-    if (block?.type === "image" && /^image\/(png|jpeg|gif|webp)$/.test(type) && typeof block.data === "string") {
+    const type = block?.type === "image" && typeof block.data === "string" ? imageType(block.data) : "";
+    if (type) {
       return el("img", { class: "thumb", alt: block.title || "Attached image", src: `data:${type};base64,${block.data}` });
     }
     return el("span", { class: "chip" }, icon("file"), plain(String(block?.title || block?.type || "file")));
   });
+}
+
+/** What the first bytes of a picture say, in base64. */
+function imageType(data) {
+  const types = { iVBORw0KGgo: "image/png", "/9j/": "image/jpeg", R0lGOD: "image/gif", UklGR: "image/webp" };
+  return Object.entries(types).find(([begin]) => data.startsWith(begin))?.[1] ?? "";
 }
 
 function noteText(message) {
