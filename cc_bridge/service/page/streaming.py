@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 import anyio
-import anyio.abc
+import anyio.lowlevel
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -24,6 +24,9 @@ _BEAT = 1.0
 
 #: Seconds from one drawing of a text that grows to the next: at least, at most, and as a multiple of what one took.
 _PAUSE_LEAST, _PAUSE_MOST, _PAUSE_FACTOR = 0.02, 0.25, 6.0
+
+#: Seconds of drawing after which others have their turn.
+_TURN = 0.01
 
 #: Events that are read ahead of a slow reader, and those that are drawn at once.
 _AHEAD = 100
@@ -95,9 +98,8 @@ class PageStream(Response):
                 await _send(send, [({"type": "beat"}, None)])
                 continue
             pause = await self._draw([item, *_waiting(take)], send)
-            if self._live.is_between:
-                continue
-            await anyio.sleep(pause)  # what comes meanwhile is drawn at once
+            if not self._live.is_between and take.statistics().current_buffer_used < _AHEAD // 2:
+                await anyio.sleep(pause)  # what comes meanwhile is drawn at once
 
     async def _draw(self, items: list[_Item], send: Send) -> float:
         began = monotonic()
@@ -110,11 +112,13 @@ class PageStream(Response):
             if shown:
                 await _send(send, [*((one, None) for one in shown[:-1]), (shown[-1], at)])
         pieces: list[tuple[Mapping[str, Any], str | None]] = []
+        sent = monotonic()
         for piece in self._live.draw():
             pieces.append((piece, None))
-            if len(pieces) == 20:  # others have their turn too
+            if monotonic() - sent > _TURN:
                 await _send(send, pieces)
-                pieces = []
+                await anyio.lowlevel.checkpoint()
+                pieces, sent = [], monotonic()
         await _send(send, pieces)
         return min(max(_PAUSE_LEAST, _PAUSE_FACTOR * (monotonic() - began)), _PAUSE_MOST)
 

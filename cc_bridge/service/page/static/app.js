@@ -235,7 +235,7 @@ function paletteEntries() {
     { label: "Delete", run: remove },
   ] : [];
   return [
-    ...list.all.map((instance) => ({ label: titleOf(instance), about: stateOf(instance)[0], run: () => open(instance.name) })),
+    ...list.all.filter((instance) => instance.name !== current).map((instance) => ({ label: titleOf(instance), about: stateOf(instance)[0], run: () => open(instance.name) })),
     { label: "New conversation", run: create },
     ...actions.map((action) => ({ ...action, about: titleOf(here) })),
     { label: "Change the theme", run: () => toast(`Theme: ${nextTheme()}`) },
@@ -284,6 +284,7 @@ function wireDrawer() {
 
 function showSignIn() {
   stream.close();
+  byId("starting").hidden = true;
   byId("app").hidden = true;
   byId("sign-in").hidden = false;
   byId("token").focus();
@@ -309,6 +310,7 @@ function wireSignIn() {
 async function begin() {
   const who = await api.session();
   byId("sign-in").hidden = true;
+  byId("starting").hidden = true;
   byId("app").hidden = false;
   byId("who").textContent = who?.name ?? "";
   const loaded = list.load().catch(() => null);
@@ -326,9 +328,7 @@ async function start() {
     if (error.status === 401 || error.status === 403) return showSignIn();
     byId("starting").textContent = error.message;
     setTimeout(start, 2000);
-    return;
   }
-  byId("starting").hidden = true;
 }
 
 wire();
