@@ -127,9 +127,8 @@ class AsyncClient:
 
     async def turns(self, name: str, *, before: int | None = None, limit: int = 50) -> list[Turn]:
         """As :meth:`.Client.turns`."""
-        found: list[Turn] = (await self._ask(of("GET", "instances", name, "turns", before=before, limit=limit)))[
-            "turns"
-        ]
+        call = of("GET", "instances", name, "turns", before=before, limit=limit)
+        found: list[Turn] = (await self._ask(call))["turns"]
         return found
 
     async def cancel(self, name: str, turn: str) -> None:
