@@ -73,9 +73,7 @@ def test_thinking_tools_results_and_diffs_unfold(page: Page) -> None:
     assert answers(page) == ["I will look at the file.", "Done: the total is 42."]
 
 
-def test_a_reload_in_mid_answer_has_the_text_so_far_and_goes_on_with_each_word_once(
-    page: Page, served: Served
-) -> None:
+def test_a_reload_in_mid_answer_has_the_text_so_far_and_goes_on_with_each_word_once(page: Page, served: Served) -> None:
     say(page, "hold door")
     expect(page.locator(".text")).to_have_text("The first half,")
     page.reload()
@@ -269,7 +267,9 @@ def test_a_long_history_comes_in_parts(page: Page, served: Served) -> None:
     page.locator("#scroller").evaluate("node => node.dispatchEvent(new Event('wheel'))")
     page.locator("#scroller").evaluate("node => { node.scrollTop = 0 }")
     page.wait_for_function("count => document.querySelectorAll('.turn').length > count", arg=at_first)
-    numbers = page.eval_on_selector_all(".turn .prompt-text", "all => all.map(one => parseInt(one.textContent.slice(9)))")
+    numbers = page.eval_on_selector_all(
+        ".turn .prompt-text", "all => all.map(one => parseInt(one.textContent.slice(9)))"
+    )
     assert numbers == list(range(numbers[0], 1000))
 
 
