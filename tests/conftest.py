@@ -53,6 +53,8 @@ _HOW = {
     "busybox": "the package busybox brings it",
     "postgresql": "the package postgresql brings it",
     "root": "run the tests as root; a container's will do",
+    "browser": "the package chromium brings it",
+    "axe": "`pip install axe-playwright-python` brings it",
     "python": "pyenv or the distribution has other Pythons",
 }
 _missing: dict[str, str] = {}
