@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,9 @@ from cc_bridge.service.identities import (
     Identity,
     Limits,
     Meters,
+    MoreThanOwn,
     NotAllowed,
+    Scope,
     Strikes,
     TokenBucket,
     TooMany,
@@ -54,6 +56,16 @@ class TestScopes:
             reader.need("manage")
         assert refused.value.scope == "manage"
         assert isinstance(refused.value, BridgeError)
+
+    def test_there_are_four(self) -> None:
+        assert ALL_SCOPES == set(get_args(Scope)) == {"read", "command", "permissions", "manage"}
+
+    def test_who_would_hand_out_more_is_told_so(self) -> None:
+        refused = MoreThanOwn()
+        assert isinstance(refused, NotAllowed)
+        assert refused.scope == "manage"
+        assert "more than their own" in str(refused)
+        assert "Ask for less" in str(refused)
 
     def test_no_scope_brings_another(self) -> None:
         for scope in ALL_SCOPES:
@@ -141,6 +153,11 @@ class TestBucket:
         assert 0 < wait <= 60 / per_minute + 1e-6
         assert not bucket.take(end + wait * 0.99)
         assert bucket.take(end + wait + 1e-6)
+
+    def test_a_clock_that_goes_back_takes_nothing(self) -> None:
+        bucket = TokenBucket(2, 100.0)
+        assert bucket.take(100)
+        assert bucket.take(99.5)
 
     def test_a_clock_that_goes_back_brings_nothing(self) -> None:
         bucket = TokenBucket(2, 100.0)
