@@ -63,6 +63,11 @@ class Seat:
         self._awake = awake
         self._given_up = False
 
+    @property
+    def is_taken(self) -> bool:
+        """Its Claude Code may run."""
+        return self in self._awake
+
     async def take(self, tell: Callable[[int], None]) -> None:
         """Return when its Claude Code may run. Costs nothing where it has a seat.
 
