@@ -15,6 +15,8 @@ from .. import __version__
 from ..errors import BridgeError
 from .gate import Gate
 from .guards import NotSignedIn
+from .page.routes import page_router
+from .page.source import ServiceSource
 from .problems import Problem, problem_of
 from .routes import (
     audit,
@@ -64,6 +66,7 @@ def make_app(service: Service) -> FastAPI:
         app.include_router(module.router, dependencies=[AUDITED])
     for module in (events, usage, health, sessions, audit):
         app.include_router(module.router)
+    app.include_router(page_router(ServiceSource(service)))
     app.add_exception_handler(BridgeError, _on_bridge_error)
     app.add_exception_handler(NotSignedIn, _on_stranger)
     app.add_exception_handler(RequestValidationError, _on_invalid)

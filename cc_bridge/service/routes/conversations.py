@@ -14,11 +14,13 @@ from ..attachments import Attachment
 from ..forks import fork
 from ..guards import Manager, Reader, check_new, seen
 from ..history import Page, read_page
+from ..identities import Identity
 from ..instance_schemas import Fork, History
 from ..schemas import Instance
+from ..service import Service
 from .common import PROBLEMS, InstanceName, TheService
 
-__all__ = ["router"]
+__all__ = ["history_of", "router"]
 
 router = APIRouter(prefix="/v1/instances/{name}", tags=["conversations"], responses=PROBLEMS)
 
@@ -40,6 +42,11 @@ async def show_history(
     What belongs to the turn that goes on is left out, with all that follows it; `running` names it, and its events have
     it from its beginning.
     """
+    return await history_of(service, who, name, before, limit)
+
+
+async def history_of(service: Service, who: Identity, name: str, before: int | None, limit: int) -> dict[str, Any]:
+    """What ``GET …/history`` answers."""
     running = seen(service, who, name)["turn"]
     instance = service.fleet.open(name)
     page = Page(before, limit, frozenset([running] if running else []))
