@@ -319,13 +319,22 @@ class Fleet:
             PositionGone: what followed it is not kept any more.
             BridgeError: the instance cannot be reached, or was removed.
         """
+        async with aclosing(self.batches(name, after, turn)) as batches:
+            async for batch in batches:
+                for heard in batch:
+                    yield heard
+
+    async def batches(
+        self, name: str, after: str | None = None, turn: str | None = None
+    ) -> AsyncGenerator[list[Heard], None]:
+        """As :meth:`feed`, with what is there already in one list: cheaper for who passes it on. None is empty."""
         position = FeedPosition.parse(after) if after is not None else None
         self.open(name)
         attended = self._open[self._pool.spares.alias_of(name)][1]
-        heard_of = hear(attended, position) if turn is None else hear_turn(attended, turn, position)
-        async with aclosing(heard_of) as feed:
-            async for heard in feed:
-                yield heard
+        heard = hear(attended, position) if turn is None else hear_turn(attended, turn, position)
+        async with aclosing(heard) as feed:
+            async for batch in feed:
+                yield batch
 
     # Private
 

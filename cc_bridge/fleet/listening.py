@@ -20,19 +20,18 @@ async def interrupt_quietly(instance: BridgedInstance) -> None:
         await instance.interrupt()
 
 
-async def hear_turn(attended: Attended, turn: str, position: FeedPosition | None) -> AsyncGenerator[Heard, None]:
-    """What it says in one turn, up to the turn's result; see ``Fleet.feed``."""
+async def hear_turn(attended: Attended, turn: str, position: FeedPosition | None) -> AsyncGenerator[list[Heard], None]:
+    """What it says in one turn, up to the turn's result; see ``Fleet.batches``."""
     reader = await attended.read_turn(turn, position)
     try:
         while found := await reader.read():
-            for heard in found:
-                yield heard
+            yield found
     finally:
         await reader.aclose()
 
 
-async def hear(attended: Attended, position: FeedPosition | None) -> AsyncGenerator[Heard, None]:
-    """All that it says after a position, or from now on; see ``Fleet.feed``."""
+async def hear(attended: Attended, position: FeedPosition | None) -> AsyncGenerator[list[Heard], None]:
+    """All that it says after a position, or from now on; see ``Fleet.batches``."""
     in_memory = position is None or attended.feed.index_after(position) is not None
     if position is not None and not in_memory and not position.journal:
         what = "what is before an agent was reached is kept nowhere"
@@ -43,8 +42,7 @@ async def hear(attended: Attended, position: FeedPosition | None) -> AsyncGenera
         reader = FeedReader(attended, index=start, after=position)
         try:
             while True:
-                for heard in await reader.read():
-                    yield heard
+                yield await reader.read()
         finally:
             await reader.aclose()
     finally:
