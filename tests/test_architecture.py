@@ -21,6 +21,7 @@ PROJECT = Path(__file__).parent.parent
 #: What each room may import of this project. Nothing points up.
 RUNGS = {
     "cli": {
+        "service",
         "config",
         "decisions",
         "fleet",
@@ -64,7 +65,10 @@ RUNGS = {
         "logs",
         "state",
     },
+    "client": {"errors"},
     "service": {
+        "__init__",
+        "beneath",
         "config",
         "fleet",
         "instances",

@@ -93,6 +93,7 @@ class Server:
         self._stopping = True
         log("stopping", reason=why)
         for session in self._sessions.values():
+            session.is_stopped = True
             session.signal(signal.SIGINT)  # an orderly interrupt: a result, the transcript saved, exit 0
         self._loop.call_later(self._grace / 2, lambda: self._signal_all(signal.SIGTERM))
         self._loop.call_later(self._grace, lambda: self._signal_all(signal.SIGKILL))

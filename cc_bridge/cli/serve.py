@@ -34,6 +34,9 @@ def serve(
     ] = None,
     on: Annotated[str, Option("--on", metavar="WHERE", help="Of the template `default`: docker or local.")] = "docker",
     name: Annotated[str, Option("--name", metavar="NAME", help="Of the fleet; each is one service's.")] = "service",
+    private_webhooks: Annotated[
+        bool, Option("--private-webhooks", help="Webhooks may go to private addresses, this machine's among them.")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
     """Serve instances over HTTP, with a page for people, until Ctrl-C or SIGTERM.
@@ -64,7 +67,9 @@ def serve(
             raise InvalidInput(what, hint="Add `--host-name NAME`, and have a proxy in front that speaks TLS.")
         token_file = directory / "token"
         store = Store.open(database or f"sqlite:///{directory / 'service.db'}")
-        service = Service(store, _fleet(name, on), token_file=token_file, hosts=names)
+        service = Service(
+            store, _fleet(name, on), token_file=token_file, hosts=names, webhooks_to_private=private_webhooks
+        )
         listening = listen(host, port)
         address = f"http://{names[0] if names else _shown(host)}:{listening.getsockname()[1]}/"
         await run_server(service, listening, lambda: _say(address, token_file, as_json=as_json))

@@ -497,8 +497,8 @@ class Attended(Bridge):
         """After a step: hand out what it has brought."""
         self._hearing.collect()
         self._bell.ring()
-        self._tell_state()
         self._asking.look(self._conversation.is_open, may_begin=self._driver.uplink.caught_up)
+        self._tell_state()
 
     def _rest(self, *, awake: bool) -> None:
         """Nothing is to be done for now."""
@@ -510,7 +510,7 @@ class Attended(Bridge):
         if not turns:
             self._host.does(_IDLE if seat.is_awake else _ASLEEP)
             return
-        asks = self._conversation.asks
+        asks = len(self._asking)
         self._host.does(InstanceState("permission" if asks else "busy", turns.next, len(turns) - 1, asks))
 
     async def _decided(self, request: PermissionRequest, decision: Decision | None) -> None:

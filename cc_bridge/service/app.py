@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from .. import __version__
 from ..errors import BridgeError
 from .gate import Gate
 from .guards import NotSignedIn
+from .page.routes import page_router
+from .page.source import ServiceSource
 from .problems import Problem, problem_of
 from .routes import (
     audit,
@@ -58,10 +62,11 @@ def make_app(service: Service) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    for module in (instances, commands, turns, tokens, webhooks):
+    for module in (instances, commands, turns, permissions, files, conversations, settings, tokens, webhooks):
         app.include_router(module.router, dependencies=[AUDITED])
-    for module in (events, permissions, files, conversations, settings, usage, health, sessions, audit):
+    for module in (events, usage, health, sessions, audit):
         app.include_router(module.router)
+    app.include_router(page_router(ServiceSource(service)))
     app.add_exception_handler(BridgeError, _on_bridge_error)
     app.add_exception_handler(NotSignedIn, _on_stranger)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -94,7 +99,19 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return Problem(error.status_code, "http", str(error.detail)).response(error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return Problem(error.status_code, "http", str(error.detail)).response(headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """What can be done with this address, by all routes together; the error knows of the first only."""
+    found = set()
+    for route in cast(FastAPI, request.app).routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= set(getattr(route, "methods", ()))
+    return found
 
 
 async def _on_mistake(request: Request, error: Exception) -> Response:

@@ -290,7 +290,7 @@ class Deliveries:
                 return
             except StoreUnavailable as error:
                 self._log.warning("delivery_not_noted", delivery=delivery.id, reason=error.what)
-                await anyio.sleep(pause)
+                await anyio.sleep(pause)  # back-off: somebody has to start it
                 pause = min(2 * pause, _LONGEST_STORE_PAUSE)
 
     async def _failed(self, delivery: Delivery, failure: _Failure) -> None:

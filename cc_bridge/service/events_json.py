@@ -13,7 +13,7 @@ from ..fleet import Heard
 from ..values import Value
 from .sse import sse
 
-__all__ = ["event_fields", "event_type", "result_json", "sse_event", "together"]
+__all__ = ["event_fields", "event_json", "event_type", "result_json", "sse_event", "together"]
 
 #: Bytes that are sent at once: each sending is a system call, and a client that is slow holds up no more than this.
 _AT_ONCE = 64 * 1024
@@ -45,10 +45,16 @@ def result_json(result: TurnResult, at: str, cost_usd: float) -> dict[str, Any]:
     return {**event_fields(result), "at": at, "cost_usd": cost_usd}
 
 
+def event_json(heard: Heard) -> dict[str, Any]:
+    """The event with its type, its turn and its position."""
+    kind = event_type(type(heard.event))
+    return {"type": kind, "turn": heard.turn, "at": str(heard.at), **event_fields(heard.event)}
+
+
 def sse_event(heard: Heard) -> bytes:
     """The event as a server-sent one, whose id is its position."""
-    kind, at = event_type(type(heard.event)), str(heard.at)
-    return sse(kind, {"type": kind, "turn": heard.turn, "at": at, **event_fields(heard.event)}, at)
+    data = event_json(heard)
+    return sse(data["type"], data, data["at"])
 
 
 def together(batch: Iterable[Heard]) -> Iterator[bytes]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,14 +16,18 @@ import anyio.abc
 
 from ..errors import InvalidInput
 from ..fleet import Fleet
+from ..logs import Log
 from ..state import write_whole
 from .board import Board
 from .deliveries import Deliveries
 from .identities import ALL_SCOPES, Meters, Strikes
 from .inbox import Inbox
-from .store import Command, Outgoing, Store
+from .permission_hooks import tell_of_permissions
+from .store import Command, Outgoing, Store, StoreUnavailable
 
 __all__ = ["Limits", "Service"]
+
+_A_DAY = 86400.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class Service:
         self.is_ready = False
         self._stack = AsyncExitStack()
         self._group: anyio.abc.TaskGroup | None = None
+        self._log = Log("", "service")
 
     async def __aenter__(self) -> Self:
         """Begin, and go on with all commands that have not ended.
@@ -114,6 +121,8 @@ class Service:
             self._start_soon(self.board.follow_fleet)
             self._start_soon(self.board.follow_desk)
             self._start_soon(self.deliveries.run)
+            self._start_soon(partial(tell_of_permissions, self.fleet.desk, self.deliveries))
+            self._start_soon(self._tidy)
             self.is_ready = True
         except BaseException:  # cancelled, too
             await self._end()
@@ -135,6 +144,15 @@ class Service:
         if self._group is not None:  # before the fleet: what that tells of its end is nothing of the commands'
             self._group.cancel_scope.cancel()
         await self._stack.aclose()
+
+    async def _tidy(self) -> None:
+        """Once a day, delete what is kept no longer."""
+        while True:
+            try:
+                await self.store.prune(datetime.now(UTC))
+            except StoreUnavailable as error:
+                self._log.warning("not_pruned", reason=error.what)
+            await anyio.sleep(_A_DAY)
 
     def _to_tell(self, command: Command, result: dict[str, Any]) -> Iterable[Outgoing]:
         return self.deliveries.outgoing(command.instance, "turn_result", {"turn": command.id, "result": result})

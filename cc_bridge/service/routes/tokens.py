@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from ..guards import Manager
 from ..identities import Identity, Limits, MoreThanOwn, Scope
+from ..problems import NotThere
 from ..service import Service
 from ..store import Token
 from .common import PROBLEMS, TheService
@@ -101,7 +102,7 @@ async def revoke_token(service: TheService, who: Manager, token: TokenId) -> Non
     """End a token, and the page's sessions that were begun with it. Harmless when repeated."""
     found = await service.store.tokens.get(token)
     if found is None or not who.covers(found):
-        raise HTTPException(HTTPStatus.NOT_FOUND, "no such token")
+        raise NotThere("no such token")
     if await _is_the_last(service, found):
         raise HTTPException(HTTPStatus.CONFLICT, "it is the last token that can make others: make another one first")
     await service.store.tokens.revoke(token)

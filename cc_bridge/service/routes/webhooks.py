@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path, Query, Response, status
+from fastapi import APIRouter, Path, Query, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..guards import Manager
 from ..identities import Identity, MoreThanOwn
+from ..problems import NotThere
 from ..service import Service
 from ..store import Webhook
 from .common import PROBLEMS, TheService
@@ -131,7 +131,7 @@ async def revive_dead_letter(service: TheService, who: Manager, webhook: _Id, de
     """Try to deliver one of them again, before what waits for its instance now."""
     _find(service, who, webhook)
     if not await service.store.webhooks.revive(webhook, delivery):
-        raise HTTPException(HTTPStatus.NOT_FOUND, "no such dead letter")
+        raise NotThere("no such dead letter")
     service.deliveries.wake()
 
 
@@ -139,7 +139,7 @@ def _find(service: Service, who: Identity, webhook: str) -> Webhook:
     for hook in service.deliveries.list():
         if hook.id == webhook and who.covers_view(hook.instances):
             return hook
-    raise HTTPException(HTTPStatus.NOT_FOUND, "no such webhook")
+    raise NotThere("no such webhook")
 
 
 def _shown(hook: Webhook) -> dict[str, Any]:

@@ -1,0 +1,141 @@
+// Permission requests. Owns: those that wait, of all conversations, and the cards of the one that is open.
+
+import * as api from "./api.js";
+import { announce, byId, el, icon, plain, toast } from "./dom.js";
+import { details } from "./tools.js";
+
+export class Permissions {
+  #open = new Map();
+  #cards = new Map();
+  #asked = 0;
+
+  /** `onChange()`: others wait now. `onAsked(request)`: a new one. */
+  constructor({ onChange, onAsked }) {
+    this.onChange = onChange;
+    this.onAsked = onAsked;
+    this.name = "";
+    this.place = byId("permissions");
+  }
+
+  get all() {
+    return [...this.#open.values()];
+  }
+
+  show(name) {
+    this.name = name;
+    this.#draw();
+  }
+
+  /** Ask the service what waits: at the beginning, and when there is something new. */
+  async load() {
+    const asked = ++this.#asked;
+    const found = await api.permissions().catch(() => null);
+    if (!found || asked !== this.#asked) return;
+    const before = this.#open;
+    this.#open = new Map(found.map((request) => [request.id, request]));
+    for (const request of found) if (!before.has(request.id)) this.onAsked(request);
+    this.#draw();
+    this.onChange();
+  }
+
+  /** These wait in an instance, by their ids. What is not among them was decided, here or elsewhere. */
+  hear(instance, ids) {
+    const mine = this.all.filter((request) => request.instance === instance);
+    const over = mine.filter((request) => !ids.includes(request.id));
+    for (const request of over) {
+      if (this.#cards.has(request.id) && !this.#cards.get(request.id).isOurs) announce("This permission request was decided elsewhere.");
+      this.#open.delete(request.id);
+    }
+    if (over.length) {
+      this.#draw();
+      this.onChange();
+    }
+    if (ids.some((id) => !this.#open.has(id))) this.load();
+  }
+
+  focus() {
+    this.place.querySelector("button")?.focus();
+  }
+
+  // Private
+
+  #draw() {
+    const shown = this.all.filter((request) => request.instance === this.name);
+    for (const [id, card] of this.#cards) {
+      if (shown.some((request) => request.id === id)) continue;
+      const hadFocus = card.contains(document.activeElement);
+      card.remove();
+      this.#cards.delete(id);
+      if (hadFocus) byId("prompt").focus();
+    }
+    for (const request of shown) {
+      if (this.#cards.has(request.id)) continue;
+      const card = this.#card(request);
+      this.#cards.set(request.id, card);
+      this.place.append(card);
+    }
+    this.place.hidden = shown.length === 0;
+  }
+
+  #card(request) {
+    const id = `request-${request.id}`;
+    const suggested = request.suggested_rules ?? [];
+    const rule = el("input", { id: `${id}-rule`, type: "text", value: suggested[0] ?? "", spellcheck: "false", autocomplete: "off", placeholder: `${request.tool}(…)` });
+    const reason = el("input", { id: `${id}-reason`, type: "text", autocomplete: "off", placeholder: "If denied: what to do instead" });
+    const error = el("p", { class: "error-text", role: "alert", hidden: true });
+    const answer = (chosen) => this.#answer(request, card, error, chosen);
+    const button = (text, chosen, extra = "") => el("button", { type: "button", class: `button ${extra}`, text, onclick: () => answer(chosen()) });
+    const remembered = (how) => () => ({ answer: how, ...(rule.value.trim() ? { rule: rule.value.trim() } : {}) });
+    const card = el("section", { class: "request", "aria-labelledby": `${id}-title` },
+      el("h2", { id: `${id}-title`, class: "request-title" }, icon("alert"), el("span", {}, "Allow ", el("strong", {}, plain(request.tool)), "?")),
+      el("div", { class: "request-what" }, request.input === null || request.input === undefined
+        ? el("p", { class: "hint", text: "The input is too long to be kept; it is shown when the conversation is attended again." })
+        : details(request.tool, request.input)),
+      lines(request.input),
+      (request.undecided || request.reason) && el("p", { class: "hint" }, plain(request.undecided || request.reason)),
+      el("div", { class: "request-row" },
+        button("Allow once", () => ({ answer: "allow" }), "primary"),
+        button("Deny", () => ({ answer: "deny", ...(reason.value.trim() ? { reason: reason.value.trim() } : {}) }), "danger"),
+        el("div", { class: "field" }, el("label", { class: "unseen", htmlFor: reason.id, text: "Reason for denying" }), reason)),
+      el("details", { class: "remember" }, el("summary", { text: "Remember a rule" }),
+        el("div", { class: "request-row" },
+          el("div", { class: "field" }, el("label", { htmlFor: rule.id, text: "Rule" }), rule),
+          button("For this session", remembered("session")),
+          button("Always", remembered("always"))),
+        suggested.length > 1 && el("p", { class: "hint" }, "Also suggested: ", plain(suggested.slice(1).join(", ")))),
+      error);
+    reason.addEventListener("keydown", (event) => { if (event.key === "Enter") event.preventDefault(); });
+    return card;
+  }
+
+  async #answer(request, card, error, chosen) {
+    card.isOurs = true;
+    const controls = card.querySelectorAll("button, input");
+    controls.forEach((control) => { control.disabled = true; });
+    error.hidden = true;
+    try {
+      await api.decide(request.id, chosen);
+      this.#open.delete(request.id);
+      announce(chosen.answer === "deny" ? "Denied." : "Allowed.");
+    } catch (problem) {
+      if (problem.status === 409 || problem.status === 404) {
+        toast(`Somebody was first: ${problem.message}`);
+        this.#open.delete(request.id);
+      } else {
+        error.textContent = problem.message;
+        error.hidden = false;
+        controls.forEach((control) => { control.disabled = false; });
+      }
+    }
+    this.#draw();
+    this.onChange();
+    byId("prompt").focus();
+  }
+}
+
+/** How much there is to read: a long command is not to be taken for its first lines. */
+function lines(input) {
+  const command = typeof input?.command === "string" ? input.command : "";
+  const count = command.split("\n").length;
+  return count > 8 ? el("p", { class: "hint", text: `${count} lines, all of them shown: scroll to read them.` }) : null;
+}
