@@ -107,8 +107,7 @@ class Fleet:
         self._states = States()
         self._engine = Engine()
         self._group: anyio.abc.TaskGroup | None = None
-        self._context = contextvars.Context()
-        self._stack = AsyncExitStack()
+        self._context, self._stack = contextvars.Context(), AsyncExitStack()
         self._making = anyio.Lock()
         self._pool = Pool(self.registry, name, self.templates, _Opener(self), self._making)
         self._log = Log("", "fleet")
