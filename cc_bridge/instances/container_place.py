@@ -330,13 +330,22 @@ class ContainerPlace(Place):
     async def check(self) -> None:
         """What is mounted, and the login that is given to it."""
         self.claude_env()
-        if not await self._is_remote():
-            self.record.check_workspace()
-            self.record.check_mounts()
+        try:
+            is_remote = await self._is_remote()
+        except EngineError:
+            if self.engine.address.startswith("unix://"):
+                self._check_directories()  # what is wrong in the record first: an engine would not help
+            raise
+        if not is_remote:
+            self._check_directories()
         if self.record.credentials:
             login_file()
         if self.record.docker_socket:
             docker_socket()
+
+    def _check_directories(self) -> None:
+        self.record.check_workspace()
+        self.record.check_mounts()
 
     @property
     def removes_session(self) -> bool:
