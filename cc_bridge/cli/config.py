@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +42,7 @@ def check(file: File = None) -> None:
 
 @app.command()
 def show(as_json: o.Json = False) -> None:
-    """Show what holds: the file, and what it says. Values of variables are masked."""
+    """Show what holds: the file, and what it says. Values of variables, and passwords, are masked."""
     from .display import print_json
     from .tables import print_table
 
@@ -56,6 +57,7 @@ def show(as_json: o.Json = False) -> None:
             "templates": templates,
             "fleet": dict(config.fleet),
             "budgets": [dict(budget) for budget in config.budgets],
+            "service": _without_password(config.service),
         }
         if as_json:
             print_json(found)
@@ -99,6 +101,13 @@ def _masked(fields: Any) -> dict[str, Any]:
     found = dict(fields)
     if "env" in found:
         found["env"] = dict.fromkeys(found["env"], "***")
+    return found
+
+
+def _without_password(service: Any) -> dict[str, Any]:
+    found = dict(service)
+    if "database" in found:
+        found["database"] = re.sub(r"(?<=://)[^/]*(?=@)|(?<=\?).*", "***", found["database"])
     return found
 
 
