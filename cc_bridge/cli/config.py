@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,7 +61,7 @@ def check(file: File = None) -> None:
 
 @app.command()
 def show(as_json: o.Json = False) -> None:
-    """Show what holds: the file, and what it says. Values of variables are masked."""
+    """Show what holds: the file, and what it says. Values of variables, and passwords, are masked."""
     from .display import print_json
     from .tables import print_table
 
@@ -75,6 +76,7 @@ def show(as_json: o.Json = False) -> None:
             "templates": templates,
             "fleet": dict(config.fleet),
             "budgets": [dict(budget) for budget in config.budgets],
+            "service": _without_password(config.service),
         }
         if as_json:
             print_json(found)
@@ -160,6 +162,13 @@ def _masked(fields: Any) -> dict[str, Any]:
     found = dict(fields)
     if "env" in found:
         found["env"] = dict.fromkeys(found["env"], "***")
+    return found
+
+
+def _without_password(service: Any) -> dict[str, Any]:
+    found = dict(service)
+    if "database" in found:
+        found["database"] = re.sub(r"(?<=://)[^/]*(?=@)|(?<=\?).*", "***", found["database"])
     return found
 
 

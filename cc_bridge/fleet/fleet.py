@@ -322,7 +322,7 @@ class Fleet:
     def batches(
         self, name: str, after: str | None = None, turn: str | None = None
     ) -> AsyncGenerator[list[Heard], None]:
-        """As :meth:`feed`, with what is there already in one list, never an empty one: cheaper for who passes it on."""
+        """As :meth:`feed`, with what is there already in one list, never an empty one: cheaper to pass on."""
         self.open(name)
         return listen_to(self._open[self._pool.spares.alias_of(name)][1], after, turn)
 
