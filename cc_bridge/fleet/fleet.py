@@ -316,10 +316,17 @@ class Fleet:
             PositionGone: what followed it is not kept any more.
             BridgeError: the instance cannot be reached, or was removed.
         """
+        async with aclosing(self.batches(name, after, turn)) as batches:
+            async for batch in batches:
+                for heard in batch:
+                    yield heard
+
+    def batches(
+        self, name: str, after: str | None = None, turn: str | None = None
+    ) -> AsyncGenerator[list[Heard], None]:
+        """As :meth:`feed`, with what is there already in one list, which is never empty: cheaper for who passes it on."""
         self.open(name)
-        async with aclosing(listen_to(self._open[self._pool.spares.alias_of(name)][1], after, turn)) as feed:
-            async for heard in feed:
-                yield heard
+        return listen_to(self._open[self._pool.spares.alias_of(name)][1], after, turn)
 
     # Private
 
