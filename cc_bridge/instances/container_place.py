@@ -333,19 +333,15 @@ class ContainerPlace(Place):
         try:
             is_remote = await self._is_remote()
         except EngineError:
-            if self.engine.address.startswith("unix://"):
-                self._check_directories()  # what is wrong in the record first: an engine would not help
+            if self.engine.address.startswith("unix://"):  # what is wrong in the record first: no engine would help
+                self.record.check_directories()
             raise
         if not is_remote:
-            self._check_directories()
+            self.record.check_directories()
         if self.record.credentials:
             login_file()
         if self.record.docker_socket:
             docker_socket()
-
-    def _check_directories(self) -> None:
-        self.record.check_workspace()
-        self.record.check_mounts()
 
     @property
     def removes_session(self) -> bool:
