@@ -226,7 +226,9 @@ class Fake:
         denied = answer["answer"] == "deny"
         result = f"Denied: {answer.get('reason', '')}" if denied else "done"
         self.say(talk, turn, "tool_result", tool_use_id=id, content=result, is_error=denied, parent="")
-        self.say(talk, turn, "text_delta", text=f"Answered with {answer['answer']} {answer.get('rule', '')}".strip() + ".")
+        self.say(
+            talk, turn, "text_delta", text=f"Answered with {answer['answer']} {answer.get('rule', '')}".strip() + "."
+        )
 
 
 def require(request: Request) -> None:
@@ -281,7 +283,12 @@ def routes(fake: Fake, app: FastAPI) -> None:
 
     @app.get("/v1/templates")
     async def templates(request: Request) -> Any:
-        return {"templates": [{"name": "default", "kind": "docker", "spares": 0}, {"name": "python", "kind": "docker", "spares": 1}]}
+        return {
+            "templates": [
+                {"name": "default", "kind": "docker", "spares": 0},
+                {"name": "python", "kind": "docker", "spares": 1},
+            ]
+        }
 
     @app.get("/v1/instances/{name}")
     async def one(request: Request, name: str) -> Any:
@@ -367,7 +374,7 @@ def routes(fake: Fake, app: FastAPI) -> None:
         require(request)
         if id not in fake.permissions:
             return problem(409, "Somebody was first")
-        asked = fake.permissions.pop(id)
+        fake.permissions.pop(id)
         answer = await request.json()
         fake.answers[id].set_result(answer)
         return {"id": id, "allowed": answer["answer"] != "deny"}

@@ -67,7 +67,7 @@ TOOLS = [
         {
             "file_path": "/workspace/report.py",
             "old_string": "def total(rows):\n    return sum(rows[1:])\n",
-            "new_string": "def total(rows):\n    \"\"\"The sum.\"\"\"\n    return sum(rows)\n",
+            "new_string": 'def total(rows):\n    """The sum."""\n    return sum(rows)\n',
         },
         "The file has been updated.",
     ),

@@ -25,9 +25,7 @@ _DEPTH = 6
 
 #: Events that are passed on as they are; what a page does not know it leaves out.
 _PASSED = frozenset(
-    "turn_started turn_result waiting person_turn api_retry silence task_started task_progress task_notification"
-    " tool_progress compact_boundary status_changed rate_limit notification informational model_refusal"
-    " conversation_reset".split()
+    ["turn_started", "turn_result", "waiting", "person_turn", "api_retry", "silence", "task_started", "task_progress", "task_notification", "tool_progress", "compact_boundary", "status_changed", "rate_limit", "notification", "informational", "model_refusal", "conversation_reset"]
 )
 
 

@@ -43,14 +43,11 @@ _COLOURED_LINE = 1_000
 
 #: Languages that are coloured. Others are as readable in one colour, and each lexer is a program run on hostile input.
 _LANGUAGES = frozenset(
-    "bash c c++ cpp cmake console cs csharp css csv diff docker dockerfile go graphql groovy haskell hcl html ini java"
-    " javascript js json json5 jsx julia kotlin lua makefile markdown md nginx objective-c perl php powershell proto"
-    " protobuf py python python3 pycon r rb ruby rs rust scala sh shell sql svg swift terraform toml ts tsx typescript"
-    " xml yaml yml zsh".split()
+    ["bash", "c", "c++", "cpp", "cmake", "console", "cs", "csharp", "css", "csv", "diff", "docker", "dockerfile", "go", "graphql", "groovy", "haskell", "hcl", "html", "ini", "java", "javascript", "js", "json", "json5", "jsx", "julia", "kotlin", "lua", "makefile", "markdown", "md", "nginx", "objective-c", "perl", "php", "powershell", "proto", "protobuf", "py", "python", "python3", "pycon", "r", "rb", "ruby", "rs", "rust", "scala", "sh", "shell", "sql", "svg", "swift", "terraform", "toml", "ts", "tsx", "typescript", "xml", "yaml", "yml", "zsh"]
 )
 
 _TAGS = set(
-    "a blockquote br code del em h1 h2 h3 h4 h5 h6 hr li ol p pre s span strong table tbody td th thead tr ul".split()
+    ["a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s", "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul"]
 )
 _SIDES = {"align": {"left", "center", "right"}}
 _LINK = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
@@ -193,7 +190,11 @@ class Growing:
         if first.type in ("fence", "code_block"):
             language = first.info.split(maxsplit=1)[0][:40] if first.info.strip() else ""
             return Block(
-                self._number, "code", code_html(first.content if text is None else text, language), self._joins, language
+                self._number,
+                "code",
+                code_html(first.content if text is None else text, language),
+                self._joins,
+                language,
             )
         if first.type == "ordered_list_open" and self._start is not None:
             first.attrSet("start", str(self._start))
@@ -325,8 +326,12 @@ def _in_fence(text: str) -> bool:
 # Rendering
 
 
+@lru_cache(maxsize=600)
 def code_html(text: str, language: str = "") -> str:
-    """Code as coloured text: the inside of a ``pre``, each class one of Pygments'."""
+    """Code as coloured text: the inside of a ``pre``, each class one of Pygments'.
+
+    Colouring is what costs most, and a page that comes back asks for the same pieces again.
+    """
     lexer = _lexer(language.lower())
     if lexer is None or len(text) > _COLOURED or any(len(line) > _COLOURED_LINE for line in text.split("\n")):
         return _escape(text)
@@ -336,7 +341,7 @@ def code_html(text: str, language: str = "") -> str:
 def _coloured(lexer: Lexer, text: str) -> Iterator[str]:
     for kind, value in lex(text, lexer):
         while kind not in STANDARD_TYPES and kind.parent is not None:
-            kind = kind.parent  # noqa: PLW2901
+            kind = kind.parent
         name = STANDARD_TYPES.get(kind, "")
         plain = not name or name in ("w", "n", "p") or not value.strip()
         yield _escape(value) if plain else f'<span class="{name}">{_escape(value)}</span>'

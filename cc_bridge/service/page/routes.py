@@ -92,7 +92,9 @@ def page_router(source: PageSource) -> APIRouter:
     @router.get("/")
     @router.get("/c/{name}")
     async def page(name: str = "") -> Response:
-        return Response(_page(), media_type="text/html; charset=utf-8", headers={**HEADERS, "Cache-Control": "no-cache"})
+        return Response(
+            _page(), media_type="text/html; charset=utf-8", headers={**HEADERS, "Cache-Control": "no-cache"}
+        )
 
     @router.get("/static/{version}/{file}")
     async def static(version: str, file: str) -> Response:
@@ -128,7 +130,9 @@ async def _whole_turns(source: PageSource, who: Any, name: str, before: int | No
         if found["before"] is None or not messages or messages[0]["kind"] == "prompt":
             break
         earlier = await source.history(who, name, found["before"], 500)
-        begin = next((n for n in reversed(range(len(earlier["messages"]))) if earlier["messages"][n]["kind"] == "prompt"), 0)
+        begin = next(
+            (n for n in reversed(range(len(earlier["messages"]))) if earlier["messages"][n]["kind"] == "prompt"), 0
+        )
         found["messages"] = [*earlier["messages"][begin:], *messages]
         found["before"] = (found["before"] - len(earlier["messages"]) + begin) or None
     return found
@@ -138,7 +142,9 @@ async def _whole_turns(source: PageSource, who: Any, name: str, before: int | No
 def _files() -> Mapping[str, tuple[bytes, str]]:
     """By name: what it has, and its media type. They are few and small, and no path is ever made of an address."""
     return {
-        path.name: (path.read_bytes(), _TYPES[path.suffix]) for path in sorted(_STATIC.iterdir()) if path.suffix in _TYPES
+        path.name: (path.read_bytes(), _TYPES[path.suffix])
+        for path in sorted(_STATIC.iterdir())
+        if path.suffix in _TYPES
     }
 
 
