@@ -16,6 +16,7 @@ from typing import Any
 
 from . import checks
 from .errors import InvalidInput
+from .kinds import without_meaningless
 from .names import NAME
 
 __all__ = ["KEYS", "Config", "ConfiguredTemplate", "parse_config", "record_fields"]
@@ -191,7 +192,8 @@ class ConfiguredTemplate:
     """What instances of a template have in common.
 
     Attributes:
-        fields: of a record, as :meth:`cc_bridge.ClaudeInstance.of` takes them; the defaults are among them.
+        fields: of a record, as :meth:`cc_bridge.ClaudeInstance.of` takes them; the defaults are among them, also those
+            that mean nothing for the kind.
         spares: how many a fleet keeps ready.
     """
 
@@ -236,10 +238,15 @@ class Config:
         templates = {name: template for name, template in self.templates.items() if template.spares}
         if templates:
             options["templates"] = {
-                name: Template(_in_container(record_fields(item.fields)), item.spares)
+                name: Template(_in_container(record_fields(_of_its_kind(item.fields))), item.spares)
                 for name, item in templates.items()
             }
         return options
+
+
+def _of_its_kind(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without defaults that mean nothing for the kind."""
+    return without_meaningless(fields, fields.get("kind", "docker"))
 
 
 def _in_container(fields: dict[str, Any]) -> dict[str, Any]:
@@ -291,8 +298,10 @@ class _Reader:
             own = self._record(key, given, _TEMPLATE)
             spares = own.pop("spares", 0)
             templates[name] = ConfiguredTemplate(_merged(defaults, own), spares)
-            self._check_record(key, templates[name].fields)
-        self._check_record("defaults", defaults)
+            kind = templates[name].fields.get("kind", "docker")
+            self._check_record(key, _merged(without_meaningless(defaults, kind), own))
+        for kind in sorted({"docker", defaults.get("kind", "docker")}):  # they hold for instances of all kinds
+            self._check_record("defaults", {**without_meaningless(defaults, kind), "kind": kind})
         fleet = self._checked("fleet", found.get("fleet", {}), _FLEET)
         return Config(self._path, defaults, templates, fleet, self._budgets(found.get("budgets", [])))
 
@@ -334,10 +343,10 @@ class _Reader:
         if self.problems:  # what is wrong by itself was said
             return
         try:
-            made = record_fields(fields)
-            ClaudeInstance.of(**{"kind": "docker", "image": "auto", "workspace": "/", **made, "name": "template"})
+            made = {"kind": "docker", "workspace": "/", **record_fields(fields), "name": "template"}
+            ClaudeInstance.of(**_in_container(made))
         except InvalidInput as error:
-            self._problem(key, error.what.removeprefix("the instance cannot be: ").removeprefix("record: "))
+            self._problem(key, error.what.removeprefix("the instance cannot be: "))
         except ValueError as error:  # a rule
             self._problem(key, str(error))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from . import checks
 from .errors import InvalidInput
+from .kinds import kinds_of, means_something, without_meaningless
 from .limits import Limits, check_sleep, sleep_times
 from .mounts import parse_mount, split_mount
 from .names import NAME
@@ -31,6 +32,9 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 @dataclass(frozen=True, kw_only=True)
 class ClaudeInstance:
     """The record of an instance: its configuration, not its state. Make one with :meth:`of`.
+
+    What begins with ``Docker:`` or ``tmux:`` means something for instances of this kind only, and others have it at its
+    default.
 
     Attributes:
         name: lower-case letters, digits, ``_ . -``, at most 63; unique on this machine. :func:`~cc_bridge.name_for`
@@ -72,8 +76,8 @@ class ClaudeInstance:
         tmux_socket: tmux: the socket of a server of the user's, to open a session there; by default the instance has
             its own.
         pane: tmux: an existing pane, such as ``%3``, whose Claude Code is taken over; ``tmux_socket`` says where.
-        relay: in a pane: read the API's stream on its way, on loopback, for tokens as they come; else only finished
-            lines do.
+        relay: Docker, tmux: in a pane: read the API's stream on its way, on loopback, for tokens as they come; else
+            only finished lines do.
     """
 
     name: str
@@ -119,7 +123,8 @@ class ClaudeInstance:
         """A validated record of these fields, which the class explains.
 
         Raises:
-            InvalidInput: names the field and what is wrong with it.
+            InvalidInput: names the field and what is wrong with it, also where it means nothing for the kind and is not
+                at its default.
         """
         return cls.from_json_types(dict(fields))
 
@@ -134,6 +139,14 @@ class ClaudeInstance:
             raise _refused(problems, data.get("name", ""))
         return cls(**data)
 
+    @classmethod
+    def from_kept(cls, data: object) -> Self:
+        """The same of what may be older: what means nothing for its kind is dropped. Releases before this one kept it.
+
+        Raises: as :meth:`of`.
+        """
+        return cls.from_json_types(without_meaningless(data, data.get("kind")) if isinstance(data, dict) else data)
+
     def __post_init__(self) -> None:
         problems = []
         for name, check in _CHECKS.items():
@@ -143,15 +156,21 @@ class ClaudeInstance:
                 problems.append(f"{name}: {error}")
         if problems := problems or list(self._contradictions()):
             raise _refused(problems, self.name)
+        if meaningless := list(self._meaningless()):
+            only = [f"{name}: only for the kind {kinds_of(name)}, and this is {self.kind!r}" for name in meaningless]
+            kinds = " or ".join(dict.fromkeys(map(kinds_of, meaningless)))
+            raise _refused(only, self.name, hint=f"Leave it out, or make an instance of the kind {kinds}.")
+
+    def _meaningless(self) -> Iterator[str]:
+        """Fields that are set and mean nothing for the kind."""
+        for item in fields(self):
+            if not means_something(item.name, self.kind) and getattr(self, item.name) != _default_of(item):
+                yield item.name
 
     def _contradictions(self) -> Iterator[str]:
         """Fields that cannot be together."""
         if self.kind == "docker" and not (self.image or self.dockerfile or self.container):
             yield "image: a docker instance needs an image, or the name of an existing container"
-        if self.tmux and self.kind != "docker":
-            yield "tmux: for containers; `kind` is 'tmux' for a pane of this machine's"
-        if (self.tmux_socket or self.pane) and self.kind != "tmux":
-            yield "tmux_socket: for instances of kind 'tmux' only"
         if self.pane and not re.fullmatch(r"%\d+", self.pane):
             yield "pane: a pane's id, such as %3; `tmux list-panes -a -F '#{pane_id}'` shows them"
         if self.ports and (self.network in ("host", "none") or self.network.startswith("container:")):
@@ -212,10 +231,13 @@ def _is_needed(item: Any) -> bool:
     return item.default is MISSING and item.default_factory is MISSING
 
 
-def _refused(problems: list[str], name: object) -> InvalidInput:
-    return InvalidInput(
-        f"the instance cannot be: {'; '.join(problems)}", instance=name if isinstance(name, str) else ""
-    )
+def _default_of(item: Any) -> object:
+    return item.default if item.default_factory is MISSING else item.default_factory()
+
+
+def _refused(problems: list[str], name: object, hint: str | None = None) -> InvalidInput:
+    instance = name if isinstance(name, str) else ""
+    return InvalidInput(f"the instance cannot be: {'; '.join(problems)}", instance=instance, hint=hint)
 
 
 def _plain(value: object) -> object:

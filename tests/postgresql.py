@@ -27,8 +27,8 @@ def programs() -> Path | None:
 class Cluster:
     """A server with databases. Whatever is done to it, :meth:`remove` leaves nothing."""
 
-    def __init__(self, bin: Path) -> None:
-        self._bin = bin
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
         self.root = Path(tempfile.mkdtemp(prefix="cc-bridge-pg-"))
         self._data = self.root / "data"
         self._as: dict[str, Any] = {"cwd": self.root}
@@ -39,14 +39,16 @@ class Cluster:
         self.start()
 
     def _run(self, program: str, *arguments: str) -> None:
-        argv = [str(self._bin / program), *arguments]
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, **self._as)
+        argv = [str(self._programs / program), *arguments]
+        done = subprocess.run(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, **self._as
+        )
         assert done.returncode == 0, done.stdout
 
     def _control(self, *arguments: str) -> None:
         # With its output in a file: the server keeps what it inherits open.
         with (self.root / "control.log").open("a") as log:
-            argv = [str(self._bin / "pg_ctl"), "-D", str(self._data), "-w", "-t", "60", *arguments]
+            argv = [str(self._programs / "pg_ctl"), "-D", str(self._data), "-w", "-t", "60", *arguments]
             subprocess.run(argv, stdout=log, stderr=log, timeout=120, check=True, **self._as)
 
     def start(self) -> None:
@@ -76,14 +78,23 @@ class Cluster:
 
     def run(self, statement: str, database: str = "postgres") -> str:
         """What psql prints for a statement."""
-        argv = [str(self._bin / "psql"), "-h", str(self.root), "-U", "tester", "-qAtX", "-c", statement, database]
+        argv = [str(self._programs / "psql"), "-h", str(self.root), "-U", "tester", "-qAtX", "-c", statement, database]
         return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60, **self._as).stdout.strip()
 
-    def database(self) -> str:
+    def database(self, options: str = "") -> str:
         """The address of a new database."""
         name = f"test_{uuid.uuid4().hex[:12]}"
-        self.run(f"CREATE DATABASE {name}")
+        self.run(f"CREATE DATABASE {name} {options}")
         return f"postgresql+asyncpg://tester@/{name}?host={self.root}"
+
+    def lend(self, directory: Path) -> Path:
+        """A directory in another one, for the server to write to."""
+        directory.chmod(0o755)
+        room = directory / "room"
+        room.mkdir()
+        if os.geteuid() == 0:
+            os.chown(room, _NOBODY, _NOBODY)
+        return room
 
     def remove(self) -> None:
         """End it, and delete all of it."""

@@ -40,6 +40,7 @@ class Session:
         self._on_exit = on_exit
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._exit_code: Optional[int] = None
+        self.is_stopped = False  # the agent ends, and Claude Code with it
         self._stdin = Outbox()
         self._stdin_watched = False  # for room to write
         self.turn_began = self.last_output = time.monotonic()  # of the last turn; of what was said last, or the start
@@ -356,6 +357,8 @@ class Session:
         self.asleep = self.sleeper.end()
         self._log("claude_exited", session=self.name, code=self._exit_code, oom=out_of_memory, asleep=self.asleep)
         more = {"oom": True} if out_of_memory else {"asleep": True} if self.asleep else {}
+        if self.is_stopped:
+            more["stopped"] = True
         self._add_frame({"exit": self._exit_code, **more})
         waiting, self._then = self._then, []
         for then in waiting:

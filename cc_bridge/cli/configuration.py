@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
+from ..kinds import means_something
 from ..state import make_private, state_root
 
 if TYPE_CHECKING:
@@ -34,29 +35,6 @@ _GONE = "the current directory has been removed"
 
 #: Bytes of a file.
 _LARGEST = 1024 * 1024
-
-#: Fields that only containers have: they do not count for others.
-_FOR_CONTAINERS = frozenset(
-    {
-        "image",
-        "dockerfile",
-        "mount_at",
-        "read_only_workspace",
-        "mounts",
-        "network",
-        "memory",
-        "cpus",
-        "cpu_shares",
-        "pids",
-        "ports",
-        "restart",
-        "writable",
-        "docker_socket",
-        "credentials",
-        "user",
-        "tmux",
-    }
-)
 
 
 def find_config() -> Path | None:
@@ -192,9 +170,7 @@ def with_configured(
 
     made = dict(given)
     for name, value in configured.items():
-        if name in ("kind", "claude", "env") or (name in _FOR_CONTAINERS and given["kind"] != "docker"):
-            continue
-        if name == "tmux_socket" and given["kind"] != "tmux":
+        if name in ("kind", "claude", "env") or not means_something(name, given["kind"]):
             continue
         if name in ("workspace", "image", "dockerfile") and given.get("container"):
             continue

@@ -6,7 +6,7 @@ import enum
 import functools
 import inspect
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from ..engine.image_names import AUTO_IMAGE
 from ..errors import InvalidInput
+from ..kinds import ONLY_FOR, means_something
 from .completion import complete_conversation, complete_mode, complete_pane, complete_template
 from .options import load
 from .parameters import Option, given
@@ -27,26 +28,6 @@ if TYPE_CHECKING:
     from ..record import ClaudeInstance
     from .display import Display
 
-
-#: Options that mean nothing without a container.
-_FOR_CONTAINERS = (
-    "image",
-    "dockerfile",
-    "mount",
-    "read_only",
-    "network",
-    "memory",
-    "cpus",
-    "writable",
-    "restart",
-    "credentials",
-    "docker_socket",
-    "tmux",
-    "user",
-    "pids",
-    "publish",
-    "container",
-)
 
 #: Options that only a container that is made can have.
 _FOR_NEW_CONTAINERS = (
@@ -66,10 +47,6 @@ _FOR_NEW_CONTAINERS = (
     "pids",
     "publish",
 )
-
-
-#: Options that mean nothing without a pane of this machine's.
-_FOR_PANES = ("tmux_socket", "pane")
 
 #: The field of a record that an option says, where it is not called the same.
 _FIELDS = {"mount": "mounts", "publish": "ports", "read_only": "read_only_workspace", "claude_arg": "extra"}
@@ -251,12 +228,12 @@ class Options:
             raise InvalidInput("--fork needs --resume: what is to be copied?")
         if self.docker and self.on is not On.docker:
             raise InvalidInput(f"--docker and --on {self.on.value}: which of the two?")
-        if self.on is not On.docker and (given := self._given_of(_FOR_CONTAINERS)):
-            raise InvalidInput(f"{', '.join(given)}: for containers only, and --on {self.on.value} is none")
-        if self.on is not On.tmux and (given := self._given_of(_FOR_PANES)):
-            raise InvalidInput(f"{', '.join(given)}: only with --on tmux")
-        if self.container and (given := self._given_of(_FOR_NEW_CONTAINERS)):
-            raise InvalidInput(f"{', '.join(given)}: only for a container that is made, and --container is there")
+        if meaningless := [word for word in sorted(self.said) if not means_something(_field(word), self.on.value)]:
+            only = (f"{_shown(word)}: only with --on {' or '.join(ONLY_FOR[_field(word)])}" for word in meaningless)
+            raise InvalidInput("; ".join(only))
+        if self.container and (given := [word for word in _FOR_NEW_CONTAINERS if word in self.said]):
+            what = f"{', '.join(map(_shown, given))}: only for a container that is made, and --container is there"
+            raise InvalidInput(what)
         extra = check_claude_args(self.claude_arg or ())
         workspace = self.workspace if self.workspace.is_absolute() else current_directory() / self.workspace
         branch: dict[str, Any] = {}
@@ -298,12 +275,10 @@ class Options:
         place: dict[str, Any] = {"workspace": workspace, **(docker if self.on is On.docker else {})}
         if self.container:
             place = {"container": self.container, "tmux": self.tmux}
-            place |= {"mount_at": str(self.workspace)} if self._given_of(["workspace"]) else {}
+            place |= {"mount_at": str(self.workspace)} if self.workspace != Path() else {}
         place |= parse_times(sleep_after=self.sleep_after, stop_after=self.stop_after)
         # What a pane or a worktree says of the directory was asked for, too.
-        said = {_FIELDS.get(word, word) for word in self.said} | (
-            {"workspace"} if self.pane or self.worktree else set()
-        )
+        said = set(map(_field, self.said)) | ({"workspace"} if self.pane or self.worktree else set())
         found: dict[str, Any] = dict(
             name=name,
             kind=self.on.value,
@@ -329,12 +304,6 @@ class Options:
             **place,
         )
         return ClaudeInstance.of(**with_configured(found, configured, said | place.keys() & {"mount_at"}))
-
-    def _given_of(self, words: Sequence[str]) -> list[str]:
-        """Which of these options were given."""
-        defaults = Options()
-        given = [word for word in words if getattr(self, word) != getattr(defaults, word)]
-        return [_shown(word) for word in given]
 
 
 def takes_options(verb: Callable[..., None]) -> Callable[..., None]:
@@ -376,6 +345,11 @@ def refuse_options(context: typer.Context, name: str) -> None:
             hint=f"Without options it is taken as it is; `cc-bridge update {name}` changes what can be changed, "
             f"`cc-bridge rm {name}` makes room for a new one.",
         )
+
+
+def _field(word: str) -> str:
+    """The field of a record that an option says."""
+    return _FIELDS.get(word, word)
 
 
 def _shown(word: str) -> str:

@@ -34,6 +34,9 @@ def serve(
     ] = None,
     on: Annotated[str, Option("--on", metavar="WHERE", help="Of the template `default`: docker or local.")] = "docker",
     name: Annotated[str, Option("--name", metavar="NAME", help="Of the fleet; each is one service's.")] = "service",
+    private_webhooks: Annotated[
+        bool, Option("--private-webhooks", help="Webhooks may go to private addresses, this machine's among them.")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
     """Serve instances over HTTP, with a page for people, until Ctrl-C or SIGTERM.
@@ -55,7 +58,7 @@ def serve(
         sys.exit(report(missing))
     from ..state import make_private, state_root
 
-    async def main() -> bool:
+    async def main() -> None:
         directory = state_root() / "service"
         await anyio.to_thread.run_sync(make_private, directory)
         names = [given.lower() for given in host_name or ()]
@@ -64,18 +67,19 @@ def serve(
             raise InvalidInput(what, hint="Add `--host-name NAME`, and have a proxy in front that speaks TLS.")
         token_file = directory / "token"
         store = Store.open(database or f"sqlite:///{directory / 'service.db'}")
-        service = Service(store, _fleet(name, on), token_file=token_file, hosts=names)
+        service = Service(
+            store, _fleet(name, on), token_file=token_file, hosts=names, webhooks_to_private=private_webhooks
+        )
         listening = listen(host, port)
         address = f"http://{names[0] if names else _shown(host)}:{listening.getsockname()[1]}/"
-        return await run_server(service, listening, lambda: _say(address, token_file, as_json=as_json))
+        await run_server(service, listening, lambda: _say(address, token_file, as_json=as_json))
 
     try:
-        begun = anyio.run(main)
+        anyio.run(main)
     except BridgeError as error:
         sys.exit(report(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    sys.exit(0 if begun else 1)
 
 
 def _fleet(name: str, on: str) -> Fleet:

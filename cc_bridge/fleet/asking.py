@@ -51,6 +51,9 @@ class Asking:
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._heard
 
+    def __len__(self) -> int:
+        return len(self._heard)
+
     @property
     def decides_itself(self) -> bool:
         """The instance has an ``on_permission`` of its own."""

@@ -413,12 +413,19 @@ class Attended(Bridge):
                 tries += 1
 
     async def _sit(self) -> None:
-        """Have a seat among those that are awake before Claude Code is started; others may have to sleep for it."""
+        """Have a seat among those that are awake before Claude Code is started; others may have to sleep for it.
+
+        Raises:
+            BudgetExceeded: a budget was spent by others while commands stood in line for it.
+        """
         while self._needs_seat:
+            is_new = not self._seat.is_awake
             with anyio.CancelScope() as self._sitting:
                 await self._seat.take(self._tell_line)
             sat, self._sitting = not self._sitting.cancelled_caught, None
             if sat:
+                if is_new and self._conversation.queued:
+                    self._host.check()
                 return
 
     @property
@@ -497,8 +504,8 @@ class Attended(Bridge):
         """After a step: hand out what it has brought."""
         self._hearing.collect()
         self._bell.ring()
-        self._tell_state()
         self._asking.look(self._conversation.is_open, may_begin=self._driver.uplink.caught_up)
+        self._tell_state()
 
     def _rest(self, *, awake: bool) -> None:
         """Nothing is to be done for now."""
@@ -510,7 +517,7 @@ class Attended(Bridge):
         if not turns:
             self._host.does(_IDLE if seat.is_awake else _ASLEEP)
             return
-        asks = self._conversation.asks
+        asks = len(self._asking)
         self._host.does(InstanceState("permission" if asks else "busy", turns.next, len(turns) - 1, asks))
 
     async def _decided(self, request: PermissionRequest, decision: Decision | None) -> None:

@@ -141,6 +141,11 @@ class Awake:
         return self._memory is not None
 
     @property
+    def memory_used(self) -> int:
+        """The same as :attr:`memory`; 0 where it is not limited, and so not measured."""
+        return self.memory if self._memory is not None else 0
+
+    @property
     def memory(self) -> int:
         """Bytes that all use; for one that was not measured yet, as many as the largest of the others."""
         largest = self._largest

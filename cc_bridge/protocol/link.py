@@ -365,7 +365,8 @@ def _numbered(frame: wire.Frame, seq: int) -> LinkEvent | None:
     if "done" in frame:
         return Done(_id(frame, "done"), seq)
     if "exit" in frame:
-        return Exited(_optional_int(frame, "exit"), frame.get("oom") is True, frame.get("asleep") is True, seq)
+        told = {name: frame.get(name) is True for name in ("asleep", "stopped")}
+        return Exited(_optional_int(frame, "exit"), frame.get("oom") is True, seq=seq, **told)
     if "started" in frame:
         return Started(_int(frame, "started"), seq)
     return None

@@ -16,8 +16,8 @@ class PermissionRequests:
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._open
 
-    def __len__(self) -> int:
-        return len(self._open)
+    def __bool__(self) -> bool:
+        return bool(self._open)
 
     def ask(self, request_id: str) -> None:
         """Claude Code waits for a decision."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from .. import __version__
 from ..errors import BridgeError
@@ -19,6 +19,7 @@ from .page.routes import page_router
 from .page.source import ServiceSource
 from .problems import Problem, problem_of
 from .routes import (
+    audit,
     commands,
     conversations,
     events,
@@ -26,10 +27,14 @@ from .routes import (
     health,
     instances,
     permissions,
+    sessions,
     settings,
+    tokens,
     turns,
     usage,
+    webhooks,
 )
+from .routes.audit import AUDITED
 from .service import Service
 
 __all__ = ["make_app"]
@@ -47,25 +52,19 @@ problems (RFC 9457) with a hint.
 
 
 def make_app(service: Service) -> FastAPI:
-    """The application; the service is begun and ended with it."""
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with service:
-            yield
-
+    """The application; the service is in use as long as it is served."""
     app = FastAPI(
         title="cc-bridge",
         version=__version__,
         description=_ABOUT,
-        lifespan=lifespan,
         openapi_url="/v1/openapi.json",
         docs_url=None,  # their scripts come from other hosts
         redoc_url=None,
     )
     app.state.service = service
-    about_instances = (instances, commands, turns, events, permissions, files, conversations, settings)
-    for module in (*about_instances, usage, health):
+    for module in (instances, commands, turns, permissions, files, conversations, settings, tokens, webhooks):
+        app.include_router(module.router, dependencies=[AUDITED])
+    for module in (events, usage, health, sessions, audit):
         app.include_router(module.router)
     app.include_router(page_router(ServiceSource(service)))
     app.add_exception_handler(BridgeError, _on_bridge_error)
@@ -100,7 +99,19 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return Problem(error.status_code, "http", str(error.detail)).response(error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return Problem(error.status_code, "http", str(error.detail)).response(headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """What can be done with this address, by all routes together; the error knows of the first only."""
+    found = set()
+    for route in cast(FastAPI, request.app).routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= set(getattr(route, "methods", ()))
+    return found
 
 
 async def _on_mistake(request: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import Problem
@@ -59,11 +60,7 @@ class Gate:
         if not declared.isdecimal() or int(declared) > most:
             await _too_large(most).response({"Connection": "close"})(scope, receive, _hardened(send))
             return
-        counted = _Counted(receive, most)
-        try:
-            await self._app(scope, counted.receive, _hardened(send))
-        except _TooLargeError:
-            await _too_large(most).response({"Connection": "close"})(scope, receive, _hardened(send))
+        await self._app(scope, _Counted(receive, most).receive, _hardened(send))
 
     def _refusal(self, scope: Scope, headers: Headers) -> Problem | None:
         host = headers.get("host", "")
@@ -82,21 +79,24 @@ class Gate:
         return name.lower() in _LOOPBACK or name.lower() in self._service.hosts
 
 
-class _TooLargeError(Exception):
-    """More has come than may."""
+class _TooLargeError(HTTPException):
+    """More has come than may. Of this class, or FastAPI would call it a body that cannot be read."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {most} bytes")
 
 
 class _Counted:
     def __init__(self, receive: Receive, most: int) -> None:
         self._receive = receive
-        self._left = most
+        self._most = self._left = most
 
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._left -= len(message.get("body", b""))
             if self._left < 0:
-                raise _TooLargeError
+                raise _TooLargeError(self._most)
         return message
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from datetime import datetime
 from fnmatch import fnmatchcase
 from ipaddress import IPv6Address, ip_address
 from typing import Literal, Protocol
@@ -17,6 +17,7 @@ __all__ = [
     "Identity",
     "Limits",
     "Meters",
+    "MoreThanOwn",
     "NotAllowed",
     "Scope",
     "Strikes",
@@ -41,6 +42,15 @@ class NotAllowed(BridgeError):
     def __init__(self, scope: Scope) -> None:
         super().__init__(f"this token may not do that: it takes the scope {scope}", hint="Use a token that has it.")
         self.scope = scope
+
+
+class MoreThanOwn(NotAllowed):
+    """Somebody would hand out what they have not: scopes, a view, limits, or time."""
+
+    def __init__(self) -> None:
+        super().__init__("manage")
+        self.what = "nobody can hand out more than their own token has: scopes, instances, limits, or time"
+        self.hint = "Ask for less, or use a token that has it."
 
 
 class TooMany(BridgeError):
@@ -97,6 +107,8 @@ class _TokenLike(Protocol):
     def projects(self) -> tuple[str, ...]: ...
     @property
     def limits(self) -> Limits: ...
+    @property
+    def expires(self) -> datetime | None: ...
 
 
 class Identity(Value):
@@ -105,6 +117,7 @@ class Identity(Value):
     Attributes:
         id: the token's; the owner of commands and who it was in the audit log.
         instances, projects: patterns, as a shell has them (``*``, ``?``, ``[…]``). Both empty: it sees everything.
+        expires: when its token does, UTC; None: never.
     """
 
     id: str
@@ -113,11 +126,12 @@ class Identity(Value):
     instances: tuple[str, ...] = ()
     projects: tuple[str, ...] = ()
     limits: Limits = NO_LIMITS
+    expires: datetime | None = None
 
     @classmethod
     def of(cls, token: _TokenLike) -> Identity:
         """The identity of who has this token."""
-        return cls(token.id, token.name, token.scopes, token.instances, token.projects, token.limits)
+        return cls(token.id, token.name, token.scopes, token.instances, token.projects, token.limits, token.expires)
 
     def may(self, scope: Scope) -> bool:
         """Whether it has the scope."""
@@ -141,19 +155,30 @@ class Identity(Value):
         """Whether an instance is there for it: its name or its project matches a pattern."""
         return self.sees_all or _matches(self.instances, instance) or _matches(self.projects, project)
 
-    def covers(self, scopes: Iterable[Scope], instances: Iterable[str], projects: Iterable[str]) -> bool:
-        """Whether it may hand these out: nobody makes a token that may do or see more than they do.
+    def covers(self, other: _TokenLike) -> bool:
+        """Whether it may hand this token out, or end it: nobody makes one that may, sees or lasts more than their own.
 
         Patterns are compared as they are written: a narrower one that is spelled in another way is refused, which is
         the safe side.
         """
-        instances, projects = tuple(instances), tuple(projects)
-        if not set(scopes) <= self.scopes:
-            return False
+        own, limits = self.limits.as_dict(), other.limits.as_dict()
+        return (
+            other.scopes <= self.scopes
+            and self.covers_view(other.instances, other.projects)
+            and all(_at_most(limits[name], own[name]) for name in own)
+            and (self.expires is None or (other.expires is not None and other.expires <= self.expires))
+        )
+
+    def covers_view(self, instances: tuple[str, ...], projects: tuple[str, ...] = ()) -> bool:
+        """Whether it sees all that these patterns match; both empty: everything. Compared as :meth:`covers` does."""
         if self.sees_all:
             return True
-        named = bool(instances or projects)  # a token without patterns would see all
+        named = bool(instances or projects)
         return named and set(instances) <= set(self.instances) and set(projects) <= set(self.projects)
+
+
+def _at_most(value: int | None, limit: int | None) -> bool:
+    return limit is None or (value is not None and value <= limit)
 
 
 def _matches(patterns: tuple[str, ...], text: str) -> bool:

@@ -20,11 +20,12 @@ from typing import Any, TypeVar
 
 import anyio
 
-from ..errors import BridgeError, InvalidInput, TurnNotFound
+from ..errors import BridgeError, TurnNotFound
 from ..events import TurnResult, Verdict, Waiting
 from ..fleet import Fleet
 from ..logs import Log
 from .events_json import result_json
+from .problems import TooLate
 from .prompts import prompt_digest, prompt_of
 from .store.commands import Command, Commands
 from .store.errors import StoreUnavailable
@@ -164,7 +165,8 @@ class Inbox:
         """Another prompt for a command that still waits here.
 
         Raises:
-            InvalidInput: it cannot be a prompt, or the command waits no longer.
+            InvalidInput: it cannot be a prompt.
+            TooLate: the command waits no longer.
         """
         prompt_of(prompt)
         line = next((line for line in self._lines.values() if line.find(id)), _Line())
@@ -172,7 +174,7 @@ class Inbox:
             async with line.accepting:
                 found = line.find(id)
                 if found is None or not await self._commands.change(id, prompt):
-                    raise InvalidInput("the command waits no longer", hint="Interrupt it, or send another one.")
+                    raise TooLate("the command waits no longer", hint="Interrupt it, or send another one.")
                 command = found.replace(prompt=prompt)
                 line.put(command)
         self._changed(command.instance)

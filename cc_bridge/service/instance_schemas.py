@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from .schemas import Name, _Body, _Title
 
 __all__ = [
+    "AllowLonger",
+    "AllowOnce",
     "Answer",
     "Answered",
     "CommandList",
@@ -23,6 +25,7 @@ __all__ = [
     "NewModel",
     "Permission",
     "Permissions",
+    "Refuse",
     "TemplateList",
     "UsageReport",
 ]
@@ -56,28 +59,32 @@ class Permissions(BaseModel):
 
 _Rule = Annotated[str, Field(min_length=1, max_length=2000, examples=["Bash(npm run *)"])]
 
-#: Which answers a member goes with.
-_GOES_WITH = {"rule": ("session", "always"), "reason": ("deny",), "input": ("allow",)}
 
+class AllowOnce(_Body):
+    """Let the tool run, this once; with another input, where one is given."""
 
-class Answer(_Body):
-    """A decision: `allow` this once, for the `session`, `always` (a rule of the instance), or `deny`.
-
-    `rule` goes with `session` and `always`, `reason` with `deny`, and `input`, which the tool is given instead of what
-    was asked, with `allow`.
-    """
-
-    answer: Annotated[Literal["allow", "session", "always", "deny"], Field(examples=["allow"])]
-    rule: _Rule | None = None
-    reason: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
+    answer: Annotated[Literal["allow"], Field(examples=["allow"])]
     input: dict[str, Any] | None = None
 
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        for name, answers in _GOES_WITH.items():
-            if getattr(self, name) is not None and self.answer not in answers:
-                raise ValueError(f"{name} goes with {' and '.join(answers)}, and not with {self.answer}")
-        return self
+
+class AllowLonger(_Body):
+    """Let the tool run, and what a rule covers: until the session ends, or always (it becomes the instance's rule).
+
+    Without a rule, what Claude Code suggests.
+    """
+
+    answer: Annotated[Literal["session", "always"], Field(examples=["always"])]
+    rule: _Rule | None = None
+
+
+class Refuse(_Body):
+    """Do not let the tool run; the model reads the reason."""
+
+    answer: Annotated[Literal["deny"], Field(examples=["deny"])]
+    reason: Annotated[str, Field(min_length=1, max_length=10_000, examples=["Use the test database."])] | None = None
+
+
+Answer = Annotated[AllowOnce | AllowLonger | Refuse, Field(discriminator="answer")]
 
 
 class Answered(BaseModel):

@@ -32,11 +32,15 @@ from .identities import NotAllowed, TooMany
 from .sse import json_bytes
 from .store.errors import KeyReused, StoreUnavailable
 
-__all__ = ["NotThere", "Problem", "problem_of"]
+__all__ = ["NotThere", "Problem", "TooLate", "problem_of"]
 
 
 class NotThere(BridgeError):
     """What was asked for is not there, or not for who asks."""
+
+
+class TooLate(BridgeError):
+    """What was to be changed cannot be changed any more."""
 
 
 #: The first that fits.
@@ -44,6 +48,7 @@ _STATUSES: tuple[tuple[type[BridgeError], HTTPStatus], ...] = (
     (InstanceNotFound, HTTPStatus.NOT_FOUND),
     (TurnNotFound, HTTPStatus.NOT_FOUND),
     (NotThere, HTTPStatus.NOT_FOUND),
+    (TooLate, HTTPStatus.CONFLICT),
     (InstanceDiffers, HTTPStatus.CONFLICT),
     (InstanceBusy, HTTPStatus.CONFLICT),
     (AlreadyDecided, HTTPStatus.CONFLICT),

@@ -82,25 +82,23 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-async def serve(service: Service, listening: socket.socket, ready: Callable[[], None]) -> bool:
+async def serve(service: Service, listening: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM; the second one does not wait for requests.
 
     Args:
         ready: called when requests are answered.
 
-    Returns:
-        Whether it has begun; if not, the log says why.
+    Raises: as the service's beginning.
     """
     config = uvicorn.Config(
         make_app(service),
         log_config=None,
         access_log=False,
-        lifespan="on",
+        lifespan="off",
         server_header=False,
         timeout_graceful_shutdown=_FAREWELL,
         h11_max_incomplete_event_size=64 * 1024,
         proxy_headers=False,  # who is asked for by whom, a proxy says only where it was named
     )
-    server = _Server(config, service, ready)
-    await server.serve([listening])
-    return server.started
+    async with service:
+        await _Server(config, service, ready).serve([listening])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,13 +16,18 @@ import anyio.abc
 
 from ..errors import InvalidInput
 from ..fleet import Fleet
+from ..logs import Log
 from ..state import write_whole
 from .board import Board
+from .deliveries import Deliveries
 from .identities import ALL_SCOPES, Meters, Strikes
 from .inbox import Inbox
-from .store import Store
+from .permission_hooks import tell_of_permissions
+from .store import Command, Outgoing, Store, StoreUnavailable
 
 __all__ = ["Limits", "Service"]
+
+_A_DAY = 86400.0
 
 
 @dataclass(frozen=True)
@@ -49,11 +56,13 @@ class Service:
         fleet: a new one; the service's for as long as it runs.
         token_file: where the secret of the first token is written, if there is none yet.
         hosts: names by which clients may call this service, beside loopback addresses.
+        webhooks_to_private: webhooks may go to addresses of this machine and of private networks, too.
 
     Attributes:
         stopping: set when it is to end: streams end with a hint to come back.
         is_ready: commands are taken.
         strikes, meters: wrong tokens by address, and commands by token.
+        deliveries: webhooks, and what waits for them.
     """
 
     inbox: Inbox
@@ -67,6 +76,7 @@ class Service:
         token_file: Path | None = None,
         hosts: Iterable[str] = (),
         limits: Limits | None = None,
+        webhooks_to_private: bool = False,
     ) -> None:
         self.store = store
         self.fleet = fleet
@@ -75,10 +85,12 @@ class Service:
         self.limits = limits or Limits()
         self.strikes = Strikes()
         self.meters = Meters()
+        self.deliveries = Deliveries(store.webhooks, allow_private=webhooks_to_private)
         self.stopping = anyio.Event()
         self.is_ready = False
         self._stack = AsyncExitStack()
         self._group: anyio.abc.TaskGroup | None = None
+        self._log = Log("", "service")
 
     async def __aenter__(self) -> Self:
         """Begin, and go on with all commands that have not ended.
@@ -99,13 +111,18 @@ class Service:
                 self.fleet,
                 self._start_soon,
                 changed=self.board.tell,
-                over=lambda command: self.meters.ended(command.owner, command.id),
+                tell=self._to_tell,
+                over=self._is_over,
             )
             self.board.inbox = self.inbox
+            await self.deliveries.begin()
             for command in await self.inbox.begin():
                 self.meters.goes_on(command.owner, command.id)
             self._start_soon(self.board.follow_fleet)
             self._start_soon(self.board.follow_desk)
+            self._start_soon(self.deliveries.run)
+            self._start_soon(partial(tell_of_permissions, self.fleet.desk, self.deliveries))
+            self._start_soon(self._tidy)
             self.is_ready = True
         except BaseException:  # cancelled, too
             await self._end()
@@ -127,6 +144,22 @@ class Service:
         if self._group is not None:  # before the fleet: what that tells of its end is nothing of the commands'
             self._group.cancel_scope.cancel()
         await self._stack.aclose()
+
+    async def _tidy(self) -> None:
+        """Once a day, delete what is kept no longer."""
+        while True:
+            try:
+                await self.store.prune(datetime.now(UTC))
+            except StoreUnavailable as error:
+                self._log.warning("not_pruned", reason=error.what)
+            await anyio.sleep(_A_DAY)
+
+    def _to_tell(self, command: Command, result: dict[str, Any]) -> Iterable[Outgoing]:
+        return self.deliveries.outgoing(command.instance, "turn_result", {"turn": command.id, "result": result})
+
+    def _is_over(self, command: Command) -> None:
+        self.meters.ended(command.owner, command.id)
+        self.deliveries.wake()
 
     def _start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._group is None:

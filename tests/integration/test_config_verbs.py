@@ -9,13 +9,15 @@ import os
 import uuid
 from pathlib import Path
 
+import anyio
 import pytest
 import typer
 
 from cc_bridge import ClaudeInstance
 from cc_bridge.cli import app, options, prune, quick
 from cc_bridge.cli.configuration import load_config, read_text, trust, with_configured
-from cc_bridge.cli.record_options import Options
+from cc_bridge.cli.display import Display
+from cc_bridge.cli.record_options import On, Options
 from cc_bridge.dockerfiles import Dockerfiles
 from cc_bridge.errors import InvalidInput
 from cc_bridge.instances.registry import Registry
@@ -134,8 +136,9 @@ def test_options_come_before_what_is_configured() -> None:
 def test_an_option_that_says_its_default_comes_before_a_template(
     here: Path, monkeypatch: pytest.MonkeyPatch, reader: str, words: str
 ) -> None:
-    text = '[templates.t]\nkind = "local"\nsleep_after = "5m"\nmemory = "4g"\nnetwork = "host"\nrestart = "always"\n'
-    text += 'workspace = "shop"\ndockerfile = "D"\npids = 9\nclaude = { model = "opus", permission_mode = "plan" }\n'
+    text = '[defaults]\nmemory = "4g"\nnetwork = "host"\nrestart = "always"\ndockerfile = "D"\npids = 9\n'
+    text += '[templates.t]\nkind = "local"\nsleep_after = "5m"\nworkspace = "shop"\n'
+    text += 'claude = { model = "opus", permission_mode = "plan" }\n'
     path = here / "cc-bridge.toml"
     path.write_text(text)
     trust(path, text)
@@ -163,6 +166,29 @@ def test_an_option_that_says_its_default_comes_before_a_template(
     )
     assert (record.sleep_after, record.memory, record.network, record.restart) == (0, 2 * 1024**3, "bridge", "no")
     assert (record.pids, record.claude) == (9, ClaudeOptions(permission_mode="plan"))
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        ("--on local --memory 2g", "--memory: only with --on docker"),  # also where it says the default
+        ("--on tmux --network bridge --cpus 1", "--cpus: only with --on docker; --network: only with --on docker"),
+        ("--on local --no-relay", "--relay: only with --on docker or tmux"),
+        ("--on docker --pane %3", "--pane: only with --on tmux"),
+        ("--container c --memory 2g", "--memory: only for a container that is made"),
+    ],
+)
+def test_what_the_command_line_says_has_to_mean_something_there(here: Path, words: str, refused: str) -> None:
+    done = cc("up", "meaningless", *words.split())
+    assert (done.returncode, refused in done.stderr) == (2, True), done.stderr
+
+
+def test_what_is_configured_for_all_kinds_is_no_mistake_where_it_means_nothing(here: Path, tmp_path: Path) -> None:
+    path = own(tmp_path)
+    path.write_text('[defaults]\nmemory = "3g"\npids = 9\nrelay = false\ntmux_socket = "/run/mine"\n')
+    for on, has in ((On.local, (2 * 1024**3, 512, True)), (On.docker, (3 * 1024**3, 9, False))):
+        record = anyio.run(functools.partial(Options(on=on).record, "x", Display(), ephemeral=True))
+        assert (record.memory, record.pids, record.relay) == has
 
 
 def test_up_with_a_template(here: Path, tmp_path: Path, workspace: Path) -> None:

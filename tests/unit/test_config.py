@@ -89,6 +89,8 @@ def test_a_fleet_takes_its_options() -> None:
         ("[templates.'A B']", "templates.A B: a template is called by"),
         ("[templates.x]\nspares = -1", "templates.x.spares: it is to be a whole number"),
         ("[templates.x]\nkind = 'local'\nclaude.skip_permissions = true", "templates.x: claude.skip_permissions"),
+        ("[templates.x]\nkind = 'local'\nmemory = '3g'", "templates.x: memory: only for the kind 'docker', and this"),
+        ("[defaults]\nkind = 'local'\nrestart = 'sometimes'", "defaults: restart: one of no, "),
         ("[defaults]\nworkspace = '~nobody-at-all/x'", "defaults.workspace: there is no such user"),
         ("[fleet]\npatience = 'long'", 'fleet.patience: it is to be a time, such as "90s"'),
         ("[budgets]\nusd = 1", "budgets: it is to be written [[budgets]]"),
@@ -105,6 +107,24 @@ def test_mistakes(text: str, says: str) -> None:
         parse_config(text, PATH)
     assert says in str(caught.value)
     assert str(PATH) in str(caught.value)
+
+
+def test_defaults_hold_for_the_kinds_for_which_they_mean_something() -> None:
+    text = """
+    [defaults]
+    kind = "local"
+    memory = "4g"
+    tmux_socket = "/run/mine"
+    [templates.process]
+    spares = 1
+    [templates.container]
+    kind = "docker"
+    spares = 1
+    """
+    templates = parse_config(text, PATH).fleet_options()["templates"]
+    assert "memory" not in templates["process"].fields
+    assert templates["container"].fields["memory"] == 4 * 1024**3
+    assert "tmux_socket" not in templates["container"].fields
 
 
 def test_all_mistakes_are_named_at_once() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, InvalidInput
+from cc_bridge.kinds import ONLY_FOR
 from cc_bridge.mounts import parse_mount
 
 GOOD: dict[str, Any] = {"name": "demo", "kind": "docker", "image": "i", "workspace": Path("/")}
@@ -115,6 +117,65 @@ def test_a_record_of_0_1_0_is_read() -> None:
     record = ClaudeInstance.from_json_types(json.loads(kept))
     assert (record.ports, record.mounts, record.claude.allowed_tools) == ({8080: 0}, ("/a:/a:ro",), ("Bash",))
     assert record.created.isoformat() == "2026-01-02T03:04:05.678901+00:00"
+
+
+LOCAL: dict[str, Any] = {"name": "demo", "kind": "local", "workspace": Path("/")}
+
+#: A value of each field that not all kinds have, other than its default.
+SET: dict[str, Any] = {
+    "image": "i",
+    "dockerfile": Path("/Dockerfile"),
+    "container": "c",
+    "mount_at": "/elsewhere",
+    "read_only_workspace": True,
+    "mounts": ("/a:/a",),
+    "network": "none",
+    "memory": 3 * 1024**3,
+    "cpus": 1.5,
+    "cpu_shares": 7,
+    "pids": 7,
+    "ports": {80: 0},
+    "restart": "always",
+    "writable": True,
+    "docker_socket": True,
+    "credentials": True,
+    "user": "u",
+    "tmux": True,
+    "tmux_socket": "/s",
+    "pane": "%3",
+    "relay": False,
+}
+
+
+@pytest.mark.parametrize("kind", ["docker", "local", "tmux"])
+@pytest.mark.parametrize("field", ONLY_FOR)
+def test_a_field_that_means_nothing_for_the_kind_is_refused_by_name(field: str, kind: str) -> None:
+    record = {**LOCAL, "kind": kind, **({"image": "i"} if kind == "docker" else {}), field: SET[field]}
+    if kind in ONLY_FOR[field]:
+        ClaudeInstance.of(**record)
+        return
+    with pytest.raises(InvalidInput, match=f"{field}: only for the kind .*, and this is '{kind}'") as caught:
+        ClaudeInstance.of(**record)
+    assert all(repr(other) in str(caught.value.hint) for other in ONLY_FOR[field])
+
+
+def test_a_field_at_its_default_is_no_mistake() -> None:
+    """So a record can be made of all the fields of another, as an update does."""
+    record = ClaudeInstance.of(**LOCAL)
+    assert ClaudeInstance.of(**vars(record)) == record
+
+
+@pytest.mark.parametrize("field", [field for field in ONLY_FOR if "local" not in ONLY_FOR[field]])
+def test_of_a_record_that_is_kept_what_means_nothing_is_dropped(field: str) -> None:
+    """Older releases took it, and passed over it."""
+    data = {**ClaudeInstance.of(**LOCAL).as_json_types(), field: SET[field]}
+    record = ClaudeInstance.from_kept(data)
+    assert record.as_json_types()[field] == ClaudeInstance.of(**LOCAL).as_json_types()[field]
+
+
+def test_what_is_said_of_the_fields_is_what_holds() -> None:
+    said = dict(re.findall(r"^        ([a-z_]+): ((?:Docker|tmux|, )+): ", str(ClaudeInstance.__doc__), re.MULTILINE))
+    assert {field: tuple(words.lower().split(", ")) for field, words in said.items()} == dict(ONLY_FOR)
 
 
 @pytest.mark.parametrize("missing", ["name", "kind", "image", "workspace"])

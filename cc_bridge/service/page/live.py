@@ -24,9 +24,11 @@ _INPUT = 40_000
 _DEPTH = 6
 
 #: Events that are passed on as they are; what a page does not know it leaves out.
-_PASSED = frozenset(
-    ["turn_started", "turn_result", "waiting", "person_turn", "api_retry", "silence", "task_started", "task_progress", "task_notification", "tool_progress", "compact_boundary", "status_changed", "rate_limit", "notification", "informational", "model_refusal", "conversation_reset"]
-)
+_NAMES = """
+turn_started turn_result waiting person_turn api_retry silence task_started task_progress task_notification
+tool_progress compact_boundary status_changed rate_limit notification informational model_refusal conversation_reset
+"""
+_PASSED = frozenset(_NAMES.split())
 
 
 @dataclass(slots=True)

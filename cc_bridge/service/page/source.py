@@ -10,11 +10,10 @@ import anyio
 from fastapi import Request
 
 from ...errors import BridgeError, TurnNotFound
-from ...fleet import Heard
-from ..events_json import event_fields, event_type
+from ..events_json import event_json
 from ..guards import identity_of, seen
 from ..identities import Identity
-from ..routes.conversations import show_history
+from ..routes.conversations import history_of
 from ..service import Service
 
 __all__ = ["ServiceSource"]
@@ -41,7 +40,7 @@ class ServiceSource:
 
     async def history(self, who: Identity, name: str, before: int | None, limit: int) -> Mapping[str, Any]:
         """A part of the conversation."""
-        return await show_history(self._service, who, name, before, limit)
+        return await history_of(self._service, who, name, before, limit)
 
     async def events(self, name: str, after: str | None) -> AsyncGenerator[Mapping[str, Any], None]:
         """What an instance says: after a position, or of the turn that it has and from then on."""
@@ -51,12 +50,12 @@ class ServiceSource:
                 async with aclosing(self._service.fleet.feed(name, turn=turn)) as feed:
                     async for heard in feed:
                         after = str(heard.at)
-                        yield _as_json(heard)
+                        yield event_json(heard)
             except TurnNotFound:  # over already, and read by somebody: the history has it
                 pass
         async with aclosing(self._service.fleet.feed(name, after)) as feed:
             async for heard in feed:
-                yield _as_json(heard)
+                yield event_json(heard)
 
     async def changes(self, who: Identity) -> AsyncGenerator[Mapping[str, Any], None]:
         """The state of each instance whenever it changes, as ``GET /v1/events`` has it."""
@@ -69,8 +68,3 @@ class ServiceSource:
                 continue
             if who.sees(name, shown["project"]):
                 yield {"type": "instance", **shown}
-
-
-def _as_json(heard: Heard) -> dict[str, Any]:
-    fields = event_fields(heard.event)
-    return {**fields, "type": event_type(type(heard.event)), "turn": heard.turn, "at": str(heard.at)}

@@ -14,11 +14,13 @@ from ..attachments import Attachment
 from ..forks import fork
 from ..guards import Manager, Reader, check_new, seen
 from ..history import Page, read_page
+from ..identities import Identity
 from ..instance_schemas import Fork, History
 from ..schemas import Instance
+from ..service import Service
 from .common import PROBLEMS, InstanceName, TheService
 
-__all__ = ["router"]
+__all__ = ["history_of", "router"]
 
 router = APIRouter(prefix="/v1/instances/{name}", tags=["conversations"], responses=PROBLEMS)
 
@@ -40,6 +42,11 @@ async def show_history(
     What belongs to the turn that goes on is left out, with all that follows it; `running` names it, and its events have
     it from its beginning.
     """
+    return await history_of(service, who, name, before, limit)
+
+
+async def history_of(service: Service, who: Identity, name: str, before: int | None, limit: int) -> dict[str, Any]:
+    """What ``GET …/history`` answers."""
     running = seen(service, who, name)["turn"]
     instance = service.fleet.open(name)
     page = Page(before, limit, frozenset([running] if running else []))
@@ -57,7 +64,6 @@ async def export_conversation(service: TheService, who: Reader, name: InstanceNa
     with tempfile.TemporaryDirectory(prefix="cc-bridge-") as scratch:
         path = Path(scratch, "conversation")
         await service.fleet.open(name).export_conversation(path)
-        await service.store.audit.note(who.id, "conversation.exported", name)
         content = await anyio.to_thread.run_sync(path.open, "rb")  # it is there without its name, too
     return Attachment(content, os.fstat(content.fileno()).st_size, f"{name}.conversation.tar.gz")
 
@@ -71,7 +77,6 @@ async def fork_instance(
     Where this one's workspace was made for it, the new one has a copy of that; otherwise they share it.
     """
     check_new(who, body.name, seen(service, who, name)["project"])
-    await service.store.audit.note(who.id, "conversation.forked", name, {"to": body.name})
     await fork(service.fleet, name, body.name)
     if body.title:
         await service.store.titles.set(body.name, body.title)

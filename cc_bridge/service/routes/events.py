@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -17,7 +18,7 @@ from ..streams import EventStream
 from ..turn_streams import instance_events
 from .common import PROBLEMS, InstanceName, TheService
 
-__all__ = ["router"]
+__all__ = ["router", "states_of"]
 
 router = APIRouter(prefix="/v1", tags=["events"], responses=PROBLEMS)
 
@@ -47,10 +48,17 @@ async def state_stream(service: TheService, who: Reader) -> Response:
     `instance` has what `GET /v1/instances/{name}` has; `removed` a name only. States that were over before you have
     read them are left out.
     """
-    return EventStream(_states(service, who), service.stopping)
+    return EventStream(_written(states_of(service, who)), service.stopping)
 
 
-async def _states(service: Service, who: Identity) -> AsyncGenerator[bytes, None]:
+async def _written(states: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(states):
+        async for state in states:
+            yield sse(state["type"], state)
+
+
+async def states_of(service: Service, who: Identity) -> AsyncGenerator[dict[str, Any], None]:
+    """What ``GET /v1/events`` sends."""
     changes, shown = service.board.watch(), set[str]()
     for name in service.fleet.names():
         changes.tell(name)
@@ -60,8 +68,8 @@ async def _states(service: Service, who: Identity) -> AsyncGenerator[bytes, None
         except BridgeError:
             if name in shown:
                 shown.discard(name)
-                yield sse("removed", {"type": "removed", "name": name})
+                yield {"type": "removed", "name": name}
             continue
         if who.sees(name, found["project"]):
             shown.add(name)
-            yield sse("instance", {"type": "instance", **found})
+            yield {"type": "instance", **found}

@@ -13,6 +13,7 @@ from ..guards import Commander, Reader, seen
 from ..instance_schemas import Entry, Listing
 from ..service import Service
 from ..workspace import Workspace, parts_of, workspace_of
+from .audit import describe
 from .common import PROBLEMS, InstanceName, TheService
 
 __all__ = ["router"]
@@ -60,7 +61,7 @@ async def put_file(
     seen(service, who, name)
     parts = _file(path)
     workspace = await _workspace(service, name)
-    await service.store.audit.note(who.id, "file.written", name, {"path": "/".join(parts)[:1000]})
+    describe(request, name, path="/".join(parts)[:1000])
     found, is_new = await workspace.write(parts, request.stream())
     if is_new:
         response.status_code = status.HTTP_201_CREATED

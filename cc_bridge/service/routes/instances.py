@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response, status
 
 from ..guards import Commander, Manager, Reader, check_new, seen
+from ..problems import NotThere
 from ..schemas import Instance, Instances, NewInstance, Retitled
 from .common import PROBLEMS, InstanceName, TheService
 
@@ -26,6 +27,8 @@ async def list_instances(service: TheService, who: Reader) -> dict[str, Any]:
 async def make_instance(service: TheService, who: Manager, body: NewInstance, response: Response) -> dict[str, Any]:
     """Make an instance from a template, and start it; one that was made in the same way is returned."""
     check_new(who, body.name, body.project or "")
+    if body.template not in service.fleet.templates:
+        raise NotThere(f"there is no template {body.template!r}", hint="GET /v1/templates lists those that there are.")
     await service.fleet.make_from(body.template, body.name, labels=body.labels or None, project=body.project)
     if body.title:
         await _retitle(service, body.name, body.title)

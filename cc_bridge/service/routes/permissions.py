@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 
 from ...decisions import Allow, Decision, Deny
 from ...errors import AlreadyDecided, BridgeError, InvalidInput
 from ...fleet import AllowAlways, AllowForSession, OpenRequest
 from ..guards import Decider, Reader
 from ..identities import Identity
-from ..instance_schemas import Answer, Answered, Permission, Permissions
+from ..instance_schemas import AllowLonger, AllowOnce, Answer, Answered, Permission, Permissions, Refuse
 from ..problems import NotThere
 from ..service import Service
+from .audit import describe
 from .common import PROBLEMS, TheService
 
 __all__ = ["router"]
@@ -40,6 +41,7 @@ async def show_permission(service: TheService, who: Reader, id: RequestId) -> di
 
 @router.post("/{id}", response_model=Answered)
 async def answer_permission(
+    request: Request,
     service: TheService,
     who: Decider,
     id: RequestId,  # noqa: A002
@@ -54,9 +56,8 @@ async def answer_permission(
         raise _why_not(service, who, id)
     if not _sees(service, who, found.instance):
         raise _not_there(id)
-    rule = {"rule": body.rule} if body.rule else {}
-    details = {"answer": body.answer, "tool": found.tool_name, "request": id, **rule}
-    await service.store.audit.note(who.id, "permission.answered", found.instance, details)
+    rule = {"rule": body.rule} if isinstance(body, AllowLonger) and body.rule else {}
+    describe(request, found.instance, answer=body.answer, tool=found.tool_name, **rule)
     service.fleet.desk.answer(id, _decision(body), by=who.name)
     return {"id": id, "instance": found.instance, "answer": body.answer, "by": who.name}
 
@@ -88,14 +89,14 @@ def _not_there(id: str) -> NotThere:  # noqa: A002
 
 
 def _decision(body: Answer) -> Decision | AllowForSession | AllowAlways:
-    match body.answer:
-        case "allow":
+    match body:
+        case AllowOnce():
             return Allow(input=body.input)
-        case "session":
+        case AllowLonger(answer="session"):
             return AllowForSession(body.rule)
-        case "always":
+        case AllowLonger():
             return AllowAlways(body.rule)
-        case "deny":
+        case Refuse():
             return Deny(body.reason) if body.reason else Deny()
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import anyio.to_thread
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from ...instances.chosen import BYPASS, Chosen
 from ...protocol.command_line import ClaudeOptions
 from ..guards import Commander, Decider, Reader, seen
 from ..instance_schemas import CommandList, Context, Mode, Model, NewMode, NewModel
 from ..service import Service
+from .audit import describe
 from .common import PROBLEMS, InstanceName, TheService
 
 __all__ = ["router"]
@@ -35,10 +36,12 @@ async def show_model(service: TheService, who: Reader, name: InstanceName) -> di
 
 
 @router.put("/model", response_model=Model)
-async def choose_model(service: TheService, who: Commander, name: InstanceName, body: NewModel) -> dict[str, Any]:
+async def choose_model(
+    request: Request, service: TheService, who: Commander, name: InstanceName, body: NewModel
+) -> dict[str, Any]:
     """Let another model answer from the next request on, also in the middle of a turn, and after a restart."""
     seen(service, who, name)
-    await service.store.audit.note(who.id, "model.chosen", name, {"model": body.model})
+    describe(request, name, model=body.model)
     return {"model": await service.fleet.open(name).set_model(body.model) or None}
 
 
@@ -51,10 +54,12 @@ async def show_mode(service: TheService, who: Reader, name: InstanceName) -> dic
 
 
 @router.put("/permission-mode", response_model=Mode)
-async def choose_mode(service: TheService, who: Decider, name: InstanceName, body: NewMode) -> dict[str, Any]:
+async def choose_mode(
+    request: Request, service: TheService, who: Decider, name: InstanceName, body: NewMode
+) -> dict[str, Any]:
     """Ask for permissions in another way from now on, and after a restart. It allows things, so it takes that scope."""
     seen(service, who, name)
-    await service.store.audit.note(who.id, "permission_mode.chosen", name, {"mode": body.mode})
+    describe(request, name, mode=body.mode)
     return {"mode": await service.fleet.open(name).set_permission_mode(body.mode)}
 
 

@@ -33,21 +33,29 @@ async def show_usage(
     ] = None,
     project: Annotated[_Text, Query(description="Of this one only.")] = None,
     session: Annotated[_Text, Query(description="Of this session of Claude Code's only.")] = None,
-    day: Annotated[date | None, Query(description="Of this day only, in UTC.", examples=["2026-01-31"])] = None,
+    day: Annotated[
+        str | None,
+        Query(
+            pattern=r"^\d{4}-\d{2}-\d{2}$",
+            description="Of this day only, in UTC.",
+            examples=["2026-01-31"],
+            json_schema_extra={"format": "date"},
+        ),
+    ] = None,
 ) -> dict[str, Any]:
     """What all that is named has used together, and what is spent of the budgets. A turn counts when it has ended.
 
     Who does not see all instances is told of those that they see, and that are there.
     """
-    shown = _in_question(service, who, instance, project)
+    shown, on = _in_question(service, who, instance, project), _date(day)
     if who.sees_all:
-        usage = service.fleet.accounts.total(instance=instance, project=project, session=session, day=day)
+        usage = service.fleet.accounts.total(instance=instance, project=project, session=session, day=on)
     elif instance is None and session is not None:
         raise InvalidInput("whose session it is has to be said, too", hint="Add `instance`.")
     else:
         usage = TokenUsage()
         for name, _ in shown:
-            usage += service.fleet.accounts.total(instance=name, session=session, day=day)
+            usage += service.fleet.accounts.total(instance=name, session=session, day=on)
     return {"usage": {**asdict(usage), "tokens": usage.tokens}, "budgets": list(_budgets(service, who, shown))}
 
 
@@ -61,6 +69,13 @@ async def list_templates(service: TheService, who: Reader) -> dict[str, Any]:
             for name, template in sorted(service.fleet.templates.items())
         ]
     }
+
+
+def _date(day: str | None) -> date | None:
+    try:
+        return date.fromisoformat(day) if day else None
+    except ValueError:
+        raise InvalidInput(f"there is no day {day}", hint="It is written as 2026-01-31 is.") from None
 
 
 def _in_question(service: Service, who: Identity, instance: str | None, project: str | None) -> list[tuple[str, str]]:

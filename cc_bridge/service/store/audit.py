@@ -54,15 +54,18 @@ class Audit:
         async with self._database.writing() as connection:
             await connection.execute(insert(audit).values(row))
 
-    async def list(self, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
+    async def list(self, before: int | None = None, limit: int = 100, who: str | None = None) -> list[AuditEntry]:
         """The latest entries, the newest first.
 
         Args:
             before: only those with a smaller number.
+            who: only what this token has done; None: what anybody has.
         """
         statement = select(audit).order_by(audit.c.number.desc()).limit(max(limit, 0))
         if before is not None:
             statement = statement.where(audit.c.number < min(before, 2**62))
+        if who is not None:
+            statement = statement.where(audit.c.who == who)
         async with self._database.reading() as connection:
             rows = (await connection.execute(statement)).all()
         return [AuditEntry(row.number, row.at, row.who, row.what, row.instance, row.details) for row in rows]

@@ -10,6 +10,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 
 from ...errors import InvalidInput
+from .schema import metadata
 
 __all__ = ["migrate"]
 
@@ -26,7 +27,7 @@ def migrate(connection: Connection, to: str = "head") -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
+    config.attributes.update(connection=connection, metadata=metadata)
     try:
         command.upgrade(config, to)
     except CommandError as error:

@@ -190,9 +190,10 @@ class Webhooks:
         async with self._database.reading() as connection:
             return [_delivery(row) for row in (await connection.execute(statement)).all()]
 
-    async def revive(self, delivery: str) -> bool:
-        """Try one that was given up again, from the first pause on. False: there is none."""
-        where = and_(deliveries.c.id == delivery, deliveries.c.dead.is_not(None))
+    async def revive(self, webhook: str, delivery: str) -> bool:
+        """Try one of a webhook's that was given up again, from the first pause on. False: there is none."""
+        is_it = and_(deliveries.c.id == delivery, deliveries.c.webhook == webhook)
+        where = and_(is_it, deliveries.c.dead.is_not(None))
         values = {"dead": None, "tries": 0, "again_at": datetime.now(UTC)}
         async with self._database.writing() as connection:
             return (await connection.execute(update(deliveries).where(where).values(values))).rowcount == 1

@@ -27,7 +27,8 @@ def keep(registry: Registry, record: ClaudeInstance) -> ClaudeInstance:
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_the_instance_of_a_name_has_its_class_and_its_record(registry: Registry, kind: str, tmp_path: Path) -> None:
-    record = keep(registry, ClaudeInstance.of(name="work", kind=kind, image="i", workspace=tmp_path, env={"A": "b"}))
+    image = {"image": "i"} if kind == "docker" else {}
+    record = keep(registry, ClaudeInstance.of(name="work", kind=kind, workspace=tmp_path, env={"A": "b"}, **image))
     for house in (cc_bridge, blocking):
         found = house.open("work", silence=5)
         assert type(found) is getattr(house, CLASSES[kind])

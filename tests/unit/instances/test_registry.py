@@ -60,7 +60,7 @@ def test_unknown_instances(registry: Registry, name: str) -> None:
         registry.load(name)
 
 
-_HUGE = b'{"name": "demo", "kind": "local", "workspace": "/", "cpus": 1' + b"0" * 400 + b"}"
+_HUGE = b'{"name": "demo", "kind": "docker", "image": "i", "workspace": "/", "cpus": 1' + b"0" * 400 + b"}"
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b'{"name": "demo"}', b"not json", b'{"name": "\xff"}', _HUGE])

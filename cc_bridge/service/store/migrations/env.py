@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from alembic import context
 
-from cc_bridge.service.store.schema import metadata
-
 if (config := getattr(context, "config", None)) is not None:  # None: somebody only imports this
     context.configure(
         connection=config.attributes["connection"],
-        target_metadata=metadata,
+        target_metadata=config.attributes["metadata"],
         render_as_batch=True,  # SQLite cannot change a column: its table is made anew
         transactional_ddl=True,
     )

@@ -1,0 +1,84 @@
+"""The page's sessions: a browser shows a token once, and has a cookie from then on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response, status
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..guards import COOKIE, Anybody, token_in
+from ..identities import Identity, Scope
+from ..store import SESSION_LIFE
+from .common import PROBLEMS, TheService
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/v1/session", tags=["session"], responses=PROBLEMS)
+
+
+class SignIn(BaseModel):
+    """A token's secret, for the page."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: Annotated[str, Field(max_length=200, examples=["ccb_…"])]
+
+
+class WhoAmI(BaseModel):
+    """Whose token it is, and what it may do."""
+
+    id: str
+    name: str
+    scopes: list[Scope]
+    instances: list[str]
+    projects: list[str]
+
+
+@router.post("", response_model=WhoAmI)
+async def sign_in(request: Request, service: TheService, body: SignIn, response: Response) -> dict[str, Any]:
+    """Begin a session of this token: the answer sets a cookie that scripts cannot read and other sites do not send."""
+    token = await token_in(request, body.token, service.store.tokens.find)
+    secret = await service.store.sessions.make(token.id)
+    await service.store.audit.note(token.id, "session.begun", "", {"address": _address(request)})
+    response.set_cookie(
+        COOKIE,
+        secret,
+        max_age=int(SESSION_LIFE.total_seconds()),
+        path="/",
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return _shown(Identity.of(token))
+
+
+@router.get("", response_model=WhoAmI)
+async def who_am_i(who: Anybody, response: Response) -> dict[str, Any]:
+    """Whose token or session this is."""
+    response.headers["Cache-Control"] = "no-store"
+    return _shown(who)
+
+
+@router.delete("", status_code=status.HTTP_204_NO_CONTENT)
+async def sign_out(request: Request, service: TheService, who: Anybody, response: Response) -> None:
+    """End the browser's session. With a bearer token there is none, and nothing is done."""
+    if (secret := request.cookies.get(COOKIE)) is not None:
+        await service.store.sessions.end(secret)
+        await service.store.audit.note(who.id, "session.ended")
+    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _shown(who: Identity) -> dict[str, Any]:
+    return {
+        "id": who.id,
+        "name": who.name,
+        "scopes": sorted(who.scopes),
+        "instances": list(who.instances),
+        "projects": list(who.projects),
+    }

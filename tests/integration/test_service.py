@@ -1,0 +1,348 @@
+"""The service as its clients see it: a process of its own, the real Claude Code, the scripted model.
+
+covers: B13
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from cc_bridge.testing import ScriptedModel
+from tests.served import Served, events, lost_connections, made
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """uvicorn's and the database drivers'."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def served(tmp_path: Path, scripted_model: ScriptedModel, claude: str) -> AsyncIterator[Served]:
+    service = Served(tmp_path / "state", scripted_model.claude_env(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    try:
+        yield service.start()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await service.clean()
+
+
+@pytest.fixture
+async def client(served: Served) -> AsyncIterator[httpx.AsyncClient]:
+    async with served.client() as found:
+        await made(found, "work")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def of_all(tmp_path_factory: pytest.TempPathFactory, claude: str) -> Iterator[Served]:
+    """One that nothing happens to: for what is refused."""
+    root = tmp_path_factory.mktemp("served")
+    with ScriptedModel() as model:
+        service = Served(root / "state", model.claude_env(root))
+        try:
+            service.start()
+            anyio.run(prepare, service)
+            yield service
+        finally:
+            anyio.run(service.clean)
+
+
+async def prepare(service: Served) -> None:
+    async with service.client() as found:
+        await made(found, "work")
+
+
+@pytest.fixture
+async def visitor(of_all: Served) -> AsyncIterator[httpx.AsyncClient]:
+    async with of_all.client() as found:
+        yield found
+
+
+async def sent(client: httpx.AsyncClient, prompt: Any, name: str = "work", **headers: str) -> dict[str, Any]:
+    response = await client.post(f"/v1/instances/{name}/commands", json={"prompt": prompt}, headers=headers)
+    assert response.is_success, response.text
+    return response.json()
+
+
+async def ended(client: httpx.AsyncClient, turn: dict[str, Any]) -> dict[str, Any]:
+    """The turn, once its stream has ended."""
+    path = f"/v1/instances/{turn['instance']}/turns/{turn['id']}"
+    async with client.stream("GET", f"{path}/events") as response:
+        async for _ in events(response):
+            pass
+    return (await client.get(path)).json()
+
+
+# Commands
+
+
+async def test_a_command_is_acknowledged_and_answered(client: httpx.AsyncClient) -> None:
+    turn = await sent(client, "hello")
+    assert turn["state"] != "ended"
+    assert (await ended(client, turn))["result"]["text"] == "You said: hello"
+
+
+async def test_who_prefers_to_wait_gets_the_whole_answer(client: httpx.AsyncClient) -> None:
+    turn = await sent(client, "hello", Prefer="wait=60")
+    assert (turn["state"], turn["result"]["ok"], turn["result"]["text"]) == ("ended", True, "You said: hello")
+
+
+async def test_who_does_not_want_to_wait_so_long_gets_the_turn(client: httpx.AsyncClient) -> None:
+    turn = await sent(client, "[[hang]]", Prefer="wait=1")
+    assert turn["state"] != "ended"
+    assert (await client.delete(f"/v1/instances/work/turns/{turn['id']}")).status_code == 204
+    assert (await ended(client, turn))["result"]["verdict"] == "interrupted"
+
+
+async def test_the_answer_streams_with_ids_and_ends_with_its_result(client: httpx.AsyncClient) -> None:
+    body = {"prompt": "[[say one]] [[say two]]"}
+    async with client.stream(
+        "POST", "/v1/instances/work/commands", json=body, headers={"Accept": "text/event-stream"}
+    ) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        heard = [item async for item in events(response)]
+    assert "".join(data["text"] for _, kind, data in heard if kind == "text_delta") == "onetwo"
+    assert [kind for _, kind, _ in heard][-1] == "turn_result"
+    ids = [at for at, kind, _ in heard if kind != "waiting"]
+    assert len(set(ids)) == len(ids)
+    assert all(ids)
+
+
+async def test_a_prompt_of_blocks(client: httpx.AsyncClient, scripted_model: ScriptedModel) -> None:
+    blocks = [{"type": "text", "text": "read this"}, {"type": "document", "data": "aGVsbG8=", "title": "a.txt"}]
+    turn = await sent(client, blocks, Prefer="wait=60")
+    assert turn["result"]["ok"]
+    assert turn["prompt"] == blocks
+    assert "a.txt" in json.dumps(scripted_model.requests[-1].body)
+
+
+async def test_the_same_key_is_the_same_command(client: httpx.AsyncClient, scripted_model: ScriptedModel) -> None:
+    key = {"Idempotency-Key": str(uuid.uuid4())}
+    turns = await asyncio.gather(*[sent(client, "only once", **key) for _ in range(5)])
+    assert len({turn["id"] for turn in turns}) == 1
+    await ended(client, turns[0])
+    assert (await sent(client, "only once", **key))["state"] == "ended"
+    other = await client.post("/v1/instances/work/commands", json={"prompt": "another"}, headers=key)
+    assert other.status_code == 409
+    assert sum("only once" in json.dumps(request.body) for request in scripted_model.requests) == 1
+
+
+async def test_commands_wait_in_line_and_are_answered_in_order(client: httpx.AsyncClient) -> None:
+    turns = [await sent(client, f"[[delay 0.2]][[say {number}]]") for number in range(4)]
+    results = [await ended(client, turn) for turn in turns]
+    assert [result["result"]["text"] for result in results] == ["0", "1", "2", "3"]
+    assert [result["number"] for result in results] == sorted(result["number"] for result in results)
+
+
+async def test_what_waits_can_be_changed_and_taken_back(
+    client: httpx.AsyncClient, scripted_model: ScriptedModel
+) -> None:
+    first = await sent(client, "[[delay 2]][[say first]]")
+    second, third = await sent(client, "second"), await sent(client, "third")
+    assert [(await client.get(f"/v1/instances/work/turns/{turn['id']}")).json()["position"] for turn in (second, third)]
+    path = f"/v1/instances/work/turns/{second['id']}"
+    assert (await client.put(path, json={"prompt": "another second"})).json()["prompt"] == "another second"
+    assert (await client.delete(f"/v1/instances/work/turns/{third['id']}")).status_code == 204
+    assert (await ended(client, first))["result"]["text"] == "first"
+    assert (await ended(client, second))["result"]["text"] == "You said: another second"
+    assert (await ended(client, third))["result"]["verdict"] == "withdrawn"
+    assert (await client.put(path, json={"prompt": "too late"})).status_code == 422
+    asked = json.dumps([request.body for request in scripted_model.requests])
+    assert "third" not in asked
+    assert "You said: second" not in asked
+
+
+# Streams
+
+
+async def test_a_client_that_comes_back_goes_on_after_its_last_event(client: httpx.AsyncClient) -> None:
+    turn = await sent(client, "[[pace 0.05]][[repeat 20 word ]]")
+    path, said, last = f"/v1/instances/work/turns/{turn['id']}/events", [], ""
+    for most in (3, 5, 1000):
+        headers = {"Last-Event-ID": last} if last else {}
+        async with client.stream("GET", path, headers=headers) as response:
+            async for at, kind, data in events(response):
+                if kind == "text_delta":
+                    said.append(data["text"])
+                last = at or last
+                if kind == "text_delta" and (most := most - 1) == 0:
+                    break
+    assert "".join(said) == "word " * 20
+    assert (await client.get(path, headers={"Last-Event-ID": last})).status_code == 204
+
+
+async def test_killed_in_mid_answer_the_next_service_goes_on_with_it(
+    served: Served, client: httpx.AsyncClient, scripted_model: ScriptedModel
+) -> None:
+    turn = await sent(client, "[[pace 0.05]][[repeat 60 word ]]")
+    path, said, last = f"/v1/instances/work/turns/{turn['id']}/events", [], ""
+    with lost_connections():
+        async with client.stream("GET", path) as response:
+            async for at, kind, data in events(response):
+                last = at or last
+                if kind == "text_delta":
+                    said.append(data["text"])
+                    if len(said) == 5:
+                        served.kill()
+    served.start()
+    async with client.stream("GET", path, headers={"Last-Event-ID": last}) as response:
+        async for _, kind, data in events(response):
+            if kind == "text_delta":
+                said.append(data["text"])
+    assert "".join(said) == "word " * 60
+    assert [request.prompt for request in scripted_model.requests].count("[[pace 0.05]][[repeat 60 word ]]") == 1
+
+
+async def test_what_was_acknowledged_is_answered_by_the_next_service(served: Served, client: httpx.AsyncClient) -> None:
+    turns = [await sent(client, f"[[delay 0.3]][[say {number}]]") for number in range(3)]
+    served.kill()
+    served.start()
+    assert [(await ended(client, turn))["result"]["text"] for turn in turns] == ["0", "1", "2"]
+
+
+async def test_told_to_stop_it_says_goodbye_and_turns_go_on(served: Served, client: httpx.AsyncClient) -> None:
+    turn = await sent(client, "[[pace 0.05]][[repeat 40 word ]]")
+    path, kinds = f"/v1/instances/work/turns/{turn['id']}/events", []
+    async with client.stream("GET", path) as response:
+        async for _, kind, _ in events(response):
+            kinds.append(kind)
+            if kinds.count("text_delta") == 3:
+                served.terminate()
+    assert kinds[-1] == "bye"
+    assert served.stop() == 0
+    served.start()
+    assert (await ended(client, turn))["result"]["text"] == "word " * 40
+
+
+async def test_a_reader_that_vanishes_ends_nothing(client: httpx.AsyncClient) -> None:
+    turn = await sent(client, "[[pace 0.05]][[repeat 20 word ]]")
+    async with client.stream("GET", f"/v1/instances/work/turns/{turn['id']}/events") as response:
+        async for _ in events(response):
+            break
+    assert (await ended(client, turn))["result"]["text"] == "word " * 20
+
+
+async def test_all_that_an_instance_says_whoever_asks(client: httpx.AsyncClient) -> None:
+    async with client.stream("GET", "/v1/instances/work/events") as response:
+        heard = events(response)
+        first = await sent(client, "one")
+        second = await sent(client, "two")
+        ends = []
+        async for _, kind, data in heard:
+            if kind == "turn_result":
+                ends.append((data["turn"], data["text"]))
+                if len(ends) == 2:
+                    break
+        await heard.aclose()
+    assert ends == [(first["id"], "You said: one"), (second["id"], "You said: two")]
+
+
+async def test_who_watches_is_told_what_each_instance_does(client: httpx.AsyncClient) -> None:
+    states = []
+    async with client.stream("GET", "/v1/events") as response:
+        heard = events(response)
+        async for _, kind, data in heard:
+            states.append(data.get("state", kind))
+            if len(states) == 1:
+                await sent(client, "[[delay 0.5]]hello")
+            elif states[-1] == "idle" and "busy" in states:
+                break
+        await made(client, "other")
+        async for _, kind, data in heard:
+            if data["name"] == "other" and kind == "instance":
+                await client.patch("/v1/instances/other", json={"title": "Ünlü 2"})
+                break
+        async for _, _, data in heard:
+            if data.get("title") == "Ünlü 2":
+                await client.delete("/v1/instances/other")
+                break
+        async for _, kind, data in heard:
+            if kind == "removed":
+                assert data["name"] == "other"
+                break
+        await heard.aclose()
+    assert states[0] in ("idle", "asleep")
+
+
+# Who may do what, and what no request passes
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "127.0.0.1.evil.example:80"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Authorization": "Bearer ccb_wrong"}, 401),
+        ({"Authorization": "Basic dTpw"}, 401),
+        ({"Authorization": ""}, 401),
+    ],
+)
+async def test_what_is_refused(visitor: httpx.AsyncClient, headers: dict[str, str], status: int) -> None:
+    response = await visitor.post("/v1/instances/work/commands", json={"prompt": "hello"}, headers=headers)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert not (await visitor.get("/v1/instances/work/turns")).json()["turns"]
+
+
+async def test_a_body_that_does_not_say_how_large_it_is(visitor: httpx.AsyncClient) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        yield b'{"prompt": "'
+        for _ in range(40):
+            yield b"x" * 1024 * 1024
+
+    response = await visitor.post(
+        "/v1/instances/work/commands", content=endless(), headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/v1/instances/nobody", None, 404),
+        ("POST", "/v1/instances/nobody/commands", {"prompt": "x"}, 404),
+        ("POST", "/v1/instances/work/commands", {"prompt": "  "}, 422),
+        ("POST", "/v1/instances/work/commands", {"prompt": "x", "more": 1}, 422),
+        ("POST", "/v1/instances/work/commands", {"prompt": [{"type": "image", "data": "aGVsbG8="}]}, 422),
+        ("POST", "/v1/instances/work/commands", {"prompt": [{"type": "image", "data": "%%%"}]}, 422),
+        ("POST", "/v1/instances", {"name": "Bad Name", "template": "default"}, 422),
+        ("POST", "/v1/instances", {"name": "new", "template": "nothing"}, 422),
+        ("GET", f"/v1/instances/work/turns/{uuid.UUID(int=7)}", None, 404),
+        ("GET", f"/v1/instances/work/turns/{uuid.UUID(int=7)}/events", None, 404),
+        ("GET", "/v1/instances/work/events?after=nonsense", None, 422),
+        ("GET", "/v1/nothing", None, 404),
+        ("PUT", "/v1/instances", {}, 405),
+    ],
+)
+async def test_what_cannot_be_is_a_problem_with_a_reason(
+    visitor: httpx.AsyncClient, method: str, path: str, body: Any, status: int
+) -> None:
+    response = await visitor.request(method, path, json=body)
+    problem = response.json()
+    assert (response.status_code, problem["status"]) == (status, status)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert problem["detail"]
+
+
+async def test_a_second_service_on_the_same_database_is_refused(served: Served, client: httpx.AsyncClient) -> None:
+    second = Served(served.root, {})
+    with pytest.raises(AssertionError, match="it has ended: 2"):
+        second.start()
+    second.kill()
+    assert (await client.get("/readyz")).status_code == 200
