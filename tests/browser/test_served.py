@@ -21,9 +21,7 @@ _AWAY = ("ERR_", "401", "503")
 
 
 @pytest.fixture
-def service(
-    tmp_path: Path, portal: BlockingPortal, scripted_model: ScriptedModel, claude: str
-) -> Iterator[Served]:
+def service(tmp_path: Path, portal: BlockingPortal, scripted_model: ScriptedModel, claude: str) -> Iterator[Served]:
     (tmp_path / "home").mkdir()
     found = Served(tmp_path / "state", scripted_model.claude_env(tmp_path / "home"))
     try:
