@@ -56,6 +56,7 @@ _HOW = {
     "browser": "the packages chromium and playwright (PyPI) bring it",
     "axe": "`npm install axe-core` in the home directory, or CC_BRIDGE_AXE=…/axe.min.js",
     "python": "pyenv or the distribution has other Pythons",
+    "npm": "Node.js 20 brings it; it fetches packages by name",
 }
 _missing: dict[str, str] = {}
 
