@@ -20,7 +20,7 @@ import anyio.to_thread
 
 from cc_bridge import ClaudeInstance
 from cc_bridge.events import TextDelta
-from cc_bridge.fleet import Fleet, FeedPosition, Heard
+from cc_bridge.fleet import FeedPosition, Fleet, Heard
 from cc_bridge.service.server import listen, serve
 from cc_bridge.service.service import Service
 from cc_bridge.service.store import Store

@@ -60,6 +60,7 @@ def make_app(service: Service) -> FastAPI:
         openapi_url="/v1/openapi.json",
         docs_url=None,  # their scripts come from other hosts
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # what clients that are generated call it
     )
     app.state.service = service
     for module in (instances, commands, turns, permissions, files, conversations, settings, tokens, webhooks):

@@ -228,9 +228,9 @@ def test_conversations_are_made_renamed_forked_found_and_deleted(page: Page, ser
     page.get_by_role("button", name="Fork", exact=True).click()
     expect(page.get_by_role("heading", name="Shorter (fork)")).to_be_visible()
     assert answers(page) == ["You said: hello"]
-    page.get_by_label("Search conversations").fill("build")
+    page.get_by_label("Search conversations", exact=True).fill("build")
     expect(page.locator(".conversation")).to_have_count(1)
-    page.get_by_label("Search conversations").fill("")
+    page.get_by_label("Search conversations", exact=True).fill("")
     page.get_by_role("button", name="More").click()
     page.locator("#menu-delete").click()
     page.get_by_role("button", name="Delete", exact=True).click()
@@ -275,7 +275,7 @@ def test_a_long_history_comes_in_parts(page: Page, served: Served) -> None:
 
 def test_code_tables_and_prose_of_any_size_are_shown_whole(page: Page) -> None:
     for number, (word, selector, count) in enumerate(
-        [("code", ".code-box", 1), ("table", ".table-box table", 1), ("prose", ".text p", 2200)]
+        [("code", ".code-box", 1), ("table", ".table-box .rows", 20), ("prose", ".text p", 2200)]
     ):
         say(page, word)
         end_of(page, number + 1)
