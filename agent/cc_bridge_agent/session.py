@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from . import wire
 from .audience import Audience
@@ -18,8 +18,21 @@ from .spawn import detached_children, has_ended, oom_kills, spawn, waiting_bytes
 
 _CHUNK = 65536
 
+#: In the words that start Claude Code again: the conversation that it had.
+CONVERSATION = "{session_id}"
+
 #: Bytes of input that Claude Code has not read yet beyond which no more is taken from the hosts.
 _STDIN_HIGH_WATER = 1024 * 1024
+
+
+class Launch(NamedTuple):
+    """How Claude Code was started: the arguments of :meth:`Session.start`."""
+
+    argv: List[str]
+    env: Dict[str, str]
+    cwd: str
+    sleep: float
+    again: Sequence[str]
 
 
 class Session:
@@ -52,9 +65,11 @@ class Session:
         self._is_ending = False  # it was told to end, and is given no more turns
         self._oom_kills = 0
         self._background = Background()
+        self._conversation = ""  # that the process before has had
         self.sleeper = Sleeper(loop, self.why_awake, self._close_stdin, self.signal)
         self.asleep = False
         self._then: List[Callable[[], None]] = []  # when it has ended
+        self._launch: Optional[Launch] = None  # how it was started, as long as it may have to be started again
 
     @property
     def running(self) -> bool:
@@ -76,11 +91,14 @@ class Session:
 
     # Input
 
-    def start(self, argv: List[str], env: Dict[str, str], cwd: str, sleep: float = 0.0) -> None:
+    def start(
+        self, argv: List[str], env: Dict[str, str], cwd: str, sleep: float = 0.0, again: Sequence[str] = ()
+    ) -> None:
         """Start Claude Code; where it runs already, only ``sleep`` is taken over, so that two hosts may both try.
 
         Args:
             sleep: seconds of idleness after which it goes to sleep; 0: never.
+            again: the words for one that goes on with the conversation, which :data:`CONVERSATION` stands for in them.
 
         Raises:
             StartError: with the operating system's reason.
@@ -90,6 +108,7 @@ class Session:
                 self.sleeper.begin(sleep)
             return
         self._process = process = spawn(argv, env, cwd)
+        self._launch = Launch(argv, env, cwd, sleep, again)
         self._exit_code = None
         self._is_ending = self.asleep = False
         self.last_output = time.monotonic()
@@ -224,6 +243,21 @@ class Session:
         self.sleeper.fall_asleep()
         return None
 
+    def wake(self) -> None:
+        """Start Claude Code again for what has come while it fell asleep: no host is there to do it.
+
+        Raises:
+            StartError: as :meth:`start`.
+        """
+        launch = self._launch
+        if launch is None or self._process or not self.asleep or not self.ledger.queue.waiting:
+            return
+        if self._conversation and launch.again:
+            words = [self._conversation if word == CONVERSATION else word for word in launch.again]
+            launch = launch._replace(argv=words)
+        self._log("claude_woken", session=self.name)
+        self.start(*launch)
+
     def once_ended(self, then: Callable[[], None]) -> None:
         """Call this when Claude Code, which is falling asleep, has ended."""
         self._then.append(then)
@@ -354,6 +388,7 @@ class Session:
             client.pause_reading(False)
         out_of_memory = self._exit_code == -signal.SIGKILL and oom_kills() > self._oom_kills
         self.asleep = self.sleeper.end()
+        self._conversation = self._background.conversation
         self._log("claude_exited", session=self.name, code=self._exit_code, oom=out_of_memory, asleep=self.asleep)
         more = {"oom": True} if out_of_memory else {"asleep": True} if self.asleep else {}
         self._add_frame({"exit": self._exit_code, **more})
@@ -361,3 +396,9 @@ class Session:
         for then in waiting:
             then()
         self._on_exit()
+        self._forget_launch()
+
+    def _forget_launch(self) -> None:
+        """With its secrets, once nothing can come any more for which Claude Code would be started again."""
+        if not self._process and not (self.asleep and self.ledger.queue.waiting):
+            self._launch = None
