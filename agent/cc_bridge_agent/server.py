@@ -240,7 +240,7 @@ class Server:
         for session in self._sessions.values():
             there = [client.host for client in session.audience.clients if not client.looks]
             waiting = session.ledger.queue.waiting
-            if self._stopping or all(self._asked_by.get(input_id) in there for input_id in waiting):
+            if self._stopping or (waiting and all(self._asked_by.get(input_id) in there for input_id in waiting)):
                 continue
             try:
                 session.wake()

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from . import wire
 from .audience import Audience
@@ -23,16 +23,6 @@ CONVERSATION = "{session_id}"
 
 #: Bytes of input that Claude Code has not read yet beyond which no more is taken from the hosts.
 _STDIN_HIGH_WATER = 1024 * 1024
-
-
-class Launch(NamedTuple):
-    """How Claude Code was started: the arguments of :meth:`Session.start`."""
-
-    argv: List[str]
-    env: Dict[str, str]
-    cwd: str
-    sleep: float
-    again: Sequence[str]
 
 
 class Session:
@@ -69,7 +59,7 @@ class Session:
         self.sleeper = Sleeper(loop, self.why_awake, self._close_stdin, self.signal)
         self.asleep = False
         self._then: List[Callable[[], None]] = []  # when it has ended
-        self._launch: Optional[Launch] = None  # how it was started, as long as it may have to be started again
+        self._launch: Optional[Tuple[Any, ...]] = None  # arguments of its start, while it may be started again
 
     @property
     def running(self) -> bool:
@@ -108,7 +98,7 @@ class Session:
                 self.sleeper.begin(sleep)
             return
         self._process = process = spawn(argv, env, cwd)
-        self._launch = Launch(argv, env, cwd, sleep, again)
+        self._launch = (argv, env, cwd, sleep, again)
         self._exit_code = None
         self._is_ending = self.asleep = False
         self.last_output = time.monotonic()
@@ -244,19 +234,15 @@ class Session:
         return None
 
     def wake(self) -> None:
-        """Start Claude Code again for what has come while it fell asleep: no host is there to do it.
-
-        Raises:
-            StartError: as :meth:`start`.
-        """
-        launch = self._launch
-        if launch is None or self._process or not self.asleep or not self.ledger.queue.waiting:
+        """Start Claude Code again if something has come while it fell asleep; raises as :meth:`start`."""
+        if self._launch is None or self._process:
             return
-        if self._conversation and launch.again:
-            words = [self._conversation if word == CONVERSATION else word for word in launch.again]
-            launch = launch._replace(argv=words)
-        self._log("claude_woken", session=self.name)
-        self.start(*launch)
+        (argv, env, cwd, sleep, again), self._launch = self._launch, None  # it has secrets
+        if self.asleep and self.ledger.queue.waiting:
+            if self._conversation and again:
+                argv = [self._conversation if word == CONVERSATION else word for word in again]
+            self._log("claude_woken", session=self.name)
+            self.start(argv, env, cwd, sleep, again)
 
     def once_ended(self, then: Callable[[], None]) -> None:
         """Call this when Claude Code, which is falling asleep, has ended."""
@@ -396,9 +382,3 @@ class Session:
         for then in waiting:
             then()
         self._on_exit()
-        self._forget_launch()
-
-    def _forget_launch(self) -> None:
-        """With its secrets, once nothing can come any more for which Claude Code would be started again."""
-        if not self._process and not (self.asleep and self.ledger.queue.waiting):
-            self._launch = None

@@ -334,18 +334,14 @@ class ContainerPlace(Place):
             is_remote = await self._is_remote()
         except EngineError:
             if self.engine.address.startswith("unix://"):
-                self._check_directories()  # what is wrong in the record first: an engine would not help
+                _check_directories(self.record)  # what is wrong in the record first: an engine would not help
             raise
         if not is_remote:
-            self._check_directories()
+            _check_directories(self.record)
         if self.record.credentials:
             login_file()
         if self.record.docker_socket:
             docker_socket()
-
-    def _check_directories(self) -> None:
-        self.record.check_workspace()
-        self.record.check_mounts()
 
     @property
     def removes_session(self) -> bool:
@@ -444,3 +440,8 @@ def _ending(info: ContainerInfo) -> Ending:
     else:
         what = "the container was stopped" if code == 0 else f"the container ended with exit code {code}"
     return Ending(what, code, info.oom_killed)
+
+
+def _check_directories(record: ClaudeInstance) -> None:
+    record.check_workspace()
+    record.check_mounts()
