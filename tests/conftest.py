@@ -53,8 +53,8 @@ _HOW = {
     "busybox": "the package busybox brings it",
     "postgresql": "the package postgresql brings it",
     "root": "run the tests as root; a container's will do",
-    "browser": "the packages chromium and playwright (PyPI) bring it",
-    "axe": "`npm install axe-core` in the home directory, or CC_BRIDGE_AXE=…/axe.min.js",
+    "browser": "the package chromium brings it",
+    "axe": "`pip install axe-playwright-python` brings it",
     "python": "pyenv or the distribution has other Pythons",
     "npm": "Node.js 20 brings it; it fetches packages by name",
 }

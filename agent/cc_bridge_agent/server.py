@@ -22,8 +22,8 @@ _MOST_CLIENTS = 200
 #: Characters of what a host calls itself.
 _LONGEST_HOST = 100
 
-#: Seconds, some 300 years.
-_LONGEST = 1e10
+#: Seconds, some 300 years; and what counts where less is said: so often it is looked whether a long turn is over.
+_LONGEST, _LEAST = 1e10, 1.0
 
 _SIGNALS = {"INT": signal.SIGINT, "TERM": signal.SIGTERM, "KILL": signal.SIGKILL}
 
@@ -304,4 +304,4 @@ class Server:
 def _seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _LONGEST:
         raise ValueError("sleep and stop must be seconds")
-    return value
+    return max(value, _LEAST) if value else 0

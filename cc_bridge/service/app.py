@@ -76,6 +76,10 @@ def make_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_mistake)
     app.add_middleware(Gate, service=service)
+    for observer in service.observers:
+        if observer.router is not None:
+            app.include_router(observer.router)
+        app.add_middleware(observer.around)
     described = app.openapi
     app.openapi = lambda: complete(described())  # type: ignore[method-assign]
     return app

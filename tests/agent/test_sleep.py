@@ -26,7 +26,7 @@ def test_it_sleeps_by_itself_and_is_started_again(agent: Agent) -> None:
     exit_frame = host.until("exit")
     assert (exit_frame["exit"], exit_frame["asleep"]) == (0, True)
     later = agent.connect()
-    assert (later.hello["state"], later.hello["sleep"]) == ("asleep", 0.1)
+    assert (later.hello["state"], later.hello["sleep"]) == ("asleep", 1), "less than a second counts as one"
     host.send({"id": "a", "in": {}})
     assert host.until("error")["error"] == "not_running"
     start(host)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,9 +24,6 @@ except ModuleNotFoundError:
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
 DESKTOP = {"viewport": {"width": 1280, "height": 860}}
 
-#: axe-core's file, where npm has installed it; nothing of it is in the repository.
-_AXE = "node_modules/axe-core/axe.min.js"
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -42,8 +40,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def axe() -> str:
     """The source of axe-core."""
-    places = [Path(os.environ.get("CC_BRIDGE_AXE", "/nowhere")), Path.home() / _AXE, Path("/opt/axe") / _AXE]
-    found = next((place for place in places if place.is_file()), None)
+    spec = importlib.util.find_spec("axe_playwright_python")
+    found = Path(spec.origin).parent / "axe.min.js" if spec and spec.origin else None
     if found is None:
         lacking("axe", "axe-core is not there")
     return found.read_text(encoding="utf-8")

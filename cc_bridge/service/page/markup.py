@@ -42,105 +42,17 @@ _COLOURED = 16_000
 _COLOURED_LINE = 1_000
 
 #: Languages that are coloured. Others are as readable in one colour, and each lexer is a program run on hostile input.
-_LANGUAGES = frozenset(
-    [
-        "bash",
-        "c",
-        "c++",
-        "cpp",
-        "cmake",
-        "console",
-        "cs",
-        "csharp",
-        "css",
-        "csv",
-        "diff",
-        "docker",
-        "dockerfile",
-        "go",
-        "graphql",
-        "groovy",
-        "haskell",
-        "hcl",
-        "html",
-        "ini",
-        "java",
-        "javascript",
-        "js",
-        "json",
-        "json5",
-        "jsx",
-        "julia",
-        "kotlin",
-        "lua",
-        "makefile",
-        "markdown",
-        "md",
-        "nginx",
-        "objective-c",
-        "perl",
-        "php",
-        "powershell",
-        "proto",
-        "protobuf",
-        "py",
-        "python",
-        "python3",
-        "pycon",
-        "r",
-        "rb",
-        "ruby",
-        "rs",
-        "rust",
-        "scala",
-        "sh",
-        "shell",
-        "sql",
-        "svg",
-        "swift",
-        "terraform",
-        "toml",
-        "ts",
-        "tsx",
-        "typescript",
-        "xml",
-        "yaml",
-        "yml",
-        "zsh",
-    ]
-)
+_NAMES = """
+bash c c++ cpp cmake console cs csharp css csv diff docker dockerfile go graphql groovy haskell hcl html ini java
+javascript js json json5 jsx julia kotlin lua makefile markdown md nginx objective-c perl php powershell proto protobuf
+py python python3 pycon r rb ruby rs rust scala sh shell sql svg swift terraform toml ts tsx typescript xml yaml yml zsh
+"""
+_LANGUAGES = frozenset(_NAMES.split())
 
-_TAGS = set(
-    [
-        "a",
-        "blockquote",
-        "br",
-        "code",
-        "del",
-        "em",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "hr",
-        "li",
-        "ol",
-        "p",
-        "pre",
-        "s",
-        "span",
-        "strong",
-        "table",
-        "tbody",
-        "td",
-        "th",
-        "thead",
-        "tr",
-        "ul",
-    ]
-)
+_TAG_NAMES = """
+a blockquote br code del em h1 h2 h3 h4 h5 h6 hr li ol p pre s span strong table tbody td th thead tr ul
+"""
+_TAGS = set(_TAG_NAMES.split())
 _SIDES = {"align": {"left", "center", "right"}}
 _LINK = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
 _BARE_LINK = re.compile(r"https?://[^\s<>\"'`{}|\\^]{1,2000}", re.IGNORECASE)
@@ -418,8 +330,12 @@ def _in_fence(text: str) -> bool:
 # Rendering
 
 
+@lru_cache(maxsize=600)
 def code_html(text: str, language: str = "") -> str:
-    """Code as coloured text: the inside of a ``pre``, each class one of Pygments'."""
+    """Code as coloured text: the inside of a ``pre``, each class one of Pygments'.
+
+    Colouring is what costs most, and a page that comes back asks for the same pieces again.
+    """
     lexer = _lexer(language.lower())
     if lexer is None or len(text) > _COLOURED or any(len(line) > _COLOURED_LINE for line in text.split("\n")):
         return _escape(text)

@@ -17,6 +17,7 @@ import { nextTheme } from "./theme.js";
 
 let current = "";
 let helloes = 0;
+let missed = "";
 const woken = new Set();
 
 const notify = new Notify();
@@ -172,6 +173,10 @@ function hear(message) {
   switch (message.type) {
     case "hello": return welcome();
     case "unknown": return void toast("There is no such conversation here.", true);
+    case "missed": // half a turn: read it from its beginning, if it can be had
+      if (missed !== message.turn) again();
+      missed = message.turn;
+      return;
     case "gone": return again(); // nobody keeps any more what came after our place
     case "failed":
       toast(message.error, true);

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, el, announce } from "./dom.js";
-import { soon } from "./stream.js";
+import { pacer } from "./stream.js";
 import { TurnView } from "./turn.js";
 
 const NEAR = 80; // pixels from the end: who is there wants to stay there
@@ -103,7 +103,10 @@ export class Conversation {
       const found = await api.history(this.name, this.#before);
       if (generation !== this.#generation) return;
       const height = this.scroller.scrollHeight - this.scroller.scrollTop;
-      const views = found.turns.filter((turn) => !this.#turns.has(turn.turn)).map((turn) => this.#past(turn));
+      const views = [];
+      const pause = pacer();
+      for (const turn of found.turns) if (!this.#turns.has(turn.turn)) views.push(await this.#past(turn, pause));
+      if (generation !== this.#generation) return;
       this.#turns = new Map([...views.map((view) => [view.id, view]), ...this.#turns]);
       this.place.prepend(...views.map((view) => view.node));
       this.scroller.scrollTop = this.scroller.scrollHeight - height;
@@ -171,28 +174,31 @@ export class Conversation {
 
   // Private
 
-  #past(turn) {
+  /** A turn of the history; `show(view)` puts it into the page before it is filled. */
+  async #past(turn, pause, show = () => {}) {
     const known = this.#known.get(turn.turn);
-    const view = new TurnView(turn.turn || `before-${Math.random()}`, known?.prompt ?? turn.prompt, turn.time);
-    view.fill(turn.parts);
-    view.end(known?.result ?? {});
+    const view = new TurnView(turn.turn || `before-${turn.time}`, known?.prompt ?? turn.prompt, turn.time);
+    show(view);
+    await view.fill(turn.parts, pause);
+    if (view.isPast) view.end(known?.result ?? {});
     return view;
   }
 
   async #merge(history, generation) {
     const newest = history.turns.filter((turn) => !this.#turns.get(turn.turn)?.isRunning || turn.turn !== history.running);
-    for (const [number, turn] of newest.entries()) {
+    const pause = pacer();
+    for (const turn of newest) {
       if (generation !== this.#generation) return;
       const there = this.#turns.get(turn.turn);
       if (turn.turn && turn.turn === history.running) {
         this.#append(this.#running(turn));
       } else {
-        const view = this.#past(turn);
-        if (there) there.node.replaceWith(view.node);
-        else this.#append(view);
-        this.#turns.set(view.id, view);
+        await this.#past(turn, pause, (view) => {
+          if (there) there.node.replaceWith(view.node);
+          else this.#append(view);
+          this.#turns.set(view.id, view);
+        });
       }
-      if (number % 8 === 7) await new Promise(soon);
     }
     // A turn that the page has seen begin, and that has ended while it was away, is in the history now.
     for (const view of [...this.#turns.values()]) {

@@ -136,6 +136,16 @@ export class Stream {
   }
 }
 
+/** A function to await between small pieces of work: most calls cost nothing, each 8 ms the browser has its turn. */
+export function pacer() {
+  let began = performance.now();
+  return async () => {
+    if (performance.now() - began < 8) return;
+    await new Promise((resolve) => (document.hidden ? soon(resolve) : requestAnimationFrame(() => soon(resolve))));
+    began = performance.now();
+  };
+}
+
 /** After the browser had its turn; timers of a page in the background come once a second, messages do not. */
 export function soon(work) {
   const channel = new MessageChannel();
