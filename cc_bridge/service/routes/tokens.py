@@ -24,7 +24,7 @@ Patterns = Annotated[
     list[Annotated[str, Field(pattern=r"^[^\x00]{1,200}$")]], Field(max_length=100, examples=[["chat-*"]])
 ]
 TokenId = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$", examples=["3f0c7d52-6f0e-4a43-9df4-6ad57c1f6c11"])]
-_Limit = Annotated[int | None, Field(ge=1, le=1_000_000)]
+_Limit = Annotated[int | None, Field(strict=True, ge=1, le=1_000_000)]
 
 
 class TokenLimits(BaseModel):
