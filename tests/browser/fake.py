@@ -113,7 +113,7 @@ class Fake:
 
     # The model
 
-    def tell(self, kind: str, **fields: Any) -> None:
+    def tell(self, kind: str, /, **fields: Any) -> None:
         for queue in self.watchers:
             queue.put_nowait({"type": kind, **fields})
 
@@ -129,7 +129,7 @@ class Fake:
     def change(self, talk: Talk) -> None:
         self.tell("instance", **self.instance(talk))
 
-    def say(self, talk: Talk, turn: str, kind: str, **fields: Any) -> None:
+    def say(self, talk: Talk, turn: str, kind: str, /, **fields: Any) -> None:
         talk.events.append({"at": len(talk.events) + 1, "turn": turn, "type": kind, **fields})
         talk.changed.set()
 
