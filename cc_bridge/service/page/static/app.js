@@ -50,6 +50,7 @@ const permissions = new Permissions({
   onChange: () => notify.waiting(permissions.all.length),
   onAsked: (request) => {
     announce(`Permission needed for ${request.tool}.`);
+    if (request.instance !== current) toast(`${titleOf(list.get(request.instance)) || request.instance} needs a permission.`);
     tellIfHidden(request.instance, `Permission needed for ${request.tool}`);
   },
 });
@@ -225,6 +226,7 @@ function drawHead() {
   byId("state").textContent = label;
   byId("state").className = `state ${look}`;
   notify.title(titleOf(instance) || current);
+  conversation.setWaiting(instance?.state === "permission");
   composer.setRunning(Boolean(conversation.running) || ["busy", "permission"].includes(instance?.state));
 }
 
@@ -317,7 +319,8 @@ async function begin() {
   byId("sign-in").hidden = true;
   byId("starting").hidden = true;
   byId("app").hidden = false;
-  byId("who").textContent = who?.name ?? "";
+  byId("who").textContent = who.name;
+  for (const scope of ["command", "permissions", "manage"]) document.body.classList.toggle(`no-${scope}`, !who.scopes.includes(scope));
   const loaded = list.load().catch(() => null);
   open(named(), { isBack: true });
   await loaded;

@@ -117,6 +117,13 @@ export class Conversation {
     }
   }
 
+  /** What the turn that runs waits for: somebody's permission, or nothing. */
+  setWaiting(forPermission) {
+    const view = this.#turns.get(this.running);
+    if (view && view.isWaiting !== forPermission) view.start(forPermission ? "Waiting for your permission" : "Working");
+    if (view) view.isWaiting = forPermission;
+  }
+
   /** A message of the stream. */
   apply(message) {
     if (this.#early) return void this.#early.push(message);
