@@ -31,8 +31,8 @@ port, token, count, events = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), in
 chosen, arrived, found = selectors.DefaultSelector(), {}, re.compile(rb'"text":"(\\d+:\\d+)"')
 for number in range(count):
     stream = socket.create_connection(("127.0.0.1", port))
-    ask = f"GET /v1/instances/voice-{number}/events HTTP/1.1\\r\\nHost: localhost\\r\\nAuthorization: Bearer {token}\\r\\n\\r\\n"
-    stream.sendall(ask.encode())
+    ask = [f"GET /v1/instances/voice-{number}/events HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}", "", ""]
+    stream.sendall("\\r\\n".join(ask).encode())
     data = b""
     while b"retry: " not in data:
         data += stream.recv(65536)

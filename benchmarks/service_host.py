@@ -1,4 +1,4 @@
-"""The service that `service.py` measures: instances that speak at a steady pace, and a reader of each beside the streams.
+"""The service that `service.py` measures: instances that speak at a steady pace, and a reader of each.
 
 `python -m benchmarks.service_host COUNT RATE SECONDS` says its address and token; begins on a line on stdin; says when
 each event was read in this process, by `Fleet.feed` alone; ends with SIGTERM.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 import time
 from contextlib import aclosing
 from functools import partial
@@ -21,7 +20,7 @@ import anyio.to_thread
 
 from cc_bridge import ClaudeInstance
 from cc_bridge.events import TextDelta
-from cc_bridge.fleet import Fleet, FeedPosition, Heard
+from cc_bridge.fleet import FeedPosition, Fleet, Heard
 from cc_bridge.service.server import listen, serve
 from cc_bridge.service.service import Service
 from cc_bridge.service.store import Store
@@ -71,17 +70,17 @@ async def _speak(fleet: Fleet, names: list[str], rate: float, seconds: float) ->
     voices: list[Any] = [fleet._open[name][1] for name in names]
     for voice in voices:
         voice.feed.begin("bench", 0)
-    began, pause, number = time.monotonic(), 1 / (rate * len(names)), 0
+    began, pause, said = time.monotonic(), 1 / (rate * len(names)), 0
     last = int(rate * seconds) * len(names)
-    while number < last:
+    while said < last:
         until = min(last, int((time.monotonic() - began) / pause) + 1)
-        for number in range(number, until):
+        for number in range(said, until):
             index, which = number // len(names), number % len(names)
             at, event = FeedPosition("bench", index + 1, 0), TextDelta(f"{which}:{index}")
             voices[which].feed.add(Heard(at, "3f0c7d52-6f0e-4a43-9df4-6ad57c1f6c11", event), 200)
             voices[which]._bell.ring()
-        number = until
-        await anyio.sleep(max(0.0, began + number * pause - time.monotonic()))
+        said = until
+        await anyio.sleep(max(0.0, began + said * pause - time.monotonic()))
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ _HOW = {
     "browser": "the package chromium brings it",
     "axe": "`pip install axe-playwright-python` brings it",
     "python": "pyenv or the distribution has other Pythons",
+    "npm": "Node.js 20 brings it; it fetches packages by name",
 }
 _missing: dict[str, str] = {}
 

@@ -356,10 +356,8 @@ class Session:
         out_of_memory = self._exit_code == -signal.SIGKILL and oom_kills() > self._oom_kills
         self.asleep = self.sleeper.end()
         self._log("claude_exited", session=self.name, code=self._exit_code, oom=out_of_memory, asleep=self.asleep)
-        more = {"oom": True} if out_of_memory else {"asleep": True} if self.asleep else {}
-        if self.is_stopped:
-            more["stopped"] = True
-        self._add_frame({"exit": self._exit_code, **more})
+        why = {"oom": out_of_memory, "asleep": self.asleep and not out_of_memory, "stopped": self.is_stopped}
+        self._add_frame({"exit": self._exit_code, **{name: True for name, holds in why.items() if holds}})
         waiting, self._then = self._then, []
         for then in waiting:
             then()

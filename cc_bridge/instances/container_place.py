@@ -330,9 +330,14 @@ class ContainerPlace(Place):
     async def check(self) -> None:
         """What is mounted, and the login that is given to it."""
         self.claude_env()
-        if not await self._is_remote():
-            self.record.check_workspace()
-            self.record.check_mounts()
+        try:
+            is_remote = await self._is_remote()
+        except EngineError:
+            if self.engine.address.startswith("unix://"):  # what is wrong in the record first: no engine would help
+                self.record.check_directories()
+            raise
+        if not is_remote:
+            self.record.check_directories()
         if self.record.credentials:
             login_file()
         if self.record.docker_socket:

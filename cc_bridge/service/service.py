@@ -22,6 +22,7 @@ from .board import Board
 from .deliveries import Deliveries
 from .identities import ALL_SCOPES, Meters, Strikes
 from .inbox import Inbox
+from .observer import Observer
 from .permission_hooks import tell_of_permissions
 from .store import Command, Outgoing, Store, StoreUnavailable
 
@@ -57,6 +58,7 @@ class Service:
         token_file: where the secret of the first token is written, if there is none yet.
         hosts: names by which clients may call this service, beside loopback addresses.
         webhooks_to_private: webhooks may go to addresses of this machine and of private networks, too.
+        observers: are told what happens; metrics and traces.
 
     Attributes:
         stopping: set when it is to end: streams end with a hint to come back.
@@ -77,6 +79,7 @@ class Service:
         hosts: Iterable[str] = (),
         limits: Limits | None = None,
         webhooks_to_private: bool = False,
+        observers: Iterable[Observer] = (),
     ) -> None:
         self.store = store
         self.fleet = fleet
@@ -85,7 +88,10 @@ class Service:
         self.limits = limits or Limits()
         self.strikes = Strikes()
         self.meters = Meters()
-        self.deliveries = Deliveries(store.webhooks, allow_private=webhooks_to_private)
+        self.observers = tuple(observers)
+        self.deliveries = Deliveries(
+            store.webhooks, allow_private=webhooks_to_private, delivered=[item.delivered for item in self.observers]
+        )
         self.stopping = anyio.Event()
         self.is_ready = False
         self._stack = AsyncExitStack()
@@ -113,6 +119,7 @@ class Service:
                 changed=self.board.tell,
                 tell=self._to_tell,
                 over=self._is_over,
+                observers=self.observers,
             )
             self.board.inbox = self.inbox
             await self.deliveries.begin()
@@ -123,6 +130,8 @@ class Service:
             self._start_soon(self.deliveries.run)
             self._start_soon(partial(tell_of_permissions, self.fleet.desk, self.deliveries))
             self._start_soon(self._tidy)
+            for observer in self.observers:
+                observer.begins(self)
             self.is_ready = True
         except BaseException:  # cancelled, too
             await self._end()
@@ -144,6 +153,8 @@ class Service:
         if self._group is not None:  # before the fleet: what that tells of its end is nothing of the commands'
             self._group.cancel_scope.cancel()
         await self._stack.aclose()
+        for observer in self.observers:
+            await observer.ends()
 
     async def _tidy(self) -> None:
         """Once a day, delete what is kept no longer."""

@@ -241,6 +241,9 @@ class FleetContract:
             busy, other = map(fleet.adopt, poor)
             with anyio.fail_after(_LIMIT):
                 running = await busy.submit("[[say a]] [[delay 1]] [[say b]]")
+                async for event in running:
+                    if isinstance(event, TextDelta):
+                        break
                 waiting = await other.submit("[[say in line]]")
                 assert (await running.result()).text == "ab"
                 with pytest.raises(BudgetExceeded):

@@ -648,6 +648,18 @@ class TestSqlite:
                 other.execute("COMMIT")
             assert (await store.commands.add(command()))[1]
 
+    async def test_one_that_is_locked_at_the_start_is_unavailable(self, tmp_path: Path) -> None:
+        path = tmp_path / "service.db"
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("CREATE TABLE of_somebody_else (x)")
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(StoreUnavailable, match="locked"):
+                async with Store.open(f"sqlite:///{path}", patience=0.5):
+                    pytest.fail("it was opened")
+            other.execute("COMMIT")
+        async with Store.open(f"sqlite:///{path}") as store:
+            assert (await store.commands.add(command()))[1]
+
     async def test_a_full_disk_loses_nothing_that_was_acknowledged(self, small_disk: Path) -> None:
         async with Store.open(f"sqlite:///{small_disk}/service.db") as store:
             acknowledged = []

@@ -99,7 +99,7 @@ class PageStream(Response):
                 continue
             pause = await self._draw([item, *_waiting(take)], send)
             if not self._live.is_between and take.statistics().current_buffer_used < _AHEAD // 2:
-                await anyio.sleep(pause)  # what comes meanwhile is drawn at once
+                await anyio.sleep(pause)  # back-off: what comes meanwhile is drawn at once
 
     async def _draw(self, items: list[_Item], send: Send) -> float:
         began = monotonic()

@@ -21,10 +21,10 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/tokens", tags=["tokens"], responses=PROBLEMS)
 
 Patterns = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=100, examples=[["chat-*"]])
+    list[Annotated[str, Field(pattern=r"^[^\x00]{1,200}$")]], Field(max_length=100, examples=[["chat-*"]])
 ]
 TokenId = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$", examples=["3f0c7d52-6f0e-4a43-9df4-6ad57c1f6c11"])]
-_Limit = Annotated[int | None, Field(ge=1, le=1_000_000)]
+_Limit = Annotated[int | None, Field(strict=True, ge=1, le=1_000_000)]
 
 
 class TokenLimits(BaseModel):
@@ -41,7 +41,7 @@ class NewToken(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(min_length=1, max_length=200, examples=["telegram bot"])]
+    name: Annotated[str, Field(pattern=r"^[^\x00]{1,200}$", examples=["telegram bot"])]
     scopes: Annotated[set[Scope], Field(min_length=1, examples=[["read", "command"]])]
     instances: Patterns = []
     projects: Patterns = []

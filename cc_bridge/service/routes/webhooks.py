@@ -21,7 +21,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=PROBLEMS)
 
 _Id = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$", examples=["3f0c7d52-6f0e-4a43-9df4-6ad57c1f6c11"])]
-_Patterns = list[Annotated[str, Field(min_length=1, max_length=200)]]
+_Patterns = list[Annotated[str, Field(pattern=r"^[^\x00]{1,200}$")]]
 
 
 class NewWebhook(BaseModel):
@@ -29,7 +29,7 @@ class NewWebhook(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: Annotated[str, Field(max_length=2000, examples=["https://bot.example/hook"])]
+    url: Annotated[str, Field(pattern=r"^https?://", max_length=2000, examples=["https://bot.example/hook"])]
     instances: Annotated[
         _Patterns, Field(max_length=100, examples=[["chat-*"]], description="Patterns of names; none: all instances.")
     ] = []
