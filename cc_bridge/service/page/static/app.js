@@ -6,6 +6,7 @@ import { Controls } from "./controls.js";
 import { Conversation } from "./conversation.js";
 import { forkConversation, newConversation, removeConversation, renameConversation, showUsage } from "./dialogs.js";
 import { announce, byId, toast } from "./dom.js";
+import { wireDrawer } from "./drawer.js";
 import { List, stateOf, titleOf } from "./list.js";
 import { Notify } from "./notify.js";
 import { Outbox } from "./outbox.js";
@@ -73,7 +74,7 @@ new Palette(paletteEntries);
 // What a person does
 
 function send(name, prompt) {
-  const isFirst = name === current && !conversation.running && queue.length === 0 && stream.state === "live";
+  const isFirst = name === current && !conversation.isBusy && queue.length === 0 && stream.state === "live";
   const message = outbox.add(name, prompt);
   if (isFirst) {
     message.isShown = true;
@@ -131,8 +132,8 @@ async function rename() {
 
 async function remove() {
   if (await removeConversation(list.get(current))) {
-    await list.load();
     open("");
+    await list.load();
   }
 }
 
@@ -173,7 +174,7 @@ addEventListener("popstate", () => open(named(), { isBack: true }));
 function hear(message) {
   switch (message.type) {
     case "hello": return welcome();
-    case "unknown": return void toast("There is no such conversation here.", true);
+    case "unknown": return leave("There is no such conversation here.");
     case "missed": // half a turn: read it from its beginning, if it can be had
       if (missed !== message.turn) again();
       missed = message.turn;
@@ -182,12 +183,21 @@ function hear(message) {
     case "failed":
       toast(message.error, true);
       return void setTimeout(again, 3000, current);
-    case "instance": case "removed": return list.hear(message);
+    case "instance": case "removed":
+      list.hear(message);
+      if (message.type === "removed" && message.name === current) leave("This conversation was deleted.");
+      return;
     default:
       if (message.type === "status_changed" && message.permission_mode) controls.setMode(message.permission_mode);
       conversation.apply(message);
       composer.setRunning(Boolean(conversation.running));
   }
+}
+
+function leave(why) {
+  if (!current) return;
+  toast(why, true);
+  open("");
 }
 
 function again(name = current) {
@@ -270,23 +280,6 @@ function wire() {
   choose("menu-delete", remove);
   menu.addEventListener("toggle", (event) => { byId("more").setAttribute("aria-expanded", String(event.newState === "open")); });
   wireDrawer();
-}
-
-function wireDrawer() {
-  const opener = byId("open-drawer");
-  const set = (isOpen) => {
-    document.body.classList.toggle("drawer", isOpen);
-    opener.setAttribute("aria-expanded", String(isOpen));
-    byId("main").inert = isOpen && matchMedia("(max-width: 800px)").matches;
-    if (isOpen) byId("search").focus();
-    else opener.focus();
-  };
-  opener.addEventListener("click", () => set(true));
-  byId("close-drawer").addEventListener("click", () => set(false));
-  byId("scrim").addEventListener("click", () => set(false));
-  new MutationObserver(() => { if (!document.body.classList.contains("drawer")) byId("main").inert = false; })
-    .observe(document.body, { attributeFilter: ["class"] });
-  addEventListener("keydown", (event) => { if (event.key === "Escape" && document.body.classList.contains("drawer")) set(false); });
 }
 
 function showSignIn() {
