@@ -44,6 +44,8 @@ RUNGS = {
         "logs",
         "agent",
     },
+    "sdk": {"bridge", "errors", "instances", "logs", "sdk_command"},
+    "sdk_command": {"errors", "values"},
     "fleet": {
         "beneath",
         "record",
