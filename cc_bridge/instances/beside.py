@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ..bridge.raw import RawSession
 from ..bridge.uplink import Uplink
 from ..channels.base import Channel
-from ..protocol.raw import Start
 from .place import Place
+
+if TYPE_CHECKING:
+    from ..bridge.raw import RawSession
 
 __all__ = ["Beside"]
 
@@ -76,6 +77,9 @@ class Beside:
             AgentUnavailable, ConnectionLost, ProtocolError, EngineError: it cannot be reached.
             ClaudeNotFound, ClaudeStartError: it cannot be started.
         """
+        from ..bridge.raw import RawSession  # on demand: hardly any program needs it
+        from ..protocol.raw import Start
+
         place = self._place
         argv = [place.program(), *args]
         # A Claude Code that this program runs in is none of its business.

@@ -85,7 +85,6 @@ class BridgedInstance(InstanceInterface):
         options: see :class:`InstanceOptions`.
 
     Attributes:
-        beside: runs other Claude Codes at its place.
         only_looks: whatever does not run is not started by this object: place, agent, or Claude Code.
     """
 
@@ -113,7 +112,7 @@ class BridgedInstance(InstanceInterface):
         self._first_launch, self._has_launched = True, False
         self.only_looks = self._found_nobody = False
         self._steps = Steps(self.name)
-        self.beside = Beside(self, place)
+        self.beside = Beside(self, place)  # runs other Claude Codes there
         times = {"permission_limit": permission_limit, "silence": silence, "interrupt_limit": interrupt_limit}
         self._settings: dict[str, Any] = {"on_permission": on_permission, **times}
         self.use_bridge(Bridge)
