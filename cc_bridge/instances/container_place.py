@@ -269,9 +269,11 @@ class ContainerPlace(Place):
 
     async def _create(self) -> None:
         await self.check()
-        session = "" if self.home.session_id else session_to_begin_with(self.record, self.registry.sessions, self.cwd)
-        remote = await self._is_remote()
+        session, remote = self._session_to_restore(), await self._is_remote()
         await self._maker.make(self.plan, self.home, self.agent.path, session, self.cwd, remote=remote)
+
+    def _session_to_restore(self) -> str:
+        return "" if self.home.session_id else session_to_begin_with(self.record, self.registry.sessions, self.cwd)
 
     async def _start_container(self) -> None:
         awaited = () if self._adopted else (LISTENING, NO_PYTHON)
