@@ -1,6 +1,6 @@
 # Everything that is done to this project by hand has a name here.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos fuzz mutants check format engine engine-stop image bench record clean
+.PHONY: help demo serve-demo test chaos fuzz mutants check format engine engine-stop image bench record clean
 
 PYTEST_ARGS ?=
 SEED ?= 1
@@ -17,6 +17,10 @@ help: ## Show this list.
 demo: ## A real conversation: in a container where Docker runs, else in a local process.
 	@scripts/venv claude
 	@scripts/demo
+
+serve-demo: ## The service and its page with a scripted model: tokens are made, the address is printed; Ctrl-C leaves nothing.
+	@scripts/venv claude service
+	@.venv/bin/python scripts/serve-demo
 
 test: ## All tests. CC_BRIDGE_REQUIRE=docker,claude makes lacking parts failures.
 	@scripts/venv claude service metrics otel test
@@ -59,7 +63,7 @@ image: ## Build the default image now instead of on first use.
 	@scripts/image
 
 bench: ## Measure, beside what one would take instead; ONLY=pane for one part. A whole run makes docs/performance.md.
-	@scripts/venv claude
+	@scripts/venv claude service
 	.venv/bin/python -m benchmarks
 
 record: ## Record a session in a shared pane, for the docs.

@@ -297,3 +297,13 @@ def test_mistakes_and_a_question_given_up_end_quick_verbs(monkeypatch: pytest.Mo
     monkeypatch.setattr("sys.stdin", io.StringIO())
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     assert not prune._agreed(1)
+
+
+def test_the_password_of_a_services_database_is_not_shown(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = tmp_path / "named.toml"
+    named.write_text('[service]\ndatabase = "postgresql://ann:se@cret@db:5432/x?password=hidden&sslmode=require"\n')
+    monkeypatch.setenv("CC_BRIDGE_CONFIG", str(named))
+    shown = cc("config", "show", "--json").stdout
+    assert json.loads(shown)["service"] == {"database": "postgresql://***@db:5432/x?***"}

@@ -157,7 +157,7 @@ class Growing:
         found: list[Block] = []
         for number, part in enumerate(parts):
             begin, after = part[0].map or (0, 0)
-            if cuts := list(_cuts(part, lines[begin:after], is_full=is_full)):
+            if cuts := list(_cuts(part, lines[begin:after], is_full=is_full and number == 0)):
                 found += [self._take(cut.tokens or part, cut) for cut in cuts]
                 self._go_on(cuts[-1].prefix + "".join(lines[begin + cuts[-1].lines :]), len(window))
                 return found
@@ -307,16 +307,16 @@ def _presentable(text: str) -> str:
     before, newline, line = text.rpartition("\n")
     if _in_fence(text):
         return before + newline if re.match(r"\s{0,3}(`{1,3}|~{1,3})\s*\Z", line) else text
+    begin = text.rfind("\n\n") + 2 if "\n\n" in text else 0
+    if text.startswith("|", begin) and text.count("\n", begin) < 2 and len(text) - begin < 2000:
+        return text[:begin]  # whether this is a table says the next line
     if _MARKS_ONLY.match(line):
         return before + newline
-    paragraph = text[text.rfind("\n\n") + 1 :].lstrip("\n")
-    if paragraph.startswith("|") and paragraph.count("\n") < 2 and len(paragraph) < 2000:
-        return text[: len(text) - len(paragraph)]
     text = text[: len(text) - len(found[0])] if (found := _HALF_MARK.search(text)) else text
-    if len(paragraph) < _PARAGRAPH:
-        if paragraph.count("`") % 2:
+    if len(text) - begin < _PARAGRAPH:
+        if text.count("`", begin) % 2:
             return text + "`"
-        if paragraph.count("**") % 2:
+        if text.count("**", begin) % 2:
             return text.rstrip() + "**"
     return text
 
@@ -378,7 +378,7 @@ def _clean(html: str) -> str:
 _CLEANER = nh3.Cleaner(
     tags=_TAGS,
     clean_content_tags={"script", "style"},
-    attributes={"a": {"href"}, "ol": {"start"}},
+    attributes={"*": set(), "a": {"href"}, "ol": {"start"}},
     attribute_filter=_href,
     strip_comments=True,
     link_rel="noopener noreferrer nofollow",
