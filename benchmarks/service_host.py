@@ -42,13 +42,11 @@ async def main(count: int, rate: float, seconds: float) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(serve, service, listening, ready.set)
         await ready.wait()
-        for name in names:
+        for name in names:  # before the streams: each event is a reader's first, and what a stream takes is added
             fleet.open(name)
+            group.start_soon(_read, fleet, name, heard)
         print(json.dumps([listening.getsockname()[1], token.read_text().strip()]), flush=True)
         await anyio.to_thread.run_sync(sys.stdin.readline)
-        for name in names:
-            group.start_soon(_read, fleet, name, heard)
-        await anyio.sleep(0.5)  # until all of them listen
         used = time.process_time()
         await _speak(fleet, names, rate, seconds)
         await anyio.sleep(0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -28,6 +29,7 @@ from tests.served import Served, events, made
 
 pytestmark = pytest.mark.anyio
 
+PROJECT = Path(__file__).parents[2]
 SECRET = "swordfish"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -90,6 +92,18 @@ async def test_what_was_done_is_counted_and_timed(served: Served) -> None:
     assert found[posted] == 2
     assert '"work"' not in body, "names of instances are no labels"
     assert SECRET not in body
+
+
+async def test_the_dashboard_and_the_docs_have_the_metrics_that_there_are(served: Served) -> None:
+    served.start()
+    async with served.client() as client:
+        families = list(text_string_to_metric_families((await client.get("/metrics")).text))
+    there = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    there = {name for name in there if name.startswith("cc_bridge_") and not name.endswith("_created")}
+    asked = re.findall(r"cc_bridge_\w+", (PROJECT / "docker" / "grafana-dashboard.json").read_text())
+    page = (PROJECT / "docs" / "how-to" / "run-the-service.md").read_text()
+    assert {name.removesuffix("_bucket") for name in asked} <= there
+    assert set(re.findall(r"`(cc_bridge_\w+)`", page)) == there
 
 
 async def test_metrics_are_for_who_sees_everything(served: Served) -> None:
