@@ -61,6 +61,7 @@ class Server:
         self._clients: List[Client] = []
         self._accepted = 0
         self._withdrawn = Withdrawn()
+        self._asked_by: Dict[str, str] = {}  # what has come while Claude Code fell asleep, and the host's name
         self._listeners: List[Union[PipeListener, SocketListener]] = []
         self._stopping = False
         # A new one each time: a host that comes back sees that the agent is not the one it knew.
@@ -209,8 +210,9 @@ class Server:
 
     def _start(self, client: Client, start: wire.Frame) -> None:
         argv, env, cwd = start["argv"], start.get("env", {}), start.get("cwd") or os.getcwd()
-        if not (argv and all(isinstance(word, str) for word in [*argv, *env, *env.values(), cwd])):
-            raise ValueError("argv, env and cwd must be text")
+        again = start.get("again", [])
+        if not (argv and all(isinstance(word, str) for word in [*argv, *env, *env.values(), cwd, *again])):
+            raise ValueError("argv, env, cwd and again must be text")
         sleep, stop = (_seconds(start.get(name, 0)) for name in ("sleep", "stop"))
         if self._stopping:
             client.send(wire.encode({"error": "stopping", "message": "the agent is ending"}))
@@ -221,7 +223,7 @@ class Server:
             return
         self._stop_after[session.name] = stop
         try:
-            session.start(argv, env, cwd, sleep)
+            session.start(argv, env, cwd, sleep, again)
         except StartError as error:
             log("claude_not_started", session=client.session, program=argv[0], reason=str(error))
             client.send(wire.encode({"error": "start", "message": str(error), "errno": error.errno}))
@@ -231,6 +233,21 @@ class Server:
         if not client.gone or session.ledger.queue.waiting:
             self._start(client, start)
 
+    def _wake(self) -> None:
+        """Start what an input waits for whose host has gone.
+
+        Others need not know of it, and one that is there may wait itself until it may have another Claude Code.
+        """
+        for session in self._sessions.values():
+            there = [client.host for client in session.audience.clients if not client.looks]
+            waiting = session.ledger.queue.waiting
+            if self._stopping or (waiting and all(self._asked_by.get(input_id) in there for input_id in waiting)):
+                continue
+            try:
+                session.wake()
+            except StartError as error:
+                log("claude_not_started", session=session.name, reason=str(error))
+
     def _input(self, client: Client, input_id: str, turn: str, line: bytes) -> None:
         if not client.session:
             client.refuse("protocol", "the first frame must be a hello")
@@ -238,7 +255,10 @@ class Server:
         if self._withdrawn.is_late(input_id, client.host, client.number):
             self._answer(client, {"withdrawn": input_id, "late": True})
             return
-        self._answer(client, self._sessions[client.session].take(input_id, turn, line))
+        session = self._sessions[client.session]
+        self._answer(client, session.take(input_id, turn, line))
+        if session.sleeper.is_under_way:
+            self._asked_by[input_id] = client.host
 
     def _answer(self, client: Client, answer: Optional[wire.Frame]) -> None:
         if answer is not None:
@@ -252,6 +272,7 @@ class Server:
             self._sessions[client.session].audience.detach(client)
         if client.session and not client.looks:
             log("client_gone", client=client.name, reason=why)
+            self._wake()
             if not self._has_hosts():
                 self._wait_for_clients()
                 self._wait_to_stop()
@@ -264,6 +285,9 @@ class Server:
         return any(client.session and not client.looks for client in self._clients)
 
     def _exited(self) -> None:
+        self._wake()
+        if not any(session.ledger.queue.waiting for session in self._sessions.values()):
+            self._asked_by.clear()
         self._finish_if_done()
         self._wait_to_stop()
 

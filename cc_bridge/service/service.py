@@ -158,12 +158,13 @@ class Service:
 
     async def _tidy(self) -> None:
         """Once a day, delete what is kept no longer."""
-        while True:
+        while not self.stopping.is_set():
             try:
                 await self.store.prune(datetime.now(UTC))
             except StoreUnavailable as error:
                 self._log.warning("not_pruned", reason=error.what)
-            await anyio.sleep(_A_DAY)
+            with anyio.move_on_after(_A_DAY):
+                await self.stopping.wait()
 
     def _to_tell(self, command: Command, result: dict[str, Any]) -> Iterable[Outgoing]:
         return self.deliveries.outgoing(command.instance, "turn_result", {"turn": command.id, "result": result})

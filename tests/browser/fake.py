@@ -65,6 +65,7 @@ class Fake:
         self.files: dict[str, bytes] = {}
         self.numbers = itertools.count(1)
         self.gates: dict[str, asyncio.Event] = {}
+        self.scopes = ["read", "command", "permissions", "manage"]
         self.posted: list[dict[str, Any]] = []
         self.stopping = anyio.Event()
         self.app = FastAPI()
@@ -113,7 +114,7 @@ class Fake:
 
     # The model
 
-    def tell(self, kind: str, **fields: Any) -> None:
+    def tell(self, kind: str, /, **fields: Any) -> None:
         for queue in self.watchers:
             queue.put_nowait({"type": kind, **fields})
 
@@ -129,7 +130,7 @@ class Fake:
     def change(self, talk: Talk) -> None:
         self.tell("instance", **self.instance(talk))
 
-    def say(self, talk: Talk, turn: str, kind: str, **fields: Any) -> None:
+    def say(self, talk: Talk, turn: str, kind: str, /, **fields: Any) -> None:
         talk.events.append({"at": len(talk.events) + 1, "turn": turn, "type": kind, **fields})
         talk.changed.set()
 
@@ -249,6 +250,10 @@ def routes(fake: Fake, app: FastAPI) -> None:
     async def unauthorized(request: Request, error: Exception) -> Response:
         return problem(401, "Sign in first")
 
+    @app.exception_handler(KeyError)
+    async def not_there(request: Request, error: Exception) -> Response:
+        return problem(404, "It is not there")
+
     @app.post("/v1/session")
     async def sign_in(request: Request) -> Response:
         if (await request.json()).get("token") != TOKEN:
@@ -266,7 +271,7 @@ def routes(fake: Fake, app: FastAPI) -> None:
     @app.get("/v1/session")
     async def who(request: Request) -> Any:
         require(request)
-        return {"name": "laptop", "scopes": ["read", "command", "permissions", "manage"]}
+        return {"name": "laptop", "scopes": fake.scopes}
 
     @app.get("/v1/instances")
     async def instances(request: Request) -> Any:

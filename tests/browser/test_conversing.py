@@ -293,3 +293,33 @@ def test_a_waiting_permission_elsewhere_is_told_in_list_and_title(page: Page, se
     expect(page.get_by_role("link", name=re.compile("Fix the build.*Needs permission"))).to_be_visible()
     expect(page).to_have_title(re.compile(r"^\(1\) Quarterly report"))
     expect(page.locator(".request")).to_have_count(0)
+
+
+def test_an_address_of_no_conversation_leads_to_the_list(visit: Visit) -> None:
+    visitor = visit()
+    visitor.forgiven = ("404",)
+    page = visitor.open("/c/nowhere")
+    expect(page.get_by_role("alert")).to_have_text("There is no such conversation here.")
+    expect(page.get_by_text("Open a conversation")).to_be_visible()
+
+
+def test_who_may_only_read_is_offered_nothing_else(page: Page, served: Served) -> None:
+    served.fake.scopes = ["read"]
+    page.reload()
+    expect(page.locator("#loading")).to_be_hidden()
+    expect(page.get_by_role("heading", name="Quarterly report")).to_be_visible()
+    expect(page.get_by_label("Message", exact=True)).to_be_hidden()
+    expect(page.get_by_role("button", name="New conversation")).to_have_count(0)
+
+
+def test_a_message_that_was_just_sent_stays_where_it_is(page: Page) -> None:
+    page.evaluate(
+        """() => {
+            window.counts = new Set();
+            const look = () => counts.add(document.querySelectorAll('.prompt').length);
+            new MutationObserver(look).observe(document.getElementById('turns'), { childList: true });
+        }"""
+    )
+    say(page, "count 3")
+    end_of(page, 1)
+    assert page.evaluate("[...counts]") == [1]

@@ -145,7 +145,7 @@ class TestPermissions:
         assert (await until_result(client, name, turn))["text"] == "done"
         assert (workspace_of(served, name) / "made-by-a-tool").exists()
         assert (await client.get(address)).status_code == 404
-        assert ("POST /v1/permissions/{id}", {"id": request["id"], "answer": "allow", "tool": "Bash"}) in await audited(
+        assert ("permission.answered", {"id": request["id"], "answer": "allow", "tool": "Bash"}) in await audited(
             client, name
         )
 
@@ -240,7 +240,7 @@ class TestFiles:
         listed = (await client.get(f"/v1/instances/{name}/files", params={"path": "in/deep"})).json()
         assert [(item["path"], item["size"]) for item in listed["entries"]] == [("in/deep/ä b.bin", 5)]
         what, details = (await audited(client, name))[0]
-        assert what.startswith("PUT ")
+        assert what == "file.written"
         assert details["path"] == "in/deep/ä b.bin"
 
     async def test_a_download_is_an_attachment_whatever_it_is(self, client: httpx.AsyncClient, name: str) -> None:

@@ -97,20 +97,28 @@ class PageStream(Response):
             if item is None:
                 await _send(send, [({"type": "beat"}, None)])
                 continue
-            pause = await self._draw([item, *_waiting(take)], send)
+            pause = await self._take([item, *_waiting(take)], send)
             if not self._live.is_between and take.statistics().current_buffer_used < _AHEAD // 2:
                 await anyio.sleep(pause)  # back-off: what comes meanwhile is drawn at once
 
-    async def _draw(self, items: list[_Item], send: Send) -> float:
-        began = monotonic()
+    async def _take(self, items: list[_Item], send: Send) -> float:
+        """Pass on what was said; returns the seconds until there may be the next."""
         for name, said in items:
-            if name == "changes" or said.get("type") in ("gone", "failed", "bye"):
+            kind = said.get("type")
+            if name == "changes" or kind in ("gone", "failed"):
                 await _send(send, [(said, None)])
                 continue
+            if kind != "text_delta":  # it may end a text, which is drawn piece by piece before
+                await self._draw(send)
             shown = list(self._live.hear(said))
             at = str(said["at"]) if self._live.is_between and said.get("at") else None
             if shown:
                 await _send(send, [*((one, None) for one in shown[:-1]), (shown[-1], at)])
+        began = monotonic()
+        await self._draw(send)
+        return min(max(_PAUSE_LEAST, _PAUSE_FACTOR * (monotonic() - began)), _PAUSE_MOST)
+
+    async def _draw(self, send: Send) -> None:
         pieces: list[tuple[Mapping[str, Any], str | None]] = []
         sent = monotonic()
         for piece in self._live.draw():
@@ -120,7 +128,6 @@ class PageStream(Response):
                 await anyio.lowlevel.checkpoint()
                 pieces, sent = [], monotonic()
         await _send(send, pieces)
-        return min(max(_PAUSE_LEAST, _PAUSE_FACTOR * (monotonic() - began)), _PAUSE_MOST)
 
 
 async def _read(

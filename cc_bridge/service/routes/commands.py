@@ -30,11 +30,7 @@ _WAIT = re.compile(r"\bwait\s*=\s*(\d{1,6})\b", re.IGNORECASE)
     response_model=Turn,
     status_code=status.HTTP_202_ACCEPTED,
     responses={
-        200: {
-            "model": Turn,
-            "content": {"text/event-stream": {}},
-            "description": "The whole answer, in time, or its events as they come",
-        }
+        200: {"model": Turn, "description": "The whole answer, in time, or its events as they come (text/event-stream)"}
     },
 )
 async def send_command(
@@ -44,7 +40,7 @@ async def send_command(
     name: InstanceName,
     body: NewCommand,
     prefer: Annotated[str, Header(max_length=200, description="`wait=60`: for the whole answer")] = "",
-    accept: Annotated[str, Header(max_length=1000, include_in_schema=False)] = "",  # OpenAPI has it with the content
+    accept: Annotated[str, Header(max_length=1000, include_in_schema=False)] = "",  # OpenAPI has no such parameter
     idempotency_key: Annotated[str, Header(max_length=200, description="The same key: the same command")] = "",
 ) -> Response:
     """Send a command. It waits for those before it, and is answered, whatever happens to you or to this service.

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Response, status
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..guards import Manager
 from ..identities import Identity, Limits, MoreThanOwn, Scope
@@ -24,7 +24,15 @@ Patterns = Annotated[
     list[Annotated[str, Field(pattern=r"^[^\x00]{1,200}$")]], Field(max_length=100, examples=[["chat-*"]])
 ]
 TokenId = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$", examples=["3f0c7d52-6f0e-4a43-9df4-6ad57c1f6c11"])]
-_Limit = Annotated[int | None, Field(strict=True, ge=1, le=1_000_000)]
+
+
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted")
+    return value
+
+
+_Limit = Annotated[int | None, Field(ge=1, le=1_000_000), BeforeValidator(_no_flag)]  # true would be 1
 
 
 class TokenLimits(BaseModel):

@@ -40,9 +40,15 @@ export class Conversation {
     }, { root: this.scroller, rootMargin: "400px" }).observe(this.older);
   }
 
+  /** The turn that runs, or that the service is about to begin; null: none, or it has no name yet. */
   get running() {
-    for (const turn of this.#turns.values()) if (turn.isRunning) return turn.id;
+    for (const turn of this.#turns.values()) if (turn.isRunning && !turn.isSending) return turn.id;
     return null;
+  }
+
+  /** Something runs, or is being sent: what is sent now will wait. */
+  get isBusy() {
+    return [...this.#turns.values()].some((turn) => turn.isRunning);
   }
 
   /** Show another one. Messages of its stream may come from now on. */
@@ -117,6 +123,13 @@ export class Conversation {
     }
   }
 
+  /** What the turn that runs waits for: somebody's permission, or nothing. */
+  setWaiting(forPermission) {
+    const view = this.#turns.get(this.running);
+    if (view && view.isWaiting !== forPermission) view.start(forPermission ? "Waiting for your permission" : "Working");
+    if (view) view.isWaiting = forPermission;
+  }
+
   /** A message of the stream. */
   apply(message) {
     if (this.#early) return void this.#early.push(message);
@@ -135,6 +148,7 @@ export class Conversation {
   /** A message that was just sent, before the service has given it a name. */
   addSent(key, prompt) {
     const view = new TurnView(key, prompt, new Date().toISOString());
+    view.isSending = true;
     view.node.classList.add("sending");
     view.start("Sending");
     this.#append(view);
@@ -155,6 +169,7 @@ export class Conversation {
       return;
     }
     view.id = turn.id;
+    view.isSending = false;
     view.node.classList.remove("sending");
     view.start("Starting");
     this.#turns.set(turn.id, view);
