@@ -21,6 +21,7 @@ __all__ = [
     "check_reachable",
     "decides",
     "host_login",
+    "joined",
     "login_file",
     "with_login",
 ]
@@ -86,6 +87,11 @@ def host_login(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 def decides(env: Mapping[str, str]) -> bool:
     """Whether an instance's variables say who is let in where."""
     return any(name in env for name in _DECIDES)
+
+
+def joined(env: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """An instance's variables, and those of one Claude Code of it; where these name a login, nothing is left of its."""
+    return {**{name: value for name, value in env.items() if not (decides(own) and name in PARTS)}, **own}
 
 
 def with_login(env: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePath, PurePosixPath
 
 from .errors import InvalidInput
 
-__all__ = ["docker_socket", "parse_mount", "split_mount"]
+__all__ = ["docker_socket", "mounted_at", "parse_mount", "split_mount"]
 
 
 def parse_mount(text: str, *, instance: str = "") -> tuple[str, str, bool]:
@@ -38,6 +39,23 @@ def split_mount(text: str) -> tuple[str, str, bool]:
     if mode not in ("ro", "rw"):
         raise InvalidInput(f"the mount {text!r}: the mode is 'ro' or 'rw', not {mode!r}")
     return str(Path(host).expanduser().resolve()), inside, mode == "ro"
+
+
+def mounted_at(path: str, mounts: Sequence[tuple[str, str]]) -> str | None:
+    """Where a path is in a container; None: it is not there.
+
+    A path of this machine's goes by the mount that it is deepest in, also through links; one of the container's stays.
+
+    Args:
+        path: absolute.
+        mounts: of each the path here, without links, and there.
+    """
+    real = PurePath(os.path.realpath(path))
+    for here, there in sorted(mounts, key=lambda mount: len(PurePath(mount[0]).parts), reverse=True):
+        if real.is_relative_to(here):
+            return str(PurePosixPath(there) / real.relative_to(here))
+    inside = PurePosixPath(os.path.normpath(path))
+    return str(inside) if any(inside.is_relative_to(there) for _, there in mounts) else None
 
 
 def docker_socket() -> tuple[str, int]:

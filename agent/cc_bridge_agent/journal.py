@@ -110,6 +110,15 @@ class Journal:
         self._segments = []
         self.first, self.last, self.size = last + 1, last, 0
 
+    def remove(self) -> None:
+        """Leave nothing on disk."""
+        self.restart(self.last)
+        try:
+            os.unlink(self._path_of_id())
+            os.rmdir(self._directory)
+        except FileNotFoundError:
+            pass  # no frame was ever kept
+
     def read(self, after: int) -> Iterator[Tuple[int, bytes]]:
         """Number and frame of each record after this number, in order, up to the newest at that time."""
         for index, segment in enumerate(list(self._segments)):

@@ -58,6 +58,10 @@ class Ledger:
         """The same for lines of Claude Code's stdout."""
         self.waiting += map(wire.encode_output, itertools.count(self.seq + 1), lines)
 
+    def number_bytes(self, stream: str, data: bytes) -> None:
+        """The same for what a raw session's process has written to a stream."""
+        self.waiting.append(wire.encode_bytes(self.seq + 1, stream, data))
+
     def keep(self) -> List[bytes]:
         """Journal what waits; the frames that are kept now, to be given to the hosts.
 

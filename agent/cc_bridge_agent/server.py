@@ -11,6 +11,7 @@ from . import __version__, wire
 from .client import Client
 from .ledger import Ledger
 from .loop import Loop
+from .raw import LINGER, RawSession, sweep
 from .rendezvous import PipeListener, SocketListener
 from .session import Session
 from .spawn import StartError
@@ -66,6 +67,7 @@ class Server:
         self._stopping = False
         # A new one each time: a host that comes back sees that the agent is not the one it knew.
         self.epoch = os.urandom(8).hex()
+        sweep(state)
         loop.on_signal(signal.SIGTERM, lambda: self.stop("SIGTERM"))
         loop.on_signal(signal.SIGINT, lambda: self.stop("SIGINT"))
         loop.on_signal(signal.SIGCHLD, self._reap)
@@ -143,6 +145,8 @@ class Server:
             self._frame_of_session(client, self._sessions[client.session], frame)
 
     def _frame_of_session(self, client: Client, session: Session, frame: wire.Frame) -> None:
+        if isinstance(session, RawSession) and self._frame_of_raw(client, session, frame):
+            return
         if "signal" in frame:
             if frame.get("for") in (None, session.ledger.queue.current):
                 session.signal(_SIGNALS[frame["signal"]])
@@ -161,6 +165,32 @@ class Server:
             status = {"status": session.describe(), "turns": session.ledger.kept(), "clients": len(self._clients)}
             client.send(wire.encode({**status, "now": self._now(client, session)}))
         # Others are a newer host's; one that it cannot do without it learns from the hello's version.
+
+    def _frame_of_raw(self, client: Client, session: RawSession, frame: wire.Frame) -> bool:
+        """A frame that only raw sessions have; False: it is none."""
+        if "stdin" in frame:
+            data = None if frame["stdin"] is None else wire.decode_bytes(frame["stdin"])
+            self._answer(client, session.take_bytes(frame["id"], data))
+        elif "forget" in frame:
+            if session.running:
+                self._answer(client, {"error": "busy", "message": "the process has not ended"})
+            else:
+                self._forget(session.name)
+        elif "done" in frame or "withdraw" in frame or "sleep" in frame:
+            raise ValueError("a raw session has no turns")
+        else:
+            return False
+        return True
+
+    def _forget(self, name: str) -> None:
+        """A raw session has ended, and nobody will ask for it again."""
+        session = self._sessions[name]
+        session.ledger.journal.remove()
+        for client in list(session.audience.clients):
+            client.close("the session is forgotten")
+        session.hosts_changed(for_good=True)
+        del self._sessions[name]
+        log("session_forgotten", session=name)
 
     def _now(self, client: Client, session: Session) -> wire.Frame:
         """What Claude Code does now, and who else listens. Ages and not times: the host may have another clock."""
@@ -197,6 +227,7 @@ class Server:
         client.host = str(frame.get("host", ""))[:_LONGEST_HOST]
         client.looks = frame.get("look") is True
         session.audience.attach(client, after)
+        session.hosts_changed()
         if not client.looks:
             self._cancel_linger()
             self._cancel_stop()
@@ -205,13 +236,18 @@ class Server:
     def _session(self, name: str) -> Session:
         if name not in self._sessions:
             ledger = Ledger(os.path.join(self._state, name), self._journal_limit)
-            self._sessions[name] = Session(self._loop, name, log, self._exited, ledger)
+            if name.startswith(wire.RAW):
+                self._sessions[name] = RawSession(self._loop, name, log, self._exited, ledger, self._forget)
+            else:
+                self._sessions[name] = Session(self._loop, name, log, self._exited, ledger)
         return self._sessions[name]
 
     def _start(self, client: Client, start: wire.Frame) -> None:
         argv, env, cwd = start["argv"], start.get("env", {}), start.get("cwd") or os.getcwd()
         again = start.get("again", [])
-        if not (argv and all(isinstance(word, str) for word in [*argv, *env, *env.values(), cwd, *again])):
+        values = [value for value in env.values() if value is not None]  # null: it is taken away
+        words = [*argv, *env, *values, cwd, *again]
+        if not (argv and all(isinstance(word, str) for word in words)):
             raise ValueError("argv, env, cwd and again must be text")
         sleep, stop = (_seconds(start.get(name, 0)) for name in ("sleep", "stop"))
         if self._stopping:
@@ -221,7 +257,10 @@ class Server:
         if session.sleeper.is_under_way:
             session.once_ended(lambda: self._start_again(client, session, start))
             return
-        self._stop_after[session.name] = stop
+        if isinstance(session, RawSession):
+            session.linger = _seconds(start.get("linger", LINGER))
+        else:
+            self._stop_after[session.name] = stop
         try:
             session.start(argv, env, cwd, sleep, again)
         except StartError as error:
@@ -269,7 +308,9 @@ class Server:
     def _closed(self, client: Client, why: str) -> None:
         self._clients.remove(client)
         if client.session:
-            self._sessions[client.session].audience.detach(client)
+            session = self._sessions[client.session]
+            session.audience.detach(client)
+            session.hosts_changed()
         if client.session and not client.looks:
             log("client_gone", client=client.name, reason=why)
             self._wake()
@@ -310,7 +351,7 @@ class Server:
             self._cancel_linger = self._loop.call_later(self._linger, lambda: self.stop("no client"))
 
     def _reap(self) -> None:
-        for session in self._sessions.values():
+        for session in list(self._sessions.values()):
             session.reap()
 
     def _signal_all(self, number: int) -> None:

@@ -32,6 +32,9 @@ class Session:
         on_exit: called when the process has ended and all its output has been passed on.
     """
 
+    #: It has no turns, see raw.py.
+    raw = False
+
     def __init__(
         self, loop: Loop, name: str, log: Callable[..., None], on_exit: Callable[[], None], ledger: Ledger
     ) -> None:
@@ -80,10 +83,13 @@ class Session:
             described["exit"] = self._exit_code
         return described
 
+    def hosts_changed(self, *, for_good: bool = False) -> None:
+        """A host came or went; Claude Code goes on."""
+
     # Input
 
     def start(
-        self, argv: List[str], env: Dict[str, str], cwd: str, sleep: float = 0.0, again: Sequence[str] = ()
+        self, argv: List[str], env: Dict[str, Optional[str]], cwd: str, sleep: float = 0.0, again: Sequence[str] = ()
     ) -> None:
         """Start Claude Code; where it runs already, only ``sleep`` is taken over, so that two hosts may both try.
 

@@ -22,8 +22,8 @@ class StartError(Exception):
         self.errno = errno
 
 
-def spawn(argv: List[str], env: Dict[str, str], cwd: str) -> "subprocess.Popen[bytes]":
-    """Start a program with three pipes; ``env`` is added to the agent's own.
+def spawn(argv: List[str], env: Dict[str, Optional[str]], cwd: str) -> "subprocess.Popen[bytes]":
+    """Start a program with three pipes; ``env`` is added to the agent's own, and what is None there taken away.
 
     Raises:
         StartError: with the operating system's reason.
@@ -34,7 +34,7 @@ def spawn(argv: List[str], env: Dict[str, str], cwd: str) -> "subprocess.Popen[b
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **env},
+            env={name: value for name, value in {**os.environ, **env}.items() if value is not None},
             cwd=cwd,
             start_new_session=True,  # so that what it starts can be ended with it
             preexec_fn=die_with_parent,

@@ -7,8 +7,10 @@ Claude Code's own line travels inside a frame as it is (``{"seq":17,"out":<line>
 not parse it, so that a format which changes with every release of Claude Code cannot break the bridge.
 """
 
+import binascii
 import json
 import re
+import sys
 from typing import Any, Dict, Iterator, Tuple, Union
 
 VERSION = 1
@@ -30,6 +32,12 @@ ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 #: Inputs whose ids begin so are control messages: they begin no turn and are never "open".
 CONTROL = "c-"
+
+#: Sessions whose names begin so are raw: one process, whose standard streams are passed on as bytes.
+RAW = "raw-"
+
+#: Python 3.11 and newer refuse what is no base64.
+_STRICT = sys.version_info >= (3, 11)
 
 #: A frame with a line of Claude Code's has a number and the line.
 _OUTPUT_FIELDS = 2
@@ -83,6 +91,34 @@ def encode_input(input_id: str, line: bytes, turn: str = "") -> bytes:
     _check_object(line)
     condition = b'"for":"%b",' % turn.encode("ascii") if turn else b""
     return b'{"id":"%b",%b"in":%b}\n' % (input_id.encode("ascii"), condition, line)
+
+
+def encode_bytes(seq: int, stream: str, data: bytes) -> bytes:
+    """The frame for bytes that came from a raw session's ``stdout`` or ``stderr``."""
+    return b'{"seq":%d,"%b":"%b"}\n' % (seq, stream.encode("ascii"), binascii.b2a_base64(data, newline=False))
+
+
+def encode_stdin(input_id: str, data: Union[bytes, None]) -> bytes:
+    """The frame for bytes on their way to a raw session's stdin; None: the end of its input.
+
+    Raises:
+        FrameError: ``input_id`` is not an id.
+    """
+    if not ID.match(input_id):
+        raise FrameError("not an id: %.80r" % input_id)
+    carried = b"null" if data is None else b'"%b"' % binascii.b2a_base64(data, newline=False)
+    return b'{"id":"%b","stdin":%b}\n' % (input_id.encode("ascii"), carried)
+
+
+def decode_bytes(value: object) -> bytes:
+    """The bytes that a frame carries.
+
+    Raises:
+        ValueError: they are none.
+    """
+    if not isinstance(value, str):
+        raise ValueError("bytes are to be text in base64")
+    return binascii.a2b_base64(value, strict_mode=True) if _STRICT else binascii.a2b_base64(value)
 
 
 def encode_queued(seq: int, input_id: str, line: bytes) -> bytes:

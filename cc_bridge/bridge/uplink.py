@@ -33,6 +33,7 @@ class Uplink:
         position: where the first connection may resume.
         patience: seconds for which a connection that was lost is tried again; None: 30.
         only_looks: says so in its hellos.
+        session: the agent's session to talk to.
 
     Attributes:
         agent_version: what the agent said in its last hello; None: there was none.
@@ -47,10 +48,12 @@ class Uplink:
         patience: float | None = None,
         *,
         only_looks: bool = False,
+        session: str = "main",
     ) -> None:
         self._dialer = dialer
         self._log = log
         self._only_looks = only_looks
+        self._session = session
         self._writing = anyio.Lock(fast_acquire=True)  # must not cost a turn of the event loop for each event
         self._connection: Connection | None = None
         self._patience = patience
@@ -105,7 +108,7 @@ class Uplink:
             await anyio.sleep(pause_after(self._failures))  # back-off: the other side needs time
         after = self._position if resume else None
         turn = "" if after else turn
-        link = Link(after=after, turn=turn or None, host=this_program(), looks=self._only_looks)
+        link = Link(self._session, after=after, turn=turn or None, host=this_program(), looks=self._only_looks)
         try:
             return self._use(await Connection.open(link, self._dialer.connect, self._dialer.name))
         except FramesGone:
@@ -117,7 +120,7 @@ class Uplink:
         current = self._connection
         if current is None:
             return None
-        better = Link(after=current.link.position, host=this_program(), looks=self._only_looks)
+        better = Link(self._session, after=current.link.position, host=this_program(), looks=self._only_looks)
         better.greet()
         channel = await self._dialer.connect_better(current.channel.kind, better.data_to_send())
         if channel is not None and self._connection is not current:  # somebody has closed it meanwhile

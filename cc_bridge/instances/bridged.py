@@ -21,6 +21,7 @@ from ..instance import InstanceInterface, OnPermission
 from ..names import is_uuid
 from ..turn import Turn, TurnInfo
 from .activity import NOBODY, has_ended, look, look_quietly, nothing
+from .beside import Beside
 from .chosen import Chosen
 from .controls import Controls
 from .info import describe
@@ -84,8 +85,7 @@ class BridgedInstance(InstanceInterface):
         options: see :class:`InstanceOptions`.
 
     Attributes:
-        only_looks: whatever does not run is not started by this object: neither the place, nor the agent, nor Claude
-            Code.
+        only_looks: whatever does not run is not started by this object: place, agent, or Claude Code.
     """
 
     #: The kind of record that this class runs.
@@ -112,6 +112,7 @@ class BridgedInstance(InstanceInterface):
         self._first_launch, self._has_launched = True, False
         self.only_looks = self._found_nobody = False
         self._steps = Steps(self.name)
+        self.beside = Beside(self, place)  # runs other Claude Codes there
         times = {"permission_limit": permission_limit, "silence": silence, "interrupt_limit": interrupt_limit}
         self._settings: dict[str, Any] = {"on_permission": on_permission, **times}
         self.use_bridge(Bridge)
@@ -185,7 +186,7 @@ class BridgedInstance(InstanceInterface):
                         await abandon()
                         await self._undo_start()
                 raise
-            if self._has_launched:
+            if self._has_launched or self.beside.has_run:
                 self._place.is_new = False  # from now on the record stays
 
     @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
@@ -33,7 +34,7 @@ from ..errors import (
     InvalidInput,
     NameConflict,
 )
-from ..login import check_key, check_reachable, login_file
+from ..login import check_key, check_reachable, joined, login_file
 from ..mounts import docker_socket
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from ..record import ClaudeInstance
@@ -268,9 +269,8 @@ class ContainerPlace(Place):
 
     async def _create(self) -> None:
         await self.check()
-        await self._maker.make(
-            self.plan, self.home, self.agent.path, self._session_to_restore(), self.cwd, remote=await self._is_remote()
-        )
+        session, remote = self._session_to_restore(), await self._is_remote()
+        await self._maker.make(self.plan, self.home, self.agent.path, session, self.cwd, remote=remote)
 
     def _session_to_restore(self) -> str:
         return "" if self.home.session_id else session_to_begin_with(self.record, self.registry.sessions, self.cwd)
@@ -315,13 +315,17 @@ class ContainerPlace(Place):
                 for volume in self.plan.volumes:
                     await self._volumes.remove_unused(volume)
 
-    def claude_env(self) -> dict[str, str]:
+    def inside(self, path: str) -> str | None:
+        """Within the workspace and the mounts. Of a container that is not ours the paths are its own."""
+        return path if self._adopted else self.plan.inside(path)
+
+    def claude_env(self, own: Mapping[str, str] | None = None) -> dict[str, str]:
         """The same, if it can be of use in the container."""
-        env = super().claude_env()
+        env = super().claude_env(own)
         if not self._adopted and self.record.network != "host" and not self.record.network.startswith("container:"):
             check_reachable(env, self.name)
         if self.record.credentials:
-            check_key(self.record.env, self.name)
+            check_key(joined(self.record.env, own or {}), self.name)
         if self.record.worktree and "GIT_CONFIG_COUNT" not in env:
             # It would rewrite what of the repository can only be read (`Worktree.mounts`).
             env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "gc.auto", "GIT_CONFIG_VALUE_0": "0"}

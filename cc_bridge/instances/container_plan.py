@@ -14,7 +14,7 @@ from ..engine.labels import LABEL
 from ..errors import InvalidInput
 from ..login import login_file
 from ..logs import Log
-from ..mounts import docker_socket, split_mount
+from ..mounts import docker_socket, mounted_at, split_mount
 from ..record import ClaudeInstance
 from .container_agent import AGENT, MAIN, PIPES, STATE
 from .place import GRACE, LINGER
@@ -70,6 +70,13 @@ class ContainerPlan:
             return self.record.user, int(number) if number.isdigit() else None
         uid, gid = user_for(self.record.workspace)
         return f"{uid}:{gid}", uid
+
+    def inside(self, path: str) -> str | None:
+        """Where a path is in the container: within the workspace, the mounts or its home; None: it is not there."""
+        mounts = [(host, there) for host, there, _ in map(split_mount, self.record.mounts)]
+        if self.record.workspace is not None:
+            mounts.append((str(self.record.workspace.resolve()), self.record.mount_at))
+        return mounted_at(path, [*mounts, (CONTAINER_HOME, CONTAINER_HOME)])
 
     @property
     def labels(self) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, TypeVarTuple
@@ -88,9 +88,9 @@ class PanePlace(ProcessPlace):
             unset=PARTS if record.tmux_socket or record.pane else (),
         )
 
-    def claude_env(self) -> dict[str, str]:
+    def claude_env(self, own: Mapping[str, str] | None = None) -> dict[str, str]:
         """The same, and the pane's own configuration."""
-        env = super().claude_env()
+        env = super().claude_env(own)
         return {**env, "CLAUDE_CONFIG_DIR": str(self.home.config)} if self._has_own_config else env
 
     async def check(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +14,7 @@ from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel, until_nobody_listens
 from ..errors import AgentUnavailable, ChannelError, ConnectionLost, InvalidInput
-from ..login import with_login
+from ..login import joined, with_login
 from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
 from ..protocol.link import Hello, Link
@@ -140,9 +141,28 @@ class Place(abc.ABC):
         """The words that start it, speaking stream-json."""
         return claude_argv(options, resume=resume, fork=fork)
 
-    def claude_env(self) -> dict[str, str]:
-        """The record's variables, and the host's login where the record has none."""
-        return {"DISABLE_AUTOUPDATER": "1", **with_login(self.record.env)}
+    def claude_env(self, own: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The record's variables, and the host's login where the record has none.
+
+        Args:
+            own: of one Claude Code of several.
+        """
+        return {"DISABLE_AUTOUPDATER": "1", **with_login(joined(self.record.env, own or {}))}
+
+    def program(self) -> str:
+        """Claude Code's, to be run beside the instance's own.
+
+        Raises:
+            InvalidInput: none can be.
+            ClaudeNotFound: there is none.
+        """
+        if self.record.in_pane:  # what a person shares with a program has no streams that one could have alone
+            raise InvalidInput("it is a pane, and nothing is run beside it", instance=self.name)
+        return self.record.claude.program
+
+    def inside(self, path: str) -> str | None:
+        """An absolute path of this machine as it is named there; None: it is not there. One that is there stays."""
+        return path
 
     @property
     @abc.abstractmethod

@@ -128,6 +128,10 @@ class ProcessPlace(Place):
         """The same words, with Claude Code where it was found on this machine."""
         return [program, *argv[1:]]
 
+    def program(self) -> str:
+        """Where it was found on this machine."""
+        return find_claude(super().program())
+
     async def read_transcript(self, session_id: str) -> list[str] | None:
         """Read the tail of the transcript's file."""
         if not is_uuid(session_id):

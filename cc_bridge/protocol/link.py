@@ -17,6 +17,17 @@ from typing import Any
 from cc_bridge_agent import wire
 
 from ..values import Value
+from .frame_fields import (
+    get_id,
+    get_ids,
+    get_int,
+    get_list,
+    get_newest_ids,
+    get_now,
+    get_optional_int,
+    get_seconds,
+    get_text,
+)
 from .link_events import (
     AgentRefused,
     Asleep,
@@ -30,6 +41,7 @@ from .link_events import (
     Queued,
     Started,
     Status,
+    StreamBytes,
     Took,
     Violated,
     Withdrawn,
@@ -51,6 +63,7 @@ __all__ = [
     "Queued",
     "Started",
     "Status",
+    "StreamBytes",
     "Took",
     "Violated",
     "Withdrawn",
@@ -76,17 +89,8 @@ class LinkState(enum.Enum):
 #: A frame with Claude Code's output has a number and the line.
 _OUTPUT_FIELDS = 2
 
-#: Larger than any number that a correct agent sends.
-_LARGEST = 2**63
-
-#: Hosts that are named, characters of a name, and seconds (some 300 years, which a date can be reckoned from).
-_MOST_HOSTS, _LONGEST_HOST, _LONGEST_AGE = 200, 100, 1e10
-
 #: Characters of the agent's version, and of a state's name.
 _LONGEST_VERSION, _LONGEST_STATE = 100, 20
-
-#: Turns that are named at once: an agent remembers no more, and keeps fewer in its queue.
-_MOST_TURNS = 4096
 
 
 class _Step(enum.Enum):
@@ -196,6 +200,30 @@ class Link:
             more["again"] = list(again)
         self._send({"start": {"argv": list(argv), "env": dict(env), "cwd": cwd, **more}})
 
+    def start_process(
+        self, argv: Sequence[str], env: Mapping[str, str | None], cwd: str | None, *, linger: float
+    ) -> None:
+        """Start a raw session's process, once; ``Started`` or ``AgentRefused`` follows.
+
+        Args:
+            env: added to the agent's own; None: taken away.
+            linger: seconds without a host after which the agent ends it.
+        """
+        self._send({"start": {"argv": list(argv), "env": dict(env), "cwd": cwd, "linger": linger}})
+
+    def send_bytes(self, input_id: str, data: bytes | None) -> None:
+        """Pass bytes on to a raw session's stdin, once; ``Took`` follows as soon as they are passed on.
+
+        Args:
+            data: None: the end of its input.
+        """
+        self._step(_Step.SEND)
+        self._outgoing.append(wire.encode_stdin(input_id, data))
+
+    def forget_session(self) -> None:
+        """A raw session has ended, and nothing of it will be asked for; the agent closes the connection."""
+        self._send({"forget": True})
+
     def put_to_sleep(self) -> None:
         """End Claude Code if it is idle; ``Exited`` or ``Asleep`` follows, or ``AgentRefused`` (``busy``)."""
         self._send({"sleep": True})
@@ -302,45 +330,48 @@ class Link:
         if "hello" in frame:
             return self._hello(frame)
         if "error" in frame:
-            input_id = _id(frame, "id") if "id" in frame else ""
-            return AgentRefused(_text(frame, "error"), _text(frame, "message"), _optional_int(frame, "errno"), input_id)
+            input_id = get_id(frame, "id") if "id" in frame else ""
+            return AgentRefused(
+                get_text(frame, "error"), get_text(frame, "message"), get_optional_int(frame, "errno"), input_id
+            )
         if "seq" in frame:
-            self._count(_int(frame, "seq"))
+            self._count(get_int(frame, "seq"))
             return _numbered(frame, self.last_seq)
         if "took" in frame:
-            return Took(_id(frame, "took"), again=bool(frame.get("again")))
+            return Took(get_id(frame, "took"), again=bool(frame.get("again")))
         if "withdrawn" in frame:
-            return Withdrawn(_id(frame, "withdrawn"), late=True)
+            return Withdrawn(get_id(frame, "withdrawn"), late=True)
         if "done" in frame:
-            return Done(_id(frame, "done"))
+            return Done(get_id(frame, "done"))
         if "asleep" in frame:
             return Asleep()
         if "status" in frame:
-            turns = tuple((_id(turn, "id"), bool(turn["read"])) for turn in _list(frame, "turns"))
+            turns = tuple((get_id(turn, "id"), bool(turn["read"])) for turn in get_list(frame, "turns"))
             about = frame["status"]
-            queue = _ids(about, "queue") if isinstance(about, dict) and "queue" in about else None
-            now = _now(frame["now"]) if isinstance(frame.get("now"), dict) else None
+            queue = get_ids(about, "queue") if isinstance(about, dict) and "queue" in about else None
+            now = get_now(frame["now"]) if isinstance(frame.get("now"), dict) else None
             state = about.get("state") if isinstance(about, dict) else None
             return Status(turns, queue, now, state[:_LONGEST_STATE] if isinstance(state, str) else "")
         return None  # from a newer agent: what a host must understand would change the version
 
     def _hello(self, frame: wire.Frame) -> Hello:
-        if _int(frame, "hello") != wire.VERSION:
+        if get_int(frame, "hello") != wire.VERSION:
             raise ValueError(f"version {frame['hello']}, not {wire.VERSION}")
-        start = Position(_int(frame, "from") - 1, _text(frame, "journal"))
+        start = Position(get_int(frame, "from") - 1, get_text(frame, "journal"))
         if self._after is not None and start != self._after and not self._is_earlier(start):
             raise ValueError("the frames that follow are not those that were asked for")
         hello = Hello(
-            _text(frame, "agent")[:_LONGEST_VERSION],
-            _text(frame, "epoch"),
-            _text(frame, "state"),
-            _int(frame, "seq"),
-            _newest_ids(frame, "open"),  # nobody may have declared older ones done
+            get_text(frame, "agent")[:_LONGEST_VERSION],
+            get_text(frame, "epoch"),
+            get_text(frame, "state"),
+            get_int(frame, "seq"),
+            get_newest_ids(frame, "open"),  # nobody may have declared older ones done
             resumed=self._after is not None or self._turn is not None,
-            queue=_ids(frame, "queue") if "queue" in frame else None,
-            sleep_after=_seconds(frame, "sleep"),
+            queue=get_ids(frame, "queue") if "queue" in frame else None,
+            sleep_after=get_seconds(frame, "sleep"),
             start=start.seq,
-            pid=_optional_int(frame, "pid"),
+            pid=get_optional_int(frame, "pid"),
+            raw=frame.get("raw") is True,
         )
         if not 0 <= start.seq <= hello.seq:
             raise ValueError(f"frames from {frame['from']} on, and the newest is {frame['seq']}")
@@ -360,91 +391,33 @@ class Link:
 
 
 def _numbered(frame: wire.Frame, seq: int) -> LinkEvent | None:
+    return _said(frame, seq) or _happened(frame, seq)
+
+
+def _said(frame: wire.Frame, seq: int) -> LinkEvent | None:
     if "out" in frame:
         message = frame["out"]
         if not isinstance(message, dict | str):
             raise ValueError("'out' is neither object nor text")
         return Output(message, seq=seq)
-    if "err" in frame:
-        return ErrorOutput(_text(frame, "err"), seq)
+    for stream in ("stdout", "stderr"):
+        if stream in frame:
+            return StreamBytes(stream, wire.decode_bytes(frame[stream]), seq)
+    return ErrorOutput(get_text(frame, "err"), seq) if "err" in frame else None
+
+
+def _happened(frame: wire.Frame, seq: int) -> LinkEvent | None:
     if "queued" in frame:
-        return Queued(_id(frame, "queued"), seq)
+        return Queued(get_id(frame, "queued"), seq)
     if "withdrawn" in frame:
-        return Withdrawn(_id(frame, "withdrawn"), late=False, seq=seq)
+        return Withdrawn(get_id(frame, "withdrawn"), late=False, seq=seq)
     if "took" in frame:
-        return Took(_id(frame, "took"), again=False, seq=seq)
+        return Took(get_id(frame, "took"), again=False, seq=seq)
     if "done" in frame:
-        return Done(_id(frame, "done"), seq)
+        return Done(get_id(frame, "done"), seq)
     if "exit" in frame:
         told = {name: frame.get(name) is True for name in ("asleep", "stopped")}
-        return Exited(_optional_int(frame, "exit"), frame.get("oom") is True, seq=seq, **told)
+        return Exited(get_optional_int(frame, "exit"), frame.get("oom") is True, seq=seq, **told)
     if "started" in frame:
-        return Started(_int(frame, "started"), seq)
+        return Started(get_int(frame, "started"), seq)
     return None
-
-
-def _now(frame: wire.Frame) -> Now:
-    hosts = frame.get("hosts")
-    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
-        raise ValueError("'hosts' is not a list of texts")
-    turn = _id(frame, "turn") if frame["turn"] else ""
-    shown = tuple(host[:_LONGEST_HOST] for host in hosts[:_MOST_HOSTS])
-    return Now(turn, _seconds(frame, "seconds"), _seconds(frame, "silent"), shown)
-
-
-def _seconds(frame: wire.Frame, key: str) -> float | None:
-    value = frame.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LONGEST_AGE:
-        raise ValueError(f"{key!r} is no number of seconds")
-    return float(value)
-
-
-def _text(frame: wire.Frame, key: str) -> str:
-    value = frame[key]
-    if not isinstance(value, str):
-        raise ValueError(f"{key!r} is not text")
-    return value
-
-
-def _id(frame: wire.Frame, key: str) -> str:
-    value = _text(frame, key)
-    if not wire.ID.match(value):
-        raise ValueError(f"{key!r} is not an id")
-    return value
-
-
-def _ids(frame: wire.Frame, key: str) -> tuple[str, ...]:
-    value = _list(frame, key)
-    if not all(isinstance(i, str) and wire.ID.match(i) for i in value):
-        raise ValueError(f"{key!r} is not a list of ids")
-    return tuple(value)
-
-
-def _newest_ids(frame: wire.Frame, key: str) -> tuple[str, ...]:
-    """The last of them, where there are more than are believed."""
-    value = frame[key]
-    return _ids({key: value[-_MOST_TURNS:] if isinstance(value, list) else value}, key)
-
-
-def _list(frame: wire.Frame, key: str) -> list[Any]:
-    value = frame[key]
-    if not isinstance(value, list):
-        raise ValueError(f"{key!r} is not a list")
-    if len(value) > _MOST_TURNS:
-        raise ValueError(f"{key!r} names {len(value)} turns, and {_MOST_TURNS} at most are believed")
-    return value
-
-
-def _int(frame: wire.Frame, key: str) -> int:
-    value = frame[key]
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{key!r} is not a whole number")
-    if abs(value) >= _LARGEST:
-        raise ValueError(f"{key!r} is too large a number")
-    return value
-
-
-def _optional_int(frame: wire.Frame, key: str) -> int | None:
-    return None if frame.get(key) is None else _int(frame, key)

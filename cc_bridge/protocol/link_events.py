@@ -22,6 +22,7 @@ __all__ = [
     "Queued",
     "Started",
     "Status",
+    "StreamBytes",
     "Took",
     "Violated",
     "Withdrawn",
@@ -41,9 +42,10 @@ class Hello(Value):
         sleep_after: seconds of idleness after which Claude Code goes to sleep, 0: never; None: the agent cannot do so.
         start: the number before that of the first frame that follows.
         pid: Claude Code's process, as it is numbered there; None: none runs, or something stands in for the agent.
+        raw: the session is a raw one; False where one was asked for: the agent is of a release that has none.
     """
 
-    NOT_COMPARED = ("start", "pid")
+    NOT_COMPARED = ("start", "pid", "raw")
 
     agent: str
     epoch: str
@@ -55,6 +57,7 @@ class Hello(Value):
     sleep_after: float | None = None
     start: int = 0
     pid: int | None = None
+    raw: bool = False
 
 
 class Started(Value):
@@ -73,6 +76,16 @@ class Output(Value):
 
     message: Mapping[str, Any] | str
     size: int = 0
+    seq: int = 0
+
+
+class StreamBytes(Value):
+    """Bytes that a raw session's process has written to ``stdout`` or ``stderr``."""
+
+    NOT_COMPARED = ("seq",)
+
+    stream: str
+    data: bytes
     seq: int = 0
 
 
@@ -205,6 +218,7 @@ LinkEvent = (
     Hello
     | Started
     | Output
+    | StreamBytes
     | ErrorOutput
     | Queued
     | Withdrawn

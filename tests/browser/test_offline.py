@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import Served, Visitor
 from tests.browser.test_conversing import answers, end_of, prompts, say
@@ -54,7 +54,7 @@ def test_a_message_whose_acknowledgement_was_lost_counts_once(visit: Visit, serv
     page = visitor.open()
     lost: list[str] = []
 
-    def lose(route) -> None:  # type: ignore[no-untyped-def]
+    def lose(route: Route) -> None:
         if lost:
             route.continue_()
             return
@@ -69,6 +69,23 @@ def test_a_message_whose_acknowledgement_was_lost_counts_once(visit: Visit, serv
     expect(page.locator(".turn")).to_have_count(1)
     assert len(served.fake.posted) == 1
     assert prompts(page) == ["only once"]
+
+
+def test_a_message_that_is_taken_back_on_its_way_is_not_answered(visit: Visit, served: Served) -> None:
+    page = visit().open()
+    say(page, "hold door")
+    expect(page.locator(".text")).to_have_text("The first half,")
+    held: list[Route] = []
+    page.route("**/commands", lambda route: held.append(route))
+    say(page, "never mind")
+    page.get_by_role("button", name="Take this message back").click()
+    expect(page.locator(".queued")).to_have_count(0)
+    with page.expect_response(lambda answer: answer.request.method == "DELETE"):
+        held[0].continue_()
+    served.open_gate("door")
+    end_of(page, 1)
+    assert prompts(page) == ["hold door"]
+    assert [turn["prompt"] for turn in served.fake.talks["main"].turns] == ["hold door"]
 
 
 def test_an_answer_goes_on_after_the_service_was_away_with_each_word_once(visit: Visit, served: Served) -> None:
