@@ -1,6 +1,6 @@
 # Everything that is done to this project by hand has a name here.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos fuzz mutants check format engine engine-stop image bench record clean
+.PHONY: help demo serve-demo test chaos fuzz mutants check format engine engine-stop image bench record clean
 
 PYTEST_ARGS ?=
 SEED ?= 1
@@ -18,33 +18,37 @@ demo: ## A real conversation: in a container where Docker runs, else in a local 
 	@scripts/venv claude
 	@scripts/demo
 
+serve-demo: ## The service and its page with a scripted model: tokens are made, the address is printed; Ctrl-C leaves nothing.
+	@scripts/venv claude service
+	@.venv/bin/python scripts/serve-demo
+
 test: ## All tests. CC_BRIDGE_REQUIRE=docker,claude makes lacking parts failures.
-	@scripts/venv claude service test
+	@scripts/venv claude service metrics otel test
 	$(COMPILED) .venv/bin/pytest -n auto --dist load --maxschedchunk 1 $(PYTEST_ARGS)
 
 chaos: ## Faults at random moments: SEED=7 ROUNDS=300 plays more than `make test` does.
-	@scripts/venv claude service test
+	@scripts/venv claude service metrics otel test
 	CC_BRIDGE_CHAOS_SEED=$(SEED) CC_BRIDGE_CHAOS_ROUNDS=$(ROUNDS) CC_BRIDGE_CHAOS_MEGABYTES=300 \
 	    .venv/bin/pytest -q tests/chaos $(PYTEST_ARGS)
 
 fuzz: ## Coverage-guided fuzzing of what comes out of a container, for FUZZ_SECONDS each.
-	@scripts/venv claude service test fuzz
+	@scripts/venv claude service metrics otel test fuzz
 	.venv/bin/python -m tests.fuzz.fuzz frames $(FUZZ_SECONDS)
 	.venv/bin/python -m tests.fuzz.fuzz conversation $(FUZZ_SECONDS)
 	.venv/bin/python -m tests.fuzz.fuzz cost $(FUZZ_SECONDS)
 
 mutants: ## What tests let through: small changes to each module; MODULE="link ledger --show" SEED=2 for a part, another sample.
-	@scripts/venv claude service test
+	@scripts/venv claude service metrics otel test
 	.venv/bin/python scripts/mutants --seed $(SEED) $(MODULE)
 
 check: ## Lint, format and types.
-	@scripts/venv claude service test check
+	@scripts/venv claude service metrics otel test check
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
 format: ## Format the code.
-	@scripts/venv claude service test check
+	@scripts/venv claude service metrics otel test check
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
@@ -59,7 +63,7 @@ image: ## Build the default image now instead of on first use.
 	@scripts/image
 
 bench: ## Measure, beside what one would take instead; ONLY=pane for one part. A whole run makes docs/performance.md.
-	@scripts/venv claude
+	@scripts/venv claude service
 	.venv/bin/python -m benchmarks
 
 record: ## Record a session in a shared pane, for the docs.

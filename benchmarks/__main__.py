@@ -24,6 +24,7 @@ PARTS = (
     "safety",
     "pane",
     "containers",
+    "service",
 )
 
 

@@ -349,6 +349,19 @@ class DockerContainer(_Bridged[_DockerContainer]):
         return BlockingTools(self._loop, self._instance.tools)
 
     @property
+    def owner(self) -> tuple[int, int]:
+        """Numbers of the container's user and group."""
+        return self._instance.owner
+
+    def workspace_here(self) -> Path | None:
+        """The workspace, where it is a directory of this machine; None: it is elsewhere, or in the container only.
+
+        Raises:
+            EngineError: the engine cannot be reached, and so nobody can say.
+        """
+        return self._loop.call(self._instance.workspace_here)
+
+    @property
     def attach_argv(self) -> list[str]:
         """The command, in the container, by which a person comes to its pane; Ctrl-B D leaves it."""
         return self._instance.attach_argv

@@ -83,6 +83,18 @@ class BlockingTools:
         """
         return self._loop.call(self._tools.unpack, archive, target)
 
+    def is_directory(self, path: str) -> bool | None:
+        """Whether a directory is at a path, or something else; None: nothing is."""
+        return self._loop.call(self._tools.is_directory, path)
+
+    def read_file(self, path: str, largest: int) -> IO[bytes] | None:
+        """A copy of a file, which the caller closes; None: there is nothing at the path. ``largest``: most bytes.
+
+        Raises:
+            InvalidInput: it is no file, or larger.
+        """
+        return self._loop.call(self._tools.read_file, path, largest)
+
     def copy_out(self, path: str, destination: Path) -> tuple[Path, Sequence[str]]:
         """Copy a file or directory out of the container; what it has become, and what was left out (links, devices).
 

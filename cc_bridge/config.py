@@ -103,6 +103,18 @@ def _size(value: Any) -> int:
         raise _Wrong('an amount of memory, such as "512m" or "2g", or bytes') from None
 
 
+def _port(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 65536:
+        raise _Wrong("a port, or 0 for any that is free")
+    return value
+
+
+def _web_address(value: Any) -> str:
+    if not isinstance(value, str) or not re.match(r"https?://[^\s/]", value):
+        raise _Wrong('an address, such as "http://localhost:4318/v1/traces"')
+    return value
+
+
 def _one_of(*words: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
         if value not in words:
@@ -176,6 +188,20 @@ _BUDGET: Checks = {
     "then": _one_of("refuse", "interrupt"),
 }
 
+_SERVICE: Checks = {
+    "host": _text,
+    "port": _port,
+    "host_names": _texts,
+    "database": _text,
+    "webhooks_to_private": _flag,
+    "largest_body": _size,
+    "largest_upload": _size,
+    "longest_wait": _seconds,
+    "metrics": _flag,
+    "metrics_by_project": _flag,
+    "traces_to": _web_address,
+}
+
 #: All keys that a file may have, by the table that they stand in.
 KEYS = {
     "defaults": tuple(_RECORD),
@@ -184,6 +210,7 @@ KEYS = {
     "templates": ("spares",),
     "fleet": tuple(_FLEET),
     "budgets": tuple(_BUDGET),
+    "service": tuple(_SERVICE),
 }
 
 
@@ -210,6 +237,7 @@ class Config:
         defaults: fields of the records that ``run`` and ``up`` make, where nothing else is said.
         fleet: options of a fleet, as they stand in the file, in seconds and bytes.
         budgets: arguments of :class:`cc_bridge.fleet.accounts.Budget` each.
+        service: what ``cc-bridge serve`` does, where its command line says nothing else; in seconds and bytes.
     """
 
     path: Path | None = None
@@ -217,6 +245,7 @@ class Config:
     templates: Mapping[str, ConfiguredTemplate] = field(default_factory=dict)
     fleet: Mapping[str, Any] = field(default_factory=dict)
     budgets: tuple[Mapping[str, Any], ...] = ()
+    service: Mapping[str, Any] = field(default_factory=dict)
 
     def template(self, name: str) -> ConfiguredTemplate:
         """The template of this name.
@@ -288,7 +317,7 @@ class _Reader:
         self.problems: list[str] = []
 
     def read(self, found: Mapping[str, Any]) -> Config:
-        self._unknown("", found, ("defaults", "templates", "fleet", "budgets"))
+        self._unknown("", found, ("defaults", "templates", "fleet", "budgets", "service"))
         defaults = self._record("defaults", found.get("defaults", {}), _RECORD)
         templates = {}
         for name, given in self._section("templates", found.get("templates", {})).items():
@@ -303,7 +332,8 @@ class _Reader:
         for kind in sorted({"docker", defaults.get("kind", "docker")}):  # they hold for instances of all kinds
             self._check_record("defaults", {**without_meaningless(defaults, kind), "kind": kind})
         fleet = self._checked("fleet", found.get("fleet", {}), _FLEET)
-        return Config(self._path, defaults, templates, fleet, self._budgets(found.get("budgets", [])))
+        service = self._checked("service", found.get("service", {}), _SERVICE)
+        return Config(self._path, defaults, templates, fleet, self._budgets(found.get("budgets", [])), service)
 
     def _budgets(self, found: Any) -> tuple[Mapping[str, Any], ...]:
         from .fleet.accounts import Budget

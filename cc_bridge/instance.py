@@ -12,11 +12,11 @@ import anyio
 
 from .decisions import Allow, Decision, Deny, OnPermission, decision_of
 from .events import ContextUsage, Event, SlashCommand, TextDelta, TurnResult
-from .protocol.blocks import Prompt
 from .record import ClaudeInstance
 from .turn import Turn, TurnInfo
 
 if TYPE_CHECKING:
+    from .protocol.blocks import Prompt
     from .shapes import InstanceInfo
 
 __all__ = ["Allow", "Decision", "Deny", "InstanceInterface", "OnPermission", "decision_of"]

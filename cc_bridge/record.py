@@ -217,6 +217,11 @@ class ClaudeInstance:
             what = "is not a directory" if self.workspace.exists() else "does not exist"
             raise InvalidInput(f"the workspace {self.workspace} {what}", instance=self.name, hint="Create it first.")
 
+    def check_directories(self) -> None:
+        """The workspace and what is mounted are there. Raises as :meth:`check_workspace` and :meth:`check_mounts`."""
+        self.check_workspace()
+        self.check_mounts()
+
     def check_mounts(self) -> None:
         """Make sure that what is to be mounted is there.
 

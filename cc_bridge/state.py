@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import stat
@@ -111,6 +110,8 @@ def _establish(root: Path, path: Path) -> None:
     """Make the installation's id; of two programs that do so at once, both get the one that was first."""
     projects = sorted(directory.name for directory in (root / "projects").glob("*"))
     used = bool(projects) or any((root / "instances").glob("*/record.json"))
+    import hashlib
+
     earlier = hashlib.sha256(str(root).encode()).hexdigest()[:8] if used else ""
     content = json.dumps({"id": os.urandom(4).hex(), "earlier": earlier, "projects": projects})
     import tempfile
@@ -147,6 +148,7 @@ def agent_archive(root: Path | None = None) -> Path:
     Raises:
         InvalidInput: the state directory cannot be used.
     """
+    import hashlib
     import tempfile
     import zipapp
 

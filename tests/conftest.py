@@ -52,8 +52,12 @@ _HOW = {
     "ssh": "the packages openssh-server and openssh-client bring it",
     "busybox": "the package busybox brings it",
     "postgresql": "the package postgresql brings it",
+    "systemd": "the package systemd brings systemd-analyze, which needs no systemd that runs",
     "root": "run the tests as root; a container's will do",
+    "browser": "the package chromium brings it",
+    "axe": "`pip install axe-playwright-python` brings it",
     "python": "pyenv or the distribution has other Pythons",
+    "npm": "Node.js 20 brings it; it fetches packages by name",
 }
 _missing: dict[str, str] = {}
 

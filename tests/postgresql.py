@@ -81,10 +81,10 @@ class Cluster:
         argv = [str(self._programs / "psql"), "-h", str(self.root), "-U", "tester", "-qAtX", "-c", statement, database]
         return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60, **self._as).stdout.strip()
 
-    def database(self) -> str:
+    def database(self, options: str = "") -> str:
         """The address of a new database."""
         name = f"test_{uuid.uuid4().hex[:12]}"
-        self.run(f"CREATE DATABASE {name}")
+        self.run(f"CREATE DATABASE {name} {options}")
         return f"postgresql+asyncpg://tester@/{name}?host={self.root}"
 
     def lend(self, directory: Path) -> Path:

@@ -34,9 +34,14 @@ _SIGNS = (
 
 
 class Background:
-    """Follows one session's lines, from one Claude Code to the next: scheduled prompts go with the session."""
+    """Follows one session's lines, from one Claude Code to the next: scheduled prompts go with the session.
+
+    Attributes:
+        conversation: the id by which this Claude Code can be resumed; empty: it has had no turn.
+    """
 
     def __init__(self) -> None:
+        self.conversation = ""
         self._in_turn = False
         self._tasks: List[str] = []
         self._jobs: Dict[str, float] = {}  # until when each may come
@@ -44,6 +49,7 @@ class Background:
 
     def begin(self) -> None:
         """There is a new Claude Code."""
+        self.conversation = ""
         self._in_turn = False
         self._tasks = []
 
@@ -60,6 +66,9 @@ class Background:
             self._in_turn = False
         elif kind == "system" and subtype == "init":
             self._in_turn = True
+            named = message.get("session_id")
+            # It becomes a word of a command line, and must not be an option there.
+            self.conversation = named if isinstance(named, str) and wire.ID.match(named) and named[0] != "-" else ""
         elif kind == "system" and subtype == "background_tasks_changed":
             tasks = message.get("tasks")
             self._tasks = [_described(task) for task in tasks if _counts(task)] if isinstance(tasks, list) else []

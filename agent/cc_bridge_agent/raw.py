@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import OrderedDict
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Sequence
 
 from . import wire
 from .ledger import Ledger
@@ -60,7 +60,9 @@ class RawSession(Session):
         """The same, and that the agent knows such sessions."""
         return {**super().describe(), "raw": True}
 
-    def start(self, argv: List[str], env: Dict[str, Optional[str]], cwd: str, sleep: float = 0.0) -> None:
+    def start(
+        self, argv: List[str], env: Dict[str, Optional[str]], cwd: str, sleep: float = 0.0, again: Sequence[str] = ()
+    ) -> None:
         """Start the process, once: one that has ended, also with an earlier agent, is not started again.
 
         Raises:

@@ -23,8 +23,8 @@ _MOST_CLIENTS = 200
 #: Characters of what a host calls itself.
 _LONGEST_HOST = 100
 
-#: Seconds, some 300 years.
-_LONGEST = 1e10
+#: Seconds, some 300 years; and what counts where less is said: so often it is looked whether a long turn is over.
+_LONGEST, _LEAST = 1e10, 1.0
 
 _SIGNALS = {"INT": signal.SIGINT, "TERM": signal.SIGTERM, "KILL": signal.SIGKILL}
 
@@ -62,6 +62,7 @@ class Server:
         self._clients: List[Client] = []
         self._accepted = 0
         self._withdrawn = Withdrawn()
+        self._asked_by: Dict[str, str] = {}  # what has come while Claude Code fell asleep, and the host's name
         self._listeners: List[Union[PipeListener, SocketListener]] = []
         self._stopping = False
         # A new one each time: a host that comes back sees that the agent is not the one it knew.
@@ -95,6 +96,7 @@ class Server:
         self._stopping = True
         log("stopping", reason=why)
         for session in self._sessions.values():
+            session.is_stopped = True
             session.signal(signal.SIGINT)  # an orderly interrupt: a result, the transcript saved, exit 0
         self._loop.call_later(self._grace / 2, lambda: self._signal_all(signal.SIGTERM))
         self._loop.call_later(self._grace, lambda: self._signal_all(signal.SIGKILL))
@@ -242,10 +244,11 @@ class Server:
 
     def _start(self, client: Client, start: wire.Frame) -> None:
         argv, env, cwd = start["argv"], start.get("env", {}), start.get("cwd") or os.getcwd()
+        again = start.get("again", [])
         values = [value for value in env.values() if value is not None]  # null: it is taken away
-        words = [*argv, *env, *values, cwd]
+        words = [*argv, *env, *values, cwd, *again]
         if not (argv and all(isinstance(word, str) for word in words)):
-            raise ValueError("argv, env and cwd must be text")
+            raise ValueError("argv, env, cwd and again must be text")
         sleep, stop = (_seconds(start.get(name, 0)) for name in ("sleep", "stop"))
         if self._stopping:
             client.send(wire.encode({"error": "stopping", "message": "the agent is ending"}))
@@ -259,7 +262,7 @@ class Server:
         else:
             self._stop_after[session.name] = stop
         try:
-            session.start(argv, env, cwd, sleep)
+            session.start(argv, env, cwd, sleep, again)
         except StartError as error:
             log("claude_not_started", session=client.session, program=argv[0], reason=str(error))
             client.send(wire.encode({"error": "start", "message": str(error), "errno": error.errno}))
@@ -269,6 +272,21 @@ class Server:
         if not client.gone or session.ledger.queue.waiting:
             self._start(client, start)
 
+    def _wake(self) -> None:
+        """Start what an input waits for whose host has gone.
+
+        Others need not know of it, and one that is there may wait itself until it may have another Claude Code.
+        """
+        for session in self._sessions.values():
+            there = [client.host for client in session.audience.clients if not client.looks]
+            waiting = session.ledger.queue.waiting
+            if self._stopping or (waiting and all(self._asked_by.get(input_id) in there for input_id in waiting)):
+                continue
+            try:
+                session.wake()
+            except StartError as error:
+                log("claude_not_started", session=session.name, reason=str(error))
+
     def _input(self, client: Client, input_id: str, turn: str, line: bytes) -> None:
         if not client.session:
             client.refuse("protocol", "the first frame must be a hello")
@@ -276,7 +294,10 @@ class Server:
         if self._withdrawn.is_late(input_id, client.host, client.number):
             self._answer(client, {"withdrawn": input_id, "late": True})
             return
-        self._answer(client, self._sessions[client.session].take(input_id, turn, line))
+        session = self._sessions[client.session]
+        self._answer(client, session.take(input_id, turn, line))
+        if session.sleeper.is_under_way:
+            self._asked_by[input_id] = client.host
 
     def _answer(self, client: Client, answer: Optional[wire.Frame]) -> None:
         if answer is not None:
@@ -292,6 +313,7 @@ class Server:
             session.hosts_changed()
         if client.session and not client.looks:
             log("client_gone", client=client.name, reason=why)
+            self._wake()
             if not self._has_hosts():
                 self._wait_for_clients()
                 self._wait_to_stop()
@@ -304,6 +326,9 @@ class Server:
         return any(client.session and not client.looks for client in self._clients)
 
     def _exited(self) -> None:
+        self._wake()
+        if not any(session.ledger.queue.waiting for session in self._sessions.values()):
+            self._asked_by.clear()
         self._finish_if_done()
         self._wait_to_stop()
 
@@ -344,4 +369,4 @@ class Server:
 def _seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _LONGEST:
         raise ValueError("sleep and stop must be seconds")
-    return value
+    return max(value, _LEAST) if value else 0

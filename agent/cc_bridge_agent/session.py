@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from . import wire
 from .audience import Audience
@@ -17,6 +17,9 @@ from .sleep import Sleeper
 from .spawn import detached_children, has_ended, oom_kills, spawn, waiting_bytes
 
 _CHUNK = 65536
+
+#: In the words that start Claude Code again: the conversation that it had.
+CONVERSATION = "{session_id}"
 
 #: Bytes of input that Claude Code has not read yet beyond which no more is taken from the hosts.
 _STDIN_HIGH_WATER = 1024 * 1024
@@ -43,6 +46,7 @@ class Session:
         self._on_exit = on_exit
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._exit_code: Optional[int] = None
+        self.is_stopped = False  # the agent ends, and Claude Code with it
         self._stdin = Outbox()
         self._stdin_watched = False  # for room to write
         self.turn_began = self.last_output = time.monotonic()  # of the last turn; of what was said last, or the start
@@ -55,9 +59,11 @@ class Session:
         self._is_ending = False  # it was told to end, and is given no more turns
         self._oom_kills = 0
         self._background = Background()
+        self._conversation = ""  # that the process before has had
         self.sleeper = Sleeper(loop, self.why_awake, self._close_stdin, self.signal)
         self.asleep = False
         self._then: List[Callable[[], None]] = []  # when it has ended
+        self._launch: Optional[Tuple[Any, ...]] = None  # arguments of its start, while it may be started again
 
     @property
     def running(self) -> bool:
@@ -82,11 +88,14 @@ class Session:
 
     # Input
 
-    def start(self, argv: List[str], env: Dict[str, Optional[str]], cwd: str, sleep: float = 0.0) -> None:
+    def start(
+        self, argv: List[str], env: Dict[str, Optional[str]], cwd: str, sleep: float = 0.0, again: Sequence[str] = ()
+    ) -> None:
         """Start Claude Code; where it runs already, only ``sleep`` is taken over, so that two hosts may both try.
 
         Args:
             sleep: seconds of idleness after which it goes to sleep; 0: never.
+            again: the words for one that goes on with the conversation, which :data:`CONVERSATION` stands for in them.
 
         Raises:
             StartError: with the operating system's reason.
@@ -96,6 +105,7 @@ class Session:
                 self.sleeper.begin(sleep)
             return
         self._process = process = spawn(argv, env, cwd)
+        self._launch = (argv, env, cwd, sleep, again)
         self._exit_code = None
         self._is_ending = self.asleep = False
         self.last_output = time.monotonic()
@@ -230,6 +240,17 @@ class Session:
         self.sleeper.fall_asleep()
         return None
 
+    def wake(self) -> None:
+        """Start Claude Code again if something has come while it fell asleep; raises as :meth:`start`."""
+        if self._launch is None or self._process:
+            return
+        (argv, env, cwd, sleep, again), self._launch = self._launch, None  # it has secrets
+        if self.asleep and self.ledger.queue.waiting:
+            if self._conversation and again:
+                argv = [self._conversation if word == CONVERSATION else word for word in again]
+            self._log("claude_woken", session=self.name)
+            self.start(argv, env, cwd, sleep, again)
+
     def once_ended(self, then: Callable[[], None]) -> None:
         """Call this when Claude Code, which is falling asleep, has ended."""
         self._then.append(then)
@@ -360,9 +381,10 @@ class Session:
             client.pause_reading(False)
         out_of_memory = self._exit_code == -signal.SIGKILL and oom_kills() > self._oom_kills
         self.asleep = self.sleeper.end()
+        self._conversation = self._background.conversation
         self._log("claude_exited", session=self.name, code=self._exit_code, oom=out_of_memory, asleep=self.asleep)
-        more = {"oom": True} if out_of_memory else {"asleep": True} if self.asleep else {}
-        self._add_frame({"exit": self._exit_code, **more})
+        why = {"oom": out_of_memory, "asleep": self.asleep and not out_of_memory, "stopped": self.is_stopped}
+        self._add_frame({"exit": self._exit_code, **{name: True for name, holds in why.items() if holds}})
         waiting, self._then = self._then, []
         for then in waiting:
             then()

@@ -187,7 +187,8 @@ class AgentEvents:
     def _exited(self, exited: Exited, now: float) -> None:
         self.claude_runs = False
         self._log.info("claude_exited", code=exited.code, out_of_memory=exited.out_of_memory, asleep=exited.asleep)
-        ending = Ending("", exited.code, exited.out_of_memory)
+        cause = "its agent was told to end, and has ended Claude Code" if exited.stopped else ""
+        ending = Ending(cause, exited.code, exited.out_of_memory)
         if exited.code is None:  # nobody saw it; the place may know why
             ending = self._place.pop_ending()
         self._conversation.process_exited(ending.exit_code, now, out_of_memory=ending.out_of_memory, cause=ending.what)

@@ -8,7 +8,7 @@ nobody waits, and a slow reader is back-pressure down to Claude Code.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -17,7 +17,6 @@ from ..events import Event, PermissionRequest, TurnResult
 from ..instance import Allow, Decision, OnPermission
 from ..logs import Log
 from ..names import is_uuid, new_uuid
-from ..protocol.blocks import Prompt
 from ..protocol.conversation import Conversation
 from ..protocol.link import Link
 from ..turn import Turn, TurnInfo
@@ -27,6 +26,9 @@ from .followers import Follower, Followers
 from .kept_turns import ask_for_turns
 from .permissions import Answer, Permissions, leave_to_others
 from .surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from ..protocol.blocks import Prompt
 
 __all__ = ["Bridge"]
 

@@ -365,9 +365,8 @@ class Driver:
         connection = self.uplink.connection
         if connection is None:
             raise ConnectionLost("the connection to the agent broke", instance=self._place.name)
-        connection.link.start_claude(
-            launch.argv, launch.env, launch.cwd, sleep=launch.sleep_after, stop=launch.stop_after
-        )
+        sleep, stop = launch.sleep_after, launch.stop_after
+        connection.link.start_claude(launch.argv, launch.env, launch.cwd, again=launch.again, sleep=sleep, stop=stop)
         await self.uplink.write()
         try:
             with anyio.fail_after(_START_LIMIT):

@@ -16,6 +16,8 @@ class Launch(Value):
     """How to start Claude Code at this place. ``env`` may have secrets.
 
     Attributes:
+        again: the words with which the agent starts it by itself, for what has come while it fell asleep; in them
+            ``{session_id}`` is the conversation that it had. Empty: as before.
         announces: it says something before its first turn, as soon as it can be used.
         sleep_after, stop_after: seconds, as :class:`~cc_bridge.ClaudeInstance` has them; 0: never.
     """
@@ -23,6 +25,7 @@ class Launch(Value):
     argv: list[str]
     env: Mapping[str, str]
     cwd: str
+    again: tuple[str, ...] = ()
     announces: bool = False
     sleep_after: float = 0
     stop_after: float = 0

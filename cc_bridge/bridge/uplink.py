@@ -208,4 +208,4 @@ class Uplink:
 
 def pause_after(failures: int) -> float:
     """Seconds to wait before the next try to connect."""
-    return min(_LONGEST_PAUSE, math.ldexp(0.01, failures))
+    return min(_LONGEST_PAUSE, math.ldexp(0.01, min(failures, 100)))

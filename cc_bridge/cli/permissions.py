@@ -55,6 +55,8 @@ def permissions(
                 print_json([_described(item) for item in found])
             elif found:
                 print_table(["ID", "NAME", "WAITS", "TOOL", "INPUT", "SUGGESTED"], [_row(item) for item in found])
+                for item in found:
+                    _show_rules(item)
             return _told(failed, display, alone=bool(name))
 
     run_async(main)
@@ -123,8 +125,8 @@ def _answer(wanted: str, choose: Callable[[], Decision | AllowForSession | Allow
                 )
             request = pending.request
             display.note(f"{done}: {pending.instance} {request.tool_name[:_LONGEST_TOOL]} {short(request.input)}")
-            if rules:
-                display.note(f"kept in its record, which fleets go by: {', '.join(rules)}")
+            for text in rules:
+                display.note(f"kept in its record, which fleets go by: {text}")
             print(pending.id)
         return 0
 
@@ -310,6 +312,7 @@ def _show(event: str, item: PendingRequest, display: Display) -> None:
     else:
         id_, name, _, tool, given, suggested = _row(item)
         print(plain(f"{id_}  {name}  {tool}  {given}  {suggested}".rstrip()), flush=True)
+        _show_rules(item)
 
 
 def _row(item: PendingRequest) -> list[str]:
@@ -318,9 +321,31 @@ def _row(item: PendingRequest) -> list[str]:
 
     request = item.request
     given = short(request.input, _LONGEST)
-    suggested = ", ".join(suggested_rules(request))[:_LONGEST]
+    rules = suggested_rules(request)
+    suggested = "".join(rules) if _fits(rules) else f"{len(rules)}, below"
     tool = (request.tool_name or "-")[:_LONGEST_TOOL]
     return [item.id[:_SHOWN], item.instance, _age(item.waited), tool, given, suggested]
+
+
+def _fits(rules: Sequence[str]) -> bool:
+    """Whether the line of a request has room for the rules that it suggests."""
+    return not rules or (len(rules) == 1 and len(rules[0]) <= _LONGEST)
+
+
+def _show_rules(item: PendingRequest) -> None:
+    """What `allow --always` would keep, whole, where the line has no room for it."""
+    from ..fleet.choices import MOST_KEPT
+    from ..fleet.rules import suggested_rules
+    from .harmless import plain
+
+    rules = suggested_rules(item.request)
+    if _fits(rules):
+        return
+    for text in rules[:MOST_KEPT]:
+        print(plain(f"{item.id[:_SHOWN]}  --always would keep {text}"), flush=True)
+    if len(rules) > MOST_KEPT:
+        more = f"and {len(rules) - MOST_KEPT} more, so a rule has to be named"
+        print(plain(f"{item.id[:_SHOWN]}  {more}"), flush=True)
 
 
 def _age(seconds: float | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +14,10 @@ from .parameters import Option
 from .session import report
 
 if TYPE_CHECKING:
+    from ..config import Config
     from ..fleet import Fleet
+    from ..service.observer import Observer
+    from ..service.service import Limits
 
 __all__ = ["serve"]
 
@@ -20,10 +25,13 @@ _DEFAULT_PORT = 8765
 
 
 def serve(
-    host: Annotated[str, Option("--host", metavar="ADDRESS", help="Where to listen; by default for this machine.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, Option("--port", "-p", metavar="PORT", min=0, help="0: any that is free.")] = _DEFAULT_PORT,
+    host: Annotated[
+        str | None, Option("--host", metavar="ADDRESS", help="Where to listen; by default 127.0.0.1, for this machine.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        Option("--port", "-p", metavar="PORT", min=0, help=f"{_DEFAULT_PORT} by default; 0: any that is free."),
+    ] = None,
     host_name: Annotated[
         list[str] | None,
         Option("--host-name", metavar="NAME", help="By which clients may call it; may be repeated."),
@@ -34,12 +42,19 @@ def serve(
     ] = None,
     on: Annotated[str, Option("--on", metavar="WHERE", help="Of the template `default`: docker or local.")] = "docker",
     name: Annotated[str, Option("--name", metavar="NAME", help="Of the fleet; each is one service's.")] = "service",
+    metrics: Annotated[
+        bool | None, Option("--metrics/--no-metrics", help="/metrics for Prometheus (cc-bridge[metrics]).")
+    ] = None,
+    traces_to: Annotated[
+        str | None, Option("--traces-to", metavar="URL", help="An OpenTelemetry collector (cc-bridge[otel]).")
+    ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Serve instances over HTTP, with a page for people, until Ctrl-C or SIGTERM.
 
     What runs in instances then goes on, and the next `serve` goes on with it. The first start makes a token, in a file
-    for you alone; it is needed for everything. Templates, budgets and limits are those of `cc-bridge.toml`.
+    for you alone; it is needed for everything. Templates, budgets and limits are those of `cc-bridge.toml`, whose table
+    `[service]` has what is not said here.
     """
     import ssl  # noqa: F401  for whoever needs it: databases and webhooks
 
@@ -54,19 +69,30 @@ def serve(
         missing = InvalidInput(f"`serve` needs {error.name}", hint="pip install 'cc-bridge[service]' brings it.")
         sys.exit(report(missing))
     from ..state import make_private, state_root
+    from .configuration import load_config
 
     async def main() -> None:
+        config = load_config()
+        given = {"host": host, "port": port, "host_names": host_name, "database": database}
+        wanted = _Wanted.of(config.service, {**given, "metrics": metrics, "traces_to": traces_to})
         directory = state_root() / "service"
         await anyio.to_thread.run_sync(make_private, directory)
-        names = [given.lower() for given in host_name or ()]
-        if not is_loopback(host) and not names:
-            what = f"{host} is reached from other machines, and nobody has said by which name"
+        if not is_loopback(wanted.host) and not wanted.host_names:
+            what = f"{wanted.host} is reached from other machines, and nobody has said by which name"
             raise InvalidInput(what, hint="Add `--host-name NAME`, and have a proxy in front that speaks TLS.")
         token_file = directory / "token"
-        store = Store.open(database or f"sqlite:///{directory / 'service.db'}")
-        service = Service(store, _fleet(name, on), token_file=token_file, hosts=names)
-        listening = listen(host, port)
-        address = f"http://{names[0] if names else _shown(host)}:{listening.getsockname()[1]}/"
+        service = Service(
+            Store.open(wanted.database or f"sqlite:///{directory / 'service.db'}"),
+            _fleet(config, name, on),
+            token_file=token_file,
+            hosts=wanted.host_names,
+            limits=_limits(config.service),
+            webhooks_to_private=config.service.get("webhooks_to_private", False),
+            observers=wanted.observers(by_project=config.service.get("metrics_by_project", False)),
+        )
+        listening = listen(wanted.host, wanted.port)
+        called = wanted.host_names[0] if wanted.host_names else _shown(wanted.host)
+        address = f"http://{called}:{listening.getsockname()[1]}/"
         await run_server(service, listening, lambda: _say(address, token_file, as_json=as_json))
 
     try:
@@ -77,14 +103,56 @@ def serve(
         sys.exit(130)
 
 
-def _fleet(name: str, on: str) -> Fleet:
+@dataclass(frozen=True)
+class _Wanted:
+    """The command line's word, else the file's, else what holds without both."""
+
+    host: str = "127.0.0.1"
+    port: int = _DEFAULT_PORT
+    host_names: tuple[str, ...] = ()
+    database: str = ""
+    metrics: bool = False
+    traces_to: str = ""
+
+    @classmethod
+    def of(cls, configured: Mapping[str, Any], given: Mapping[str, Any]) -> _Wanted:
+        said = {name: value for name, value in given.items() if value is not None}
+        found = {**{name: value for name, value in configured.items() if name in given}, **said}
+        found["host_names"] = tuple(name.lower() for name in found.get("host_names", ()))
+        return cls(**found)
+
+    def observers(self, *, by_project: bool) -> list[Observer]:
+        """Who watches; what it takes is not loaded where nobody does."""
+        found: list[Observer] = []
+        try:
+            if self.metrics:
+                from ..service.metrics import Metrics
+
+                found.append(Metrics(by_project=by_project))
+            if self.traces_to:
+                from ..service.tracing import Tracing
+
+                found.append(Tracing(self.traces_to))
+        except ModuleNotFoundError as error:
+            extra = "metrics" if self.metrics and not found else "otel"
+            hint = f"pip install 'cc-bridge[{extra}]' brings it."
+            raise InvalidInput(f"{error.name} is not installed", hint=hint) from None
+        return found
+
+
+def _limits(configured: Mapping[str, Any]) -> Limits:
+    from ..service.service import Limits
+
+    names = {"largest_body": "body", "largest_upload": "upload", "longest_wait": "longest_wait"}
+    return Limits(**{ours: configured[name] for name, ours in names.items() if name in configured})
+
+
+def _fleet(config: Config, name: str, on: str) -> Fleet:
     from ..config import record_fields
     from ..fleet import Fleet, Template
-    from .configuration import load_config
 
     if on not in ("docker", "local"):
         raise InvalidInput(f"--on {on}: a service's instances are in docker, or local")
-    config = load_config()
     options = config.fleet_options()
     defaults: dict[str, Any] = record_fields(config.defaults)
     plain = {"kind": "docker", "image": "auto"} if on == "docker" else {"kind": "local"}

@@ -9,7 +9,7 @@ from typing import IO
 import anyio.to_thread
 
 from ..errors import ContainerNotFound, EngineError, InvalidInput
-from .archives import Archives, PathInfo, tar_of_tar
+from .archives import Archives, tar_of_tar
 from .client import Engine
 from .container_spec import CONTAINER_HOME
 from .containers import Containers
@@ -123,9 +123,10 @@ class ContainerTools:
                 hint = f"Its root file system is read-only: copy to the workspace or to {CONTAINER_HOME}."
                 raise InvalidInput(f"{target} in {self.container} cannot be written", hint=hint) from error
 
-    async def look_at(self, path: str) -> PathInfo | None:
-        """What is at a path; None: nothing."""
-        return await self._archives.stat(self.container, path)
+    async def is_directory(self, path: str) -> bool | None:
+        """Whether a directory is at a path, or something else; None: nothing is."""
+        there = await self._archives.stat(self.container, path)
+        return None if there is None else there.is_directory
 
     async def read_file(self, path: str, largest: int) -> IO[bytes] | None:
         """A copy of a file, which the caller closes; None: there is nothing at the path.

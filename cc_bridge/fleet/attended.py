@@ -413,12 +413,19 @@ class Attended(Bridge):
                 tries += 1
 
     async def _sit(self) -> None:
-        """Have a seat among those that are awake before Claude Code is started; others may have to sleep for it."""
+        """Have a seat among those that are awake before Claude Code is started; others may have to sleep for it.
+
+        Raises:
+            BudgetExceeded: a budget was spent by others while commands stood in line for it.
+        """
         while self._needs_seat:
+            is_new = not self._seat.is_awake
             with anyio.CancelScope() as self._sitting:
                 await self._seat.take(self._tell_line)
             sat, self._sitting = not self._sitting.cancelled_caught, None
             if sat:
+                if is_new and self._conversation.queued:
+                    self._host.check()
                 return
 
     @property

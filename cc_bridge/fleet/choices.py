@@ -15,7 +15,10 @@ from ..instances.registry import Registry
 from ..permission_rules import parse_rule
 from .rules import Rules, allow_always, kept_rules, suggested_rules
 
-__all__ = ["AllowAlways", "AllowForSession", "answer_pending", "rules_to_keep", "session_updates"]
+__all__ = ["MOST_KEPT", "AllowAlways", "AllowForSession", "answer_pending", "rules_to_keep", "session_updates"]
+
+#: Suggested rules that "always" keeps: as many as somebody reads who is shown them.
+MOST_KEPT = 5
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class AllowAlways:
     """Let the tool run, and what a rule covers in this instance from now on: it is written into the record.
 
     Attributes:
-        rule: such as ``Bash(npm run *)``; it has to cover the request. None: what Claude Code suggests.
+        rule: such as ``Bash(npm run *)``; it has to cover the request. None: what Claude Code suggests, at most five
+            rules.
     """
 
     rule: str | None = None
@@ -72,11 +76,15 @@ def rules_to_keep(instance: str, request: PermissionRequest, rule: str | None, r
         rules: of the instance, as they are; they say whether the new ones cover the request.
 
     Raises:
-        InvalidInput: none is suggested, or what is to be written is no rule, or does not cover what is asked.
+        InvalidInput: none is suggested, or more than :data:`MOST_KEPT`; or what is to be written is no rule, or does
+            not cover what is asked.
     """
     texts = [rule] if rule is not None else suggested_rules(request)
     if not texts:
         raise _nothing_suggested(instance)
+    if len(texts) > MOST_KEPT:
+        what = f"Claude Code has suggested {len(texts)} rules for this, and at most {MOST_KEPT} are kept at once"
+        raise InvalidInput(what, instance=instance, hint="Name one, or allow it once.")
     try:
         covered = rules.would_allow(texts, request)
     except ValueError as error:

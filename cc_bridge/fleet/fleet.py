@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from types import TracebackType
@@ -107,8 +107,7 @@ class Fleet:
         self._states = States()
         self._engine = Engine()
         self._group: anyio.abc.TaskGroup | None = None
-        self._context = contextvars.Context()
-        self._stack = AsyncExitStack()
+        self._context, self._stack = contextvars.Context(), AsyncExitStack()
         self._making = anyio.Lock()
         self._pool = Pool(self.registry, name, self.templates, _Opener(self), self._making)
         self._log = Log("", "fleet")
@@ -302,12 +301,11 @@ class Fleet:
     async def feed(self, name: str, after: str | None = None, turn: str | None = None) -> AsyncGenerator[Heard, None]:
         """All that an instance says from now on, or after a position, whoever has asked.
 
-        Nothing is started for who listens from now on: of an instance that does not run, this hears what it says from
-        when something is done with it here.
+        Nothing is started for who listens from now on: one that does not run is heard when something is done with it.
 
         Args:
-            after: the position of an event (``str(heard.at)``), also one that another process has received. For what is
-                not in memory any more the instance's agent is started.
+            after: the position of an event (``str(heard.at)``), also one that another process has received. For what
+                memory has not, its agent is started.
             turn: the id of one: only what it says, from its first event or after the position, up to its result.
 
         Raises:
@@ -316,10 +314,17 @@ class Fleet:
             PositionGone: what followed it is not kept any more.
             BridgeError: the instance cannot be reached, or was removed.
         """
+        async with aclosing(self.batches(name, after, turn)) as batches:
+            async for batch in batches:
+                for heard in batch:
+                    yield heard
+
+    def batches(
+        self, name: str, after: str | None = None, turn: str | None = None
+    ) -> AsyncGenerator[list[Heard], None]:
+        """As :meth:`feed`, with what is there already in one list, never an empty one: cheaper to pass on."""
         self.open(name)
-        async with aclosing(listen_to(self._open[self._pool.spares.alias_of(name)][1], after, turn)) as feed:
-            async for heard in feed:
-                yield heard
+        return listen_to(self._open[self._pool.spares.alias_of(name)][1], after, turn)
 
     # Private
 
@@ -342,11 +347,10 @@ class Fleet:
         name = self._pool.spares.alias_of(record.name)
 
         def make_bridge(place: Any, log: Log, **settings: Any) -> Bridge:
-            measure = partial(memory_of, place)
-            seat = Seat(self._awake, name, self._sleeper(name), lambda: made[0].is_busy, measure, is_spare=is_spare)
+            sleep, measure = partial(self._sleep, name), partial(memory_of, place)
+            seat = Seat(self._awake, name, sleep, lambda: made[0].is_busy, measure, is_spare=is_spare)
             self._seats[name] = seat
-            tell = (lambda state: None) if is_spare else partial(self._states.tell, name)
-            told = tell, partial(self._turn_ended, name, record.project)
+            told = self._states.teller(name, is_silent=is_spare), partial(self._turn_ended, name, record.project)
             host = HostOf(name, record.project, self._patience, self._start_soon, self.accounts, self.desk, *told)
             made.append(Attended(place, log, host=host, seat=seat, **settings))
             return made[0]
@@ -370,14 +374,11 @@ class Fleet:
         except InvalidInput as error:  # a record that cannot be read: the others are as they are
             self._log.warning("not_taken_up", instance_name=name, reason=error.what)
 
-    def _sleeper(self, name: str) -> Callable[[], Awaitable[None]]:
-        async def sleep() -> None:
-            if self._pool.spares.is_spare(name):
-                await self._pool.dismiss(name)
-            elif name in self._open:  # else it was removed meanwhile
-                await self._open[name][0].sleep()
-
-        return sleep
+    async def _sleep(self, name: str) -> None:
+        if self._pool.spares.is_spare(name):
+            await self._pool.dismiss(name)
+        elif name in self._open:  # else it was removed meanwhile
+            await self._open[name][0].sleep()
 
     def _start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._group is None:

@@ -51,24 +51,23 @@ async def look_at(instance: BridgedInstance, attended: Attended) -> bool:
     return is_busy
 
 
-def listen_to(attended: Attended, after: str | None, turn: str | None) -> AsyncGenerator[Heard, None]:
-    """What it says; see ``Fleet.feed``."""
+def listen_to(attended: Attended, after: str | None, turn: str | None) -> AsyncGenerator[list[Heard], None]:
+    """What it says; see ``Fleet.batches``."""
     position = FeedPosition.parse(after) if after is not None else None
     return _hear(attended, position) if turn is None else _hear_turn(attended, turn, position)
 
 
-async def _hear_turn(attended: Attended, turn: str, position: FeedPosition | None) -> AsyncGenerator[Heard, None]:
+async def _hear_turn(attended: Attended, turn: str, position: FeedPosition | None) -> AsyncGenerator[list[Heard], None]:
     """What it says in one turn, up to the turn's result."""
     reader = await attended.read_turn(turn, position)
     try:
         while found := await reader.read():
-            for heard in found:
-                yield heard
+            yield found
     finally:
         await reader.aclose()
 
 
-async def _hear(attended: Attended, position: FeedPosition | None) -> AsyncGenerator[Heard, None]:
+async def _hear(attended: Attended, position: FeedPosition | None) -> AsyncGenerator[list[Heard], None]:
     """All that it says after a position, or from now on."""
     in_memory = position is None or attended.feed.index_after(position) is not None
     if position is not None and not in_memory and not position.journal:
@@ -80,8 +79,7 @@ async def _hear(attended: Attended, position: FeedPosition | None) -> AsyncGener
         reader = FeedReader(attended, index=start, after=position)
         try:
             while True:
-                for heard in await reader.read():
-                    yield heard
+                yield await reader.read()
         finally:
             await reader.aclose()
     finally:

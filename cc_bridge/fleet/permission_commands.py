@@ -19,10 +19,12 @@ LONGEST_COMMAND = 16 * 1024
 MOST_COMMANDS = 100
 
 _END = r"(?=[ \t\n;&|]|\Z)"
+#: Not glued to a word: of ``'a'2>/dev/null`` a shell makes the word ``a2``, whatever it makes of ``'a'>/dev/null``.
+_BEGIN = r"(?<![^ \t\n;&|])"
 #: Bash's grammar, POSIX 2.3 "Token Recognition", without what expands or opens something. ``\s`` has Unicode's blanks,
 #: which some shells take for blanks and others for letters.
 _TOKEN = re.compile(
-    rf"""(?P<nowhere>(?:[0-9]|&)?>>?[ ]?/dev/null{_END}|[0-9]?>&[0-9]{_END}|<[ ]?/dev/null{_END})
+    rf"""(?P<nowhere>{_BEGIN}(?:(?:[0-9]|&)?>>?[ ]?/dev/null|[0-9]?>&[0-9]|<[ ]?/dev/null){_END})
     |(?P<operator>&&|\|\||\|&|[;|&\n])
     |(?P<word>[A-Za-z0-9_.,:/=@%+~^*?!\[\]-]+
         |[^\x00-\x7f\s\ud800-\udfff\x80-\x9f]+

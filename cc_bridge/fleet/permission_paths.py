@@ -128,7 +128,8 @@ class Target:
     def may_be_covered_by(self, pattern: str) -> bool | None:
         """Whether it covers the path or what it leads to, for a rule that forbids; ``/etc`` is the machine's, too.
 
-        None: nobody can say.
+        None: nobody can say. That a path beneath some directory is not covered, nobody can say either: which directory
+        that is, only Claude Code knows.
         """
         if not self._usable or (not self._place.home and "~" in (pattern[:1], self._path[:1])):
             return None
@@ -138,7 +139,8 @@ class Target:
             workspace = self._real_workspace or self._place.workspace
             if self._real is not None and _matches(one, self._real, workspace, self._real_home):
                 return True
-        return None if self._real is None else False
+        is_known = self._real is not None and (self._path.startswith("/") or _is_at_home(self._path))
+        return False if is_known else None
 
 
 def _is_at_home(path: str) -> bool:

@@ -336,8 +336,8 @@ async def _tell_sleep(instance: BridgedInstance) -> None:
         try:
             if connection.hello.state == "running":
                 launch = await instance.launch("")
-                times = {"sleep": launch.sleep_after, "stop": launch.stop_after}
-                connection.link.start_claude(launch.argv, launch.env, launch.cwd, **times)
+                sleep, stop = launch.sleep_after, launch.stop_after
+                connection.link.start_claude(launch.argv, launch.env, launch.cwd, sleep=sleep, stop=stop)
                 await connection.write()
         finally:
             await connection.aclose()

@@ -27,6 +27,11 @@ __all__ = ["Rules", "Ruling", "allow_always", "kept_rules", "suggested_rules"]
 _URL = re.compile(r"https?://([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*)\.?(?::[0-9]{1,5})?(?:[/?#][!-\[\]-~]*)?\Z")
 _LONGEST_URL = 8192
 
+#: Of an IPv4 address: a part in any spelling (``127.1``, ``2130706433`` and ``0x7f.1`` are 127.0.0.1), and the one
+#: spelling that all programs read alike.
+_NUMBER = re.compile(r"(?:[0-9]+|0x[0-9a-f]*)\Z")
+_QUAD = re.compile(r"(?:(?:0|[1-9][0-9]{0,2})\.){3}(?:0|[1-9][0-9]{0,2})\Z")
+
 _SEARCHES = frozenset({"Glob", "Grep", "LS"})
 
 
@@ -132,7 +137,7 @@ class _Call:
         if self.tool == "Bash":
             return self._runs(specifier)
         if self.tool == "WebFetch":
-            return None if self._host is None else _is_of_domain(specifier, self._host)
+            return None if self._host is None else _may_be_of_domain(specifier, self._host)
         covered = None if self._target is None else self._target.may_be_covered_by(specifier)
         return covered or None if self.tool in _SEARCHES else covered  # a search reads what is beneath, too
 
@@ -182,6 +187,21 @@ def _names(rule: str, tool: str) -> bool:
 def _is_of_domain(specifier: str, host: str) -> bool:
     domain = specifier.removeprefix("domain:").lower()
     return host.endswith(domain[1:]) if domain.startswith("*.") else host == domain
+
+
+def _may_be_of_domain(specifier: str, host: str) -> bool | None:
+    """For a rule that forbids; None: both are addresses, and one of them may be the other in another spelling."""
+    if _is_of_domain(specifier, host):
+        return True
+    domain = specifier.removeprefix("domain:").lower()
+    if not (_is_address(domain) and _is_address(host)) or (_QUAD.match(domain) and _QUAD.match(host)):
+        return False
+    return None
+
+
+def _is_address(host: str) -> bool:
+    """Whether a URL's host is an IPv4 address in any spelling: its last part is a number (URL Standard, 3.6)."""
+    return _NUMBER.match(host.rpartition(".")[2]) is not None
 
 
 def suggested_rules(request: PermissionRequest) -> list[str]:

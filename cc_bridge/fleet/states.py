@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, Self
 from weakref import WeakSet
 
@@ -83,6 +85,10 @@ class States:
         if self._known.get(name) != state:
             self._known[name] = state
             self._tell(name)
+
+    def teller(self, name: str, *, is_silent: bool) -> Callable[[InstanceState], None]:
+        """What tells of this one; ``is_silent``: it is nobody's yet."""
+        return (lambda state: None) if is_silent else partial(self.tell, name)
 
     def forget(self, name: str) -> None:
         """It is none of the fleet's any more."""

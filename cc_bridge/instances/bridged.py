@@ -19,7 +19,6 @@ from ..errors import AgentUnavailable, ChannelError, EngineError, InstanceDiffer
 from ..events import ContextUsage, SlashCommand
 from ..instance import InstanceInterface, OnPermission
 from ..names import is_uuid
-from ..protocol.blocks import Prompt
 from ..turn import Turn, TurnInfo
 from .activity import NOBODY, has_ended, look, look_quietly, nothing
 from .beside import Beside
@@ -37,6 +36,7 @@ from .steps import Steps, exclusive
 from .typed import typed
 
 if TYPE_CHECKING:
+    from ..protocol.blocks import Prompt
     from ..shapes import InstanceActivity, InstanceInfo, Kind
     from .worktrees import Worktree
 

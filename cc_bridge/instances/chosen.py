@@ -6,14 +6,19 @@ Not in the record, because that is what the instance was made with, and says whe
 from __future__ import annotations
 
 import json
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..protocol.command_line import ClaudeOptions
 from ..state import unusable, write_whole
+from .steps import exclusive
 
 __all__ = ["BYPASS", "Chosen"]
+
+#: Seconds for another program to ask, for which it may have to be started: as long as an image may take to be built.
+_OTHERS = 1800.0
 
 #: The mode in which nothing is asked.
 BYPASS = "bypassPermissions"
@@ -28,6 +33,14 @@ class Chosen:
 
     def __init__(self, home: Path) -> None:
         self._path = home / "chosen.json"
+
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        """Held over asking and keeping, in all programs: what is kept is what was asked for last.
+
+        Raises:
+            InstanceBusy: another program has held it for too long.
+        """
+        return exclusive(self._path.with_suffix(".lock"), _OTHERS, self._path.parent.name)
 
     def keep(self, options: ClaudeOptions, field: str, value: str) -> None:
         """Keep a choice for the next Claude Code.

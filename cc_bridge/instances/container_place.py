@@ -269,9 +269,8 @@ class ContainerPlace(Place):
 
     async def _create(self) -> None:
         await self.check()
-        await self._maker.make(
-            self.plan, self.home, self.agent.path, self._session_to_restore(), self.cwd, remote=await self._is_remote()
-        )
+        session, remote = self._session_to_restore(), await self._is_remote()
+        await self._maker.make(self.plan, self.home, self.agent.path, session, self.cwd, remote=remote)
 
     def _session_to_restore(self) -> str:
         return "" if self.home.session_id else session_to_begin_with(self.record, self.registry.sessions, self.cwd)
@@ -335,9 +334,14 @@ class ContainerPlace(Place):
     async def check(self) -> None:
         """What is mounted, and the login that is given to it."""
         self.claude_env()
-        if not await self._is_remote():
-            self.record.check_workspace()
-            self.record.check_mounts()
+        try:
+            is_remote = await self._is_remote()
+        except EngineError:
+            if self.engine.address.startswith("unix://"):  # what is wrong in the record first: no engine would help
+                self.record.check_directories()
+            raise
+        if not is_remote:
+            self.record.check_directories()
         if self.record.credentials:
             login_file()
         if self.record.docker_socket:

@@ -51,20 +51,22 @@ class Controls:
         if model is not None:
             self._check_word("model", model)
         self._refuse_in_pane("its model", "/model")
-        answer = await self._asked.request({"subtype": "set_model", "model": model})
-        await self._keep("model", model or "")
+        async with self._chosen.exclusive():
+            answer = await self._asked.request({"subtype": "set_model", "model": model})
+            await self._keep("model", model or "")
         return text(answer, "model") or model or ""
 
     async def set_permission_mode(self, mode: str) -> str:
         """See ``InstanceInterface``."""
         self._check_word("permission mode", mode)
         self._refuse_in_pane("its permission mode", "Shift-Tab")
-        answer = await self._asked.request({"subtype": "set_permission_mode", "mode": mode})
-        in_effect = text(answer, "mode") or mode
-        if in_effect not in (mode, *_STRICT):  # a container would choose how it is started the next time
-            what = f"Claude Code's answer to set_permission_mode, {_shown(in_effect)}, is not what was asked for"
-            raise RequestRefused(what, instance=self._record().name)
-        await self._keep("permission_mode", in_effect)
+        async with self._chosen.exclusive():
+            answer = await self._asked.request({"subtype": "set_permission_mode", "mode": mode})
+            in_effect = text(answer, "mode") or mode
+            if in_effect not in (mode, *_STRICT):  # a container would choose how it is started the next time
+                what = f"Claude Code's answer to set_permission_mode, {_shown(in_effect)}, is not what was asked for"
+                raise RequestRefused(what, instance=self._record().name)
+            await self._keep("permission_mode", in_effect)
         return in_effect
 
     async def commands(self) -> tuple[SlashCommand, ...]:

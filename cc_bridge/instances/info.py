@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..bridge.bridge import Bridge
 from ..record import ClaudeInstance
-from ..shapes import InstanceInfo
 from .activity import Sight, nothing
+
+if TYPE_CHECKING:
+    from ..shapes import InstanceInfo
 
 __all__ = ["describe"]
 

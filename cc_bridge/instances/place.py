@@ -34,6 +34,9 @@ GRACE = 5.0
 #: Seconds that an ephemeral instance outlives its host.
 LINGER = 20.0
 
+#: Stands for the conversation in the words with which an agent starts Claude Code by itself.
+_CONVERSATION = "{session_id}"
+
 
 class Place(abc.ABC):
     """One place: a container, a process, or a pane.
@@ -126,10 +129,13 @@ class Place(abc.ABC):
             fork: go on in a session of its own.
             begins: nothing was ever said here; the session is another instance's, or an earlier one's of this name.
         """
-        argv = self.argv(Chosen(self.home.path).applied(self.record.claude), resume, fork)
+        options = Chosen(self.home.path).applied(self.record.claude)
         sleep, stop = self.record.sleep_times
-        announces = self.record.in_pane
-        return Launch(argv, self.claude_env(), self.cwd, announces=announces, sleep_after=sleep, stop_after=stop)
+        argv = self.argv(options, resume, fork)
+        launch = Launch(argv, self.claude_env(), self.cwd, sleep_after=sleep, stop_after=stop)
+        if self.record.in_pane:  # which does not sleep
+            return launch.replace(announces=True)
+        return launch.replace(again=tuple(self.argv(options, _CONVERSATION, fork=False)))
 
     def argv(self, options: ClaudeOptions, resume: str, fork: bool) -> list[str]:
         """The words that start it, speaking stream-json."""

@@ -121,7 +121,8 @@ class ProcessPlace(Place):
         if begins and resume:
             await anyio.to_thread.run_sync(self._restore_session, resume)
         launch = await super().launch(resume, fork=fork, begins=begins)
-        return launch.replace(argv=self._with_program(launch.argv, program))
+        again = tuple(self._with_program([*launch.again], program)) if launch.again else ()
+        return launch.replace(argv=self._with_program(launch.argv, program), again=again)
 
     def _with_program(self, argv: list[str], program: str) -> list[str]:
         """The same words, with Claude Code where it was found on this machine."""

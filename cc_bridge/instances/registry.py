@@ -26,7 +26,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import time
@@ -114,13 +113,16 @@ class Home(Value):
     @property
     def _runtime(self) -> Path:
         """Where its sockets are: where those of 0.1.0 are, as long as what it started runs."""
-        before, name = shared_runtime_directory(), self._short_name
-        if (before / f"{name}.sock").exists() or (before / f"{name}.pane").exists():
+        before, now = shared_runtime_directory(), runtime_directory(self.path.parent.parent)
+        there = before != now and before.exists()  # else there is no need to hash a name, nor to load what hashes
+        if there and any((before / f"{self._short_name}.{suffix}").exists() for suffix in ("sock", "pane")):
             return before
-        return runtime_directory(self.path.parent.parent)
+        return now
 
     @property
     def _short_name(self) -> str:
+        import hashlib
+
         return hashlib.sha256(str(self.path).encode()).hexdigest()[:16]
 
     @property

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from ..channels.fifo import Descriptor, make_fifo, open_fifo
@@ -58,6 +59,7 @@ class Steps:
         self._life = Life()
         self._over: anyio.Event | None = None  # of the step that is under way
         self._starts: set[_Start] = set()
+        self._ends: set[anyio.Event] = set()  # each set when whoever waits to end it does so, or gives up
 
     @property
     def state(self) -> State:
@@ -103,10 +105,7 @@ class Steps:
         async with AsyncExitStack() as stack:
             if step is Step.START:
                 await stack.enter_async_context(self.giving_way())
-            while self._over is not None:
-                if self._life.ask(step) is Answer.CANCEL:
-                    self._end_starts(step)
-                await self._over.wait()
+            await self._turn_of(step)
             self._life.begin(step)
             over, token = anyio.Event(), _inside.set(_inside.get() | {self})
             self._over, failed = over, True
@@ -120,6 +119,27 @@ class Steps:
                 self._life.end(failed=failed)
                 self._over = None
                 over.set()
+
+    async def _turn_of(self, step: Step) -> None:
+        """Wait until the step can begin, which it has to do at once.
+
+        What waits to end the instance comes before what comes later: a start that was given up is often tried again
+        before the end that it was given up for has noticed.
+        """
+        earlier, begun = list(self._ends), anyio.Event()
+        if step not in (Step.START, Step.SLEEP):
+            self._ends.add(begun)
+        try:
+            while self._over is not None or (earlier := [end for end in earlier if not end.is_set()]):
+                if self._over is None:  # they have been told that it is over, as we have, and are about to begin
+                    await anyio.lowlevel.cancel_shielded_checkpoint()
+                    continue
+                if self._life.ask(step) is Answer.CANCEL:
+                    self._end_starts(step)
+                await self._over.wait()
+        finally:
+            self._ends.discard(begun)
+            begun.set()
 
     def _end_starts(self, step: Step) -> None:
         for start in self._starts:

@@ -17,14 +17,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cc_bridge_agent import wire
 
 from ..errors import InvalidInput
 from ..events import Event, Verdict
 from . import stream_json as sj
-from .blocks import Prompt
 from .claude_output import ClaudeOutput
 from .commands import Command, EndProcess, ReadTranscript
 from .control_requests import ControlRequests
@@ -35,6 +34,9 @@ from .transcript import read_turn
 from .turn_state import TrackedTurn, TurnState
 from .turns import Turns
 from .verdicts import Judgement, ProcessEnd
+
+if TYPE_CHECKING:
+    from .blocks import Prompt
 
 __all__ = ["Conversation"]
 

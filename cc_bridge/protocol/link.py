@@ -178,16 +178,27 @@ class Link:
         self._outgoing.append(wire.encode(hello))
 
     def start_claude(
-        self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None, *, sleep: float = 0, stop: float = 0
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str | None,
+        *,
+        again: Sequence[str] = (),
+        sleep: float = 0,
+        stop: float = 0,
     ) -> None:
         """Start Claude Code; ``Started`` or ``AgentRefused`` follows. Does nothing if it is running.
 
         Args:
+            again: the words with which the agent starts it by itself for what has come while it fell asleep, where no
+                host is connected any more; ``{session_id}`` in them is the conversation that it had.
             sleep: seconds of idleness after which it goes to sleep; 0: never.
             stop: seconds asleep, with no host connected, after which the agent ends; 0: never.
         """
-        times = {"sleep": sleep, "stop": stop} if sleep or stop else {}
-        self._send({"start": {"argv": list(argv), "env": dict(env), "cwd": cwd, **times}})
+        more: dict[str, Any] = {"sleep": sleep, "stop": stop} if sleep or stop else {}
+        if again:
+            more["again"] = list(again)
+        self._send({"start": {"argv": list(argv), "env": dict(env), "cwd": cwd, **more}})
 
     def start_process(
         self, argv: Sequence[str], env: Mapping[str, str | None], cwd: str | None, *, linger: float
@@ -405,7 +416,8 @@ def _happened(frame: wire.Frame, seq: int) -> LinkEvent | None:
     if "done" in frame:
         return Done(get_id(frame, "done"), seq)
     if "exit" in frame:
-        return Exited(get_optional_int(frame, "exit"), frame.get("oom") is True, frame.get("asleep") is True, seq)
+        told = {name: frame.get(name) is True for name in ("asleep", "stopped")}
+        return Exited(get_optional_int(frame, "exit"), frame.get("oom") is True, seq=seq, **told)
     if "started" in frame:
         return Started(get_int(frame, "started"), seq)
     return None

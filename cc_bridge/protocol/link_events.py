@@ -143,6 +143,7 @@ class Exited(Value):
         code: negative for a signal; None: unknown, because the agent ended first.
         out_of_memory: the kernel's OOM killer killed it or one of its children.
         asleep: it was idle and was told to exit; nothing went on in it.
+        stopped: its agent was told to end, and has ended it.
     """
 
     NOT_COMPARED = ("seq",)
@@ -150,6 +151,7 @@ class Exited(Value):
     code: int | None
     out_of_memory: bool = False
     asleep: bool = False
+    stopped: bool = False
     seq: int = 0
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
-from .blocks import Document, Image, Prompt, Text
+
+if TYPE_CHECKING:
+    from .blocks import Prompt
 
 __all__ = ["MAX_BLOCKS", "MAX_FILES", "MAX_PROMPT", "check_prompt", "content_of", "text_of"]
 
@@ -36,6 +38,8 @@ def text_of(prompt: Prompt) -> str:
     """A prompt's text, without what is attached."""
     if isinstance(prompt, str):
         return prompt
+    from .blocks import Text
+
     return "\n\n".join(block.text for block in prompt if isinstance(block, Text))
 
 
@@ -45,6 +49,8 @@ def content_of(prompt: Prompt) -> str | list[dict[str, Any]]:
 
 
 def _check_blocks(blocks: Any) -> None:
+    from .blocks import Document, Image, Text
+
     if not isinstance(blocks, list | tuple):
         raise InvalidInput(f"a prompt must be text, or a list of content blocks, not {type(blocks).__name__}")
     if not 0 < len(blocks) <= MAX_BLOCKS:

@@ -8,13 +8,16 @@ from __future__ import annotations
 import enum
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .. import events
 from ..events import Event
-from .blocks import Prompt
 from .prompt import text_of
 from .streamed_answer import StreamedAnswer
 from .verdicts import Judgement, ProcessEnd, turn_result
+
+if TYPE_CHECKING:
+    from .blocks import Prompt
 
 __all__ = ["TRANSITIONS", "Interrupt", "TrackedTurn", "TurnState", "TurnStep"]
 

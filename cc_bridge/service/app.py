@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import cast
 
@@ -13,6 +14,7 @@ from starlette.routing import Match
 
 from .. import __version__
 from ..errors import BridgeError
+from .document import complete
 from .gate import Gate
 from .guards import NotSignedIn
 from .page.routes import page_router
@@ -60,6 +62,7 @@ def make_app(service: Service) -> FastAPI:
         openapi_url="/v1/openapi.json",
         docs_url=None,  # their scripts come from other hosts
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # what clients that are generated call it
     )
     app.state.service = service
     for module in (instances, commands, turns, permissions, files, conversations, settings, tokens, webhooks):
@@ -73,12 +76,21 @@ def make_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(Exception, _on_mistake)
     app.add_middleware(Gate, service=service)
+    for observer in service.observers:
+        if observer.router is not None:
+            app.include_router(observer.router)
+        app.add_middleware(observer.around)
+    described = app.openapi
+    app.openapi = lambda: complete(described())  # type: ignore[method-assign]
     return app
 
 
 async def _on_bridge_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, BridgeError)
-    return problem_of(error).response()
+    problem = problem_of(error)
+    if problem.instance and (name := request.path_params.get("name")):
+        problem = replace(problem, instance=name)  # the library may know it by the name that it had as a spare
+    return problem.response()
 
 
 async def _on_stranger(request: Request, error: Exception) -> Response:

@@ -89,9 +89,9 @@ class ContainerWorkspace:
                 await self._instance.exec(["sh", "-c", _MAKE, "sh", str(target.parent)])
             is_new = True
             with suppress(ContainerNotFound):
-                there = await self._tools.look_at(str(target))
-                is_new = there is None
-                if there is not None and there.is_directory:
+                is_directory = await self._tools.is_directory(str(target))
+                is_new = is_directory is None
+                if is_directory:
                     raise InvalidInput("there is a directory of this name", instance=self._instance.name)
             await self._tools.copy_in(path, str(target))
             return Found(parts[-1], "file", path.stat().st_size), is_new

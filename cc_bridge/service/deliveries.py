@@ -109,6 +109,7 @@ class Deliveries:
         pauses: seconds before each further try; after the last one it is given up.
         patience: seconds that a receiver has for its answer.
         clock: what time it is, UTC.
+        delivered: called with each delivery that was confirmed.
     """
 
     def __init__(
@@ -119,7 +120,9 @@ class Deliveries:
         pauses: tuple[float, ...] = PAUSES,
         patience: float = 15.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        delivered: Iterable[Callable[[Delivery], None]] = (),
     ) -> None:
+        self._delivered = tuple(delivered)
         self._webhooks = webhooks
         self._pauses = pauses
         self._patience = patience
@@ -285,6 +288,8 @@ class Deliveries:
             try:
                 if failure is None:
                     await self._webhooks.delivered(delivery.id)
+                    for tell in self._delivered:
+                        tell(delivery)
                 else:
                     await self._failed(delivery, failure)
                 return

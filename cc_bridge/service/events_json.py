@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,10 @@ from ..fleet import Heard
 from ..values import Value
 from .sse import sse
 
-__all__ = ["event_fields", "event_json", "event_type", "result_json", "sse_event"]
+__all__ = ["event_fields", "event_json", "event_type", "result_json", "sse_event", "together"]
+
+#: Bytes that are sent at once: each sending is a system call, and a client that is slow holds up no more than this.
+_AT_ONCE = 64 * 1024
 
 _BEFORE_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -51,6 +55,20 @@ def sse_event(heard: Heard) -> bytes:
     """The event as a server-sent one, whose id is its position."""
     data = event_json(heard)
     return sse(data["type"], data, data["at"])
+
+
+def together(batch: Iterable[Heard]) -> Iterator[bytes]:
+    """Events that are there at the same time, as few pieces as they fit in."""
+    pieces: list[bytes] = []
+    size = 0
+    for heard in batch:
+        pieces.append(sse_event(heard))
+        size += len(pieces[-1])
+        if size >= _AT_ONCE:
+            yield b"".join(pieces)
+            pieces, size = [], 0
+    if pieces:
+        yield b"".join(pieces)
 
 
 def _plain(value: Any) -> Any:

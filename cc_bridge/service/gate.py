@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -105,7 +106,8 @@ def _hardened(send: Send) -> Send:
         if message["type"] == "http.response.start":
             given: list[Any] = list(message.get("headers", []))
             names = {name.lower() for name, _ in given}
-            message = {**message, "headers": given + [item for item in _ALWAYS.items() if item[0] not in names]}
+            always = [item for item in _ALWAYS.items() if item[0] not in names]
+            message = {**message, "headers": [*given, *always, (b"date", formatdate(usegmt=True).encode())]}
         await send(message)
 
     return hardened

@@ -14,7 +14,7 @@ One command of an instance is with the agent at a time, the others wait here.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -25,9 +25,10 @@ from ..events import TurnResult, Verdict, Waiting
 from ..fleet import Fleet
 from ..logs import Log
 from .events_json import result_json
+from .observer import Observer, observed
 from .problems import TooLate
 from .prompts import prompt_digest, prompt_of
-from .store.commands import Command, Commands
+from .store.commands import WITHDRAWN, Command, Commands
 from .store.errors import StoreUnavailable
 from .store.webhooks import Outgoing
 
@@ -82,6 +83,7 @@ class Inbox:
         tell: what webhooks are to be told of a command's end; it is stored with that end.
         changed: called with the name of an instance whose commands are others now.
         over: called with each command that goes on no more, also with one that was admitted and not stored.
+        observers: are told of each command.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Inbox:
         tell: Callable[[Command, dict[str, Any]], Iterable[Outgoing]] = lambda command, result: (),
         changed: Callable[[str], None] = _anything,
         over: Callable[[Command], None] = _anything,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._commands = commands
         self._fleet = fleet
@@ -99,6 +102,7 @@ class Inbox:
         self._tell = tell
         self._changed = changed
         self._over = over
+        self._observers = observers
         self._lines: dict[str, _Line] = {}
         self._log = Log("", "service")
 
@@ -157,6 +161,8 @@ class Inbox:
                     self._over(new)
         if is_new:
             self._log.info("accepted", instance_name=instance, turn=command.id)
+            for observer in self._observers:
+                observer.accepted(command)
             self._changed(instance)
             self._serve(instance)
         return command, is_new
@@ -185,7 +191,7 @@ class Inbox:
         command = await self._commands.get(id)
         if command is None or not await self._commands.withdraw(id):
             return False
-        self._drop(command)
+        self._ended(command, WITHDRAWN)
         return True
 
     def waiting(self, instance: str) -> list[Command]:
@@ -242,7 +248,12 @@ class Inbox:
             result = _failed(str(error))
         told = list(self._tell(command, result))
         await self._patiently(lambda: self._commands.end(command.id, result, told))
+        self._ended(command, result)
+
+    def _ended(self, command: Command, result: dict[str, Any]) -> None:
         self._drop(command)
+        for observer in self._observers:
+            observer.ended(command, result)
 
     def _drop(self, command: Command) -> None:
         self._line(command.instance).drop(command.id)
@@ -257,7 +268,10 @@ class Inbox:
             await instance.submit(prompt_of(command.prompt), id)
         is_taken = command.state == "running"
         try:
-            async with aclosing(self._fleet.feed(name, turn=id)) as feed:
+            told = self._fleet.feed(name, turn=id)
+            if self._observers:
+                told = observed(told, command, self._observers)
+            async with aclosing(told) as feed:
                 async for heard in feed:
                     if isinstance(heard.event, TurnResult):
                         cost = self._fleet.accounts.total(instance=name, turn=id).cost_usd

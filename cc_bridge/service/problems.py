@@ -26,6 +26,7 @@ from ..errors import (
     NameConflict,
     NoSpaceLeft,
     PositionGone,
+    RequestRefused,
     TurnNotFound,
 )
 from .identities import NotAllowed, TooMany
@@ -49,6 +50,7 @@ _STATUSES: tuple[tuple[type[BridgeError], HTTPStatus], ...] = (
     (TurnNotFound, HTTPStatus.NOT_FOUND),
     (NotThere, HTTPStatus.NOT_FOUND),
     (TooLate, HTTPStatus.CONFLICT),
+    (RequestRefused, HTTPStatus.CONFLICT),
     (InstanceDiffers, HTTPStatus.CONFLICT),
     (InstanceBusy, HTTPStatus.CONFLICT),
     (AlreadyDecided, HTTPStatus.CONFLICT),

@@ -108,7 +108,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
-        await anyio.sleep(seconds)  # back-off, between tries to connect
+        await self._network.sleep(seconds)
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         try:

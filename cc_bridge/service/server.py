@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -57,24 +58,40 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Tells the service first, when it is to stop: its streams would go on for ever."""
+    """Tells the service first, when it is to stop: its streams would go on for ever.
+
+    Nor does it look ten times a second whether it is to stop: it is told, and sleeps until then.
+    """
 
     def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._service = service
         self._ready = ready
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._told = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin, and say so."""
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started:
             self._ready()
 
+    async def main_loop(self) -> None:
+        """Until a signal."""
+        if not self.should_exit:
+            await self._told.wait()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Not the inherited one, which sends the signal again when all is over: a stop as asked for is no failure."""
-        self._service.stop()
         self.force_exit = self.should_exit
         self.should_exit = True
+        if self._loop is not None:  # which sleeps, and a signal's handler alone does not wake it
+            self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        self._service.stop()
+        self._told.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End, streams first."""
@@ -96,6 +113,8 @@ async def serve(service: Service, listening: socket.socket, ready: Callable[[], 
         access_log=False,
         lifespan="off",
         server_header=False,
+        date_header=False,  # uvicorn's needs a clock that ticks; see gate.py
+        loop="none",
         timeout_graceful_shutdown=_FAREWELL,
         h11_max_incomplete_event_size=64 * 1024,
         proxy_headers=False,  # who is asked for by whom, a proxy says only where it was named

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,14 +16,19 @@ import anyio.abc
 
 from ..errors import InvalidInput
 from ..fleet import Fleet
+from ..logs import Log
 from ..state import write_whole
 from .board import Board
 from .deliveries import Deliveries
 from .identities import ALL_SCOPES, Meters, Strikes
 from .inbox import Inbox
-from .store import Command, Outgoing, Store
+from .observer import Observer
+from .permission_hooks import tell_of_permissions
+from .store import Command, Outgoing, Store, StoreUnavailable
 
 __all__ = ["Limits", "Service"]
+
+_A_DAY = 86400.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,7 @@ class Service:
         token_file: where the secret of the first token is written, if there is none yet.
         hosts: names by which clients may call this service, beside loopback addresses.
         webhooks_to_private: webhooks may go to addresses of this machine and of private networks, too.
+        observers: are told what happens; metrics and traces.
 
     Attributes:
         stopping: set when it is to end: streams end with a hint to come back.
@@ -71,6 +79,7 @@ class Service:
         hosts: Iterable[str] = (),
         limits: Limits | None = None,
         webhooks_to_private: bool = False,
+        observers: Iterable[Observer] = (),
     ) -> None:
         self.store = store
         self.fleet = fleet
@@ -79,11 +88,15 @@ class Service:
         self.limits = limits or Limits()
         self.strikes = Strikes()
         self.meters = Meters()
-        self.deliveries = Deliveries(store.webhooks, allow_private=webhooks_to_private)
+        self.observers = tuple(observers)
+        self.deliveries = Deliveries(
+            store.webhooks, allow_private=webhooks_to_private, delivered=[item.delivered for item in self.observers]
+        )
         self.stopping = anyio.Event()
         self.is_ready = False
         self._stack = AsyncExitStack()
         self._group: anyio.abc.TaskGroup | None = None
+        self._log = Log("", "service")
 
     async def __aenter__(self) -> Self:
         """Begin, and go on with all commands that have not ended.
@@ -106,6 +119,7 @@ class Service:
                 changed=self.board.tell,
                 tell=self._to_tell,
                 over=self._is_over,
+                observers=self.observers,
             )
             self.board.inbox = self.inbox
             await self.deliveries.begin()
@@ -114,6 +128,10 @@ class Service:
             self._start_soon(self.board.follow_fleet)
             self._start_soon(self.board.follow_desk)
             self._start_soon(self.deliveries.run)
+            self._start_soon(partial(tell_of_permissions, self.fleet.desk, self.deliveries))
+            self._start_soon(self._tidy)
+            for observer in self.observers:
+                observer.begins(self)
             self.is_ready = True
         except BaseException:  # cancelled, too
             await self._end()
@@ -135,6 +153,18 @@ class Service:
         if self._group is not None:  # before the fleet: what that tells of its end is nothing of the commands'
             self._group.cancel_scope.cancel()
         await self._stack.aclose()
+        for observer in self.observers:
+            await observer.ends()
+
+    async def _tidy(self) -> None:
+        """Once a day, delete what is kept no longer."""
+        while not self.stopping.is_set():
+            try:
+                await self.store.prune(datetime.now(UTC))
+            except StoreUnavailable as error:
+                self._log.warning("not_pruned", reason=error.what)
+            with anyio.move_on_after(_A_DAY):
+                await self.stopping.wait()
 
     def _to_tell(self, command: Command, result: dict[str, Any]) -> Iterable[Outgoing]:
         return self.deliveries.outgoing(command.instance, "turn_result", {"turn": command.id, "result": result})

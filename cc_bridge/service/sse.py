@@ -9,9 +9,13 @@ from typing import Any
 __all__ = ["json_bytes", "sse"]
 
 
+#: One for all: `json.dumps` makes another each time that it is called with options.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
+
+
 def json_bytes(data: Any) -> bytes:
     """JSON on one line, in UTF-8; halves of surrogate pairs, which a model can write, become question marks."""
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=str).encode("utf-8", "replace")
+    return _ENCODER.encode(data).encode("utf-8", "replace")
 
 
 def sse(kind: str, data: Mapping[str, Any], id: str = "") -> bytes:  # noqa: A002  the word that the standard has

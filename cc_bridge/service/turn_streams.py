@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import PositionGone, TurnNotFound
 from ..events import TurnResult
-from .events_json import sse_event
+from .events_json import together
 from .sse import sse
 from .store.commands import Command
 
@@ -34,11 +34,14 @@ async def turn_events(service: Service, command: Command, after: str | None) -> 
             last = position
         await service.inbox.until_moved(command)
     try:
-        async with aclosing(service.fleet.feed(command.instance, after or None, turn=command.id)) as feed:
-            async for heard in feed:
-                if isinstance(heard.event, TurnResult):
-                    break  # told below, once it is kept: whoever has heard it finds it
-                yield sse_event(heard)
+        async with aclosing(service.fleet.batches(command.instance, after or None, turn=command.id)) as feed:
+            async for batch in feed:
+                is_over = isinstance(batch[-1].event, TurnResult)
+                # The result is told below, once it is kept: whoever has heard it finds it.
+                for piece in together(batch[:-1] if is_over else batch):
+                    yield piece
+                if is_over:
+                    break
     except (TurnNotFound, PositionGone):
         if service.inbox.position(command) is not None:
             raise
@@ -52,6 +55,7 @@ async def turn_events(service: Service, command: Command, after: str | None) -> 
 
 async def instance_events(service: Service, name: str, after: str | None) -> AsyncGenerator[bytes, None]:
     """All that an instance says, from now on or after an event, whoever has asked."""
-    async with aclosing(service.fleet.feed(name, after or None)) as feed:
-        async for heard in feed:
-            yield sse_event(heard)
+    async with aclosing(service.fleet.batches(name, after or None)) as feed:
+        async for batch in feed:
+            for piece in together(batch):
+                yield piece

@@ -232,6 +232,25 @@ class FleetContract:
             assert await fleet.adopt(rich).send_command_and_wait("[[say hello]]", _LIMIT) == (True, "hello")
         assert scripted_model.prompts["[[say second]]"] == 0
 
+    async def test_a_budget_that_is_spent_meanwhile_refuses_what_stands_in_line(
+        self, make_fleet: MakeFleet, make_record: MakeRecord, scripted_model: ScriptedModel
+    ) -> None:
+        rich = make_record()
+        poor = [make_record(project=rich.name) for _ in range(2)]
+        async with make_fleet(most_awake=1, budgets=[Budget(tokens=1, project=rich.name)]) as fleet:
+            busy, other = map(fleet.adopt, poor)
+            with anyio.fail_after(_LIMIT):
+                running = await busy.submit("[[say a]] [[delay 1]] [[say b]]")
+                async for event in running:
+                    if isinstance(event, TextDelta):
+                        break
+                waiting = await other.submit("[[say in line]]")
+                assert (await running.result()).text == "ab"
+                with pytest.raises(BudgetExceeded):
+                    await waiting.result()
+                assert await fleet.adopt(rich).send_command_and_wait("[[say seated]]", _LIMIT) == (True, "seated")
+        assert scripted_model.prompts["[[say in line]]"] == 0
+
     # Attended
 
     async def test_a_turn_goes_on_though_nobody_reads(

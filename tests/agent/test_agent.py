@@ -347,7 +347,8 @@ def test_sigterm_ends_claude_in_order_and_then_the_agent(agent: Agent) -> None:
     host.until("out")
     agent.process.send_signal(signal.SIGTERM)
     assert host.until("out")["out"] == "saved"
-    assert host.until("exit")["exit"] == 0
+    exited = host.until("exit")
+    assert (exited["exit"], exited["stopped"]) == (0, True), "whose turn had not begun is told from one that failed"
     assert agent.process.wait(10) == 0
     assert not Path(agent.socket_path).exists()
 

@@ -26,7 +26,7 @@ def test_it_sleeps_by_itself_and_is_started_again(agent: Agent) -> None:
     exit_frame = host.until("exit")
     assert (exit_frame["exit"], exit_frame["asleep"]) == (0, True)
     later = agent.connect()
-    assert (later.hello["state"], later.hello["sleep"]) == ("asleep", 0.1)
+    assert (later.hello["state"], later.hello["sleep"]) == ("asleep", 1), "less than a second counts as one"
     host.send({"id": "a", "in": {}})
     assert host.until("error")["error"] == "not_running"
     start(host)
@@ -46,6 +46,60 @@ def test_it_is_put_to_sleep_and_says_why_not(agent: Agent) -> None:
         pass
     host.send({"sleep": True})
     assert host.until("exit")["asleep"] is True
+
+
+def test_what_came_while_it_fell_asleep_is_done_where_its_host_has_gone(agent: Agent, tmp_path: Path) -> None:
+    """By the agent itself, which goes on with the conversation that Claude Code had named."""
+    named = tmp_path / "named"
+    program = f'echo "$*" >> {named}; exec cat'
+    host = agent.connect(host="one")
+    again = ["sh", "-c", program, "sh", "--resume", "{session_id}", "{session_id}x"]
+    host.send({"start": {"argv": ["sh", "-c", program], "env": {}, "cwd": "/", "sleep": LONG, "again": again}})
+    host.until("started")
+    host.send({"id": "a", "in": {"type": "system", "subtype": "init", "session_id": "conversation-1"}})
+    host.until("out")
+    host.send({"id": "c-1", "in": {"type": "result"}})
+    host.until("out")
+    host.send({"sleep": True}, {"id": "b", "in": {"n": 1}})
+    host.until("queued")
+    host.close()
+    later = agent.connect(turn="b", host="two")
+    while later.until("out")["out"] != {"n": 1}:
+        pass
+    assert named.read_text().splitlines() == ["", "--resume conversation-1 {session_id}x"]
+
+
+@pytest.mark.parametrize("id_", ["--help", "a b", 7, None, "x" * 100])
+def test_what_is_no_conversation_is_no_word_of_its(agent: Agent, tmp_path: Path, id_: object) -> None:
+    named = tmp_path / "named"
+    program = f'echo "$*" >> {named}; exec cat'
+    host = agent.connect(host="one")
+    argv = ["sh", "-c", program, "sh", "as before"]
+    start_ = {"argv": argv, "env": {}, "cwd": "/", "sleep": LONG, "again": ["sh", "-c", program, "sh", "{session_id}"]}
+    host.send({"start": start_})
+    host.send({"id": "a", "in": {"type": "system", "subtype": "init", "session_id": id_}})
+    host.until("out")
+    host.send({"id": "c-1", "in": {"type": "result"}})
+    host.until("out")
+    host.send({"sleep": True}, {"id": "b", "in": {"n": 1}})
+    host.until("queued")
+    host.close()
+    later = agent.connect(turn="b", host="two")
+    while later.until("out")["out"] != {"n": 1}:
+        pass
+    assert named.read_text().splitlines() == ["as before", "as before"]
+
+
+def test_who_is_there_starts_it_when_it_may(agent: Agent) -> None:
+    """A host of a fleet has to wait for others to sleep; when it leaves, the agent does it."""
+    host, other = agent.connect(host="one"), agent.connect(host="two")
+    start(host, sleep=LONG)
+    host.send({"sleep": True}, {"id": "a", "in": {"n": 1}})
+    other.until("exit")
+    other.send({"status": True})
+    assert other.until("status")["status"]["state"] == "asleep"
+    host.close()
+    assert other.until("out")["out"] == {"n": 1}
 
 
 def test_who_wants_it_while_it_falls_asleep_gets_the_next(agent: Agent) -> None:
@@ -108,10 +162,19 @@ def test_without_a_time_it_stays(make_agent: Callable[..., Agent]) -> None:
     assert agent.connect(look=True).hello["state"] == "asleep"
 
 
-def falling_asleep(agent: Agent, gate: Path, **times: float) -> tuple[Connection, Connection]:
-    """A host, and who looks: Claude Code was told to end, and does when there is the gate."""
+def falling_asleep(agent: Agent, gate: Path, *, once: bool = False, **times: float) -> tuple[Connection, Connection]:
+    """A host, and who looks: Claude Code was told to end, and does when there is the gate.
+
+    Args:
+        once: it cannot be started a second time.
+    """
     host, looker = agent.connect(), agent.connect(look=True)
-    start(host, "sh", "-c", f"cat; until test -e '{gate}'; do sleep 0.02; done", sleep=LONG, **times)
+    program = gate.with_name("program")
+    program.write_text(
+        f"#!/bin/sh\n{f'rm {program}' if once else ''}\ncat; until test -e '{gate}'; do sleep 0.02; done"
+    )
+    program.chmod(0o700)
+    start(host, str(program), sleep=LONG, **times)
     host.send({"sleep": True}, {"status": True})
     assert host.until("status")["status"]["state"] == "asleep"
     return host, looker
@@ -126,7 +189,8 @@ def leave(host: Connection, looker: Connection) -> None:
 
 
 def test_an_input_that_waits_keeps_the_agent_and_is_given_to_the_next(agent: Agent, tmp_path: Path) -> None:
-    host, looker = falling_asleep(agent, tmp_path / "gate", stop=0.05)
+    """Where the agent cannot start it, a host may."""
+    host, looker = falling_asleep(agent, tmp_path / "gate", once=True, stop=0.05)
     host.send({"id": "a", "in": {"n": 1}})
     host.until("queued")
     leave(host, looker)
@@ -140,7 +204,7 @@ def test_an_input_that_waits_keeps_the_agent_and_is_given_to_the_next(agent: Age
 
 
 def test_an_input_that_was_withdrawn_keeps_no_agent(agent: Agent, tmp_path: Path) -> None:
-    host, looker = falling_asleep(agent, tmp_path / "gate", stop=0.05)
+    host, looker = falling_asleep(agent, tmp_path / "gate", once=True, stop=0.05)
     host.send({"id": "a", "in": {"n": 1}})
     host.until("queued")
     leave(host, looker)

@@ -65,6 +65,7 @@ class Fake:
         self.files: dict[str, bytes] = {}
         self.numbers = itertools.count(1)
         self.gates: dict[str, asyncio.Event] = {}
+        self.scopes = ["read", "command", "permissions", "manage"]
         self.posted: list[dict[str, Any]] = []
         self.stopping = anyio.Event()
         self.app = FastAPI()
@@ -113,9 +114,9 @@ class Fake:
 
     # The model
 
-    def tell(self, type: str, **fields: Any) -> None:
+    def tell(self, kind: str, /, **fields: Any) -> None:
         for queue in self.watchers:
-            queue.put_nowait({"type": type, **fields})
+            queue.put_nowait({"type": kind, **fields})
 
     def instance(self, talk: Talk) -> dict[str, Any]:
         asked = [p["id"] for p in self.permissions.values() if p["instance"] == talk.name]
@@ -129,8 +130,8 @@ class Fake:
     def change(self, talk: Talk) -> None:
         self.tell("instance", **self.instance(talk))
 
-    def say(self, talk: Talk, turn: str, type: str, **fields: Any) -> None:
-        talk.events.append({"at": len(talk.events) + 1, "turn": turn, "type": type, **fields})
+    def say(self, talk: Talk, turn: str, kind: str, /, **fields: Any) -> None:
+        talk.events.append({"at": len(talk.events) + 1, "turn": turn, "type": kind, **fields})
         talk.changed.set()
 
     def accept(self, talk: Talk, prompt: Any, key: str) -> dict[str, Any]:
@@ -203,29 +204,29 @@ class Fake:
         say(talk, turn, "thinking_delta", text="The user wants the total. ", parent="")
         say(talk, turn, "thinking_delta", text="I look at the file first, then change it.", parent="")
         say(talk, turn, "text_delta", text="I will look at the file.")
-        for id, name, input, result in texts.TOOLS:
-            say(talk, turn, "tool_use", tool_use_id=id, name=name, input=input, parent="")
-            talk.said.append({"kind": "tool", "text": name, "input": input})
+        for use, name, given, result in texts.TOOLS:
+            say(talk, turn, "tool_use", tool_use_id=use, name=name, input=given, parent="")
+            talk.said.append({"kind": "tool", "text": name, "input": given})
             await asyncio.sleep(0.05)
-            say(talk, turn, "tool_result", tool_use_id=id, content=result, is_error=id == "t4", parent="")
-            talk.said.append({"kind": "result", "text": result, "is_error": id == "t4"})
+            say(talk, turn, "tool_result", tool_use_id=use, content=result, is_error=use == "t4", parent="")
+            talk.said.append({"kind": "result", "text": result, "is_error": use == "t4"})
         say(talk, turn, "text_delta", text="\n\nDone: the total is **42**.")
 
     async def ask(self, talk: Talk, turn: str, command: str) -> None:
-        id = uuid.uuid4().hex
-        self.say(talk, turn, "tool_use", tool_use_id=id, name="Bash", input={"command": command}, parent="")
+        asked_id = uuid.uuid4().hex
+        self.say(talk, turn, "tool_use", tool_use_id=asked_id, name="Bash", input={"command": command}, parent="")
         asked = {
-            "id": id, "instance": talk.name, "turn": turn, "tool": "Bash", "input": {"command": command},
+            "id": asked_id, "instance": talk.name, "turn": turn, "tool": "Bash", "input": {"command": command},
             "suggested_rules": [f"Bash({command.split()[0]} *)"], "since": now(), "undecided": "", "attended": True,
         }  # fmt: skip
-        self.permissions[id] = asked
-        self.answers[id] = asyncio.get_running_loop().create_future()
+        self.permissions[asked_id] = asked
+        self.answers[asked_id] = asyncio.get_running_loop().create_future()
         self.change(talk)
-        answer = await self.answers[id]
+        answer = await self.answers[asked_id]
         self.change(talk)
         denied = answer["answer"] == "deny"
         result = f"Denied: {answer.get('reason', '')}" if denied else "done"
-        self.say(talk, turn, "tool_result", tool_use_id=id, content=result, is_error=denied, parent="")
+        self.say(talk, turn, "tool_result", tool_use_id=asked_id, content=result, is_error=denied, parent="")
         self.say(
             talk, turn, "text_delta", text=f"Answered with {answer['answer']} {answer.get('rule', '')}".strip() + "."
         )
@@ -249,6 +250,10 @@ def routes(fake: Fake, app: FastAPI) -> None:
     async def unauthorized(request: Request, error: Exception) -> Response:
         return problem(401, "Sign in first")
 
+    @app.exception_handler(KeyError)
+    async def not_there(request: Request, error: Exception) -> Response:
+        return problem(404, "It is not there")
+
     @app.post("/v1/session")
     async def sign_in(request: Request) -> Response:
         if (await request.json()).get("token") != TOKEN:
@@ -266,7 +271,7 @@ def routes(fake: Fake, app: FastAPI) -> None:
     @app.get("/v1/session")
     async def who(request: Request) -> Any:
         require(request)
-        return {"name": "laptop", "scopes": ["read", "command", "permissions", "manage"]}
+        return {"name": "laptop", "scopes": fake.scopes}
 
     @app.get("/v1/instances")
     async def instances(request: Request) -> Any:
@@ -338,25 +343,25 @@ def routes(fake: Fake, app: FastAPI) -> None:
         require(request)
         return {"turns": talks[name].turns[-limit:]}
 
-    @app.get("/v1/instances/{name}/turns/{id}")
-    async def turn(request: Request, name: str, id: str) -> Any:
+    @app.get("/v1/instances/{name}/turns/{turn_id}")
+    async def turn(request: Request, name: str, turn_id: str) -> Any:
         require(request)
-        return next((t for t in talks[name].turns if t["id"] == id), None) or problem(404, "No such turn")
+        return next((t for t in talks[name].turns if t["id"] == turn_id), None) or problem(404, "No such turn")
 
-    @app.put("/v1/instances/{name}/turns/{id}")
-    async def edit(request: Request, name: str, id: str) -> Any:
+    @app.put("/v1/instances/{name}/turns/{turn_id}")
+    async def edit(request: Request, name: str, turn_id: str) -> Any:
         require(request)
-        found = next(t for t in talks[name].turns if t["id"] == id)
+        found = next(t for t in talks[name].turns if t["id"] == turn_id)
         if found["state"] != "stored":
             return problem(409, "It runs already")
         found["prompt"] = (await request.json())["prompt"]
         fake.change(talks[name])
         return found
 
-    @app.delete("/v1/instances/{name}/turns/{id}")
-    async def withdraw(request: Request, name: str, id: str) -> Any:
+    @app.delete("/v1/instances/{name}/turns/{turn_id}")
+    async def withdraw(request: Request, name: str, turn_id: str) -> Any:
         require(request)
-        found = next(t for t in talks[name].turns if t["id"] == id)
+        found = next(t for t in talks[name].turns if t["id"] == turn_id)
         if found["state"] == "stored":
             talks[name].turns.remove(found)
         else:
@@ -369,15 +374,15 @@ def routes(fake: Fake, app: FastAPI) -> None:
         require(request)
         return {"permissions": list(fake.permissions.values())}
 
-    @app.post("/v1/permissions/{id}")
-    async def decide(request: Request, id: str) -> Any:
+    @app.post("/v1/permissions/{asked_id}")
+    async def decide(request: Request, asked_id: str) -> Any:
         require(request)
-        if id not in fake.permissions:
+        if asked_id not in fake.permissions:
             return problem(409, "Somebody was first")
-        asked = fake.permissions.pop(id)
+        fake.permissions.pop(asked_id)
         answer = await request.json()
-        fake.answers[id].set_result(answer)
-        return {"id": id, "allowed": answer["answer"] != "deny"}
+        fake.answers[asked_id].set_result(answer)
+        return {"id": asked_id, "allowed": answer["answer"] != "deny"}
 
     @app.get("/v1/instances/{name}/commands-list")
     async def slash(request: Request, name: str) -> Any:

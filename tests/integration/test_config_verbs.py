@@ -23,7 +23,7 @@ from cc_bridge.errors import InvalidInput
 from cc_bridge.instances.registry import Registry
 from cc_bridge.protocol.command_line import ClaudeOptions
 from cc_bridge.state import state_root
-from tests.command import cc
+from tests.command import COMMAND, Terminal, cc
 from tests.conftest import STUB
 
 GOOD = '[defaults]\nmemory = "3g"\nclaude = { model = "sonnet" }\n'
@@ -94,6 +94,50 @@ def test_where_an_instance_can_write_nothing_is_taken_unseen(
             monkeypatch.setenv("CC_BRIDGE_CONFIG", named)
         with pytest.raises(InvalidInput, match="config trust"):
             load_config()
+
+
+POWERFUL = """
+[defaults]
+memory = "3g"
+env = { TOKEN = "hush" }
+claude = { model = "sonnet", program = "./\\u202eclaude" }
+[templates.t]
+mounts = ["/:/host", "/etc:/etc"]
+claude.mcp_config = ["servers.json"]
+"""
+
+
+def test_what_is_trusted_is_shown_before(here: Path) -> None:
+    """Whatever runs, mounts or lets something through, and nothing that cannot be seen."""
+    path = here / "cc-bridge.toml"
+    path.write_text(POWERFUL)
+    done = cc("config", "trust")
+    assert (done.returncode, done.stdout) == (0, f"{path}\n")
+    assert done.stderr.splitlines() == [
+        str(path),
+        "  defaults.env.TOKEN = ***",
+        "  defaults.claude.program = ./\\u202eclaude",
+        "  templates.t.mounts = /:/host, /etc:/etc",
+        "  templates.t.claude.program = ./\\u202eclaude",
+        "  templates.t.claude.mcp_config = servers.json",
+    ]
+    assert load_config().path == path
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 1), ("y", 0)])
+def test_at_a_terminal_it_is_asked_for(here: Path, answer: str, code: int) -> None:
+    path = here / "cc-bridge.toml"
+    path.write_text(POWERFUL)
+    with Terminal([*COMMAND, "config", "trust"]) as person:
+        person.wait_for("mounts = /:/host, /etc:/etc")
+        person.wait_for("Trust it? [y/N] ")
+        person.type(f"{answer}\r")
+        assert person.end() == code
+    if code:
+        with pytest.raises(InvalidInput, match="config trust"):
+            load_config()
+    else:
+        assert load_config().path == path
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "binary", "large"])
@@ -253,3 +297,13 @@ def test_mistakes_and_a_question_given_up_end_quick_verbs(monkeypatch: pytest.Mo
     monkeypatch.setattr("sys.stdin", io.StringIO())
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     assert not prune._agreed(1)
+
+
+def test_the_password_of_a_services_database_is_not_shown(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = tmp_path / "named.toml"
+    named.write_text('[service]\ndatabase = "postgresql://ann:se@cret@db:5432/x?password=hidden&sslmode=require"\n')
+    monkeypatch.setenv("CC_BRIDGE_CONFIG", str(named))
+    shown = cc("config", "show", "--json").stdout
+    assert json.loads(shown)["service"] == {"database": "postgresql://***@db:5432/x?***"}

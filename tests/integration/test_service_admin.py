@@ -9,16 +9,34 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
 from cc_bridge.fleet import Fleet
 from cc_bridge.instances.registry import Registry
 from cc_bridge.service.app import make_app
+from cc_bridge.service.deliveries import verify
+from cc_bridge.service.routes import (
+    audit,
+    commands,
+    conversations,
+    files,
+    instances,
+    permissions,
+    settings,
+    tokens,
+    turns,
+    webhooks,
+)
 from cc_bridge.service.service import Service
 from cc_bridge.service.store import Outgoing, Store
+from cc_bridge.testing import ScriptedModel
 from tests.postgresql import Cluster
+from tests.receiver import hang, receiver
+from tests.served import Served, made
 
 pytestmark = pytest.mark.anyio
 
@@ -259,8 +277,8 @@ class TestWebhooks:
 
     async def test_nobody_is_told_of_what_they_do_not_see(self, api: Api) -> None:
         theirs = api.client((await api.token(instances=["chat-*"]))["secret"])
-        for instances in ([], ["*"]):
-            asked = {"url": "https://bot.test/", "instances": instances}
+        for patterns in ([], ["*"]):
+            asked = {"url": "https://bot.test/", "instances": patterns}
             assert (await theirs.post("/v1/webhooks", json=asked)).status_code == 403
         hook = (await api.client(api.first).post("/v1/webhooks", json={"url": "https://bot.test/"})).json()["id"]
         assert (await theirs.get("/v1/webhooks")).json() == {"webhooks": []}
@@ -281,10 +299,10 @@ class TestAudit:
         log = await first.get("/v1/audit")
         entries = log.json()["entries"]
         assert [entry["what"] for entry in entries] == [
-            "POST /v1/session",
-            "POST /v1/webhooks",
-            "DELETE /v1/tokens/{token}",
-            "POST /v1/tokens",
+            "session.begun",
+            "webhook.made",
+            "token.revoked",
+            "token.made",
         ]
         assert len({entry["who"] for entry in entries}) == 1
         assert entries[1]["details"] == {"made": f"/v1/webhooks/{hook['id']}"}
@@ -301,7 +319,7 @@ class TestAudit:
         own = {"url": "https://bot.test/", "instances": ["chat-*"]}
         await theirs.post("/v1/webhooks", json=own)
         (entry,) = (await theirs.get("/v1/audit")).json()["entries"]
-        assert (entry["who"], entry["what"]) == (made["id"], "POST /v1/webhooks")
+        assert (entry["who"], entry["what"]) == (made["id"], "webhook.made")
 
 
 async def test_while_the_database_is_away_clients_are_told_when_to_come_back(
@@ -318,3 +336,41 @@ async def test_while_the_database_is_away_clients_are_told_when_to_come_back(
         await anyio.to_thread.run_sync(own_postgresql.start)
         assert (await first.get("/v1/tokens")).status_code == 200
         assert (await first.post("/v1/tokens", json={"name": "x", "scopes": ["read"]})).status_code == 201
+
+
+def test_whatever_is_done_has_a_word_in_the_log() -> None:
+    names = set()
+    for module in (instances, commands, turns, permissions, files, conversations, settings, tokens, webhooks):
+        for route in module.router.routes:
+            assert isinstance(route, APIRoute)
+            if route.methods != {"GET"}:
+                names.add(route.name)
+    assert names == set(audit._WORDS) | audit._LEFT_OUT
+
+
+async def test_a_webhook_is_told_the_end_of_a_turn_though_the_service_is_killed(
+    tmp_path: Path, scripted_model: ScriptedModel, claude: str
+) -> None:
+    """The answer is told once it is kept, by whichever service; a receiver that was away hears it later."""
+    (tmp_path / "home").mkdir()
+    served = Served(tmp_path / "state", scripted_model.claude_env(tmp_path / "home"))
+    try:
+        served.start("--private-webhooks")
+        async with receiver(hang) as there:
+            async with served.client() as client:
+                await made(client, "work")
+                asked = {"url": there.url, "events": ["turn_result"]}
+                hook = (await client.post("/v1/webhooks", json=asked)).json()
+                turn = await client.post("/v1/instances/work/commands", json={"prompt": "hello"})
+                await there.until(1)
+            served.kill()  # while the receiver has not answered
+            served.start("--private-webhooks")
+            _, second = await there.until(2)
+            assert verify(hook["secret"], second.headers, second.body, datetime.now(UTC).timestamp())
+            told = second.json
+            assert (told["type"], told["instance"], told["turn"]) == ("turn_result", "work", turn.json()["id"])
+            assert told["result"]["ok"]
+            assert len({request.headers["x-cc-bridge-delivery"] for request in there.requests}) == 1
+    finally:
+        with anyio.CancelScope(shield=True):
+            await served.clean()

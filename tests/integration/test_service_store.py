@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -232,6 +233,23 @@ class TestCommands:
         assert await store.commands.prune(now()) == 1
         assert await store.commands.of("demo") == [waits]
 
+    async def test_what_nobody_needs_any_more_is_pruned_after_a_while(self, store: Store) -> None:
+        waits, _ = await store.commands.add(command())
+        old, _ = await store.commands.add(command())
+        await store.commands.end(old.id, {})
+        await store.audit.note("me", "x")
+        hook = await store.webhooks.add("https://example.test/", "s")
+        await store.webhooks.queue([Outgoing(hook.id, "a", "1"), Outgoing(hook.id, "b", "1")])
+        await store.webhooks.failed((await store.webhooks.due(now()))[0].id, "no", None)
+        left = []
+        for days in (29, 31, 89, 91, 730, 732, 10_000):
+            await store.prune(now() + timedelta(days=days))
+            dead, log = await store.webhooks.dead(hook.id), await store.audit.list()
+            left.append((len(dead), len(await store.commands.of("demo")), len(log)))
+        assert left == [(1, 2, 1), (0, 2, 1), (0, 2, 1), (0, 1, 1), (0, 1, 1), (0, 1, 0), (0, 1, 0)]
+        assert await store.commands.open() == [waits]
+        assert len(await store.webhooks.due(now())) == 1
+
 
 class TestTokens:
     async def test_who_has_the_secret_is_found(self, store: Store) -> None:
@@ -437,6 +455,21 @@ class TestCancellation:
             assert not is_new
             assert again in stored
 
+    async def test_a_task_that_is_ended_from_outside_leaves_the_store_usable(self, store: Store) -> None:
+        """As a server's shutdown does it, which no shield keeps out: each command is there whole, or not at all."""
+        given: list[Command] = []
+        for turns in range(12):
+            given.append(command(prompt=["x"] * 1000))
+            task = asyncio.ensure_future(store.commands.add(given[-1]))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+        stored = await store.commands.open()
+        assert {item.id for item in stored} <= {item.id for item in given}
+        assert all(item.prompt == ["x"] * 1000 for item in stored)
+        assert (await store.commands.add(command()))[1]
+
 
 class TestOneService:
     async def test_a_second_one_is_refused_until_the_first_has_ended(self, url: str) -> None:
@@ -609,10 +642,22 @@ class TestSqlite:
         async with Store.open(f"sqlite:///{path}", patience=0.5) as store:
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
-                with pytest.raises(StoreUnavailable, match="locked"):
+                with pytest.raises(StoreUnavailable, match=r"locked|in time"):
                     await store.commands.add(command())
                 assert await store.commands.open() == []  # who only reads is not held up
                 other.execute("COMMIT")
+            assert (await store.commands.add(command()))[1]
+
+    async def test_one_that_is_locked_at_the_start_is_unavailable(self, tmp_path: Path) -> None:
+        path = tmp_path / "service.db"
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("CREATE TABLE of_somebody_else (x)")
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(StoreUnavailable, match="locked"):
+                async with Store.open(f"sqlite:///{path}", patience=0.5):
+                    pytest.fail("it was opened")
+            other.execute("COMMIT")
+        async with Store.open(f"sqlite:///{path}") as store:
             assert (await store.commands.add(command()))[1]
 
     async def test_a_full_disk_loses_nothing_that_was_acknowledged(self, small_disk: Path) -> None:
@@ -729,6 +774,12 @@ class TestPostgresql:
                 assert (await second.commands.add(command()))[1]
             assert (await first.commands.add(command()))[1]
             assert len(await first.commands.open()) == 3
+
+    async def test_a_database_that_cannot_keep_every_text_is_refused(self, postgresql: Cluster) -> None:
+        url = postgresql.database("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+        with pytest.raises(InvalidInput, match="LATIN1"):
+            async with Store.open(url):
+                pytest.fail("it was opened")
 
     async def test_no_password_is_said(self, own_postgresql: Cluster) -> None:
         url = own_postgresql.database().replace("tester@", "tester:geheim@")

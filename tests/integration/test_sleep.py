@@ -13,8 +13,13 @@ import anyio
 import pytest
 
 from cc_bridge import Allow, ClaudeOptions, DockerContainer, LocalProcess, PermissionRequest, TextDelta, blocking
+from cc_bridge.bridge.connection import Connection
 from cc_bridge.errors import InstanceBusy, InvalidInput
 from cc_bridge.instances.registry import Registry
+from cc_bridge.names import new_uuid
+from cc_bridge.protocol.link import Link
+from cc_bridge.protocol.link_events import Queued
+from cc_bridge.protocol.stream_json import user_message
 from cc_bridge.testing import Reply, Say, ScriptedModel, Tool
 from tests.command import cc
 
@@ -249,3 +254,24 @@ async def test_a_container_whose_claude_code_sleeps_stops(
         assert "first question" in json.dumps(scripted_model.requests[-1].body["messages"])
     finally:
         await instance.remove()
+
+
+async def test_what_came_while_it_fell_asleep_goes_on_with_the_conversation(
+    make: Make, scripted_model: ScriptedModel
+) -> None:
+    """Its host leaves at once, and nobody else is there: the agent starts Claude Code, with all that was said."""
+    instance = await make(ephemeral=False)
+    assert await instance.send_command_and_wait("My word is w1 [[say y]]", LIMIT) == (True, "y")
+    await instance.release()
+    turn = new_uuid()
+    connection = await Connection.open(Link(host="one"), instance.connect_to_look, instance.name)
+    connection.link.put_to_sleep()
+    connection.link.send_input(turn, user_message("[[say again]]", turn))
+    await connection.write()
+    with anyio.fail_after(LIMIT):
+        while not any(isinstance(event, Queued) for event in await connection.receive()):
+            pass
+        await connection.aclose()
+        assert (await (await instance.turn(turn)).result()).text == "again"
+    assert "My word is w1" in json.dumps(scripted_model.requests[-1].body["messages"])
+    await instance.remove(conversation=True)

@@ -47,6 +47,14 @@ tokens = 1000
 project = "shop"
 per = "total"
 then = "interrupt"
+
+[service]
+host_names = ["chat.example"]
+database = "postgresql://ann:secret@db/cc_bridge"
+largest_body = "8m"
+longest_wait = "2m"
+metrics = true
+traces_to = "http://localhost:4318/v1/traces"
 """
 
 
@@ -60,6 +68,7 @@ def test_all_of_it() -> None:
     assert shop.fields["claude"] == {"model": "sonnet", "allowed_tools": ("Read",)}
     assert shop.fields["ports"] == {80: 8080}
     assert "ports" not in config.defaults
+    assert (config.service["largest_body"], config.service["longest_wait"]) == (8 * 1024**2, 120.0)
 
 
 def test_a_fleet_takes_its_options() -> None:
@@ -93,6 +102,10 @@ def test_a_fleet_takes_its_options() -> None:
         ("[defaults]\nkind = 'local'\nrestart = 'sometimes'", "defaults: restart: one of no, "),
         ("[defaults]\nworkspace = '~nobody-at-all/x'", "defaults.workspace: there is no such user"),
         ("[fleet]\npatience = 'long'", 'fleet.patience: it is to be a time, such as "90s"'),
+        ("[service]\nport = 65536", "service.port: it is to be a port"),
+        ("[service]\nhost_names = 'x'", "service.host_names: it is to be a list of texts"),
+        ("[service]\ntraces_to = 'localhost'", "service.traces_to: it is to be an address"),
+        ("[service]\ntoken = 'x'", "service.token: there is no such key"),
         ("[budgets]\nusd = 1", "budgets: it is to be written [[budgets]]"),
         ("[[budgets]]\nusd = 1", "budgets[1]: a budget is an instance's or a project's"),
         ("[[budgets]]\nusd = 1\nproject = 'x'\nper = 'week'", "budgets[1].per: it is to be one of day, total"),

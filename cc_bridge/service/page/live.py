@@ -24,27 +24,14 @@ _INPUT = 40_000
 _DEPTH = 6
 
 #: Events that are passed on as they are; what a page does not know it leaves out.
-_PASSED = frozenset(
-    [
-        "turn_started",
-        "turn_result",
-        "waiting",
-        "person_turn",
-        "api_retry",
-        "silence",
-        "task_started",
-        "task_progress",
-        "task_notification",
-        "tool_progress",
-        "compact_boundary",
-        "status_changed",
-        "rate_limit",
-        "notification",
-        "informational",
-        "model_refusal",
-        "conversation_reset",
-    ]
-)
+_NAMES = """
+turn_started turn_result waiting person_turn api_retry silence task_started task_progress task_notification
+tool_progress compact_boundary status_changed rate_limit notification informational model_refusal conversation_reset
+"""
+_PASSED = frozenset(_NAMES.split())
+
+#: What a turn is made of.
+_CONTENT = frozenset(["text_delta", "thinking_delta", "tool_use", "tool_result"])
 
 
 @dataclass(slots=True)
@@ -58,10 +45,15 @@ class _Turn:
 
 
 class Live:
-    """Turns as they go on. Give it each event with :meth:`hear`; call :meth:`draw` when the page may be drawn anew."""
+    """Turns as they go on. Give it each event with :meth:`hear`; call :meth:`draw` when the page may be drawn anew.
+
+    Of a turn whose beginning it has not heard it says once that it was ``missed``, and nothing more: half a text would
+    pass for the whole. Who reads on from the turn's beginning gets it.
+    """
 
     def __init__(self) -> None:
         self._turns: dict[str, _Turn] = {}
+        self._missed: str | None = None
 
     @property
     def is_between(self) -> bool:
@@ -71,6 +63,11 @@ class Live:
     def hear(self, event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Messages to the page, in order; of a text that grows, :meth:`draw` has the newest."""
         kind, turn = str(event.get("type", "")), str(event.get("turn", ""))
+        if kind in _CONTENT and turn not in self._turns:
+            if turn != self._missed:
+                self._missed = turn
+                yield {"type": "missed", "turn": turn}
+            return
         match kind:
             case "text_delta":
                 self._add_text(turn, str(event.get("text", "")))

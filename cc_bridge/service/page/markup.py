@@ -42,105 +42,17 @@ _COLOURED = 16_000
 _COLOURED_LINE = 1_000
 
 #: Languages that are coloured. Others are as readable in one colour, and each lexer is a program run on hostile input.
-_LANGUAGES = frozenset(
-    [
-        "bash",
-        "c",
-        "c++",
-        "cpp",
-        "cmake",
-        "console",
-        "cs",
-        "csharp",
-        "css",
-        "csv",
-        "diff",
-        "docker",
-        "dockerfile",
-        "go",
-        "graphql",
-        "groovy",
-        "haskell",
-        "hcl",
-        "html",
-        "ini",
-        "java",
-        "javascript",
-        "js",
-        "json",
-        "json5",
-        "jsx",
-        "julia",
-        "kotlin",
-        "lua",
-        "makefile",
-        "markdown",
-        "md",
-        "nginx",
-        "objective-c",
-        "perl",
-        "php",
-        "powershell",
-        "proto",
-        "protobuf",
-        "py",
-        "python",
-        "python3",
-        "pycon",
-        "r",
-        "rb",
-        "ruby",
-        "rs",
-        "rust",
-        "scala",
-        "sh",
-        "shell",
-        "sql",
-        "svg",
-        "swift",
-        "terraform",
-        "toml",
-        "ts",
-        "tsx",
-        "typescript",
-        "xml",
-        "yaml",
-        "yml",
-        "zsh",
-    ]
-)
+_NAMES = """
+bash c c++ cpp cmake console cs csharp css csv diff docker dockerfile go graphql groovy haskell hcl html ini java
+javascript js json json5 jsx julia kotlin lua makefile markdown md nginx objective-c perl php powershell proto protobuf
+py python python3 pycon r rb ruby rs rust scala sh shell sql svg swift terraform toml ts tsx typescript xml yaml yml zsh
+"""
+_LANGUAGES = frozenset(_NAMES.split())
 
-_TAGS = set(
-    [
-        "a",
-        "blockquote",
-        "br",
-        "code",
-        "del",
-        "em",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "hr",
-        "li",
-        "ol",
-        "p",
-        "pre",
-        "s",
-        "span",
-        "strong",
-        "table",
-        "tbody",
-        "td",
-        "th",
-        "thead",
-        "tr",
-        "ul",
-    ]
-)
+_TAG_NAMES = """
+a blockquote br code del em h1 h2 h3 h4 h5 h6 hr li ol p pre s span strong table tbody td th thead tr ul
+"""
+_TAGS = set(_TAG_NAMES.split())
 _SIDES = {"align": {"left", "center", "right"}}
 _LINK = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
 _BARE_LINK = re.compile(r"https?://[^\s<>\"'`{}|\\^]{1,2000}", re.IGNORECASE)
@@ -245,7 +157,7 @@ class Growing:
         found: list[Block] = []
         for number, part in enumerate(parts):
             begin, after = part[0].map or (0, 0)
-            if cuts := list(_cuts(part, lines[begin:after], is_full=is_full)):
+            if cuts := list(_cuts(part, lines[begin:after], is_full=is_full and number == 0)):
                 found += [self._take(cut.tokens or part, cut) for cut in cuts]
                 self._go_on(cuts[-1].prefix + "".join(lines[begin + cuts[-1].lines :]), len(window))
                 return found
@@ -395,16 +307,16 @@ def _presentable(text: str) -> str:
     before, newline, line = text.rpartition("\n")
     if _in_fence(text):
         return before + newline if re.match(r"\s{0,3}(`{1,3}|~{1,3})\s*\Z", line) else text
+    begin = text.rfind("\n\n") + 2 if "\n\n" in text else 0
+    if text.startswith("|", begin) and text.count("\n", begin) < 2 and len(text) - begin < 2000:
+        return text[:begin]  # whether this is a table says the next line
     if _MARKS_ONLY.match(line):
         return before + newline
-    paragraph = text[text.rfind("\n\n") + 1 :].lstrip("\n")
-    if paragraph.startswith("|") and paragraph.count("\n") < 2 and len(paragraph) < 2000:
-        return text[: len(text) - len(paragraph)]
     text = text[: len(text) - len(found[0])] if (found := _HALF_MARK.search(text)) else text
-    if len(paragraph) < _PARAGRAPH:
-        if paragraph.count("`") % 2:
+    if len(text) - begin < _PARAGRAPH:
+        if text.count("`", begin) % 2:
             return text + "`"
-        if paragraph.count("**") % 2:
+        if text.count("**", begin) % 2:
             return text.rstrip() + "**"
     return text
 
@@ -418,8 +330,12 @@ def _in_fence(text: str) -> bool:
 # Rendering
 
 
+@lru_cache(maxsize=600)
 def code_html(text: str, language: str = "") -> str:
-    """Code as coloured text: the inside of a ``pre``, each class one of Pygments'."""
+    """Code as coloured text: the inside of a ``pre``, each class one of Pygments'.
+
+    Colouring is what costs most, and a page that comes back asks for the same pieces again.
+    """
     lexer = _lexer(language.lower())
     if lexer is None or len(text) > _COLOURED or any(len(line) > _COLOURED_LINE for line in text.split("\n")):
         return _escape(text)
@@ -462,7 +378,7 @@ def _clean(html: str) -> str:
 _CLEANER = nh3.Cleaner(
     tags=_TAGS,
     clean_content_tags={"script", "style"},
-    attributes={"a": {"href"}, "ol": {"start"}},
+    attributes={"*": set(), "a": {"href"}, "ol": {"start"}},
     attribute_filter=_href,
     strip_comments=True,
     link_rel="noopener noreferrer nofollow",

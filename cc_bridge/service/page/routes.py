@@ -34,7 +34,7 @@ _TYPES = {
 #: How often a history that begins in the middle of a turn is asked for more.
 _MORE = 3
 
-#: Nothing but the page's own files runs, paints or is asked, and no script can make HTML but by the page's one function.
+#: Nothing but the page's own files runs, paints or is asked, and only one function of its can make HTML.
 _POLICY = "; ".join(
     [
         "default-src 'none'",

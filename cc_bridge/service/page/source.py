@@ -44,7 +44,7 @@ class ServiceSource:
 
     async def events(self, name: str, after: str | None) -> AsyncGenerator[Mapping[str, Any], None]:
         """What an instance says: after a position, or of the turn that it has and from then on."""
-        turn = None if after else self._service.fleet.state(name).turn
+        turn = None if after else self._turn(name)
         if turn is not None:
             try:
                 async with aclosing(self._service.fleet.feed(name, turn=turn)) as feed:
@@ -56,6 +56,13 @@ class ServiceSource:
         async with aclosing(self._service.fleet.feed(name, after)) as feed:
             async for heard in feed:
                 yield event_json(heard)
+
+    def _turn(self, name: str) -> str | None:
+        """The one that an instance has. A fleet that has just begun may not know it yet, and the inbox does."""
+        if turn := self._service.fleet.state(name).turn:
+            return turn
+        begun = (command for command in self._service.inbox.waiting(name) if command.state != "stored")
+        return next((command.id for command in begun), None)
 
     async def changes(self, who: Identity) -> AsyncGenerator[Mapping[str, Any], None]:
         """The state of each instance whenever it changes, as ``GET /v1/events`` has it."""

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 import anyio
-import anyio.abc
+import anyio.lowlevel
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -24,6 +24,9 @@ _BEAT = 1.0
 
 #: Seconds from one drawing of a text that grows to the next: at least, at most, and as a multiple of what one took.
 _PAUSE_LEAST, _PAUSE_MOST, _PAUSE_FACTOR = 0.02, 0.25, 6.0
+
+#: Seconds of drawing after which others have their turn.
+_TURN = 0.01
 
 #: Events that are read ahead of a slow reader, and those that are drawn at once.
 _AHEAD = 100
@@ -94,29 +97,37 @@ class PageStream(Response):
             if item is None:
                 await _send(send, [({"type": "beat"}, None)])
                 continue
-            pause = await self._draw([item, *_waiting(take)], send)
-            if self._live.is_between:
-                continue
-            await anyio.sleep(pause)  # what comes meanwhile is drawn at once
+            pause = await self._take([item, *_waiting(take)], send)
+            if not self._live.is_between and take.statistics().current_buffer_used < _AHEAD // 2:
+                await anyio.sleep(pause)  # back-off: what comes meanwhile is drawn at once
 
-    async def _draw(self, items: list[_Item], send: Send) -> float:
-        began = monotonic()
+    async def _take(self, items: list[_Item], send: Send) -> float:
+        """Pass on what was said; returns the seconds until there may be the next."""
         for name, said in items:
-            if name == "changes" or said.get("type") in ("gone", "failed", "bye"):
+            kind = said.get("type")
+            if name == "changes" or kind in ("gone", "failed"):
                 await _send(send, [(said, None)])
                 continue
+            if kind != "text_delta":  # it may end a text, which is drawn piece by piece before
+                await self._draw(send)
             shown = list(self._live.hear(said))
             at = str(said["at"]) if self._live.is_between and said.get("at") else None
             if shown:
                 await _send(send, [*((one, None) for one in shown[:-1]), (shown[-1], at)])
+        began = monotonic()
+        await self._draw(send)
+        return min(max(_PAUSE_LEAST, _PAUSE_FACTOR * (monotonic() - began)), _PAUSE_MOST)
+
+    async def _draw(self, send: Send) -> None:
         pieces: list[tuple[Mapping[str, Any], str | None]] = []
+        sent = monotonic()
         for piece in self._live.draw():
             pieces.append((piece, None))
-            if len(pieces) == 20:  # others have their turn too
+            if monotonic() - sent > _TURN:
                 await _send(send, pieces)
-                pieces = []
+                await anyio.lowlevel.checkpoint()
+                pieces, sent = [], monotonic()
         await _send(send, pieces)
-        return min(max(_PAUSE_LEAST, _PAUSE_FACTOR * (monotonic() - began)), _PAUSE_MOST)
 
 
 async def _read(

@@ -18,6 +18,31 @@ __all__ = ["AUDITED", "describe", "router"]
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], responses=PROBLEMS)
 
+#: What is done by the functions of routes, as the log calls it. A command is kept with its turn, and is not here.
+_WORDS = {
+    "answer_permission": "permission.answered",
+    "change_turn": "turn.changed",
+    "choose_mode": "permission_mode.chosen",
+    "choose_model": "model.chosen",
+    "end_turn": "turn.ended",
+    "fork_instance": "conversation.forked",
+    "interrupt_instance": "instance.interrupted",
+    "make_instance": "instance.made",
+    "make_token": "token.made",
+    "make_webhook": "webhook.made",
+    "put_file": "file.written",
+    "put_instance_to_sleep": "instance.put_to_sleep",
+    "remove_instance": "instance.removed",
+    "remove_webhook": "webhook.removed",
+    "retitle_instance": "instance.retitled",
+    "revive_dead_letter": "delivery.revived",
+    "revoke_token": "token.revoked",
+    "start_instance": "instance.started",
+    "stop_instance": "instance.stopped",
+    "wake_instance": "instance.woken",
+}
+_LEFT_OUT = frozenset({"send_command"})
+
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = Log("", "service")
 
@@ -28,7 +53,7 @@ class AuditEntry(BaseModel):
     number: int
     at: datetime
     who: Annotated[str, Field(description="The id of the token.")]
-    what: Annotated[str, Field(examples=["DELETE /v1/instances/{name}"])]
+    what: Annotated[str, Field(examples=["instance.removed"])]
     instance: Annotated[str, Field(description="Its name; empty: it was done to none.")]
     details: dict[str, Any]
 
@@ -65,18 +90,19 @@ def describe(request: Request, instance: str, **details: Any) -> None:
 
 async def _audited(request: Request, response: Response, service: TheService, who: Anybody) -> AsyncIterator[None]:
     yield  # what fails has done nothing, and comes out here
-    route = getattr(request.scope.get("route"), "path", "")
-    if request.method in _SAFE or route.endswith("/commands"):
+    route = str(getattr(request.scope.get("route"), "name", ""))
+    if request.method in _SAFE or route in _LEFT_OUT:
         return
+    what = _WORDS.get(route, route)
     done = {name: value for name, value in request.path_params.items() if name != "name"}
     instance, details = getattr(request.state, "done", (request.path_params.get("name", ""), {}))
     done.update(details)
     if location := response.headers.get("location"):
         done["made"] = location
     try:
-        await service.store.audit.note(who.id, f"{request.method} {route}", instance, done)
+        await service.store.audit.note(who.id, what, instance, done)
     except StoreUnavailable as error:  # it was done: the client must not be told otherwise
-        _log.error("not_audited", who=who.id, what=f"{request.method} {route}", reason=error.what)
+        _log.error("not_audited", who=who.id, what=what, reason=error.what)
 
 
 #: For a router: whatever is done there, but for commands, is written down with who did it, before it is answered.

@@ -40,7 +40,7 @@ async def send_command(
     name: InstanceName,
     body: NewCommand,
     prefer: Annotated[str, Header(max_length=200, description="`wait=60`: for the whole answer")] = "",
-    accept: Annotated[str, Header(max_length=1000, description="`text/event-stream`: its events, as they come")] = "",
+    accept: Annotated[str, Header(max_length=1000, include_in_schema=False)] = "",  # OpenAPI has no such parameter
     idempotency_key: Annotated[str, Header(max_length=200, description="The same key: the same command")] = "",
 ) -> Response:
     """Send a command. It waits for those before it, and is answered, whatever happens to you or to this service.

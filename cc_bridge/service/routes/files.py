@@ -52,7 +52,7 @@ async def fetch_file(service: TheService, who: Reader, name: InstanceName, path:
     "/content",
     response_model=Entry,
     responses={201: {"model": Entry, "description": "It is new"}},
-    openapi_extra={"requestBody": {"required": True, "content": _BYTES}},
+    openapi_extra={"requestBody": {"required": False, "content": _BYTES}},
 )
 async def put_file(
     request: Request, response: Response, service: TheService, who: Commander, name: InstanceName, path: _Path

@@ -40,7 +40,7 @@ async def sign_in(request: Request, service: TheService, body: SignIn, response:
     """Begin a session of this token: the answer sets a cookie that scripts cannot read and other sites do not send."""
     token = await token_in(request, body.token, service.store.tokens.find)
     secret = await service.store.sessions.make(token.id)
-    await service.store.audit.note(token.id, "POST /v1/session", "", {"address": _address(request)})
+    await service.store.audit.note(token.id, "session.begun", "", {"address": _address(request)})
     response.set_cookie(
         COOKIE,
         secret,
@@ -66,7 +66,7 @@ async def sign_out(request: Request, service: TheService, who: Anybody, response
     """End the browser's session. With a bearer token there is none, and nothing is done."""
     if (secret := request.cookies.get(COOKIE)) is not None:
         await service.store.sessions.end(secret)
-        await service.store.audit.note(who.id, "DELETE /v1/session")
+        await service.store.audit.note(who.id, "session.ended")
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
 
 

@@ -7,10 +7,11 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Response, status
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..guards import Manager
 from ..identities import Identity, Limits, MoreThanOwn, Scope
+from ..problems import NotThere
 from ..service import Service
 from ..store import Token
 from .common import PROBLEMS, TheService
@@ -20,10 +21,18 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/tokens", tags=["tokens"], responses=PROBLEMS)
 
 Patterns = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=100, examples=[["chat-*"]])
+    list[Annotated[str, Field(pattern=r"^[^\x00]{1,200}$")]], Field(max_length=100, examples=[["chat-*"]])
 ]
 TokenId = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$", examples=["3f0c7d52-6f0e-4a43-9df4-6ad57c1f6c11"])]
-_Limit = Annotated[int | None, Field(ge=1, le=1_000_000)]
+
+
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted")
+    return value
+
+
+_Limit = Annotated[int | None, Field(ge=1, le=1_000_000), BeforeValidator(_no_flag)]  # true would be 1
 
 
 class TokenLimits(BaseModel):
@@ -40,7 +49,7 @@ class NewToken(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, Field(min_length=1, max_length=200, examples=["telegram bot"])]
+    name: Annotated[str, Field(pattern=r"^[^\x00]{1,200}$", examples=["telegram bot"])]
     scopes: Annotated[set[Scope], Field(min_length=1, examples=[["read", "command"]])]
     instances: Patterns = []
     projects: Patterns = []
@@ -101,7 +110,7 @@ async def revoke_token(service: TheService, who: Manager, token: TokenId) -> Non
     """End a token, and the page's sessions that were begun with it. Harmless when repeated."""
     found = await service.store.tokens.get(token)
     if found is None or not who.covers(found):
-        raise HTTPException(HTTPStatus.NOT_FOUND, "no such token")
+        raise NotThere("no such token")
     if await _is_the_last(service, found):
         raise HTTPException(HTTPStatus.CONFLICT, "it is the last token that can make others: make another one first")
     await service.store.tokens.revoke(token)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime
-from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Path, Query, Response, status
+from fastapi import APIRouter, Path, Query, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..guards import Manager
 from ..identities import Identity, MoreThanOwn
+from ..problems import NotThere
 from ..service import Service
 from ..store import Webhook
 from .common import PROBLEMS, TheService
@@ -21,7 +21,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=PROBLEMS)
 
 _Id = Annotated[str, Path(pattern=r"^[0-9a-f-]{36}$", examples=["3f0c7d52-6f0e-4a43-9df4-6ad57c1f6c11"])]
-_Patterns = list[Annotated[str, Field(min_length=1, max_length=200)]]
+_Patterns = list[Annotated[str, Field(pattern=r"^[^\x00]{1,200}$")]]
 
 
 class NewWebhook(BaseModel):
@@ -29,7 +29,7 @@ class NewWebhook(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    url: Annotated[str, Field(max_length=2000, examples=["https://bot.example/hook"])]
+    url: Annotated[str, Field(pattern=r"^https?://", max_length=2000, examples=["https://bot.example/hook"])]
     instances: Annotated[
         _Patterns, Field(max_length=100, examples=[["chat-*"]], description="Patterns of names; none: all instances.")
     ] = []
@@ -131,7 +131,7 @@ async def revive_dead_letter(service: TheService, who: Manager, webhook: _Id, de
     """Try to deliver one of them again, before what waits for its instance now."""
     _find(service, who, webhook)
     if not await service.store.webhooks.revive(webhook, delivery):
-        raise HTTPException(HTTPStatus.NOT_FOUND, "no such dead letter")
+        raise NotThere("no such dead letter")
     service.deliveries.wake()
 
 
@@ -139,7 +139,7 @@ def _find(service: Service, who: Identity, webhook: str) -> Webhook:
     for hook in service.deliveries.list():
         if hook.id == webhook and who.covers_view(hook.instances):
             return hook
-    raise HTTPException(HTTPStatus.NOT_FOUND, "no such webhook")
+    raise NotThere("no such webhook")
 
 
 def _shown(hook: Webhook) -> dict[str, Any]:

@@ -20,7 +20,7 @@ __all__ = ["PostgresqlBackend"]
 #: The advisory lock: "ccbridge" in ASCII. Such locks are of one database, so each may have a service.
 _KEY = int.from_bytes(b"ccbridge", "big")
 
-#: Milliseconds for which a lock is waited for: the session of a service that was killed ends a moment after it.
+#: Milliseconds for which the lock is waited for: the session of a service that was killed ends a moment after it.
 _WAIT = 2000
 
 #: A holder whose machine has gone has the lock until nobody has answered the server for 30 s, and thrice 10 more.
@@ -39,6 +39,7 @@ class PostgresqlBackend:
     def __init__(self, url: URL, patience: float) -> None:
         self._url = url = url.set(drivername="postgresql+asyncpg")
         self._writer_name = f"cc-bridge-writer-{new_uuid()[:8]}"
+        self._wait = min(_WAIT, int(patience * 500))
         self._was_held = False
         settings = {
             **_KEEPALIVE,
@@ -86,7 +87,7 @@ class PostgresqlBackend:
         async with writer.begin():
             if self._was_held:
                 await writer.execute(_END_OWN, {"name": self._writer_name})
-            await writer.execute(text(f"SET LOCAL lock_timeout = {_WAIT}"))
+            await writer.execute(text(f"SET LOCAL lock_timeout = {self._wait}"))
             try:
                 async with writer.begin_nested():
                     await writer.execute(_LOCK)
@@ -108,8 +109,15 @@ class PostgresqlBackend:
         return raw is None or bool(raw.is_closed())
 
     async def before_migration(self, writer: AsyncConnection) -> None:
-        """A large table takes longer to change than a statement may take otherwise."""
+        """A large table takes longer to change than a statement may take otherwise.
+
+        Raises:
+            InvalidInput: the database cannot keep every text.
+        """
         async with writer.begin():
+            if (encoding := await writer.scalar(text("SHOW server_encoding"))) != "UTF8":
+                hint = "Make one with `createdb --encoding=UTF8 --template=template0 NAME`."
+                raise InvalidInput(f"the database {self} has the encoding {encoding}, and not UTF8", hint=hint)
             await writer.execute(text("SET statement_timeout = 0"))
 
     async def after_migration(self, writer: AsyncConnection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,19 +81,31 @@ class SqliteBackend:
 
     async def before_migration(self, writer: AsyncConnection) -> None:
         """A table that is made anew is dropped first, which must not take the rows that refer to it along."""
-        raw: Any = (await writer.get_raw_connection()).driver_connection
-        cursor = await raw.execute("PRAGMA journal_mode=WAL")
-        (mode,) = await cursor.fetchone()
+        mode = await _pragma(writer, "journal_mode=WAL")
         if mode != "wal":
             raise StoreUnavailable(
                 f"the database {self._path} cannot have a write-ahead log", hint="Put it on a local file system."
             )
-        await raw.execute("PRAGMA foreign_keys=OFF")
+        await _pragma(writer, "foreign_keys=OFF")
 
     async def after_migration(self, writer: AsyncConnection) -> None:
         """References are looked after again."""
-        raw: Any = (await writer.get_raw_connection()).driver_connection
-        await raw.execute("PRAGMA foreign_keys=ON")
+        await _pragma(writer, "foreign_keys=ON")
+
+
+async def _pragma(writer: AsyncConnection, pragma: str) -> Any:
+    """Say it to the driver: SQLAlchemy would begin a transaction, in which some change nothing. Returns its answer.
+
+    Raises:
+        StoreUnavailable: SQLite does not do it.
+    """
+    raw: Any = (await writer.get_raw_connection()).driver_connection
+    try:
+        async with raw.execute(f"PRAGMA {pragma}") as cursor:
+            row = await cursor.fetchone()
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"the database failed: {error}") from error
+    return row[0] if row else None
 
 
 def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

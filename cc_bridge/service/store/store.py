@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,9 @@ from .tokens import Tokens
 from .webhooks import Webhooks
 
 __all__ = ["Store"]
+
+#: How long is kept what nobody needs for answers. Conversations are elsewhere, and are not touched.
+_COMMANDS, _AUDIT, _DEAD = timedelta(days=90), timedelta(days=731), timedelta(days=30)
 
 
 class Store:
@@ -71,6 +75,19 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._database.close()
+
+    async def prune(self, now: datetime) -> None:
+        """Delete what is kept no longer. What has not ended is kept.
+
+        Ended commands go with their keys after 90 days, the audit log after two years, deliveries that were given up
+        after 30 days.
+
+        Raises:
+            StoreUnavailable: the database is away.
+        """
+        await self.commands.prune(now - _COMMANDS)
+        await self.audit.prune(now - _AUDIT)
+        await self.webhooks.prune(now - _DEAD)
 
     async def check(self) -> None:
         """Whether the database answers and can be written to, for readiness.

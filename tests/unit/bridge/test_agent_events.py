@@ -205,6 +205,15 @@ def test_how_it_ended_is_what_the_agent_saw_or_else_what_the_place_knows(
     assert ("the container was removed" in result.error) is (exited.code is None)
 
 
+def test_a_turn_that_its_agent_has_ended_was_interrupted_and_has_not_failed() -> None:
+    made = ready()
+    made.sends()
+    made.hears(Took(TURN, again=False), Exited(0, stopped=True))
+    result = made.result()
+    assert result.verdict is Verdict.INTERRUPTED
+    assert "told to end" in result.error
+
+
 def test_what_it_says_to_stderr_is_kept() -> None:
     made = ready()
     made.hears(ErrorOutput("no login"))

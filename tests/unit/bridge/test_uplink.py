@@ -241,7 +241,7 @@ async def test_who_is_cancelled_while_another_writes_has_its_frame_sent_by_the_n
 
 
 def test_pauses_double_up_to_a_longest() -> None:
-    assert [pause_after(failures) for failures in (2, 3, 4, 8, 40)] == [0.04, 0.08, 0.16, 2, 2]
+    assert [pause_after(failures) for failures in (2, 3, 4, 8, 40, 10_000)] == [0.04, 0.08, 0.16, 2, 2, 2]
 
 
 async def test_the_first_try_after_a_loss_is_made_at_once_and_later_ones_after_a_pause(

@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from cc_bridge import AlreadyDecided, BridgeError, ClaudeInstance, InvalidInput, PermissionRequest, PermissionRules
 from cc_bridge.fleet import desk as module
 from cc_bridge.fleet import permission_watch
+from cc_bridge.fleet.choices import MOST_KEPT
 from cc_bridge.fleet.desk import AllowAlways, AllowForSession, Asked, Decided, Desk, Missed, Moot, OpenRequest
 from cc_bridge.fleet.permission_paths import Place
 from cc_bridge.fleet.permission_store import RequestStore
@@ -287,6 +288,19 @@ async def test_always_needs_a_rule_that_covers_what_is_asked(make_fleet: MakeFle
         fleet.desk.answer(fleet.id, AllowAlways(rule))
     assert written == []
     assert len(fleet.desk.open()) == 1
+
+
+async def test_always_keeps_no_more_rules_than_somebody_reads(make_fleet: MakeFleet) -> None:
+    written: list[str] = []
+    fleet = make_fleet(remember=lambda instance, text: written.append(text))
+    many = [{"toolName": "Bash", "ruleContent": f"ls {number}"} for number in range(MOST_KEPT)]
+    suggested = {"type": "addRules", "behavior": "allow", "rules": [{"toolName": "Bash", "ruleContent": "ls *"}, *many]}
+    await fleet.ask(asked(suggestions=(suggested,)))
+    with pytest.raises(InvalidInput, match=f"suggested {MOST_KEPT + 1} rules") as refused:
+        fleet.desk.answer(fleet.id, AllowAlways())
+    assert (written, refused.value.hint) == ([], "Name one, or allow it once.")
+    fleet.desk.answer(fleet.id, AllowAlways("Bash(ls *)"))
+    assert written == ["Bash(ls *)"]
 
 
 async def test_a_rule_that_cannot_be_written_decides_nothing(make_fleet: MakeFleet) -> None:

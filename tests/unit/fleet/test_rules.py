@@ -257,6 +257,16 @@ def test_what_is_not_understood_whole_is_asked_for(command: str) -> None:
     assert bash(command, allow="Bash") == "allow", "it is nobody's business where no rule forbids a command"
 
 
+@pytest.mark.parametrize("end", ["2>/dev/null", ">/dev/null", "2>&1", "</dev/null"])
+@pytest.mark.parametrize("word", ["'a'", '"a"', "ä"])
+def test_a_redirection_that_is_glued_to_a_word_is_not_judged(word: str, end: str) -> None:
+    """To a shell `'a'2>/dev/null` is the file a2."""
+    assert simple_commands(f"rm {word}{end}") is None
+    assert bash(f"rm {word}{end}", allow=f"Bash(rm {word})") is None
+    assert bash(f"rm {word}{end}", allow="Bash", deny=f"Bash(rm {word}2)") in ("ask", "deny")
+    assert bash(f"rm {word} {end}", allow=f"Bash(rm {word})") == "allow"
+
+
 @pytest.mark.parametrize("command", ["A+=1 git push", "a[0]=1 git push", "git 2>/dev/null push"])
 def test_what_stands_before_a_denied_command_hides_nothing(command: str) -> None:
     assert bash(command, allow="Bash", deny="Bash(git push:*)") == "deny"
@@ -516,6 +526,15 @@ def test_a_search_that_may_read_what_is_denied_is_asked_for() -> None:
 PARTS = st.sampled_from(["..", ".", "", "src", "secret", "a", "link", "~", "src\0", "ſrc", "SRC", "*"])
 
 
+@pytest.mark.parametrize("path", ["notes", "../../passwd", "./a/../b"])
+def test_what_a_path_is_relative_to_only_claude_code_knows(path: str) -> None:
+    """So a rule may forbid it, wherever that is."""
+    assert ruling(asked("Read", file_path=path), allow="Read", deny="Read(//etc/**)") == "ask"
+    assert ruling(asked("Read", file_path="notes"), allow="Read", deny="Read(./notes)") == "deny"
+    assert ruling(asked("Read", file_path="/shop/notes"), allow="Read", deny="Read(//etc/**)") == "allow"
+    assert ruling(asked("Read", file_path="~/notes"), allow="Read", deny="Read(//etc/**)") == "allow"
+
+
 @given(st.lists(PARTS, max_size=8), st.booleans())
 def test_no_path_outside_is_ever_allowed(parts: list[str], absolute: bool) -> None:
     path = ("/shop/src/" if absolute else "") + "/".join(parts)
@@ -564,6 +583,19 @@ def test_addresses_beneath_a_domain() -> None:
     assert ruling(asked("WebFetch", url="http://a.b.example.org/"), allow=rule) == "allow"
     assert ruling(asked("WebFetch", url="http://example.org/"), allow=rule) is None
     assert ruling(asked("WebFetch", url="http://badexample.org/"), allow=rule) is None
+
+
+@pytest.mark.parametrize("url", ["http://127.1/", "http://2130706433/", "http://0x7f.1/", "http://[::ffff:127.0.0.1]/"])
+def test_an_address_in_another_spelling_is_asked_for_where_addresses_are_denied(url: str) -> None:
+    assert ruling(asked("WebFetch", url=url), allow="WebFetch", deny="WebFetch(domain:127.0.0.1)") == "ask"
+
+
+def test_an_address_in_the_spelling_that_all_read_alike() -> None:
+    denied = {"allow": "WebFetch", "deny": "WebFetch(domain:127.0.0.1)"}
+    assert ruling(asked("WebFetch", url="http://127.0.0.1:8080/"), **denied) == "deny"
+    assert ruling(asked("WebFetch", url="http://10.0.0.1/"), **denied) == "allow"
+    assert ruling(asked("WebFetch", url="http://example.org/"), **denied) == "allow"
+    assert ruling(asked("WebFetch", url="http://127.1/"), allow="WebFetch", deny="WebFetch(domain:evil.org)") == "allow"
 
 
 def test_an_address_that_nobody_can_read_is_asked_for_where_some_are_denied() -> None:

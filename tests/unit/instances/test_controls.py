@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, InvalidInput, Kind, RequestRefused, SlashCommand
@@ -46,6 +47,33 @@ async def test_no_model_is_claude_code_s_own(tmp_path: Path) -> None:
     await controls(tmp_path, answers).set_model("sonnet")
     assert await controls(tmp_path, answers).set_model(None) == "", "older releases do not say which that is"
     assert Chosen(tmp_path).applied(ClaudeOptions()).model == ""
+
+
+class Slow(Answers):
+    """One that answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.may_answer = anyio.Event()
+
+    async def request(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        await super().request(request)
+        await self.may_answer.wait()
+        return {}
+
+
+async def test_of_two_that_are_asked_at_once_the_later_one_is_kept(tmp_path: Path) -> None:
+    """By two programs: who has asked last has also kept last, however late the answer to the other one comes."""
+    slow, quick = Slow(), Answers({})
+    async with anyio.create_task_group() as group:
+        group.start_soon(controls(tmp_path, slow).set_model, "first")
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(controls(tmp_path, quick).set_model, "second")
+        await anyio.wait_all_tasks_blocked()
+        assert (len(slow.asked), quick.asked) == (1, [])
+        slow.may_answer.set()
+    assert quick.asked == [{"subtype": "set_model", "model": "second"}]
+    assert Chosen(tmp_path).applied(ClaudeOptions()).model == "second"
 
 
 async def test_the_mode_in_effect_is_the_one_that_is_kept(tmp_path: Path) -> None:

@@ -208,6 +208,62 @@ async def test_a_start_is_given_up_for_an_end(end: Step) -> None:
     assert steps.state is State.RESTING
 
 
+@pytest.mark.parametrize("end", [Step.STOP, Step.REMOVE, Step.RELEASE])
+async def test_a_start_that_is_tried_again_at_once_does_not_keep_an_end_out(end: Step) -> None:
+    """As whoever has a command waiting does: it would be given up again and again, for ever."""
+    steps, tries = Steps("demo"), 0
+
+    async def start_again_and_again() -> None:
+        nonlocal tries
+        while True:
+            try:
+                async with steps.take(Step.START):
+                    await anyio.sleep_forever()
+            except AgentUnavailable:
+                tries += 1
+
+    with anyio.fail_after(_LIMIT):
+        async with anyio.create_task_group() as group:
+            group.start_soon(start_again_and_again)
+            await anyio.wait_all_tasks_blocked()
+            for _ in range(3):
+                async with steps.take(end):
+                    await anyio.wait_all_tasks_blocked()
+                await anyio.wait_all_tasks_blocked()
+                assert steps.state is State.STARTING
+            group.cancel_scope.cancel()
+    assert tries <= 6
+
+
+async def test_an_end_that_gives_up_waiting_lets_starts_begin() -> None:
+    steps, enough = Steps("demo"), anyio.Event()
+
+    async def stop() -> None:
+        async with steps.take(Step.STOP):
+            await enough.wait()
+
+    async def start() -> None:
+        async with steps.take(Step.START):
+            pass
+
+    with anyio.fail_after(_LIMIT):
+        async with anyio.create_task_group() as group:
+            group.start_soon(stop)
+            await anyio.wait_all_tasks_blocked()
+            with anyio.move_on_after(0.05):
+                async with anyio.create_task_group() as waiting:
+                    waiting.start_soon(_remove, steps)
+                    await anyio.wait_all_tasks_blocked()
+                    group.start_soon(start)
+            enough.set()
+    assert steps.state is State.READY
+
+
+async def _remove(steps: Steps) -> None:
+    async with steps.take(Step.REMOVE):
+        raise AssertionError("it was cancelled before")
+
+
 async def test_a_start_that_waits_for_something_else_is_given_up_too() -> None:
     steps, begun = Steps("demo"), anyio.Event()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,9 @@ from cc_bridge.service.identities import (
     Identity,
     Limits,
     Meters,
+    MoreThanOwn,
     NotAllowed,
+    Scope,
     Strikes,
     TokenBucket,
     TooMany,
@@ -54,6 +56,16 @@ class TestScopes:
             reader.need("manage")
         assert refused.value.scope == "manage"
         assert isinstance(refused.value, BridgeError)
+
+    def test_there_are_four(self) -> None:
+        assert ALL_SCOPES == set(get_args(Scope)) == {"read", "command", "permissions", "manage"}
+
+    def test_who_would_hand_out_more_is_told_so(self) -> None:
+        refused = MoreThanOwn()
+        assert isinstance(refused, NotAllowed)
+        assert refused.scope == "manage"
+        assert "more than their own" in str(refused)
+        assert "Ask for less" in str(refused)
 
     def test_no_scope_brings_another(self) -> None:
         for scope in ALL_SCOPES:
@@ -141,6 +153,11 @@ class TestBucket:
         assert 0 < wait <= 60 / per_minute + 1e-6
         assert not bucket.take(end + wait * 0.99)
         assert bucket.take(end + wait + 1e-6)
+
+    def test_a_clock_that_goes_back_takes_nothing(self) -> None:
+        bucket = TokenBucket(2, 100.0)
+        assert bucket.take(100)
+        assert bucket.take(99.5)
 
     def test_a_clock_that_goes_back_brings_nothing(self) -> None:
         bucket = TokenBucket(2, 100.0)
@@ -272,7 +289,13 @@ class TestStrikes:
             ("2001:db8::1", "2001:db8:0:1::1", False),
             ("::ffff:192.0.2.1", "192.0.2.1", True),
             ("192.0.2.1", "192.0.2.2", False),
+            ("2001:db8::8000:0:0:1", "2001:db8::1", True),
+            ("2001:db8:0:1::1", "2001:db8:0:0::1", False),
+            ("2001:db8:8000::1", "2001:db8::1", False),
             ("testclient", "testclient", True),
+            ("testclient", "another", False),
+            ("x" * 100 + "y", "x" * 100 + "z", True),
+            ("x" * 99 + "y", "x" * 99 + "z", False),
             ("unix:", "192.0.2.1", False),
         ],
     )
@@ -280,6 +303,17 @@ class TestStrikes:
         strikes = Strikes(per_minute=1)
         strikes.wrong(one, "x", 0)
         assert (strikes.wait(other, "y", 0) > 0) == is_same
+
+    def test_who_has_done_nothing_wrong_waits_for_nothing(self) -> None:
+        assert Strikes().wait("192.0.2.1", "x", 0) == 0
+
+    def test_ten_a_minute_are_enough_for_who_mistypes(self) -> None:
+        strikes = Strikes()
+        for _ in range(9):
+            strikes.wrong("192.0.2.1", "x", 0)
+        assert strikes.wait("192.0.2.1", "x", 0) == 0
+        strikes.wrong("192.0.2.1", "x", 0)
+        assert strikes.wait("192.0.2.1", "x", 0) > 0
 
     def test_many_addresses_and_tokens_take_no_more_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "_MOST_ADDRESSES", 10)

@@ -6,6 +6,7 @@ import { Controls } from "./controls.js";
 import { Conversation } from "./conversation.js";
 import { forkConversation, newConversation, removeConversation, renameConversation, showUsage } from "./dialogs.js";
 import { announce, byId, toast } from "./dom.js";
+import { wireDrawer } from "./drawer.js";
 import { List, stateOf, titleOf } from "./list.js";
 import { Notify } from "./notify.js";
 import { Outbox } from "./outbox.js";
@@ -17,6 +18,7 @@ import { nextTheme } from "./theme.js";
 
 let current = "";
 let helloes = 0;
+let missed = "";
 const woken = new Set();
 
 const notify = new Notify();
@@ -49,6 +51,7 @@ const permissions = new Permissions({
   onChange: () => notify.waiting(permissions.all.length),
   onAsked: (request) => {
     announce(`Permission needed for ${request.tool}.`);
+    if (request.instance !== current) toast(`${titleOf(list.get(request.instance)) || request.instance} needs a permission.`);
     tellIfHidden(request.instance, `Permission needed for ${request.tool}`);
   },
 });
@@ -71,7 +74,7 @@ new Palette(paletteEntries);
 // What a person does
 
 function send(name, prompt) {
-  const isFirst = name === current && !conversation.running && queue.length === 0 && stream.state === "live";
+  const isFirst = name === current && !conversation.isBusy && queue.length === 0 && stream.state === "live";
   const message = outbox.add(name, prompt);
   if (isFirst) {
     message.isShown = true;
@@ -129,8 +132,8 @@ async function rename() {
 
 async function remove() {
   if (await removeConversation(list.get(current))) {
-    await list.load();
     open("");
+    await list.load();
   }
 }
 
@@ -171,17 +174,30 @@ addEventListener("popstate", () => open(named(), { isBack: true }));
 function hear(message) {
   switch (message.type) {
     case "hello": return welcome();
-    case "unknown": return void toast("There is no such conversation here.", true);
+    case "unknown": return leave("There is no such conversation here.");
+    case "missed": // half a turn: read it from its beginning, if it can be had
+      if (missed !== message.turn) again();
+      missed = message.turn;
+      return;
     case "gone": return again(); // nobody keeps any more what came after our place
     case "failed":
       toast(message.error, true);
       return void setTimeout(again, 3000, current);
-    case "instance": case "removed": return list.hear(message);
+    case "instance": case "removed":
+      list.hear(message);
+      if (message.type === "removed" && message.name === current) leave("This conversation was deleted.");
+      return;
     default:
       if (message.type === "status_changed" && message.permission_mode) controls.setMode(message.permission_mode);
       conversation.apply(message);
       composer.setRunning(Boolean(conversation.running));
   }
+}
+
+function leave(why) {
+  if (!current) return;
+  toast(why, true);
+  open("");
 }
 
 function again(name = current) {
@@ -220,6 +236,7 @@ function drawHead() {
   byId("state").textContent = label;
   byId("state").className = `state ${look}`;
   notify.title(titleOf(instance) || current);
+  conversation.setWaiting(instance?.state === "permission");
   composer.setRunning(Boolean(conversation.running) || ["busy", "permission"].includes(instance?.state));
 }
 
@@ -235,7 +252,7 @@ function paletteEntries() {
     { label: "Delete", run: remove },
   ] : [];
   return [
-    ...list.all.map((instance) => ({ label: titleOf(instance), about: stateOf(instance)[0], run: () => open(instance.name) })),
+    ...list.all.filter((instance) => instance.name !== current).map((instance) => ({ label: titleOf(instance), about: stateOf(instance)[0], run: () => open(instance.name) })),
     { label: "New conversation", run: create },
     ...actions.map((action) => ({ ...action, about: titleOf(here) })),
     { label: "Change the theme", run: () => toast(`Theme: ${nextTheme()}`) },
@@ -265,25 +282,9 @@ function wire() {
   wireDrawer();
 }
 
-function wireDrawer() {
-  const opener = byId("open-drawer");
-  const set = (isOpen) => {
-    document.body.classList.toggle("drawer", isOpen);
-    opener.setAttribute("aria-expanded", String(isOpen));
-    byId("main").inert = isOpen && matchMedia("(max-width: 800px)").matches;
-    if (isOpen) byId("search").focus();
-    else opener.focus();
-  };
-  opener.addEventListener("click", () => set(true));
-  byId("close-drawer").addEventListener("click", () => set(false));
-  byId("scrim").addEventListener("click", () => set(false));
-  new MutationObserver(() => { if (!document.body.classList.contains("drawer")) byId("main").inert = false; })
-    .observe(document.body, { attributeFilter: ["class"] });
-  addEventListener("keydown", (event) => { if (event.key === "Escape" && document.body.classList.contains("drawer")) set(false); });
-}
-
 function showSignIn() {
   stream.close();
+  byId("starting").hidden = true;
   byId("app").hidden = true;
   byId("sign-in").hidden = false;
   byId("token").focus();
@@ -309,8 +310,10 @@ function wireSignIn() {
 async function begin() {
   const who = await api.session();
   byId("sign-in").hidden = true;
+  byId("starting").hidden = true;
   byId("app").hidden = false;
-  byId("who").textContent = who?.name ?? "";
+  byId("who").textContent = who.name;
+  for (const scope of ["command", "permissions", "manage"]) document.body.classList.toggle(`no-${scope}`, !who.scopes.includes(scope));
   const loaded = list.load().catch(() => null);
   open(named(), { isBack: true });
   await loaded;
@@ -326,9 +329,7 @@ async function start() {
     if (error.status === 401 || error.status === 403) return showSignIn();
     byId("starting").textContent = error.message;
     setTimeout(start, 2000);
-    return;
   }
-  byId("starting").hidden = true;
 }
 
 wire();

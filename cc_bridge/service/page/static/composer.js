@@ -31,7 +31,7 @@ export class Composer {
     this.stopButton.addEventListener("click", () => this.onStop());
     this.area.addEventListener("input", () => { this.#changed(); this.#offer(); this.onTyping(this.#name); });
     this.area.addEventListener("keydown", (event) => this.#key(event));
-    this.area.addEventListener("blur", () => setTimeout(() => this.#close(), 150));
+    this.area.addEventListener("blur", () => setTimeout(() => document.activeElement !== this.area && this.#close(), 150));
     this.area.addEventListener("paste", (event) => {
       if (!event.clipboardData.files.length) return;
       event.preventDefault();
@@ -50,9 +50,10 @@ export class Composer {
   }
 
   setRunning(isRunning) {
+    if (isRunning === this.isRunning) return; // this is said with every word of an answer
     this.isRunning = isRunning;
     this.stopButton.hidden = !isRunning;
-    this.#changed();
+    this.#drawButton();
   }
 
   /** Add to what is written. */
@@ -91,6 +92,10 @@ export class Composer {
     store(draftKey(this.#name), this.area.value || null);
     this.area.style.height = "auto";
     this.area.style.height = `${Math.min(this.area.scrollHeight, innerHeight * 0.4)}px`;
+    this.#drawButton();
+  }
+
+  #drawButton() {
     this.button.disabled = this.#sending || !this.#name || (!this.area.value.trim() && this.attachments.isEmpty);
     const label = this.isRunning ? "Send when the answer is complete" : "Send";
     this.button.title = label;

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, el, announce } from "./dom.js";
-import { soon } from "./stream.js";
+import { pacer } from "./stream.js";
 import { TurnView } from "./turn.js";
 
 const NEAR = 80; // pixels from the end: who is there wants to stay there
@@ -40,9 +40,15 @@ export class Conversation {
     }, { root: this.scroller, rootMargin: "400px" }).observe(this.older);
   }
 
+  /** The turn that runs, or that the service is about to begin; null: none, or it has no name yet. */
   get running() {
-    for (const turn of this.#turns.values()) if (turn.isRunning) return turn.id;
+    for (const turn of this.#turns.values()) if (turn.isRunning && !turn.isSending) return turn.id;
     return null;
+  }
+
+  /** Something runs, or is being sent: what is sent now will wait. */
+  get isBusy() {
+    return [...this.#turns.values()].some((turn) => turn.isRunning);
   }
 
   /** Show another one. Messages of its stream may come from now on. */
@@ -103,7 +109,10 @@ export class Conversation {
       const found = await api.history(this.name, this.#before);
       if (generation !== this.#generation) return;
       const height = this.scroller.scrollHeight - this.scroller.scrollTop;
-      const views = found.turns.filter((turn) => !this.#turns.has(turn.turn)).map((turn) => this.#past(turn));
+      const views = [];
+      const pause = pacer();
+      for (const turn of found.turns) if (!this.#turns.has(turn.turn)) views.push(await this.#past(turn, pause));
+      if (generation !== this.#generation) return;
       this.#turns = new Map([...views.map((view) => [view.id, view]), ...this.#turns]);
       this.place.prepend(...views.map((view) => view.node));
       this.scroller.scrollTop = this.scroller.scrollHeight - height;
@@ -112,6 +121,13 @@ export class Conversation {
       this.#loading = false;
       this.older.disabled = false;
     }
+  }
+
+  /** What the turn that runs waits for: somebody's permission, or nothing. */
+  setWaiting(forPermission) {
+    const view = this.#turns.get(this.running);
+    if (view && view.isWaiting !== forPermission) view.start(forPermission ? "Waiting for your permission" : "Working");
+    if (view) view.isWaiting = forPermission;
   }
 
   /** A message of the stream. */
@@ -132,6 +148,7 @@ export class Conversation {
   /** A message that was just sent, before the service has given it a name. */
   addSent(key, prompt) {
     const view = new TurnView(key, prompt, new Date().toISOString());
+    view.isSending = true;
     view.node.classList.add("sending");
     view.start("Sending");
     this.#append(view);
@@ -152,6 +169,7 @@ export class Conversation {
       return;
     }
     view.id = turn.id;
+    view.isSending = false;
     view.node.classList.remove("sending");
     view.start("Starting");
     this.#turns.set(turn.id, view);
@@ -171,28 +189,31 @@ export class Conversation {
 
   // Private
 
-  #past(turn) {
+  /** A turn of the history; `show(view)` puts it into the page before it is filled. */
+  async #past(turn, pause, show = () => {}) {
     const known = this.#known.get(turn.turn);
-    const view = new TurnView(turn.turn || `before-${Math.random()}`, known?.prompt ?? turn.prompt, turn.time);
-    view.fill(turn.parts);
-    view.end(known?.result ?? {});
+    const view = new TurnView(turn.turn || `before-${turn.time}`, known?.prompt ?? turn.prompt, turn.time);
+    show(view);
+    await view.fill(turn.parts, pause);
+    if (view.isPast) view.end(known?.result ?? {});
     return view;
   }
 
   async #merge(history, generation) {
     const newest = history.turns.filter((turn) => !this.#turns.get(turn.turn)?.isRunning || turn.turn !== history.running);
-    for (const [number, turn] of newest.entries()) {
+    const pause = pacer();
+    for (const turn of newest) {
       if (generation !== this.#generation) return;
       const there = this.#turns.get(turn.turn);
       if (turn.turn && turn.turn === history.running) {
         this.#append(this.#running(turn));
       } else {
-        const view = this.#past(turn);
-        if (there) there.node.replaceWith(view.node);
-        else this.#append(view);
-        this.#turns.set(view.id, view);
+        await this.#past(turn, pause, (view) => {
+          if (there) there.node.replaceWith(view.node);
+          else this.#append(view);
+          this.#turns.set(view.id, view);
+        });
       }
-      if (number % 8 === 7) await new Promise(soon);
     }
     // A turn that the page has seen begin, and that has ended while it was away, is in the history now.
     for (const view of [...this.#turns.values()]) {

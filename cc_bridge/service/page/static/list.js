@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { byId, el, plain, store, stored } from "./dom.js";
 
 const TOUCHED = "cc-bridge.touched";
+const MOST_SHOWN = 300; // more are found by searching
 
 const STATES = {
   busy: ["Answering", "busy"],
@@ -81,12 +82,13 @@ export class List {
   draw() {
     const wanted = this.search.value.trim().toLowerCase();
     const shown = this.all.filter((one) => `${one.title} ${one.name} ${one.project}`.toLowerCase().includes(wanted));
-    const rows = shown.map((instance) => this.#row(instance));
+    const rows = shown.slice(0, MOST_SHOWN).map((instance) => this.#row(instance));
     const hasFocus = this.place.contains(document.activeElement) ? document.activeElement : null;
     this.place.replaceChildren(...rows);
     hasFocus?.focus();
-    byId("no-conversations").hidden = shown.length > 0;
-    byId("no-conversations").textContent = wanted ? "Nothing is called so." : "No conversation yet.";
+    const more = shown.length - rows.length;
+    byId("no-conversations").hidden = shown.length > 0 && !more;
+    byId("no-conversations").textContent = more ? `${more} more: search for them.` : wanted ? "Nothing is called so." : "No conversation yet.";
   }
 
   // Private
@@ -132,6 +134,9 @@ export class List {
     if (instance.name === this.current) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
     link.classList.toggle("unread", this.#unread.has(instance.name));
+    const seen = `${titleOf(instance)}|${label}|${instance.waiting}|${this.#unread.has(instance.name)}|${ago(this.#time(instance))}`;
+    if (row.dataset.seen === seen) return row;
+    row.dataset.seen = seen;
     const about = [label, instance.waiting ? `${instance.waiting} waiting` : "", this.#unread.has(instance.name) ? "new" : ""].filter(Boolean).join(" · ");
     link.replaceChildren(
       el("span", { class: `dot ${look}`, "aria-hidden": "true" }),

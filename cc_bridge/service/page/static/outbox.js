@@ -73,6 +73,11 @@ export class Outbox {
       const message = this.messages[0];
       try {
         const turn = await api.command(message.name, message.prompt, message.key);
+        if (!this.messages.some((other) => other.key === message.key)) { // taken back while it was on its way
+          await api.endTurn(message.name, turn.id).catch(() => null);
+          this.onChange();
+          continue;
+        }
         this.remove(message.key);
         this.onAccepted(message, turn);
       } catch (error) {

@@ -1,5 +1,7 @@
 // The page's one connection. Owns: whether the service is there, and after which event the conversation is read on.
 //
+// A browser has six connections to a host, over all tabs: tabs that nobody looks at share a few, or have none.
+//
 // The service beats once a second. Who hears nothing for almost three is cut off, whatever the network says; after ten
 // the connection is made anew. What arrives is handed on in small portions, so that a page that has slept stays quick.
 
@@ -7,6 +9,8 @@ const SILENT = 2_700;
 const DEAD = 10_000;
 const PAUSES = [300, 700, 1500, 3000, 5000];
 const PORTION = 10;
+const UNSEEN = 20_000; // ms after which a tab that nobody looks at gives its connection to others
+const UNSEEN_TABS = 3;
 
 export class Stream {
   #name = "";
@@ -18,6 +22,8 @@ export class Stream {
   #queue = [];
   #pumping = false;
   #run = 0;
+  #hiding = 0;
+  #release = null;
 
   /** `onMessage(message)` gets what the service says, `onState("live" | "offline" | "signed-out")` how it does. */
   constructor(onMessage, onState) {
@@ -26,10 +32,7 @@ export class Stream {
     this.state = "";
     addEventListener("online", () => this.#again(0));
     addEventListener("offline", () => this.#lost());
-    document.addEventListener("visibilitychange", () => {
-      // A phone that has slept: what it has heard last is old, and its connection may be dead.
-      if (!document.hidden && this.#run && performance.now() - this.#heard > SILENT) this.#again(0);
-    });
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.#hide() : this.#show()));
     setInterval(() => this.#watch(), 500);
   }
 
@@ -48,6 +51,36 @@ export class Stream {
   }
 
   // Private
+
+  #show() {
+    clearTimeout(this.#hiding);
+    this.#release?.();
+    this.#release = null;
+    // A phone that has slept: what it has heard last is old, and its connection may be dead.
+    if (this.#run && performance.now() - this.#heard > SILENT) this.#again(0);
+  }
+
+  #hide() {
+    if (!navigator.locks) return; // without TLS; then the tabs have to be few
+    this.#hiding = setTimeout(async () => {
+      for (let number = 0; number < UNSEEN_TABS; number++) {
+        if (await this.#takePlace(number)) return;
+      }
+      if (!document.hidden) return;
+      clearTimeout(this.#timer);
+      this.#run++;
+      this.#heard = -DEAD;
+      this.#abort?.abort();
+    }, UNSEEN);
+  }
+
+  /** Keep the connection as one of few hidden tabs, until somebody looks here; false: another tab has this place. */
+  #takePlace(number) {
+    return new Promise((resolve) => navigator.locks.request(`cc-bridge-unseen-${number}`, { ifAvailable: true }, (lock) => {
+      resolve(lock !== null);
+      return lock && document.hidden ? new Promise((release) => { this.#release = release; }) : undefined;
+    }));
+  }
 
   #watch() {
     if (!this.#run || !this.#heard || document.hidden) return;
@@ -134,6 +167,16 @@ export class Stream {
   forget() {
     this.#after = "";
   }
+}
+
+/** A function to await between small pieces of work: most calls cost nothing, each 8 ms the browser has its turn. */
+export function pacer() {
+  let began = performance.now();
+  return async () => {
+    if (performance.now() - began < 8) return;
+    await new Promise((resolve) => (document.hidden ? soon(resolve) : requestAnimationFrame(() => soon(resolve))));
+    began = performance.now();
+  };
 }
 
 /** After the browser had its turn; timers of a page in the background come once a second, messages do not. */

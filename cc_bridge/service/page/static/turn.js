@@ -1,8 +1,8 @@
 // One turn as it is shown: prompt, parts, end. Owns its elements; every message says where it belongs, so that the same
 // one may come twice.
 
+import { Blocks, copyButton } from "./blocks.js";
 import { el, icon, plain } from "./dom.js";
-import { fragment, morph } from "./markup.js";
 import { details, resultView, summary } from "./tools.js";
 
 export class TurnView {
@@ -38,16 +38,23 @@ export class TurnView {
     this.isPast = false;
   }
 
-  /** The parts of a turn of the history. */
-  fill(parts) {
+  /** The parts of a turn of the history. `pause()` is awaited now and then: a long turn does not hold up the page. */
+  async fill(parts, pause) {
     this.isPast = true;
-    parts.forEach((part, number) => {
-      if (part.kind === "text") part.blocks.forEach((block) => this.apply({ type: "block", part: number, ...block }));
-      else {
+    for (const [number, part] of parts.entries()) {
+      if (part.kind === "text") {
+        for (const block of part.blocks) {
+          await pause();
+          if (!this.isPast) return; // its events came meanwhile
+          this.apply({ type: "block", part: number, ...block });
+        }
+      } else {
+        await pause();
+        if (!this.isPast) return;
         this.apply({ type: "tool", part: number, name: part.name, input: part.input, parent: "" });
         if (part.result) this.apply({ type: "tool_result", part: number, ...part.result });
       }
-    });
+    }
   }
 
   apply(message) {
@@ -90,7 +97,7 @@ export class TurnView {
   }
 
   get text() {
-    return Array.from(this.#parts.values()).filter((part) => part.kind === "text").map((part) => part.node.innerText).join("\n\n");
+    return Array.from(this.#parts.values()).filter((part) => part.kind === "text").map((part) => part.blocks.text).join("\n\n");
   }
 
   // Private
@@ -121,24 +128,11 @@ export class TurnView {
   }
 
   #block(message) {
-    const part = this.#part(message, "text", () => ({ node: el("div", { class: "text" }), blocks: new Map() }));
-    let block = part.blocks.get(message.n);
-    if (block && block.kind !== message.kind) { // what began like a paragraph has become a table
-      block.drop();
-      block = undefined;
-    }
-    if (!block) {
-      block = makeBlock(message, part, part.blocks.get(message.n - 1));
-      part.blocks.set(message.n, block);
-    }
-    for (let later = message.n + 1; part.blocks.has(later) && message.open; later++) {
-      part.blocks.get(later).drop();
-      part.blocks.delete(later);
-    }
-    if (block.html !== message.html) {
-      block.html = message.html;
-      block.show(fragment(message.html));
-    }
+    const part = this.#part(message, "text", () => {
+      const blocks = new Blocks();
+      return { node: blocks.node, blocks };
+    });
+    part.blocks.apply(message);
   }
 
   #thinking(message) {
@@ -172,58 +166,6 @@ export class TurnView {
   }
 }
 
-// Blocks
-
-/** A place for a block: its own, or inside the code or table that it goes on. */
-function makeBlock(message, part, before) {
-  if (message.kind === "code") return codeBlock(message, part, before);
-  if (message.kind === "table") return tableBlock(message, part, before);
-  const node = el("div", { class: message.joins ? "block joins" : "block" });
-  part.node.append(node);
-  return { kind: message.kind, node, drop: () => node.remove(), show: (content) => morph(node, content) };
-}
-
-function codeBlock(message, part, before) {
-  const piece = el("code", { class: "piece" });
-  let box = message.joins && before?.kind === "code" ? before.box : null;
-  if (!box) {
-    const pre = el("pre", { tabIndex: 0, "aria-label": message.language ? `Code, ${message.language}` : "Code" });
-    box = el("div", { class: "code-box" },
-      el("div", { class: "code-head" }, el("span", { text: message.language ?? "" }), copyButton("Copy code", () => pre.textContent)), pre);
-    part.node.append(box);
-  }
-  box.lastElementChild.append(piece);
-  const drop = () => { piece.remove(); if (!box.lastElementChild.firstChild) box.remove(); };
-  return { kind: "code", box, drop, show: (content) => morph(piece, content) };
-}
-
-function tableBlock(message, part, before) {
-  let box = message.joins && before?.kind === "table" ? before.box : null;
-  const isFirst = !box;
-  if (isFirst) {
-    box = el("div", { class: "table-box", tabIndex: 0, role: "region", "aria-label": "Table" });
-    part.node.append(box);
-  }
-  let body = el("tbody");
-  const drop = () => { body.remove(); if (isFirst) box.remove(); };
-  return {
-    kind: "table", box, drop,
-    show(content) {
-      const table = content.querySelector("table");
-      table.removeAttribute("tabindex");
-      if (isFirst && !box.firstChild) {
-        if (table.rows[0]?.cells.length > 12) table.classList.add("wide");
-        box.append(table);
-        body = table.tBodies[0] ?? table.appendChild(body);
-        return;
-      }
-      if (!body.parentNode) box.firstChild.append(body);
-      const rows = table.tBodies[0] ?? el("tbody");
-      morph(body, rows);
-    },
-  };
-}
-
 // Tools
 
 function makeTool(message) {
@@ -245,25 +187,6 @@ function makeTool(message) {
 }
 
 // Small things
-
-export function copyButton(label, content, extra = "") {
-  const button = el("button", { type: "button", class: `copy ${extra}`, title: label, "aria-label": label }, icon("copy"));
-  button.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(content());
-    } catch { // no clipboard without TLS: the old way
-      const area = el("textarea", { value: content(), class: "unseen" });
-      document.body.append(area);
-      area.select();
-      document.execCommand("copy");
-      area.remove();
-      button.focus();
-    }
-    button.replaceChildren(icon("check"));
-    setTimeout(() => button.replaceChildren(icon("copy")), 1500);
-  });
-  return button;
-}
 
 /** A prompt's texts, and its pictures and files. */
 export function promptContent(prompt) {
