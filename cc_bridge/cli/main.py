@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-__all__ = ["run"]
+__all__ = ["run", "run_claude"]
 
 
 def run() -> None:
@@ -15,6 +15,10 @@ def run() -> None:
 
         print(f"cc-bridge {__version__}")
         return
+    if sys.argv[1:2] == ["claude"]:
+        from . import claude
+
+        claude.run(sys.argv[2:])
     gc.set_threshold(50_000)  # importing makes much, and nothing that has to be collected
     from . import quick
 
@@ -24,3 +28,10 @@ def run() -> None:
     from .app import app
 
     app(prog_name="cc-bridge")
+
+
+def run_claude() -> None:
+    """The console script that is named where a tool wants the path of a ``claude``."""
+    from . import claude
+
+    claude.run(sys.argv[1:])

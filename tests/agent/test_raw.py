@@ -1,4 +1,4 @@
-"""Raw sessions: one process beside the main one, and its streams as bytes. covers: B6, B19"""
+"""Raw sessions: one process beside the main one, and its streams as bytes. covers: B6"""
 
 from __future__ import annotations
 

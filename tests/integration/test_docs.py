@@ -139,6 +139,18 @@ assert live[0].endswith("data: one\\n\\n") and "event: end" in live[-1], live
 assert said == ["event: gone\\ndata: Load the conversation again.\\n\\n"]
 """
 
+ASKS_THE_SHOP = '[[tool mcp__shop__stock {"article":"umbrella"}]] [[say There are 17.]]'
+LOCAL_SHOP = {
+    'name="shop"': "name=unique, ephemeral=True, env=claude_env",
+    'kind="docker"': 'kind="local"',
+    '"/srv/shop"': "workspace",
+    "DockerContainer": "LocalProcess",
+}
+CONTAINER_SHOP = {
+    'name="shop"': 'name=unique, ephemeral=True, image=images.claude, network="host", env=scripted_model.claude_env()',
+    '"/srv/shop"': "workspace",
+}
+
 #: By page, in the order in which the snippets stand there; each in one or several ways.
 WAYS: dict[str, list[list[Way]]] = {
     "README.md": [
@@ -151,6 +163,19 @@ WAYS: dict[str, list[list[Way]]] = {
         [
             Way(replaced=LOCALLY, after='assert "\\ncompleted, $" in printed()'),
             Way(docker=True, replaced=IN_A_CONTAINER, after='assert "\\ncompleted, $" in printed()'),
+        ]
+    ],
+    "docs/how-to/agent-sdk.md": [
+        [
+            Way(
+                replaced={**LOCAL_SHOP, '"How many umbrellas do we have?"': f"'{ASKS_THE_SHOP}'"},
+                after='await main()\nassert printed() == "There are 17.\\n", printed()',
+            ),
+            Way(
+                docker=True,
+                replaced={**CONTAINER_SHOP, '"How many umbrellas do we have?"': f"'{ASKS_THE_SHOP}'"},
+                after='await main()\nassert printed() == "There are 17.\\n", printed()',
+            ),
         ]
     ],
     "docs/how-to/chat-bot.md": [

@@ -1,0 +1,148 @@
+"""`cc-bridge claude`: a program in Claude Code's place. covers: B19"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, ResultMessage, query
+
+from cc_bridge import ClaudeOptions, DockerContainer, LocalProcess
+from cc_bridge.testing import ScriptedModel
+from tests.command import COMMAND
+
+pytestmark = pytest.mark.anyio
+
+#: In Claude Code's place: says what it got, as bytes.
+PROGRAM = f"""#!{sys.executable}
+import json, os, signal, sys
+mine = {{name: os.environ.get(name) for name in ("CLAUDE_CODE_MINE", "NOT_MINE", "CLAUDECODE")}}
+sys.stderr.buffer.write(json.dumps([sys.argv[1:], os.getcwd(), mine]).encode() + b"\\n")
+sys.stderr.flush()
+if "wait" in sys.argv:
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(42))
+    print("waits", flush=True)
+    signal.pause()
+if "die" in sys.argv:
+    os.kill(os.getpid(), signal.SIGKILL)
+data = sys.stdin.buffer.read()
+sys.stdout.buffer.write(data[::-1])
+sys.stdout.flush()
+sys.exit(7)
+"""
+
+
+@pytest.fixture
+async def instance(make_record: Any, tmp_path: Path) -> AsyncIterator[LocalProcess]:
+    program = tmp_path / "program"
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
+    made = LocalProcess(make_record(claude=ClaudeOptions(program=str(program))))
+    yield made
+    await made.cleanup()
+
+
+async def begun(instance: Any) -> Any:
+    """Its agent runs, and its record is kept; Claude Code of its own has not been started."""
+    session = await instance.beside.run(["wait"], {})
+    await session.aclose()
+    return instance
+
+
+async def claude(*words: str, data: bytes = b"", **options: Any) -> subprocess.CompletedProcess[bytes]:
+    with anyio.fail_after(60):
+        return await anyio.run_process([*COMMAND, "claude", *words], input=data, check=False, **options)
+
+
+async def test_bytes_words_and_the_code_are_the_same(instance: LocalProcess) -> None:
+    await begun(instance)
+    data = bytes(range(256)) * 10_000 + b"\n\n\r\n"
+    env = {**os.environ, "CLAUDE_CODE_MINE": "1", "NOT_MINE": "1", "CLAUDECODE": "1"}
+    done = await claude(
+        "--instance", instance.name, "--", "-p", "a b", "", data=data, cwd=instance.record.workspace, env=env
+    )
+    assert (done.returncode, done.stdout) == (7, data[::-1])
+    words, cwd, variables = json.loads(done.stderr)
+    assert (words, cwd) == (["-p", "a b", ""], str(instance.record.workspace))
+    assert variables == {"CLAUDE_CODE_MINE": "1", "NOT_MINE": None, "CLAUDECODE": None}
+
+
+async def test_the_directory_says_which_instance(instance: LocalProcess) -> None:
+    await begun(instance)
+    below = Path(instance.record.workspace or "") / "below"
+    below.mkdir()
+    done = await claude("-p", data=b"x", cwd=below)
+    assert (done.returncode, done.stdout, json.loads(done.stderr)[1]) == (7, b"x", str(below))
+    none = await claude("-p", cwd="/")
+    assert none.returncode == 2
+    assert b"no instance has / in its workspace" in none.stderr
+
+
+async def test_signals_and_an_end_by_one(instance: LocalProcess) -> None:
+    await begun(instance)
+    env = {**os.environ, "CC_BRIDGE_INSTANCE": instance.name}
+    async with await anyio.open_process([*COMMAND, "claude", "wait"], env=env, stdin=subprocess.PIPE) as process:
+        assert process.stdout
+        with anyio.fail_after(60):
+            assert await process.stdout.receive() == b"waits\n"
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 42
+    died = await claude("die", env=env)
+    assert died.returncode == -signal.SIGKILL
+
+
+async def test_what_it_reads_slowly_or_not_at_all_is_no_harm(instance: LocalProcess) -> None:
+    await begun(instance)
+    env = {**os.environ, "CC_BRIDGE_INSTANCE": instance.name}
+    argv = [*COMMAND, "claude", "-p"]
+    with (
+        open("/dev/zero", "rb") as zeros,
+        subprocess.Popen(argv, env=env, stdin=zeros, stdout=subprocess.PIPE) as process,
+    ):
+        process.send_signal(signal.SIGTERM)
+        await anyio.to_thread.run_sync(process.wait)
+    done = await claude("-p", env=env, data=b"")
+    assert (done.returncode, done.stdout) == (7, b"")
+
+
+async def test_nothing_that_the_command_line_needs_is_imported() -> None:
+    code = (
+        "import sys; from cc_bridge.cli import claude; print([m for m in sys.modules if m in ('typer', 'rich', 'ssl')])"
+    )
+    assert (await anyio.run_process([sys.executable, "-c", code])).stdout == b"[]\n"
+
+
+@pytest.mark.parametrize("where", ["local", pytest.param("docker", marks=pytest.mark.docker)])
+async def test_the_agent_sdk_takes_it_for_claude(
+    where: str, request: pytest.FixtureRequest, make_record: Any, scripted_model: ScriptedModel, tmp_path: Path
+) -> None:
+    if where == "docker":
+        images = request.getfixturevalue("images")
+        fields = {"image": images.claude, "network": "host", "env": scripted_model.claude_env()}
+        made: Any = DockerContainer(make_record(kind="docker", **fields))
+    else:
+        request.getfixturevalue("claude")
+        home = tmp_path / "claude-home"
+        home.mkdir()
+        made = LocalProcess(make_record(env=scripted_model.claude_env(home)))
+    program = tmp_path / "claude"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m cc_bridge.cli.claude "$@"\n')
+    program.chmod(0o755)
+    session = await made.beside.run(["--version"], {})
+    await session.aclose()
+    options = ClaudeAgentOptions(cli_path=program, cwd=made.record.workspace, env={"CC_BRIDGE_INSTANCE": made.name})
+    with anyio.fail_after(90):
+        messages = [message async for message in query(prompt="hello", options=options)]
+        printed = await claude("-p", "[[say printed]]", cwd=made.record.workspace)
+    await made.cleanup()
+    assert any("You said: hello" in str(message) for message in messages if isinstance(message, AssistantMessage))
+    assert isinstance(messages[-1], ResultMessage)
+    assert (printed.returncode, printed.stdout.strip()) == (0, b"printed")
