@@ -30,7 +30,7 @@ from .accounts import Accounts, Budget
 from .attended import Attended
 from .awake import Awake, Seat
 from .desk import Desk, Policy
-from .feed import Heard
+from .feed import FeedPosition, Heard
 from .held import held_by_one
 from .host import HostOf
 from .listening import interrupt_quietly, listen_to, look_at, look_at_all
@@ -97,8 +97,7 @@ class Fleet:
         self._most_instances = most_instances
         self.templates = dict(templates or {})
         self._on_permission, self._permission_wait = on_permission, permission_wait
-        self._budgets = tuple(budgets)
-        self._patience = patience
+        self._budgets, self._patience = tuple(budgets), patience
         self._awake = Awake(most_awake, memory, knows_all=False)
         self._open: dict[str, tuple[BridgedInstance, Attended]] = {}
         self._was_used = False
@@ -323,8 +322,9 @@ class Fleet:
         self, name: str, after: str | None = None, turn: str | None = None
     ) -> AsyncGenerator[list[Heard], None]:
         """As :meth:`feed`, with what is there already in one list, never an empty one: cheaper to pass on."""
+        position = FeedPosition.parse(after) if after is not None else None
         self.open(name)
-        return listen_to(self._open[self._pool.spares.alias_of(name)][1], after, turn)
+        return listen_to(self._open[self._pool.spares.alias_of(name)][1], position, turn)
 
     # Private
 

@@ -51,9 +51,10 @@ async def look_at(instance: BridgedInstance, attended: Attended) -> bool:
     return is_busy
 
 
-def listen_to(attended: Attended, after: str | None, turn: str | None) -> AsyncGenerator[list[Heard], None]:
+def listen_to(
+    attended: Attended, position: FeedPosition | None, turn: str | None
+) -> AsyncGenerator[list[Heard], None]:
     """What it says; see ``Fleet.batches``."""
-    position = FeedPosition.parse(after) if after is not None else None
     return _hear(attended, position) if turn is None else _hear_turn(attended, turn, position)
 
 
