@@ -52,6 +52,7 @@ _HOW = {
     "ssh": "the packages openssh-server and openssh-client bring it",
     "busybox": "the package busybox brings it",
     "postgresql": "the package postgresql brings it",
+    "nginx": "the package nginx-light brings it",
     "systemd": "the package systemd brings systemd-analyze, which needs no systemd that runs",
     "root": "run the tests as root; a container's will do",
     "browser": "the package chromium brings it",

@@ -13,6 +13,10 @@ from .inbox import Inbox
 __all__ = ["Board"]
 
 
+#: How labels begin that are the fleet's own.
+_OURS = "cc-bridge."
+
+
 class Board:
     """The state of each instance as clients see it, and who watches.
 
@@ -42,7 +46,7 @@ class Board:
             "title": self._titles.get(name, ""),
             "kind": record.kind,
             "project": record.project,
-            "labels": dict(record.labels),
+            "labels": {name: value for name, value in record.labels.items() if not name.startswith(_OURS)},
             "created": record.created.isoformat(),
             "state": "permission" if asked else "busy" if busy else state.state,
             "turn": state.turn or (commands[0].id if commands else None),

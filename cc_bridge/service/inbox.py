@@ -36,6 +36,9 @@ __all__ = ["Inbox"]
 
 T = TypeVar("T")
 
+#: Seconds for the commands of an instance that was removed to end.
+_FAREWELL = 10.0
+
 #: Seconds between tries to tell the database what has happened; the last one again and again.
 _PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
 
@@ -194,6 +197,19 @@ class Inbox:
         self._ended(command, WITHDRAWN)
         return True
 
+    async def forget(self, instance: str) -> None:
+        """An instance was removed: end its commands, and keep nothing of them. Another one of its name begins anew.
+
+        Raises:
+            StoreUnavailable: the database is away.
+        """
+        line = self._line(instance)
+        with anyio.move_on_after(_FAREWELL):
+            while line.commands:  # each ends as failed, because its instance is gone
+                await line.changed.wait()
+        async with line.accepting:
+            await self._commands.forget(instance)
+
     def waiting(self, instance: str) -> list[Command]:
         """What has not ended, in order; the first is with the agent, or about to be."""
         return list(self._line(instance).commands) if instance in self._lines else []
@@ -203,14 +219,19 @@ class Inbox:
         ids = [other.id for other in self.waiting(command.instance)]
         return ids.index(command.id) if command.id in ids else None
 
-    async def until_moved(self, command: Command) -> None:
-        """Until its line has changed."""
-        await self._line(command.instance).changed.wait()
+    def position_here(self, command: Command) -> int | None:
+        """The same, as long as nobody but us has it."""
+        found = self._line(command.instance).find(command.id)
+        return self.position(command) if found is not None and found.state == "stored" else None
+
+    def moved(self, command: Command) -> anyio.Event:
+        """Set when its line is another than now: ask for it before looking at the line."""
+        return self._line(command.instance).changed
 
     async def until_ended(self, command: Command) -> None:
         """Until it has ended, or was withdrawn."""
         while self.position(command) is not None:
-            await self.until_moved(command)
+            await self.moved(command).wait()
 
     # Each instance's server
 

@@ -20,7 +20,7 @@ from ..logs import Log
 from ..state import write_whole
 from .board import Board
 from .deliveries import Deliveries
-from .identities import ALL_SCOPES, Meters, Strikes
+from .identities import ALL_SCOPES, Identity, Meters, Strikes
 from .inbox import Inbox
 from .observer import Observer
 from .permission_hooks import tell_of_permissions
@@ -94,6 +94,7 @@ class Service:
         )
         self.stopping = anyio.Event()
         self.is_ready = False
+        self._farewells: dict[str, anyio.Event] = {}
         self._stack = AsyncExitStack()
         self._group: anyio.abc.TaskGroup | None = None
         self._log = Log("", "service")
@@ -147,6 +148,20 @@ class Service:
         """Take no more commands, and let streams end."""
         self.is_ready = False
         self.stopping.set()
+        for farewell in self._farewells.values():
+            farewell.set()
+
+    def farewell(self, who: Identity) -> anyio.Event:
+        """Set when what is open for them is to end: their token was revoked, or the service stops."""
+        farewell = self._farewells.setdefault(who.id, anyio.Event())
+        if self.stopping.is_set():
+            farewell.set()
+        return farewell
+
+    def revoked(self, token: str) -> None:
+        """A token is none any more: what is open with it ends."""
+        if (farewell := self._farewells.pop(token, None)) is not None:
+            farewell.set()
 
     async def _end(self) -> None:
         self.stop()

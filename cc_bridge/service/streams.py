@@ -37,14 +37,15 @@ class EventStream(Response):
 
     Args:
         events: server-sent events, encoded; closed at the end.
-        stopping: set when the service ends: clients are told to come back (``bye``).
+        farewell: set when it is to end, because the service does or its token was revoked: clients are told to come
+            back (``bye``).
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None], stopping: anyio.Event) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], farewell: anyio.Event) -> None:
         super().__init__(status_code=200, headers=_HEADERS)
         del self.headers["content-length"]
         self._events = events
-        self._stopping = stopping
+        self._farewell = farewell
         self._sent_at = 0.0
         self._sending = anyio.Lock(fast_acquire=True)
 
@@ -55,7 +56,7 @@ class EventStream(Response):
         async with anyio.create_task_group() as group:
             group.start_soon(self._beat, send)
             group.start_soon(self._until_gone, receive, group.cancel_scope)
-            group.start_soon(self._until_stopping, send, group.cancel_scope)
+            group.start_soon(self._until_farewell, send, group.cancel_scope)
             await self._pass_on(send)
             group.cancel_scope.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -85,9 +86,9 @@ class EventStream(Response):
             pass
         scope.cancel()
 
-    async def _until_stopping(self, send: Send, scope: anyio.CancelScope) -> None:
-        await self._stopping.wait()
-        bye: dict[str, Any] = {"reason": "the service stops; come back with the id of your last event"}
+    async def _until_farewell(self, send: Send, scope: anyio.CancelScope) -> None:
+        await self._farewell.wait()
+        bye: dict[str, Any] = {"reason": "come back with the id of your last event"}
         with anyio.move_on_after(1.0):  # a client that does not read is not waited for
             await self._send(send, sse("bye", bye))
         scope.cancel()

@@ -23,7 +23,7 @@ import anyio.to_thread
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -69,13 +69,15 @@ class Tracing(Observer):
 
     Args:
         endpoint: of the collector, such as ``http://localhost:4318/v1/traces``.
+        processor: gets the spans in its place.
     """
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, processor: SpanProcessor | None = None) -> None:
         resource = Resource.create({"service.name": "cc-bridge", "service.version": __version__})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        exporter = OTLPSpanExporter(endpoint=endpoint, timeout=_PATIENCE)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        if processor is None:
+            processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=_PATIENCE))
+        self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("cc_bridge", __version__)
         self._open: dict[str, _Traced] = {}
 

@@ -24,15 +24,8 @@ async def turn_events(service: Service, command: Command, after: str | None) -> 
     Args:
         after: the id of the last event that the client has; None: from the first.
     """
-    last = None
-    while (position := service.inbox.position(command)) is not None:
-        now = next(item for item in service.inbox.waiting(command.instance) if item.id == command.id)
-        if now.state != "stored":
-            break
-        if position != last:
-            yield sse("waiting", {"type": "waiting", "turn": command.id, "at": "", "position": position})
-            last = position
-        await service.inbox.until_moved(command)
+    async for position in _positions(service, command):
+        yield sse("waiting", {"type": "waiting", "turn": command.id, "at": "", "position": position})
     try:
         async with aclosing(service.fleet.batches(command.instance, after or None, turn=command.id)) as feed:
             async for batch in feed:
@@ -51,6 +44,20 @@ async def turn_events(service: Service, command: Command, after: str | None) -> 
     if result is not None:
         data = {"type": "turn_result", "turn": command.id, **result}
         yield sse("turn_result", data, result.get("at", ""))
+
+
+async def _positions(service: Service, command: Command) -> AsyncGenerator[int, None]:
+    """How many come before it, whenever that changes, as long as it waits here."""
+    last = None
+    while True:
+        moved = service.inbox.moved(command)
+        position = service.inbox.position_here(command)
+        if position is None:
+            return
+        if position != last:
+            last = position
+            yield position
+        await moved.wait()
 
 
 async def instance_events(service: Service, name: str, after: str | None) -> AsyncGenerator[bytes, None]:

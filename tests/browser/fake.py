@@ -76,6 +76,9 @@ class Fake:
 
     # PageSource
 
+    def farewell(self, who: None) -> anyio.Event:
+        return self.stopping
+
     async def check(self, request: Request, name: str | None) -> None:
         require(request)
         if name is not None and name not in self.talks:

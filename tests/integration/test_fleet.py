@@ -181,3 +181,19 @@ async def test_a_fleet_that_is_killed_has_lost_nothing(record: ClaudeInstance, w
             assert (await (await instance.turn(first)).result()).text == "a\n\nb"
     assert asked == ["Bash"]
     assert (workspace / "made-by-a-tool").exists()
+
+
+class TestBatches:
+    async def test_they_are_what_a_feed_says_with_what_is_there_in_one(
+        self, fleet: Fleet, record: ClaudeInstance
+    ) -> None:
+        instance = await fleet.make(record)
+        turn = await instance.submit("[[repeat 50 word ]]")
+        await turn.result()
+        async with aclosing(fleet.feed(record.name, turn=turn.id)) as feed:
+            heard = [item async for item in feed]
+        async with aclosing(fleet.batches(record.name, turn=turn.id)) as feed:
+            batches = [batch async for batch in feed]
+        assert [item for batch in batches for item in batch] == heard
+        assert all(batches), "none is empty"
+        assert len(batches) < len(heard) / 2, "it is all there already"

@@ -159,7 +159,7 @@ async def test_what_waits_can_be_changed_and_taken_back(
     assert (await ended(client, first))["result"]["text"] == "first"
     assert (await ended(client, second))["result"]["text"] == "You said: another second"
     assert (await ended(client, third))["result"]["verdict"] == "withdrawn"
-    assert (await client.put(path, json={"prompt": "too late"})).status_code == 422
+    assert (await client.put(path, json={"prompt": "too late"})).status_code == 409
     asked = json.dumps([request.body for request in scripted_model.requests])
     assert "third" not in asked
     assert "You said: second" not in asked
@@ -277,6 +277,32 @@ async def test_who_watches_is_told_what_each_instance_does(client: httpx.AsyncCl
     assert states[0] in ("idle", "asleep")
 
 
+async def test_an_instance_that_is_made_again_knows_nothing_of_the_one_before(client: httpx.AsyncClient) -> None:
+    key = {"Idempotency-Key": "one"}
+    first = await sent(client, "hello", Prefer="wait=60", **key)
+    waits = await sent(client, "[[hang]]")
+    await sent(client, "waits behind it")
+    assert (await client.delete("/v1/instances/work")).status_code == 204
+    assert (await client.get(f"/v1/instances/work/turns/{waits['id']}")).status_code == 404
+    await made(client, "work")
+    assert (await client.get("/v1/instances/work/turns")).json()["turns"] == []
+    again = await sent(client, "another", Prefer="wait=60", **key)
+    assert again["id"] != first["id"]
+    assert again["result"]["text"] == "You said: another"
+
+
+async def test_a_token_that_is_revoked_hears_no_more(served: Served, client: httpx.AsyncClient) -> None:
+    new = await client.post("/v1/tokens", json={"name": "guest", "scopes": ["read"]})
+    async with (
+        served.client(new.json()["secret"]) as guest,
+        guest.stream("GET", "/v1/instances/work/events") as response,
+    ):
+        assert response.status_code == 200
+        await client.delete(f"/v1/tokens/{new.json()['id']}")
+        assert [kind async for _, kind, _ in events(response)] == ["bye"]
+        assert (await guest.get("/v1/instances")).status_code == 401
+
+
 # Who may do what, and what no request passes
 
 
@@ -322,7 +348,7 @@ async def test_a_body_that_does_not_say_how_large_it_is(visitor: httpx.AsyncClie
         ("POST", "/v1/instances/work/commands", {"prompt": [{"type": "image", "data": "aGVsbG8="}]}, 422),
         ("POST", "/v1/instances/work/commands", {"prompt": [{"type": "image", "data": "%%%"}]}, 422),
         ("POST", "/v1/instances", {"name": "Bad Name", "template": "default"}, 422),
-        ("POST", "/v1/instances", {"name": "new", "template": "nothing"}, 422),
+        ("POST", "/v1/instances", {"name": "new", "template": "nothing"}, 404),
         ("GET", f"/v1/instances/work/turns/{uuid.UUID(int=7)}", None, 404),
         ("GET", f"/v1/instances/work/turns/{uuid.UUID(int=7)}/events", None, 404),
         ("GET", "/v1/instances/work/events?after=nonsense", None, 422),

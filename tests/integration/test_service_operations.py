@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 import yaml
 
 from cc_bridge.testing import ScriptedModel
 from tests.command import cc
 from tests.conftest import lacking
-from tests.served import Served, made
+from tests.served import Served, events, made
 
 pytestmark = pytest.mark.anyio
 
@@ -98,6 +101,69 @@ async def test_a_backup_that_is_taken_while_it_runs_has_what_was_acknowledged(se
         turns = (await client.get("/v1/instances/work/turns")).json()["turns"]
         assert [(item["id"], item["result"]["text"]) for item in turns] == [(turn["id"], "You said: hello")]
         assert (await client.post("/v1/instances/work/commands", **asked)).json()["result"]["ok"]
+
+
+# Behind a proxy
+
+
+@contextmanager
+def nginx(place: Path, upstream: str) -> Iterator[str]:
+    """The proxy of the docs in front of this service, without TLS; its address."""
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        lacking("nginx", "nginx is not installed")
+    assert program
+    page = (PROJECT / "docs" / "how-to" / "run-the-service.md").read_text()
+    server = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)[0]
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    server = re.sub(r".*ssl_certificate.*\n", "", server.replace("listen 443 ssl", f"listen 127.0.0.1:{port}"))
+    assert "http://127.0.0.1:8765" in server
+    places = "".join(
+        f"{kind}_temp_path {place}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = place / "nginx.conf"
+    config.write_text(
+        f"daemon off; pid {place}/pid; error_log stderr; events {{}}"
+        f"http {{ access_log off; {places} {server.replace('http://127.0.0.1:8765', upstream)} }}"
+    )
+    proxy = subprocess.Popen([program, "-p", str(place), "-c", str(config)], stderr=subprocess.DEVNULL)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        proxy.terminate()
+        proxy.wait(30)
+
+
+async def test_the_proxy_of_the_docs_holds_nothing_back(served: Served, tmp_path: Path) -> None:
+    served.start()
+    upstream = f"http://127.0.0.1:{served.address.rsplit(':', 1)[1].strip('/')}"
+    (tmp_path / "proxy").mkdir()
+    with nginx(tmp_path / "proxy", upstream) as served.address:
+        async with served.client() as client:
+            client.headers["Host"] = "chat.example"
+            await until_it_answers(client)
+            await made(client, "work")
+            prompt = {"prompt": "[[say one]] [[delay 600]] [[say two]]"}
+            headers = {"Accept": "text/event-stream", "Origin": "https://chat.example"}
+            path = "/v1/instances/work/commands"
+            async with client.stream("POST", path, json=prompt, headers=headers) as response:
+                async for _, kind, _ in events(response):
+                    if kind == "text_delta":
+                        break  # it came through while the answer goes on
+            signed_in = await client.post("/v1/session", json={"token": served.token}, headers={"X-CC-Bridge": "1"})
+            assert signed_in.is_success, signed_in.text
+            assert "secure" in signed_in.headers["set-cookie"].lower()
+
+
+async def until_it_answers(client: httpx.AsyncClient) -> None:
+    with anyio.fail_after(30):
+        while True:
+            try:
+                assert (await client.get("/healthz")).status_code == 200
+                return
+            except httpx.ConnectError:
+                await anyio.sleep(0.05)  # back-off: nginx does not say when it listens
 
 
 # Files

@@ -65,9 +65,8 @@ HEADERS = {
 class PageSource(Protocol):
     """Where the page's two routes get what they show. What is refused is raised, as in the service's other routes."""
 
-    @property
-    def stopping(self) -> anyio.Event:
-        """Set when the service ends: streams end, and pages come back."""
+    def farewell(self, who: Any) -> anyio.Event:
+        """Set when their streams are to end: the service does, and pages come back, or their token was revoked."""
 
     async def check(self, request: Request, name: str | None) -> Any:
         """Who asks, if they may read this conversation; None: anything at all. The others take what this returns."""
@@ -117,7 +116,7 @@ def page_router(source: PageSource) -> APIRouter:
     async def events(request: Request, c: str = "", after: str = "") -> Response:
         who = await source.check(request, c or None)
         said = source.events(c, after or None) if c else None
-        return PageStream(changes=source.changes(who), events=said, stopping=source.stopping)
+        return PageStream(changes=source.changes(who), events=said, stopping=source.farewell(who))
 
     return router
 

@@ -25,10 +25,9 @@ class ServiceSource:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    @property
-    def stopping(self) -> anyio.Event:
-        """Set when the service ends."""
-        return self._service.stopping
+    def farewell(self, who: Identity) -> anyio.Event:
+        """Set when their streams are to end."""
+        return self._service.farewell(who)
 
     async def check(self, request: Request, name: str | None) -> Identity:
         """Who asks, if they may read this."""

@@ -52,7 +52,7 @@ async def send_command(
     admit = partial(service.meters.admit, who, now=anyio.current_time())
     command, _ = await service.inbox.accept(name, body.plain(), owner=who.id, key=idempotency_key, admit=admit)
     if "text/event-stream" in accept:
-        return EventStream(turn_events(service, command, None), service.stopping)
+        return EventStream(turn_events(service, command, None), service.farewell(who))
     code = status.HTTP_202_ACCEPTED
     if (wait := _WAIT.search(prefer)) is not None:
         await _until_ended(service, command, float(wait[1]))

@@ -38,7 +38,7 @@ async def instance_stream(
     position = last_event_id or after
     if position:
         FeedPosition.parse(position)
-    return EventStream(instance_events(service, name, position), service.stopping)
+    return EventStream(instance_events(service, name, position), service.farewell(who))
 
 
 @router.get("/events", response_class=Response, responses=_STREAM)
@@ -48,7 +48,7 @@ async def state_stream(service: TheService, who: Reader) -> Response:
     `instance` has what `GET /v1/instances/{name}` has; `removed` a name only. States that were over before you have
     read them are left out.
     """
-    return EventStream(_written(states_of(service, who)), service.stopping)
+    return EventStream(_written(states_of(service, who)), service.farewell(who))
 
 
 async def _written(states: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[bytes, None]:

@@ -60,9 +60,10 @@ async def remove_instance(
         bool, Query(description="The conversation, too; otherwise it is kept for 30 days.")
     ] = False,
 ) -> None:
-    """Stop it and remove all that belongs to it. Its commands that wait end as failed."""
+    """Stop it and remove all that belongs to it. What is known of its commands is forgotten."""
     seen(service, who, name)
     await service.fleet.remove(name, conversation=conversation)
+    await service.inbox.forget(name)
     await service.store.titles.set(name, "")
     service.board.retitle(name, "")
 

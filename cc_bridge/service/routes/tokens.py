@@ -114,6 +114,7 @@ async def revoke_token(service: TheService, who: Manager, token: TokenId) -> Non
     if await _is_the_last(service, found):
         raise HTTPException(HTTPStatus.CONFLICT, "it is the last token that can make others: make another one first")
     await service.store.tokens.revoke(token)
+    service.revoked(token)
 
 
 async def _is_the_last(service: Service, token: Token) -> bool:

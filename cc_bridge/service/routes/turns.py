@@ -82,7 +82,7 @@ async def turn_stream(
     position = last_event_id or after
     if position and command.result is not None and command.result.get("at") == position:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
-    return EventStream(turn_events(service, command, position), service.stopping)
+    return EventStream(turn_events(service, command, position), service.farewell(who))
 
 
 async def _find(service: Service, name: str, turn: str) -> Command:
