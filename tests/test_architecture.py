@@ -21,6 +21,7 @@ PROJECT = Path(__file__).parent.parent
 #: What each room may import of this project. Nothing points up.
 RUNGS = {
     "cli": {
+        "bridge",
         "service",
         "config",
         "decisions",

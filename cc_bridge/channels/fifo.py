@@ -115,6 +115,11 @@ class Descriptor:
             else:
                 os.close(fd)
 
+    def __del__(self) -> None:
+        """Who was torn away from it leaves nothing behind: at the other end somebody waits for its end."""
+        if self._fd != -1:
+            os.close(self._fd)
+
     async def _wait(self, wait: Callable[[int], Awaitable[None]]) -> None:
         """Wait for the descriptor, which is not closed before this task has noticed.
 

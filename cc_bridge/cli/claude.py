@@ -14,8 +14,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
+from .parameters import Argument
 from .without_tls import import_anyio
 
 import_anyio()
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ..bridge.raw import RawSession
     from ..instances.bridged import BridgedInstance
 
-__all__ = ["run"]
+__all__ = ["claude", "run"]
 
 #: Bytes of one read, and of one write: that much a pipe takes at once that can be written to (PIPE_BUF).
 _READ, _WRITE = 65536, 4096
@@ -67,6 +68,16 @@ def run(words: Sequence[str]) -> NoReturn:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)  # a reader of stdin may still wait
+
+
+def claude(
+    words: Annotated[list[str], Argument(metavar="[--instance NAME] -- ARGS…", help="Claude Code's own arguments.")],
+) -> None:
+    """Be `claude` for another program: Claude Code runs in an instance, with these streams, signals and exit code.
+
+    Without a name the instance is the one whose workspace has this directory.
+    """
+    run(words)
 
 
 def _split(words: Sequence[str]) -> tuple[str, list[str]]:

@@ -59,6 +59,7 @@ VERBS = {
     "import": Verb("import_", "import_"),
     "config": Verb("config", "app"),
     "serve": Verb("serve"),
+    "claude": Verb("claude", foreign_options=True),
     "doctor": Verb("doctor"),
 }
 
@@ -70,5 +71,5 @@ SUBJECTS = {
     "Instances": ("up", "start", "stop", "restart", "sleep", "wake", "interrupt", "update", "rm", "prune"),
     "In the container": ("exec", "shell", "cp"),
     "Conversations and images": ("export", "import", "image"),
-    "For other programs": ("serve",),
+    "For other programs": ("serve", "claude"),
 }

@@ -52,7 +52,7 @@ async def instance(make_record: Any, tmp_path: Path) -> AsyncIterator[LocalProce
 
 async def begun(instance: Any) -> Any:
     """Its agent runs, and its record is kept; Claude Code of its own has not been started."""
-    session = await instance.beside.run(["wait"], {})
+    session = await instance.beside.run([], {})
     await session.aclose()
     return instance
 

@@ -6,6 +6,7 @@ covers: B3, C9
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -485,3 +486,15 @@ async def test_who_is_closed_while_waiting_takes_nothing_from_who_gets_the_same_
         pipe.descriptor.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(number)
+
+
+async def test_who_forgets_it_leaves_no_end_that_somebody_waits_for() -> None:
+    """As who breaks out of a generator that is never closed."""
+    here, there = os.pipe()
+    os.set_blocking(here, False)
+    forgotten = Descriptor(there)
+    reader = Descriptor(here)
+    del forgotten
+    gc.collect()
+    assert await reader.read() == b""
+    reader.close()
