@@ -51,9 +51,7 @@ async def look_at(instance: BridgedInstance, attended: Attended) -> bool:
     return is_busy
 
 
-def listen_to(
-    attended: Attended, position: FeedPosition | None, turn: str | None
-) -> AsyncGenerator[list[Heard], None]:
+def listen_to(attended: Attended, position: FeedPosition | None, turn: str | None) -> AsyncGenerator[list[Heard], None]:
     """What it says; see ``Fleet.batches``."""
     return _hear(attended, position) if turn is None else _hear_turn(attended, turn, position)
 
