@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import signal
 import subprocess
 import time
@@ -17,6 +18,9 @@ from .sleep import Sleeper
 from .spawn import detached_children, has_ended, oom_kills, spawn, waiting_bytes
 
 _CHUNK = 65536
+
+#: A request that changes how Claude Code works, such as what it asks permission for.
+_SETS = re.compile(rb'"subtype": ?"set_')
 
 #: In the words that start Claude Code again: the conversation that it had.
 CONVERSATION = "{session_id}"
@@ -138,6 +142,8 @@ class Session:
         if turn and turn != ledger.queue.current:
             return {"took": input_id, "late": True}
         if input_id.startswith(wire.CONTROL):
+            if _SETS.search(line):
+                self._launch = None  # another start has to set it, too: a host's
             ledger.give(input_id)
             self._pass_on(line)
         elif ledger.queue.is_free and not self._is_ending:
@@ -245,8 +251,8 @@ class Session:
         if self._launch is None or self._process:
             return
         (argv, env, cwd, sleep, again), self._launch = self._launch, None  # it has secrets
-        if self.asleep and self.ledger.queue.waiting:
-            if self._conversation and again:
+        if self.asleep and self.ledger.queue.waiting and (again or not self._conversation):
+            if self._conversation:
                 argv = [self._conversation if word == CONVERSATION else word for word in again]
             self._log("claude_woken", session=self.name)
             self.start(argv, env, cwd, sleep, again)

@@ -19,7 +19,7 @@ from .gate import Gate
 from .guards import NotSignedIn
 from .page.routes import page_router
 from .page.source import ServiceSource
-from .problems import Problem, problem_of
+from .problems import Problem, problem_of, stranger
 from .routes import (
     audit,
     commands,
@@ -95,9 +95,7 @@ async def _on_bridge_error(request: Request, error: Exception) -> Response:
 
 async def _on_stranger(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotSignedIn)
-    hint = "`cc-bridge serve` shows where the first token is; more are made with it."
-    problem = Problem(error.status, "not-signed-in", error.what, hint)
-    return problem.response({"WWW-Authenticate": 'Bearer realm="cc-bridge"'})
+    return stranger(error.what)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

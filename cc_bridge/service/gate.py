@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
@@ -11,15 +12,23 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .problems import Problem
+from .guards import COOKIE
+from .problems import Problem, stranger
 from .service import Service
 
 __all__ = ["Gate"]
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
+#: Where bodies are prompts, which may be large; and bytes of any other.
+_PROMPTS = re.compile(r"/commands\Z|/turns/[^/]+\Z")
+_SMALL = 1024 * 1024
+
 #: Where bodies are files, with a limit of their own.
 _UPLOADS = "/files/content"
+
+#: What may be asked without showing anything.
+_OPEN = frozenset({"/v1/session", "/v1/openapi.json"})
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -39,7 +48,7 @@ class Gate:
     - ``Host`` must be a name of this service, or a page of another site could reach it by a name of its own that leads
       here (DNS rebinding).
     - ``Origin``, where a browser sends one, must be this service: no page of another site may do anything here.
-    - Bodies are counted as they come, whatever their header says.
+    - Bodies are counted as they come, whatever their header says, and those of strangers are not read.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -55,8 +64,10 @@ class Gate:
         if problem := self._refusal(scope, headers):
             await problem.response()(scope, receive, _hardened(send))
             return
-        limits = self._service.limits
-        most = limits.upload if scope["path"].endswith(_UPLOADS) else limits.body
+        if scope["path"].startswith("/v1/") and scope["path"] not in _OPEN and not _shows_anything(headers):
+            await stranger("a token is needed: `Authorization: Bearer …`")(scope, receive, _hardened(send))
+            return
+        most = self._most(scope["path"])
         declared = headers.get("content-length", "0")
         if not declared.isdecimal() or int(declared) > most:
             await _too_large(most).response({"Connection": "close"})(scope, receive, _hardened(send))
@@ -69,11 +80,16 @@ class Gate:
             what = f"this service is not called {_shown(host)}"
             return Problem(HTTPStatus.MISDIRECTED_REQUEST, "foreign-host", what, "Name it with `--host-name`.")
         origin = headers.get("origin")
-        same = origin is not None and urlsplit(origin).netloc.lower() == host.lower()
+        same = origin is not None and _place(origin) == host.lower()
         site = headers.get("sec-fetch-site", "same-origin")
         if (origin is not None and not same) or (scope["method"] not in _SAFE and site not in ("same-origin", "none")):
             return Problem(HTTPStatus.FORBIDDEN, "foreign-origin", "a page of another site may do nothing here")
         return None
+
+    def _most(self, path: str) -> int:
+        if path.endswith(_UPLOADS):
+            return self._service.limits.upload
+        return self._service.limits.body if _PROMPTS.search(path) else _SMALL
 
     def _is_ours(self, host: str) -> bool:
         name = host.rsplit(":", 1)[0] if host.rsplit(":", 1)[-1].isdecimal() else host
@@ -99,6 +115,19 @@ class _Counted:
             if self._left < 0:
                 raise _TooLargeError(self._most)
         return message
+
+
+def _shows_anything(headers: Headers) -> bool:
+    """It shows something that may be a token or a session; whether it is one is looked at later."""
+    return "authorization" in headers or COOKIE in headers.get("cookie", "")
+
+
+def _place(origin: str) -> str:
+    """Host and port of an origin; empty: it has none that can be read."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _hardened(send: Send) -> Send:

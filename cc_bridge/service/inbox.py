@@ -16,6 +16,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -145,30 +146,43 @@ class Inbox:
             KeyReused: the key was used for another prompt.
             StoreUnavailable: the database is away; nothing was stored, or with a key the same call finds out.
         """
-        record = self._fleet.open(instance).record
         prompt_of(prompt)
-        self._fleet.accounts.check(instance, record.project)
-        new = Command(str(uuid.uuid4()), instance, prompt, owner)
-        admit(new.id)
-        line = self._line(instance)
+        line, new = self._line(instance), Command(str(uuid.uuid4()), instance, prompt, owner)
         with anyio.CancelScope(shield=True):  # a client that goes away must not leave a command that nobody serves
             async with line.accepting:
-                try:
-                    command, is_new = await self._commands.add(new, key=key, owner=owner, digest=prompt_digest(prompt))
-                except BaseException:
-                    self._over(new)
-                    raise
-                if is_new:
-                    line.put(command)
-                else:
-                    self._over(new)
+                record = self._fleet.open(instance).record  # here, because it may have been removed meanwhile
+                if not (key and await self._commands.has_key(owner, instance, key)):
+                    self._fleet.accounts.check(instance, record.project)
+                    admit(new.id)
+                command, is_new = await self._store(line, new, key)
         if is_new:
             self._log.info("accepted", instance_name=instance, turn=command.id)
             for observer in self._observers:
                 observer.accepted(command)
             self._changed(instance)
-            self._serve(instance)
+        self._serve(instance)
         return command, is_new
+
+    async def _store(self, line: _Line, new: Command, key: str) -> tuple[Command, bool]:
+        try:
+            digest = prompt_digest(new.prompt)
+            command, is_new = await self._commands.add(new, key=key, owner=new.owner, digest=digest)
+        except StoreUnavailable:
+            self._over(new)
+            if not key:  # it may be stored all the same, and its client was told that it is not
+                self._start_soon(partial(self._take_back, new))
+            raise
+        except BaseException:
+            self._over(new)
+            raise
+        if not is_new:
+            self._over(new)
+        if command.state != "ended" and line.find(command.id) is None:  # an old one, too: nobody may have known of it
+            line.put(command)
+        return command, is_new
+
+    async def _take_back(self, command: Command) -> None:
+        await self._patiently(lambda: self._commands.withdraw(command.id))
 
     async def change(self, id: str, prompt: Any) -> Command:  # noqa: A002
         """Another prompt for a command that still waits here.
@@ -197,17 +211,28 @@ class Inbox:
         self._ended(command, WITHDRAWN)
         return True
 
-    async def forget(self, instance: str) -> None:
-        """An instance was removed: end its commands, and keep nothing of them. Another one of its name begins anew.
+    async def remove(self, instance: str, take_away: Callable[[], Awaitable[None]]) -> None:
+        """Remove an instance, and keep nothing of its commands: another one of its name begins anew.
+
+        None is accepted or sent meanwhile; those that wait end as failed.
+
+        Args:
+            take_away: removes it, and so ends the one that runs.
 
         Raises:
             StoreUnavailable: the database is away.
+            BridgeError: as ``take_away``; all goes on.
         """
         line = self._line(instance)
-        with anyio.move_on_after(_FAREWELL):
-            while line.commands:  # each ends as failed, because its instance is gone
-                await line.changed.wait()
         async with line.accepting:
+            await take_away()
+            for command in [command for command in line.commands if command.state == "stored"]:
+                result = _failed("its instance was removed")
+                await self._commands.end(command.id, result, list(self._tell(command, result)))
+                self._ended(command, result)
+            with anyio.move_on_after(_FAREWELL):
+                while line.commands:
+                    await line.changed.wait()
             await self._commands.forget(instance)
 
     def waiting(self, instance: str) -> list[Command]:
@@ -261,7 +286,8 @@ class Inbox:
                 if not is_sent or newest is None:
                     self._drop(command)
                     return
-                command = newest.replace(state="sent")
+                kept = await self._patiently(lambda: self._commands.get(command.id))  # a change may be kept, unheard
+                command = (kept or newest).replace(state="sent")
                 line.put(command)
         try:
             result = await self._ask(line, command)

@@ -33,7 +33,7 @@ from .identities import NotAllowed, TooMany
 from .sse import json_bytes
 from .store.errors import KeyReused, StoreUnavailable
 
-__all__ = ["NotThere", "Problem", "TooLate", "problem_of"]
+__all__ = ["NotThere", "Problem", "TooLate", "problem_of", "stranger"]
 
 
 class NotThere(BridgeError):
@@ -110,6 +110,13 @@ class Problem:
         again = {"Retry-After": str(self.retry_after)} if self.retry_after is not None else {}
         given = {**(headers or {}), **again}
         return Response(json_bytes(self.body), self.status, given, "application/problem+json")
+
+
+def stranger(what: str) -> Response:
+    """What somebody gets whom nobody knows."""
+    hint = "`cc-bridge serve` shows where the first token is; more are made with it."
+    problem = Problem(HTTPStatus.UNAUTHORIZED, "not-signed-in", what, hint)
+    return problem.response({"WWW-Authenticate": 'Bearer realm="cc-bridge"'})
 
 
 def problem_of(error: BridgeError) -> Problem:

@@ -16,8 +16,8 @@ __all__ = ["CheckedNetwork", "checked_url", "is_public"]
 
 _LONGEST = 2000
 
-#: IPv6 addresses that stand for IPv4 ones, behind a translator: NAT64 (RFC 6052) and 6to4 (RFC 3056).
-_TRANSLATED = (IPv6Network("64:ff9b::/96"), IPv6Network("2002::/16"))
+#: IPv6 addresses that stand for IPv4 ones, behind a translator: NAT64 (RFC 6052, 8215), 6to4 (RFC 3056).
+_TRANSLATED = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96")))
 
 
 def is_public(address: str) -> bool:
@@ -26,7 +26,7 @@ def is_public(address: str) -> bool:
     if isinstance(parsed, IPv6Address):
         if parsed.ipv4_mapped:
             return is_public(str(parsed.ipv4_mapped))
-        if any(parsed in network for network in _TRANSLATED):
+        if parsed.is_site_local or any(parsed in network for network in _TRANSLATED):
             return False
     return parsed.is_global and not parsed.is_multicast
 

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from types import FrameType
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..errors import InvalidInput
 from .app import make_app
@@ -20,6 +21,9 @@ __all__ = ["is_loopback", "listen", "serve"]
 _FAREWELL = 10
 
 _BACKLOG = 2048
+
+#: Bytes of a request's head, and seconds for the first one of a connection.
+_HEAD, _HEAD_LIMIT = 64 * 1024, 30.0
 
 
 def is_loopback(host: str) -> bool:
@@ -55,6 +59,46 @@ def listen(host: str, port: int) -> socket.socket:
         hint = "Is another service running there? `--port 0` takes any that is free."
         raise InvalidInput(f"{host} port {port} cannot be had: {error.strerror}", hint=hint) from None
     return made
+
+
+class _Bounded(HttpToolsProtocol):
+    """Closes a connection whose request has a head that is too long, or that takes too long to come."""
+
+    _seen = 0  # bytes of the head that comes
+    _awaited: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._awaited = self.loop.call_later(_HEAD_LIMIT, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody waits any more."""
+        self._is_here()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to a head; the parser keeps it until it is whole."""
+        self._seen += len(data)
+        super().data_received(data)
+        if self._seen > _HEAD and not self.transport.is_closing():
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole; a body is counted elsewhere."""
+        self._is_here()
+        self._seen = -(2**62)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """What comes next is another head."""
+        self._seen = 0
+        super().on_message_complete()
+
+    def _is_here(self) -> None:
+        if self._awaited is not None:
+            self._awaited.cancel()
+            self._awaited = None
 
 
 class _Server(uvicorn.Server):
@@ -116,7 +160,7 @@ async def serve(service: Service, listening: socket.socket, ready: Callable[[], 
         date_header=False,  # uvicorn's needs a clock that ticks; see gate.py
         loop="none",
         timeout_graceful_shutdown=_FAREWELL,
-        h11_max_incomplete_event_size=64 * 1024,
+        http=_Bounded,
         proxy_headers=False,  # who is asked for by whom, a proxy says only where it was named
     )
     async with service:

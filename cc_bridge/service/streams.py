@@ -19,6 +19,9 @@ __all__ = ["EventStream"]
 #: Seconds of silence after which a comment is sent: proxies close connections on which nothing comes.
 _BEAT = 15.0
 
+#: Seconds for a client to take the end: one that does not read is not waited for.
+_LAST_WORD = 1.0
+
 #: Milliseconds after which a client connects again.
 _RETRY = 1000
 
@@ -59,7 +62,8 @@ class EventStream(Response):
             group.start_soon(self._until_farewell, send, group.cancel_scope)
             await self._pass_on(send)
             group.cancel_scope.cancel()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        with anyio.move_on_after(_LAST_WORD):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _pass_on(self, send: Send) -> None:
         try:
@@ -89,6 +93,6 @@ class EventStream(Response):
     async def _until_farewell(self, send: Send, scope: anyio.CancelScope) -> None:
         await self._farewell.wait()
         bye: dict[str, Any] = {"reason": "come back with the id of your last event"}
-        with anyio.move_on_after(1.0):  # a client that does not read is not waited for
+        with anyio.move_on_after(_LAST_WORD):
             await self._send(send, sse("bye", bye))
         scope.cancel()

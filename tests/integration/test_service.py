@@ -291,6 +291,34 @@ async def test_an_instance_that_is_made_again_knows_nothing_of_the_one_before(cl
     assert again["result"]["text"] == "You said: another"
 
 
+async def test_what_waits_for_an_instance_that_is_removed_is_never_asked(
+    client: httpx.AsyncClient, scripted_model: ScriptedModel
+) -> None:
+    await sent(client, "[[hang]]")
+    for number in range(3):
+        await sent(client, f"of the old one {number}")
+    assert (await client.delete("/v1/instances/work")).status_code == 204
+    await made(client, "work")
+    assert (await sent(client, "of the new one", Prefer="wait=60"))["result"]["text"] == "You said: of the new one"
+    assert not [prompt for prompt in scripted_model.prompts if "old one" in prompt]
+
+
+async def test_a_retry_with_its_key_is_refused_by_no_limit(served: Served, client: httpx.AsyncClient) -> None:
+    limits = {"name": "one", "scopes": ["read", "command"], "limits": {"at_once": 1}}
+    secret = (await client.post("/v1/tokens", json=limits)).json()["secret"]
+    async with served.client(secret) as one:
+        first = await sent(one, "[[delay 1]]hello", **{"Idempotency-Key": "k"})
+        assert (await one.post("/v1/instances/work/commands", json={"prompt": "more"})).status_code == 429
+        assert (await sent(one, "[[delay 1]]hello", **{"Idempotency-Key": "k"}))["id"] == first["id"]
+
+
+async def test_who_may_only_manage_is_sent_no_answers(served: Served, client: httpx.AsyncClient) -> None:
+    secret = (await client.post("/v1/tokens", json={"name": "m", "scopes": ["manage"]})).json()["secret"]
+    async with served.client(secret) as manager:
+        refused = await manager.post("/v1/webhooks", json={"url": "https://example.org/"})
+        assert refused.status_code == 403
+
+
 async def test_a_token_that_is_revoked_hears_no_more(served: Served, client: httpx.AsyncClient) -> None:
     new = await client.post("/v1/tokens", json={"name": "guest", "scopes": ["read"]})
     async with (
@@ -313,6 +341,7 @@ async def test_a_token_that_is_revoked_hears_no_more(served: Served, client: htt
         ({"Host": "127.0.0.1.evil.example:80"}, 421),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Authorization": "Bearer ccb_wrong"}, 401),
         ({"Authorization": "Basic dTpw"}, 401),
@@ -324,6 +353,23 @@ async def test_what_is_refused(visitor: httpx.AsyncClient, headers: dict[str, st
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert not (await visitor.get("/v1/instances/work/turns")).json()["turns"]
+
+
+async def test_the_head_of_a_request_is_bounded(of_all: Served) -> None:
+    address = httpx.URL(of_all.address)
+    async with await anyio.connect_tcp(address.host, address.port or 80) as stream:
+        await stream.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ")
+        with anyio.fail_after(30), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+            while True:
+                await stream.send(b"x" * 16 * 1024)
+                with anyio.move_on_after(0.01):
+                    await stream.receive()
+
+
+async def test_the_body_of_a_stranger_is_not_read(of_all: Served) -> None:
+    async with of_all.client("") as stranger:
+        refused = await stranger.post("/v1/instances/work/commands", content=b"[" * 20_000_000)
+    assert refused.status_code == 401
 
 
 async def test_a_body_that_does_not_say_how_large_it_is(visitor: httpx.AsyncClient) -> None:

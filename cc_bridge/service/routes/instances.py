@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response, status
@@ -62,8 +63,7 @@ async def remove_instance(
 ) -> None:
     """Stop it and remove all that belongs to it. What is known of its commands is forgotten."""
     seen(service, who, name)
-    await service.fleet.remove(name, conversation=conversation)
-    await service.inbox.forget(name)
+    await service.inbox.remove(name, partial(service.fleet.remove, name, conversation=conversation))
     await service.store.titles.set(name, "")
     service.board.retitle(name, "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -91,13 +92,22 @@ def _not_there(id: str) -> NotThere:  # noqa: A002
 def _decision(body: Answer) -> Decision | AllowForSession | AllowAlways:
     match body:
         case AllowOnce():
-            return Allow(input=body.input)
+            return Allow(input=_checked(body.input))
         case AllowLonger(answer="session"):
             return AllowForSession(body.rule)
         case AllowLonger():
             return AllowAlways(body.rule)
         case Refuse():
             return Deny(body.reason) if body.reason else Deny()
+
+
+def _checked(given: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A changed input, which has to reach Claude Code as JSON: NaN and Infinity would not."""
+    try:
+        json.dumps(given, allow_nan=False)
+    except ValueError:
+        raise InvalidInput("the changed input has a number that is none") from None
+    return given
 
 
 def _shown(request: OpenRequest) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response, status
 
 from ...errors import TurnNotFound
+from ...fleet import FeedPosition
 from ..guards import Commander, Reader, seen
 from ..schemas import NewCommand, Turn, Turns
 from ..service import Service
@@ -79,7 +80,8 @@ async def turn_stream(
     """
     seen(service, who, name)
     command = await _find(service, name, turn)
-    position = last_event_id or after
+    if position := last_event_id or after:
+        FeedPosition.parse(position)
     if position and command.result is not None and command.result.get("at") == position:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
     return EventStream(turn_events(service, command, position), service.farewell(who))

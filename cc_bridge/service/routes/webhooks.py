@@ -96,6 +96,7 @@ async def make_webhook(service: TheService, who: Manager, body: NewWebhook, resp
     Each delivery has `X-CC-Bridge-Delivery` (the same at each try), `X-CC-Bridge-Timestamp` and `X-CC-Bridge-Signature`
     (`v1=` and HMAC-SHA256 of `TIMESTAMP.BODY` in hexadecimal digits).
     """
+    who.need("read")  # what is told has answers in it
     if not who.covers_view(tuple(body.instances)):
         raise MoreThanOwn
     secret = body.secret or secrets.token_urlsafe(32)
@@ -121,6 +122,7 @@ async def list_dead_letters(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     """What could not be delivered for a day, and was given up."""
+    who.need("read")
     _find(service, who, webhook)
     found = await service.store.webhooks.dead(webhook, before, limit)
     return {"deliveries": [delivery.as_dict() for delivery in found]}

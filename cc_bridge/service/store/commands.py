@@ -101,6 +101,11 @@ class Commands:
                 raise InvalidInput(f"there is a command {command.id} already", instance=command.instance) from None
         return _command(stored), True
 
+    async def has_key(self, owner: str, instance: str, key: str) -> bool:
+        """A command of this instance came from this owner with this key."""
+        async with self._database.reading() as connection:
+            return await _of_key(connection, owner, instance, key) is not None
+
     async def open(self) -> list[Command]:
         """All that have not ended, in the order in which they were accepted."""
         return await self._select(commands.c.state != "ended")
