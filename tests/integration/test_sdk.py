@@ -390,6 +390,22 @@ async def test_an_instance_that_is_stopped_in_mid_answer(instance: Any, scripted
     assert result(messages).is_error, "it was interrupted in order, and has said so"
 
 
+async def test_an_agent_that_is_killed_in_mid_answer_and_a_query_after_it(
+    instance: Any, scripted_model: ScriptedModel
+) -> None:
+    """In a container it is the main process: the container ends with it, and the next query starts it again."""
+    scripted_model.add(Reply([Say("begun "), Delay(60), Say("never")]))
+    options = ClaudeAgentOptions(include_partial_messages=True)
+    with anyio.fail_after(_LIMIT), pytest.raises(CLIConnectionError, match="ended with its agent"):
+        async for message in query(prompt="go", options=options, transport=BridgeTransport(instance, options)):
+            if isinstance(message, StreamEvent) and "begun" in str(message.event):
+                if instance.kind == "docker":
+                    await anyio.run_process(["docker", "restart", "--time", "0", instance.container])
+                else:
+                    os.kill(instance._place._process.pid, signal.SIGKILL)
+    assert text(await ask(instance, "[[say after]]")) == "after"
+
+
 async def test_the_connection_breaks_in_mid_answer_and_nobody_notices(
     instance: Any, scripted_model: ScriptedModel
 ) -> None:
