@@ -8,6 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
+from tests.browser import texts
 from tests.browser.conftest import Served, Visitor
 
 Visit = Callable[..., Visitor]
@@ -275,14 +276,18 @@ def test_a_long_history_comes_in_parts(page: Page, served: Served) -> None:
 
 def test_code_tables_and_prose_of_any_size_are_shown_whole(page: Page) -> None:
     for number, (word, selector, count) in enumerate(
-        [("code", ".code-box", 1), ("table", ".table-box .rows", 20), ("prose", ".text p", 2200)]
+        [
+            ("code", ".code-box", 1),
+            ("table", ".table-box .rows", 5 * texts.SIZE),
+            ("prose", ".text p", 550 * texts.SIZE),
+        ]
     ):
         say(page, word)
         end_of(page, number + 1)
         expect(page.locator(".turn").last.locator(selector)).to_have_count(count)
-    assert page.locator(".turn").nth(1).locator("tbody tr").count() == 500
+    assert page.locator(".turn").nth(1).locator("tbody tr").count() == 125 * texts.SIZE
     lines = page.locator(".code-box pre").evaluate("node => node.textContent.trimEnd().split('\\n').length")
-    assert lines == 12_000
+    assert lines == 3_000 * texts.SIZE
     page.reload()
     end_of(page, 3)
     assert page.locator(".code-box pre").evaluate("node => node.textContent.trimEnd().split('\\n').length") == lines

@@ -1,5 +1,7 @@
 """What the fake's model says."""
 
+import os
+
 HOSTILE = """Before. <script>window.hacked = 1</script>
 
 <style>body { display: none }</style>
@@ -55,9 +57,11 @@ def total(rows: list[str]) -> Decimal:
 Shall I change it, and add a test?
 """
 
-CODE = "```python\n" + "def f(a: int, b: str = 'x') -> str: return a * b  # a comment\n" * 12_000 + "```\n"
-TABLE = "|" + " head |" * 40 + "\n|" + "---|" * 40 + "\n" + ("|" + " cell 1 |" * 40 + "\n") * 500
-PROSE = ("Lorem ipsum dolor sit amet, *consectetur* adipiscing `elit` sed do eiusmod.\n" * 6 + "\n") * 2_200
+#: How large these are: `make chaos ROUNDS=300` has them whole.
+SIZE = 4 if int(os.environ.get("CC_BRIDGE_CHAOS_ROUNDS", "20")) > 100 else 1
+CODE = "```python\n" + "def f(a: int, b: str = 'x') -> str: return a * b  # a comment\n" * (3_000 * SIZE) + "```\n"
+TABLE = "|" + " head |" * 40 + "\n|" + "---|" * 40 + "\n" + ("|" + " cell 1 |" * 40 + "\n") * (125 * SIZE)
+PROSE = ("Lorem ipsum dolor sit amet, *consectetur* adipiscing `elit` sed do eiusmod.\n" * 6 + "\n") * (550 * SIZE)
 
 TOOLS = [
     ("t1", "Read", {"file_path": "/workspace/report.py"}, "1\tdef total(rows):\n2\t    return sum(rows[1:])\n"),
