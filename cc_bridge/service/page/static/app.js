@@ -5,7 +5,7 @@ import { Composer } from "./composer.js";
 import { Controls } from "./controls.js";
 import { Conversation } from "./conversation.js";
 import { forkConversation, newConversation, removeConversation, renameConversation, showUsage } from "./dialogs.js";
-import { announce, byId, toast } from "./dom.js";
+import { announce, byId, store, stored, toast } from "./dom.js";
 import { wireDrawer } from "./drawer.js";
 import { List, stateOf, titleOf } from "./list.js";
 import { Notify } from "./notify.js";
@@ -16,7 +16,10 @@ import { Queue } from "./queue.js";
 import { Stream } from "./stream.js";
 import { nextTheme } from "./theme.js";
 
+const OWNER = "cc-bridge.owner"; // whose drafts and unsent messages this browser keeps
+
 let current = "";
+let owner = "";
 let helloes = 0;
 let missed = "";
 const woken = new Set();
@@ -138,9 +141,34 @@ async function remove() {
 }
 
 async function signOut() {
+  outbox.isHeld = true;
+  forget();
+  store(OWNER, null);
   await api.signOut().catch(() => null);
   location.assign("/");
 }
+
+/** What one person has written is neither shown to the next one nor sent in their name. */
+function forget() {
+  composer.forget();
+  outbox.clear();
+}
+
+function belongTo(who) {
+  const name = JSON.stringify([who.id ?? "", who.name]);
+  if (stored(OWNER) !== name || (owner && owner !== name)) forget();
+  owner = name;
+  store(OWNER, name);
+  outbox.isHeld = false;
+}
+
+// Another tab has signed out, or somebody else in.
+addEventListener("storage", (event) => {
+  if (event.key !== OWNER || !owner || stored(OWNER) === owner) return;
+  outbox.isHeld = true;
+  outbox.messages = [];
+  location.reload();
+});
 
 // Which conversation is open
 
@@ -283,6 +311,7 @@ function wire() {
 }
 
 function showSignIn() {
+  outbox.isHeld = true;
   stream.close();
   byId("starting").hidden = true;
   byId("app").hidden = true;
@@ -309,6 +338,7 @@ function wireSignIn() {
 
 async function begin() {
   const who = await api.session();
+  belongTo(who);
   byId("sign-in").hidden = true;
   byId("starting").hidden = true;
   byId("app").hidden = false;

@@ -2,9 +2,10 @@
 
 import * as api from "./api.js";
 import { Attachments } from "./attachments.js";
-import { announce, byId, el, plain, store, stored, toast } from "./dom.js";
+import { announce, byId, el, plain, store, stored, storedKeys, toast } from "./dom.js";
 
-const draftKey = (name) => `cc-bridge.draft.${name}`;
+const DRAFT = "cc-bridge.draft.";
+const draftKey = (name) => `${DRAFT}${name}`;
 const isTouch = matchMedia("(pointer: coarse)");
 
 export class Composer {
@@ -47,6 +48,14 @@ export class Composer {
     this.#close();
     this.#changed();
     if (!isTouch.matches) this.area.focus();
+  }
+
+  /** Forget what was begun, everywhere. */
+  forget() {
+    storedKeys(DRAFT).forEach((key) => store(key, null));
+    this.area.value = "";
+    this.attachments.clear();
+    this.#changed();
   }
 
   setRunning(isRunning) {

@@ -87,6 +87,15 @@ export function store(key, value) {
   }
 }
 
+/** The names of what is kept here that begin so. */
+export function storedKeys(beginning) {
+  try {
+    return Object.keys(localStorage).filter((key) => key.startsWith(beginning));
+  } catch {
+    return [];
+  }
+}
+
 /** Say something to those who listen to the page instead of looking at it. */
 export function announce(text) {
   const place = byId("announcer");
@@ -102,7 +111,11 @@ export function toast(text, isError = false) {
 }
 
 // Marks that turn the direction of a text, or that cannot be seen: they can make a command look like another one.
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb]|[\u{e0000}-\u{e0fff}]/gu;
+const UNSEEN = "\\u0000-\\u0008\\u000b-\\u001f\\u007f-\\u00a0\\u00ad\\u034f\\u0600-\\u0605\\u061c\\u06dd\\u070f\\u0890\\u0891\\u08e2"
+  + "\\u115f\\u1160\\u1680\\u17b4\\u17b5\\u180b-\\u180f\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u2800\\u3000\\u3164"
+  + "\\ud800-\\udfff\\ufe00-\\ufe0f\\ufeff\\uffa0\\ufff0-\\ufffb\\u{110bd}\\u{110cd}\\u{13430}-\\u{1343f}\\u{16fe4}"
+  + "\\u{1bca0}-\\u{1bca3}\\u{1d173}-\\u{1d17a}\\u{e0000}-\\u{e0fff}";
+const HIDDEN = new RegExp(`[${UNSEEN}]`, "gu");
 
 /** A text as a fragment in which nothing is hidden: what cannot be seen stands there as its number. */
 export function plain(text) {

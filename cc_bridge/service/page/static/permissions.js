@@ -4,10 +4,16 @@ import * as api from "./api.js";
 import { announce, byId, el, icon, plain, toast } from "./dom.js";
 import { details } from "./tools.js";
 
+// Milliseconds in which what allows takes no click after its card has appeared or moved: the second half of a double
+// click, or of a key that is held, is no answer to a question that nobody has read.
+const REST = 700;
+
 export class Permissions {
   #open = new Map();
   #cards = new Map();
   #asked = 0;
+  #isResting = false;
+  #timer = 0;
 
   /** `onChange()`: others wait now. `onAsked(request)`: a new one. */
   constructor({ onChange, onAsked }) {
@@ -15,6 +21,9 @@ export class Permissions {
     this.onAsked = onAsked;
     this.name = "";
     this.place = byId("permissions");
+    const moved = new ResizeObserver(() => this.#rest());
+    moved.observe(this.place);
+    moved.observe(byId("queue"));
   }
 
   get all() {
@@ -61,6 +70,7 @@ export class Permissions {
 
   #draw() {
     const shown = this.all.filter((request) => request.instance === this.name);
+    const before = [...this.#cards.keys()].join();
     for (const [id, card] of this.#cards) {
       if (shown.some((request) => request.id === id)) continue;
       const hadFocus = card.contains(document.activeElement);
@@ -75,6 +85,20 @@ export class Permissions {
       this.place.append(card);
     }
     this.place.hidden = shown.length === 0;
+    if ([...this.#cards.keys()].join() !== before) this.#rest();
+  }
+
+  /** Something has moved: look first. */
+  #rest() {
+    clearTimeout(this.#timer);
+    this.#setResting(true);
+    this.#timer = setTimeout(() => this.#setResting(false), REST);
+  }
+
+  #setResting(isResting) {
+    this.#isResting = isResting;
+    // Not `disabled`, which would take the focus away.
+    this.place.querySelectorAll(".allows").forEach((button) => button.setAttribute("aria-disabled", String(isResting)));
   }
 
   #card(request) {
@@ -83,9 +107,20 @@ export class Permissions {
     const rule = el("input", { id: `${id}-rule`, type: "text", value: suggested[0] ?? "", spellcheck: "false", autocomplete: "off", placeholder: `${request.tool}(…)` });
     const reason = el("input", { id: `${id}-reason`, type: "text", autocomplete: "off", placeholder: "If denied: what to do instead" });
     const error = el("p", { class: "error-text", role: "alert", hidden: true });
-    const answer = (chosen) => this.#answer(request, card, error, chosen);
+    const answer = (chosen) => {
+      if (chosen.answer === "deny" || !this.#isResting) this.#answer(request, card, error, chosen);
+    };
     const button = (text, chosen, extra = "") => el("button", { type: "button", class: `button ${extra}`, text, onclick: () => answer(chosen()) });
-    const remembered = (how) => () => ({ answer: how, ...(rule.value.trim() ? { rule: rule.value.trim() } : {}) });
+    const remembered = (how) => () => ({ answer: how, rule: rule.value.trim() });
+    const remembering = [button("For this session", remembered("session"), "allows"), button("Always", remembered("always"), "allows")];
+    const hidden = el("p", { class: "hint", hidden: true });
+    // Without a rule, all that were suggested would be kept; and a rule says no more than is seen of it.
+    const checkRule = () => {
+      remembering.forEach((one) => { one.disabled = !rule.value.trim(); });
+      hidden.replaceChildren("Characters that cannot be seen: ", plain(rule.value));
+      hidden.hidden = !hidden.querySelector(".hidden-mark");
+    };
+    rule.addEventListener("input", checkRule);
     const card = el("section", { class: "request", "aria-labelledby": `${id}-title` },
       el("h2", { id: `${id}-title`, class: "request-title" }, icon("alert"), el("span", {}, "Allow ", el("strong", {}, plain(request.tool)), "?")),
       el("div", { class: "request-what" }, request.input === null || request.input === undefined
@@ -94,16 +129,18 @@ export class Permissions {
       lines(request.input),
       (request.undecided || request.reason) && el("p", { class: "hint" }, plain(request.undecided || request.reason)),
       el("div", { class: "request-row" },
-        button("Allow once", () => ({ answer: "allow" }), "primary"),
+        button("Allow once", () => ({ answer: "allow" }), "primary allows"),
         button("Deny", () => ({ answer: "deny", ...(reason.value.trim() ? { reason: reason.value.trim() } : {}) }), "danger"),
         el("div", { class: "field" }, el("label", { class: "unseen", htmlFor: reason.id, text: "Reason for denying" }), reason)),
       el("details", { class: "remember" }, el("summary", { text: "Remember a rule" }),
         el("div", { class: "request-row" },
           el("div", { class: "field" }, el("label", { htmlFor: rule.id, text: "Rule" }), rule),
-          button("For this session", remembered("session")),
-          button("Always", remembered("always"))),
+          ...remembering),
+        hidden,
         suggested.length > 1 && el("p", { class: "hint" }, "Also suggested: ", plain(suggested.slice(1).join(", ")))),
       error);
+    card.checkRule = checkRule;
+    checkRule();
     reason.addEventListener("keydown", (event) => { if (event.key === "Enter") event.preventDefault(); });
     return card;
   }
@@ -125,6 +162,7 @@ export class Permissions {
         error.textContent = problem.message;
         error.hidden = false;
         controls.forEach((control) => { control.disabled = false; });
+        card.checkRule();
       }
     }
     this.#draw();
