@@ -103,12 +103,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Among several processes: first who wants the engine alone, while nobody has it yet; then the longest.
 
-    Panes are spread among the others: a Claude Code with a screen takes half a processor, and several at once would
-    have none left for the keys that they are to hear.
+    Panes and browsers are spread among the others: a Claude Code with a screen takes half a processor, a browser a
+    whole one, and several at once would have none left for the keys that they are to hear.
     """
     if hasattr(config, "workerinput"):
         items.sort(key=_rank)
-        panes = [item for item in items if "tmux" in getattr(item, "fixturenames", ())]
+        panes = [item for item in items if {"tmux", "browser"} & set(getattr(item, "fixturenames", ()))]
         others = [item for item in items if item not in set(panes)]
         step = 0.8 * len(others) / (len(panes) or 1)
         for number, pane in enumerate(panes):
