@@ -108,6 +108,7 @@ def test_a_permission_is_answered_by_keyboard_alone(page: Page) -> None:
         page.keyboard.press("Shift+Tab")
         if page.evaluate("() => document.activeElement.textContent") == "Allow once":
             break
+    expect(page.get_by_role("button", name="Allow once")).to_have_attribute("aria-disabled", "false")
     page.keyboard.press("Enter")
     end_of(page, 1)
     assert answers(page) == ["Answered with allow."]

@@ -19,7 +19,7 @@ from .rig import CutChannel
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
 SEED = os.environ.get("CC_BRIDGE_CHAOS_SEED", "1")
-ROUNDS = int(os.environ.get("CC_BRIDGE_CHAOS_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("CC_BRIDGE_CHAOS_ROUNDS", "16"))
 
 #: Says what it hears, and how much that was when its input has ended.
 ECHO = ["-c", "exec 3>&1; tee /dev/fd/3 | wc -c >&2; exit 7"]

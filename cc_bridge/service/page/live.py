@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 from .markup import Growing, markup
@@ -220,6 +221,8 @@ def _shortened(value: Any, depth: int = _DEPTH) -> Any:
         return "…"
     if isinstance(value, Mapping):
         return {str(name)[:200]: _shortened(item, depth - 1) for name, item in list(value.items())[:200]}
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)  # JSON has no such numbers, and a browser reads no line with one
     if isinstance(value, list | tuple):
         return [_shortened(item, depth - 1) for item in value[:1000]]
     return value

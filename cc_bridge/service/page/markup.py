@@ -18,6 +18,7 @@ from typing import Any
 
 import nh3
 from markdown_it import MarkdownIt
+from markdown_it.parser_inline import ParserInline
 from markdown_it.token import Token
 from pygments import lex
 from pygments.lexer import Lexer
@@ -37,15 +38,18 @@ _ITEMS = 40
 _LIST = 6_000
 _PARAGRAPH = 8_000
 
+#: Opening brackets of one paragraph in which links are looked for: each may begin one that ends at its end.
+_BRACKETS = 500
+
 #: Characters of code that are coloured, together and in a line: lexers are regular expressions.
 _COLOURED = 16_000
-_COLOURED_LINE = 1_000
+_COLOURED_LINE = 200
 
 #: Languages that are coloured. Others are as readable in one colour, and each lexer is a program run on hostile input.
 _NAMES = """
-bash c c++ cpp cmake console cs csharp css csv diff docker dockerfile go graphql groovy haskell hcl html ini java
+bash c c++ cpp cmake console cs csharp css csv diff docker dockerfile go graphql groovy haskell html ini java
 javascript js json json5 jsx julia kotlin lua makefile markdown md nginx objective-c perl php powershell proto protobuf
-py python python3 pycon r rb ruby rs rust scala sh shell sql svg swift terraform toml ts tsx typescript xml yaml yml zsh
+py python python3 pycon r rb ruby rs rust scala sh shell sql svg swift toml ts typescript xml yaml yml zsh
 """
 _LANGUAGES = frozenset(_NAMES.split())
 
@@ -112,7 +116,8 @@ class Growing:
 
     def add(self, text: str) -> None:
         """More of it. Costs nothing; the work is done by the others."""
-        self._rest += text.replace("\0", "\ufffd")
+        # A model can write half a surrogate pair, which nobody can encode.
+        self._rest += text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
         self._has_line = self._has_line or "\n" in text or len(self._rest) > _WINDOW
 
     def settled(self) -> Iterator[Block]:
@@ -136,7 +141,7 @@ class Growing:
         tokens = _PARSER.parse(shown, {"references": dict(self._env.get("references", {}))})
         parts = list(_top_level(tokens))
         if len(parts) == 1:
-            return self._block(parts[0])
+            return self._block(parts[0], is_open=True)
         return Block(self._number, "text", _clean(_PARSER.renderer.render(tokens, _PARSER.options, {})), self._joins)
 
     def end(self) -> Iterator[Block]:
@@ -189,17 +194,14 @@ class Growing:
         self._look_at = 0
         return block
 
-    def _block(self, part: Sequence[Token], text: str | None = None) -> Block:
+    def _block(self, part: Sequence[Token], text: str | None = None, *, is_open: bool = False) -> Block:
         first = part[0]
         if first.type in ("fence", "code_block"):
             language = first.info.split(maxsplit=1)[0][:40] if first.info.strip() else ""
-            return Block(
-                self._number,
-                "code",
-                code_html(first.content if text is None else text, language),
-                self._joins,
-                language,
-            )
+            code = first.content if text is None else text
+            # What grows is coloured when it is whole: again with each word is too much of a slow lexer.
+            shown = _escape(code) if is_open else code_html(code, language)
+            return Block(self._number, "code", shown, self._joins, language)
         if first.type == "ordered_list_open" and self._start is not None:
             first.attrSet("start", str(self._start))
         html = _clean(_PARSER.renderer.render(part, _PARSER.options, self._env))
@@ -336,6 +338,7 @@ def code_html(text: str, language: str = "") -> str:
 
     Colouring is what costs most, and a page that comes back asks for the same pieces again.
     """
+    text = text.encode("utf-8", "replace").decode()
     lexer = _lexer(language.lower())
     if lexer is None or len(text) > _COLOURED or any(len(line) > _COLOURED_LINE for line in text.split("\n")):
         return _escape(text)
@@ -396,6 +399,15 @@ def _image(self: Any, tokens: Sequence[Token], index: int, options: Any, env: An
     return f'<a href="{_escape(str(token.attrGet("src") or "")).replace(chr(34), "&quot;")}">[{_escape(alt)}]</a>'
 
 
+def _inline(state: Any) -> None:
+    """As markdown-it does; but no links in what has brackets enough to keep it busy for seconds."""
+    for token in state.tokens:
+        if token.type == "inline":
+            inline = state.md.inline if token.content.count("[") <= _BRACKETS else _WITHOUT_LINKS
+            token.children = token.children if token.children is not None else []
+            inline.parse(token.content, state.md, state.env, token.children)
+
+
 def _link_addresses(state: Any) -> None:
     """Addresses that stand in a text become links."""
     for block in state.tokens:
@@ -439,9 +451,17 @@ def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 30}).enable(["table", "strikethrough"])
     parser.disable(["lheading", "html_block", "html_inline"])
     parser.add_render_rule("image", _image)
+    parser.core.ruler.at("inline", _inline)
     parser.core.ruler.push("addresses", _link_addresses)
     parser.core.ruler.push("sides", _sides)
     return parser
 
 
+def _without_links() -> ParserInline:
+    inline = ParserInline()
+    inline.ruler.disable(["link", "image", "linkify", "html_inline"])
+    return inline
+
+
 _PARSER = _parser()
+_WITHOUT_LINKS = _without_links()

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from ..sse import json_bytes
 from .live import past_turns
 from .streaming import PageStream
 
@@ -110,7 +111,8 @@ def page_router(source: PageSource) -> APIRouter:
         found = await _whole_turns(source, who, name, before, max(1, min(limit, 500)))
         turns = await anyio.to_thread.run_sync(past_turns, found["messages"])
         shown = {"turns": turns, "running": found["running"], "before": found["before"]}
-        return JSONResponse(shown, headers={**HEADERS, "Cache-Control": "no-store"})
+        headers = {**HEADERS, "Cache-Control": "no-store"}
+        return Response(json_bytes(shown), media_type="application/json", headers=headers)
 
     @router.get("/page/events")
     async def events(request: Request, c: str = "", after: str = "") -> Response:

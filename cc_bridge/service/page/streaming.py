@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from math import isfinite
 from time import monotonic
 from typing import Any
 
@@ -171,5 +172,17 @@ async def _send(send: Send, said: list[tuple[Mapping[str, Any], str | None]]) ->
 
 def _event(said: Mapping[str, Any], at: str | None) -> str:
     """One line of data: JSON has no line breaks of its own."""
-    line = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
+    try:
+        line = json.dumps(said, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        line = json.dumps(_finite(said), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return f"id: {at}\ndata: {line}\n\n" if at else f"data: {line}\n\n"
+
+
+def _finite(value: Any) -> Any:
+    """Without the numbers that JSON does not have: a browser reads no line with one."""
+    if isinstance(value, Mapping):
+        return {str(name): _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not isfinite(value) else value

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cc_bridge.cli import harmless
+from cc_bridge.service.page import markup as markup_module
 from cc_bridge.service.page.markup import Block, Growing, code_html, markup
 
 RICH = """# Title
@@ -211,3 +214,43 @@ def test_of_what_is_not_complete_no_marks_are_shown(text: str, shown: str | None
 def test_code_of_unknown_languages_or_with_long_lines_is_plain() -> None:
     assert code_html("a < b", "no-such-language") == "a &lt; b"
     assert code_html("x = 1" * 1000, "python") == "x = 1" * 1000
+
+
+@pytest.mark.parametrize("text", ["half \ud83d", "```python\nx = '\ud83d'\n```\n", "`\udc00`"])
+def test_half_a_surrogate_pair_becomes_a_question_mark(text: str) -> None:
+    assert "?" in html(text)
+    growing = Growing()
+    growing.add(text)
+    shown = "".join(block.html for block in [*growing.settled(), *growing.end()])
+    assert shown == html(text)
+    shown.encode()
+
+
+def test_code_that_grows_is_coloured_when_it_is_whole() -> None:
+    growing = Growing()
+    growing.add("```python\nimport os\n")
+    block = growing.open_block()
+    assert block is not None
+    assert block.html == "import os\n"
+    growing.add("```\n")
+    assert [found.html for found in growing.end()] == ['<span class="kn">import</span> <span class="nn">os</span>\n']
+
+
+@pytest.mark.parametrize("language", ["hcl", "terraform", "tsx"])
+def test_languages_whose_lexers_are_slow_are_plain(language: str) -> None:
+    assert code_html("a-" * 50, language) == "a-" * 50
+
+
+def test_of_a_paragraph_of_brackets_no_links_are_made() -> None:
+    assert html("[" * 501 + "[a](https://a.example)").count("<a ") == 0
+    assert html("[" * 20 + "[a](https://a.example)").count("<a ") == 1
+
+
+def test_the_page_shows_all_that_the_terminal_shows_of_what_is_unseen() -> None:
+    script = (Path(markup_module.__file__).parent / "static" / "dom.js").read_text(encoding="utf-8")
+    (declared,) = re.findall(r"const UNSEEN = ([^;]*);", script)
+    ranges = "".join(re.findall(r'"([^"]*)"', declared)).replace("\\\\", "\\")
+    ranges = re.sub(r"\\u\{([0-9a-f]+)\}", lambda found: f"\\U{int(found[1], 16):08x}", ranges)
+    page, terminal = re.compile(f"[{ranges}]"), re.compile(harmless._UNSEEN)
+    missing = [f"{code:04X}" for code in range(0x110000) if terminal.match(chr(code)) and not page.match(chr(code))]
+    assert missing == []

@@ -195,3 +195,16 @@ async def test_it_ends_with_the_service() -> None:
     stopping.set()
     body = await read(PageStream(changes=nothing(), events=None, stopping=stopping), "never")
     assert "beat" not in body
+
+
+@pytest.mark.anyio
+async def test_half_a_surrogate_pair_and_numbers_that_json_lacks_end_no_stream() -> None:
+    async def events() -> Any:
+        yield STARTED
+        yield delta("half \ud83d")
+        yield {**ENDED, "odd": [float("nan"), float("inf")]}
+        await anyio.sleep_forever()
+
+    body = await read(PageStream(changes=nothing(), events=events(), stopping=anyio.Event()), "turn_result")
+    assert "half ?" in body
+    assert '["nan","inf"]' in body
