@@ -242,8 +242,8 @@ def test_languages_whose_lexers_are_slow_are_plain(language: str) -> None:
 
 
 def test_of_a_paragraph_of_brackets_no_links_are_made() -> None:
-    assert html("[" * 501 + "[a](https://a.example)").count("<a ") == 0
-    assert html("[" * 20 + "[a](https://a.example)").count("<a ") == 1
+    assert ">a</a>" not in html("[" * 501 + "[a](https://a.example)")
+    assert ">a</a>" in html("[" * 20 + "[a](https://a.example)")
 
 
 def test_the_page_shows_all_that_the_terminal_shows_of_what_is_unseen() -> None:
