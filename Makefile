@@ -5,6 +5,7 @@
 PYTEST_ARGS ?=
 SEED ?= 1
 ROUNDS ?= 100
+THOROUGH ?=
 FUZZ_SECONDS ?= 300
 MODULE ?=
 
@@ -22,9 +23,9 @@ serve-demo: ## The service and its page with a scripted model: tokens are made, 
 	@scripts/venv claude service
 	@.venv/bin/python scripts/serve-demo
 
-test: ## All tests. CC_BRIDGE_REQUIRE=docker,claude makes lacking parts failures.
+test: ## All tests but those that are many of a kind, which THOROUGH=1 has, too. CC_BRIDGE_REQUIRE=docker,claude makes lacking parts failures.
 	@scripts/venv claude service metrics otel test
-	$(COMPILED) .venv/bin/pytest -n auto --dist load --maxschedchunk 1 $(PYTEST_ARGS)
+	CC_BRIDGE_THOROUGH=$(THOROUGH) $(COMPILED) .venv/bin/pytest -n auto --dist load --maxschedchunk 1 $(PYTEST_ARGS)
 
 chaos: ## Faults at random moments: SEED=7 ROUNDS=300 plays more than `make test` does.
 	@scripts/venv claude service metrics otel test

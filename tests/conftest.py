@@ -106,6 +106,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Panes and browsers are spread among the others: a Claude Code with a screen takes half a processor, a browser a
     whole one, and several at once would have none left for the keys that they are to hear.
     """
+    if not os.environ.get("CC_BRIDGE_THOROUGH"):
+        left_out = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     if hasattr(config, "workerinput"):
         items.sort(key=_rank)
         panes = [item for item in items if {"tmux", "browser"} & set(getattr(item, "fixturenames", ()))]

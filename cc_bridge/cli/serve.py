@@ -48,6 +48,9 @@ def serve(
     traces_to: Annotated[
         str | None, Option("--traces-to", metavar="URL", help="An OpenTelemetry collector (cc-bridge[otel]).")
     ] = None,
+    private_webhooks: Annotated[
+        bool, Option("--private-webhooks", help="Webhooks may go to this machine and to private networks.")
+    ] = False,
     as_json: o.Json = False,
 ) -> None:
     """Serve instances over HTTP, with a page for people, until Ctrl-C or SIGTERM.
@@ -87,7 +90,7 @@ def serve(
             token_file=token_file,
             hosts=wanted.host_names,
             limits=_limits(config.service),
-            webhooks_to_private=config.service.get("webhooks_to_private", False),
+            webhooks_to_private=private_webhooks or config.service.get("webhooks_to_private", False),
             observers=wanted.observers(by_project=config.service.get("metrics_by_project", False)),
         )
         listening = listen(wanted.host, wanted.port)

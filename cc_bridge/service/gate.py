@@ -89,7 +89,8 @@ class Gate:
     def _most(self, path: str) -> int:
         if path.endswith(_UPLOADS):
             return self._service.limits.upload
-        return self._service.limits.body if _PROMPTS.search(path) else _SMALL
+        most = self._service.limits.body
+        return most if _PROMPTS.search(path) else min(most, _SMALL)
 
     def _is_ours(self, host: str) -> bool:
         name = host.rsplit(":", 1)[0] if host.rsplit(":", 1)[-1].isdecimal() else host

@@ -6,10 +6,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import texts
 from tests.browser.conftest import Served, Visitor
+
+pytestmark = pytest.mark.thorough
 
 Visit = Callable[..., Visitor]
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import Served, Visitor
 from tests.browser.test_conversing import answers, end_of, prompts, say
+
+pytestmark = pytest.mark.thorough
 
 Visit = Callable[..., Visitor]
 

@@ -6,8 +6,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.browser.conftest import PHONE, Served, Visitor
 from tests.browser.test_conversing import end_of, say
+
+pytestmark = pytest.mark.thorough
 
 
 def test_pictures_for_the_documentation(visit: Callable[..., Visitor], served: Served, tmp_path: Path) -> None:

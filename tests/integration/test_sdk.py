@@ -51,7 +51,13 @@ pytestmark = [
 _LIMIT = 90.0
 
 
-@pytest.fixture(params=["local asyncio", "local trio", pytest.param("docker asyncio", marks=pytest.mark.docker)])
+@pytest.fixture(
+    params=[
+        "local asyncio",
+        pytest.param("local trio", marks=pytest.mark.thorough),
+        pytest.param("docker asyncio", marks=[pytest.mark.docker, pytest.mark.thorough]),
+    ]
+)
 def where(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
