@@ -173,7 +173,7 @@ LONGEST_CLASS = 350
 
 #: Longer modules and classes, and why.
 LONGER = {
-    "service/page/markup.py": "one rule after the other for how hostile text becomes HTML, each with its limit beside it",
+    "service/page/markup.py": "one rule after the other for how hostile text becomes HTML, with its limits",
     "fleet/attended.py": "one task, and all who wait for it: they share one state",
     "fleet/attended.py:Attended": "one task, and all who wait for it: they share one state",
     "testing/fleet_contract.py": "a list of rules, which is read and subclassed as one",
