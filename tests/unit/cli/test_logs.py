@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cc_bridge import InvalidInput
-from cc_bridge.cli import transcripts
 from cc_bridge.cli.logs import parse_age, readable
+from cc_bridge.instances import conversations
 
 
 def test_a_line_of_the_agents() -> None:
@@ -50,7 +50,7 @@ def test_ages(text: str, seconds: float) -> None:
 
 def test_a_hostile_transcript_is_read_around(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines without end, without sense, or nested without measure."""
-    monkeypatch.setattr(transcripts, "_LONGEST_LINE", 100)
+    monkeypatch.setattr(conversations, "_LONGEST_LINE", 100)
     lines = [b'{"n": 1}', b"x" * 99 + b"\n" + b"y" * 250, b"[" * 90, b'{"s": "\\ud800"}', b'{"n": 2}', b'{"torn']
-    found = list(transcripts._entries(io.BytesIO(b"\n".join(lines))))
+    found = list(conversations._entries(io.BytesIO(b"\n".join(lines))))
     assert found == [{"n": 1}, {"s": "���"}, {"n": 2}]
