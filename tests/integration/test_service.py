@@ -42,7 +42,7 @@ async def served(tmp_path: Path, scripted_model: ScriptedModel, claude: str) -> 
 @pytest.fixture
 async def client(served: Served) -> AsyncIterator[httpx.AsyncClient]:
     async with served.client() as found:
-        await made(found, "work")
+        await made(found, "desk")
         yield found
 
 
@@ -62,7 +62,7 @@ def of_all(tmp_path_factory: pytest.TempPathFactory, claude: str) -> Iterator[Se
 
 async def prepare(service: Served) -> None:
     async with service.client() as found:
-        await made(found, "work")
+        await made(found, "desk")
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ async def visitor(of_all: Served) -> AsyncIterator[httpx.AsyncClient]:
         yield found
 
 
-async def sent(client: httpx.AsyncClient, prompt: Any, name: str = "work", **headers: str) -> dict[str, Any]:
+async def sent(client: httpx.AsyncClient, prompt: Any, name: str = "desk", **headers: str) -> dict[str, Any]:
     response = await client.post(f"/v1/instances/{name}/commands", json={"prompt": prompt}, headers=headers)
     assert response.is_success, response.text
     return response.json()
@@ -103,14 +103,14 @@ async def test_who_prefers_to_wait_gets_the_whole_answer(client: httpx.AsyncClie
 async def test_who_does_not_want_to_wait_so_long_gets_the_turn(client: httpx.AsyncClient) -> None:
     turn = await sent(client, "[[hang]]", Prefer="wait=1")
     assert turn["state"] != "ended"
-    assert (await client.delete(f"/v1/instances/work/turns/{turn['id']}")).status_code == 204
+    assert (await client.delete(f"/v1/instances/desk/turns/{turn['id']}")).status_code == 204
     assert (await ended(client, turn))["result"]["verdict"] == "interrupted"
 
 
 async def test_the_answer_streams_with_ids_and_ends_with_its_result(client: httpx.AsyncClient) -> None:
     body = {"prompt": "[[say one]] [[say two]]"}
     async with client.stream(
-        "POST", "/v1/instances/work/commands", json=body, headers={"Accept": "text/event-stream"}
+        "POST", "/v1/instances/desk/commands", json=body, headers={"Accept": "text/event-stream"}
     ) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         heard = [item async for item in events(response)]
@@ -135,7 +135,7 @@ async def test_the_same_key_is_the_same_command(client: httpx.AsyncClient, scrip
     assert len({turn["id"] for turn in turns}) == 1
     await ended(client, turns[0])
     assert (await sent(client, "only once", **key))["state"] == "ended"
-    other = await client.post("/v1/instances/work/commands", json={"prompt": "another"}, headers=key)
+    other = await client.post("/v1/instances/desk/commands", json={"prompt": "another"}, headers=key)
     assert other.status_code == 409
     assert sum("only once" in json.dumps(request.body) for request in scripted_model.requests) == 1
 
@@ -152,10 +152,10 @@ async def test_what_waits_can_be_changed_and_taken_back(
 ) -> None:
     first = await sent(client, "[[delay 2]][[say first]]")
     second, third = await sent(client, "second"), await sent(client, "third")
-    assert [(await client.get(f"/v1/instances/work/turns/{turn['id']}")).json()["position"] for turn in (second, third)]
-    path = f"/v1/instances/work/turns/{second['id']}"
+    assert [(await client.get(f"/v1/instances/desk/turns/{turn['id']}")).json()["position"] for turn in (second, third)]
+    path = f"/v1/instances/desk/turns/{second['id']}"
     assert (await client.put(path, json={"prompt": "another second"})).json()["prompt"] == "another second"
-    assert (await client.delete(f"/v1/instances/work/turns/{third['id']}")).status_code == 204
+    assert (await client.delete(f"/v1/instances/desk/turns/{third['id']}")).status_code == 204
     assert (await ended(client, first))["result"]["text"] == "first"
     assert (await ended(client, second))["result"]["text"] == "You said: another second"
     assert (await ended(client, third))["result"]["verdict"] == "withdrawn"
@@ -170,7 +170,7 @@ async def test_what_waits_can_be_changed_and_taken_back(
 
 async def test_a_client_that_comes_back_goes_on_after_its_last_event(client: httpx.AsyncClient) -> None:
     turn = await sent(client, "[[pace 0.05]][[repeat 20 word ]]")
-    path, said, last = f"/v1/instances/work/turns/{turn['id']}/events", [], ""
+    path, said, last = f"/v1/instances/desk/turns/{turn['id']}/events", [], ""
     for most in (3, 5, 1000):
         headers = {"Last-Event-ID": last} if last else {}
         async with client.stream("GET", path, headers=headers) as response:
@@ -188,7 +188,7 @@ async def test_killed_in_mid_answer_the_next_service_goes_on_with_it(
     served: Served, client: httpx.AsyncClient, scripted_model: ScriptedModel
 ) -> None:
     turn = await sent(client, "[[pace 0.05]][[repeat 60 word ]]")
-    path, said, last = f"/v1/instances/work/turns/{turn['id']}/events", [], ""
+    path, said, last = f"/v1/instances/desk/turns/{turn['id']}/events", [], ""
     with lost_connections():
         async with client.stream("GET", path) as response:
             async for at, kind, data in events(response):
@@ -215,7 +215,7 @@ async def test_what_was_acknowledged_is_answered_by_the_next_service(served: Ser
 
 async def test_told_to_stop_it_says_goodbye_and_turns_go_on(served: Served, client: httpx.AsyncClient) -> None:
     turn = await sent(client, "[[pace 0.05]][[repeat 40 word ]]")
-    path, kinds = f"/v1/instances/work/turns/{turn['id']}/events", []
+    path, kinds = f"/v1/instances/desk/turns/{turn['id']}/events", []
     async with client.stream("GET", path) as response:
         async for _, kind, _ in events(response):
             kinds.append(kind)
@@ -229,14 +229,14 @@ async def test_told_to_stop_it_says_goodbye_and_turns_go_on(served: Served, clie
 
 async def test_a_reader_that_vanishes_ends_nothing(client: httpx.AsyncClient) -> None:
     turn = await sent(client, "[[pace 0.05]][[repeat 20 word ]]")
-    async with client.stream("GET", f"/v1/instances/work/turns/{turn['id']}/events") as response:
+    async with client.stream("GET", f"/v1/instances/desk/turns/{turn['id']}/events") as response:
         async for _ in events(response):
             break
     assert (await ended(client, turn))["result"]["text"] == "word " * 20
 
 
 async def test_all_that_an_instance_says_whoever_asks(client: httpx.AsyncClient) -> None:
-    async with client.stream("GET", "/v1/instances/work/events") as response:
+    async with client.stream("GET", "/v1/instances/desk/events") as response:
         heard = events(response)
         first = await sent(client, "one")
         second = await sent(client, "two")
@@ -282,10 +282,10 @@ async def test_an_instance_that_is_made_again_knows_nothing_of_the_one_before(cl
     first = await sent(client, "hello", Prefer="wait=60", **key)
     waits = await sent(client, "[[hang]]")
     await sent(client, "waits behind it")
-    assert (await client.delete("/v1/instances/work")).status_code == 204
-    assert (await client.get(f"/v1/instances/work/turns/{waits['id']}")).status_code == 404
-    await made(client, "work")
-    assert (await client.get("/v1/instances/work/turns")).json()["turns"] == []
+    assert (await client.delete("/v1/instances/desk")).status_code == 204
+    assert (await client.get(f"/v1/instances/desk/turns/{waits['id']}")).status_code == 404
+    await made(client, "desk")
+    assert (await client.get("/v1/instances/desk/turns")).json()["turns"] == []
     again = await sent(client, "another", Prefer="wait=60", **key)
     assert again["id"] != first["id"]
     assert again["result"]["text"] == "You said: another"
@@ -297,8 +297,8 @@ async def test_what_waits_for_an_instance_that_is_removed_is_never_asked(
     await sent(client, "[[hang]]")
     for number in range(3):
         await sent(client, f"of the old one {number}")
-    assert (await client.delete("/v1/instances/work")).status_code == 204
-    await made(client, "work")
+    assert (await client.delete("/v1/instances/desk")).status_code == 204
+    await made(client, "desk")
     assert (await sent(client, "of the new one", Prefer="wait=60"))["result"]["text"] == "You said: of the new one"
     assert not [prompt for prompt in scripted_model.prompts if "old one" in prompt]
 
@@ -308,7 +308,7 @@ async def test_a_retry_with_its_key_is_refused_by_no_limit(served: Served, clien
     secret = (await client.post("/v1/tokens", json=limits)).json()["secret"]
     async with served.client(secret) as one:
         first = await sent(one, "[[delay 1]]hello", **{"Idempotency-Key": "k"})
-        assert (await one.post("/v1/instances/work/commands", json={"prompt": "more"})).status_code == 429
+        assert (await one.post("/v1/instances/desk/commands", json={"prompt": "more"})).status_code == 429
         assert (await sent(one, "[[delay 1]]hello", **{"Idempotency-Key": "k"}))["id"] == first["id"]
 
 
@@ -323,7 +323,7 @@ async def test_a_token_that_is_revoked_hears_no_more(served: Served, client: htt
     new = await client.post("/v1/tokens", json={"name": "guest", "scopes": ["read"]})
     async with (
         served.client(new.json()["secret"]) as guest,
-        guest.stream("GET", "/v1/instances/work/events") as response,
+        guest.stream("GET", "/v1/instances/desk/events") as response,
     ):
         assert response.status_code == 200
         await client.delete(f"/v1/tokens/{new.json()['id']}")
@@ -349,10 +349,10 @@ async def test_a_token_that_is_revoked_hears_no_more(served: Served, client: htt
     ],
 )
 async def test_what_is_refused(visitor: httpx.AsyncClient, headers: dict[str, str], status: int) -> None:
-    response = await visitor.post("/v1/instances/work/commands", json={"prompt": "hello"}, headers=headers)
+    response = await visitor.post("/v1/instances/desk/commands", json={"prompt": "hello"}, headers=headers)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
-    assert not (await visitor.get("/v1/instances/work/turns")).json()["turns"]
+    assert not (await visitor.get("/v1/instances/desk/turns")).json()["turns"]
 
 
 async def test_the_head_of_a_request_is_bounded(of_all: Served) -> None:
@@ -368,7 +368,7 @@ async def test_the_head_of_a_request_is_bounded(of_all: Served) -> None:
 
 async def test_the_body_of_a_stranger_is_not_read(of_all: Served) -> None:
     async with of_all.client("") as stranger:
-        refused = await stranger.post("/v1/instances/work/commands", content=b"[" * 20_000_000)
+        refused = await stranger.post("/v1/instances/desk/commands", content=b"[" * 20_000_000)
     assert refused.status_code == 401
 
 
@@ -379,7 +379,7 @@ async def test_a_body_that_does_not_say_how_large_it_is(visitor: httpx.AsyncClie
             yield b"x" * 1024 * 1024
 
     response = await visitor.post(
-        "/v1/instances/work/commands", content=endless(), headers={"Content-Type": "application/json"}
+        "/v1/instances/desk/commands", content=endless(), headers={"Content-Type": "application/json"}
     )
     assert response.status_code == 413
 
@@ -389,15 +389,15 @@ async def test_a_body_that_does_not_say_how_large_it_is(visitor: httpx.AsyncClie
     [
         ("GET", "/v1/instances/nobody", None, 404),
         ("POST", "/v1/instances/nobody/commands", {"prompt": "x"}, 404),
-        ("POST", "/v1/instances/work/commands", {"prompt": "  "}, 422),
-        ("POST", "/v1/instances/work/commands", {"prompt": "x", "more": 1}, 422),
-        ("POST", "/v1/instances/work/commands", {"prompt": [{"type": "image", "data": "aGVsbG8="}]}, 422),
-        ("POST", "/v1/instances/work/commands", {"prompt": [{"type": "image", "data": "%%%"}]}, 422),
+        ("POST", "/v1/instances/desk/commands", {"prompt": "  "}, 422),
+        ("POST", "/v1/instances/desk/commands", {"prompt": "x", "more": 1}, 422),
+        ("POST", "/v1/instances/desk/commands", {"prompt": [{"type": "image", "data": "aGVsbG8="}]}, 422),
+        ("POST", "/v1/instances/desk/commands", {"prompt": [{"type": "image", "data": "%%%"}]}, 422),
         ("POST", "/v1/instances", {"name": "Bad Name", "template": "default"}, 422),
         ("POST", "/v1/instances", {"name": "new", "template": "nothing"}, 404),
-        ("GET", f"/v1/instances/work/turns/{uuid.UUID(int=7)}", None, 404),
-        ("GET", f"/v1/instances/work/turns/{uuid.UUID(int=7)}/events", None, 404),
-        ("GET", "/v1/instances/work/events?after=nonsense", None, 422),
+        ("GET", f"/v1/instances/desk/turns/{uuid.UUID(int=7)}", None, 404),
+        ("GET", f"/v1/instances/desk/turns/{uuid.UUID(int=7)}/events", None, 404),
+        ("GET", "/v1/instances/desk/events?after=nonsense", None, 422),
         ("GET", "/v1/nothing", None, 404),
         ("PUT", "/v1/instances", {}, 405),
     ],

@@ -358,17 +358,17 @@ async def test_a_webhook_is_told_the_end_of_a_turn_though_the_service_is_killed(
         served.start("--private-webhooks")
         async with receiver(hang) as there:
             async with served.client() as client:
-                await made(client, "work")
+                await made(client, "desk")
                 asked = {"url": there.url, "events": ["turn_result"]}
                 hook = (await client.post("/v1/webhooks", json=asked)).json()
-                turn = await client.post("/v1/instances/work/commands", json={"prompt": "hello"})
+                turn = await client.post("/v1/instances/desk/commands", json={"prompt": "hello"})
                 await there.until(1)
             served.kill()  # while the receiver has not answered
             served.start("--private-webhooks")
             _, second = await there.until(2)
             assert verify(hook["secret"], second.headers, second.body, datetime.now(UTC).timestamp())
             told = second.json
-            assert (told["type"], told["instance"], told["turn"]) == ("turn_result", "work", turn.json()["id"])
+            assert (told["type"], told["instance"], told["turn"]) == ("turn_result", "desk", turn.json()["id"])
             assert told["result"]["ok"]
             assert len({request.headers["x-cc-bridge-delivery"] for request in there.requests}) == 1
     finally:

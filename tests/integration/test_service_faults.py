@@ -50,7 +50,7 @@ def served(root: Path, model: ScriptedModel, database: str) -> Served:
 
 
 async def answered(client: httpx.AsyncClient, turn: str) -> str:
-    async with client.stream("GET", f"/v1/instances/work/turns/{turn}/events") as response:
+    async with client.stream("GET", f"/v1/instances/desk/turns/{turn}/events") as response:
         found = [data async for _, kind, data in events(response) if kind == "turn_result"]
     return str(found[-1]["text"])
 
@@ -62,15 +62,15 @@ async def test_a_database_that_goes_away_loses_nothing_that_was_acknowledged(
     serve.append(service)
     service.start()
     async with service.client() as client:
-        await made(client, "work")
-        sent = await client.post("/v1/instances/work/commands", json={"prompt": "[[delay 1]][[say before]]"})
-        waits = await client.post("/v1/instances/work/commands", json={"prompt": "[[say behind it]]"})
-        async with client.stream("GET", f"/v1/instances/work/turns/{sent.json()['id']}/events") as response:
+        await made(client, "desk")
+        sent = await client.post("/v1/instances/desk/commands", json={"prompt": "[[delay 1]][[say before]]"})
+        waits = await client.post("/v1/instances/desk/commands", json={"prompt": "[[say behind it]]"})
+        async with client.stream("GET", f"/v1/instances/desk/turns/{sent.json()['id']}/events") as response:
             heard = events(response)
             async for _, kind, _ in heard:
                 if kind == "turn_started":
                     await anyio.to_thread.run_sync(own_postgresql.stop)
-                    refused = await client.post("/v1/instances/work/commands", json={"prompt": "now"})
+                    refused = await client.post("/v1/instances/desk/commands", json={"prompt": "now"})
                     assert refused.status_code == 503
                     assert int(refused.headers["Retry-After"]) > 0
                     assert (await client.get("/healthz")).status_code == 200
@@ -80,7 +80,7 @@ async def test_a_database_that_goes_away_loses_nothing_that_was_acknowledged(
         assert await answered(client, sent.json()["id"]) == "before"
         assert await answered(client, waits.json()["id"]) == "behind it"
         again = await client.post(
-            "/v1/instances/work/commands", json={"prompt": "again"}, headers={"Prefer": "wait=60"}
+            "/v1/instances/desk/commands", json={"prompt": "again"}, headers={"Prefer": "wait=60"}
         )
         assert again.json()["result"]["text"] == "You said: again"
     assert scripted_model.prompts["now"] == 0, "what was refused is not done"
@@ -93,14 +93,14 @@ async def test_a_disk_that_is_full_refuses_and_goes_on_when_there_is_room(
     serve.append(service)
     service.start()
     async with service.client() as client:
-        await made(client, "work")
+        await made(client, "desk")
         ballast = small_disk / "ballast"
         with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
             for _ in range(8 * 1024):
                 file.write(b"\0" * 1024)
-        refused = await client.post("/v1/instances/work/commands", json={"prompt": "x" * 100_000})
+        refused = await client.post("/v1/instances/desk/commands", json={"prompt": "x" * 100_000})
         assert refused.status_code == 503, refused.text
         ballast.unlink()
-        done = await client.post("/v1/instances/work/commands", json={"prompt": "now"}, headers={"Prefer": "wait=60"})
+        done = await client.post("/v1/instances/desk/commands", json={"prompt": "now"}, headers={"Prefer": "wait=60"})
         assert done.json()["result"]["text"] == "You said: now"
-        assert len((await client.get("/v1/instances/work/turns")).json()["turns"]) == 1
+        assert len((await client.get("/v1/instances/desk/turns")).json()["turns"]) == 1

@@ -56,7 +56,7 @@ async def served(tmp_path: Path, scripted_model: ScriptedModel, claude: str) -> 
 
 async def ask(client: httpx.AsyncClient, prompt: str, **headers: str) -> None:
     given = {"Prefer": "wait=60", **headers}
-    response = await client.post("/v1/instances/work/commands", json={"prompt": prompt}, headers=given)
+    response = await client.post("/v1/instances/desk/commands", json={"prompt": prompt}, headers=given)
     assert response.json()["result"]["ok"], response.text
 
 
@@ -75,10 +75,10 @@ async def scraped(client: httpx.AsyncClient) -> dict[str, float]:
 async def test_what_was_done_is_counted_and_timed(served: Served) -> None:
     served.start()
     async with served.client() as client:
-        await made(client, "work")
+        await made(client, "desk")
         await ask(client, f"[[say {SECRET}]]")
         await ask(client, "[[say two]]")
-        async with client.stream("GET", "/v1/instances/work/events"):
+        async with client.stream("GET", "/v1/instances/desk/events"):
             found = await scraped(client)
         body = (await client.get("/metrics")).text
     assert found['cc_bridge_commands_total{project="shop",verdict="completed"}'] == 2
@@ -90,7 +90,7 @@ async def test_what_was_done_is_counted_and_timed(served: Served) -> None:
     assert (found["cc_bridge_awake"], found["cc_bridge_ready"], found["cc_bridge_commands_open"]) == (1, 1, 0)
     posted = 'cc_bridge_http_requests_total{method="POST",route="/v1/instances/{name}/commands",status="200"}'
     assert found[posted] == 2
-    assert '"work"' not in body, "names of instances are no labels"
+    assert '"desk"' not in body, "names of instances are no labels"
     assert SECRET not in body
 
 
@@ -110,7 +110,7 @@ async def test_metrics_are_for_who_sees_everything(served: Served) -> None:
     served.start()
     async with served.client() as client, served.client("") as stranger:
         assert (await stranger.get("/metrics")).status_code == 401
-        made_token = await client.post("/v1/tokens", json={"name": "a", "scopes": ["read"], "instances": ["work"]})
+        made_token = await client.post("/v1/tokens", json={"name": "a", "scopes": ["read"], "instances": ["desk"]})
         async with served.client(made_token.json()["secret"]) as limited:
             assert (await limited.get("/metrics")).status_code == 403
         everything = await client.post("/v1/tokens", json={"name": "prometheus", "scopes": ["read"]})
@@ -122,7 +122,7 @@ async def test_a_request_is_followed_through_the_queue_and_the_turn_to_its_tools
     async with receiver() as collector:
         served.start("--traces-to", f"http://127.0.0.1:{collector.port}/v1/traces", "--no-metrics")
         async with served.client() as client:
-            await made(client, "work")
+            await made(client, "desk")
             prompt = f'[[tool Bash {{"command": "echo hidden-in-a-tool"}}]] [[say {SECRET}]]'
             await ask(client, prompt, traceparent=f"00-{TRACE}-{PARENT}-01")
             assert (await client.get("/metrics")).status_code == 404
@@ -154,7 +154,7 @@ def spans_in(bodies: list[bytes]) -> dict[str, Span]:
 async def test_a_collector_that_is_away_costs_no_answer(served: Served) -> None:
     served.start("--traces-to", "http://127.0.0.1:1/v1/traces")
     async with served.client() as client:
-        await made(client, "work")
+        await made(client, "desk")
         await ask(client, "[[say one]]")
     assert served.stop() == 0
 
@@ -162,11 +162,11 @@ async def test_a_collector_that_is_away_costs_no_answer(served: Served) -> None:
 async def test_after_a_restart_what_goes_on_is_counted_and_not_timed(served: Served) -> None:
     served.start()
     async with served.client() as client:
-        await made(client, "work")
-        sent = await client.post("/v1/instances/work/commands", json={"prompt": "[[delay 1]] [[say late]]"})
+        await made(client, "desk")
+        sent = await client.post("/v1/instances/desk/commands", json={"prompt": "[[delay 1]] [[say late]]"})
         served.kill()
         served.start()
-        async with client.stream("GET", f"/v1/instances/work/turns/{sent.json()['id']}/events") as response:
+        async with client.stream("GET", f"/v1/instances/desk/turns/{sent.json()['id']}/events") as response:
             kinds = [kind async for _, kind, _ in events(response)]
         assert kinds[-1] == "turn_result"
         found = await scraped(client)

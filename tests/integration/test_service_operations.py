@@ -84,13 +84,13 @@ async def test_a_backup_that_is_taken_while_it_runs_has_what_was_acknowledged(se
     served.start()
     served.address = f"http://127.0.0.1:{served.address.rsplit(':', 1)[1]}"
     async with served.client() as client:
-        await made(client, "work")
+        await made(client, "desk")
         asked = {"json": {"prompt": "hello"}, "headers": {"Prefer": "wait=60"}}
-        turn = (await client.post("/v1/instances/work/commands", **asked)).json()
+        turn = (await client.post("/v1/instances/desk/commands", **asked)).json()
         database = served.root / "service" / "service.db"
         with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(tmp_path / "backup")) as backup:
             source.backup(backup)  # what `.backup` of sqlite3 does
-        await client.post("/v1/instances/work/commands", **asked)
+        await client.post("/v1/instances/desk/commands", **asked)
     assert served.stop() == 0
     for path in database.parent.glob("service.db*"):
         path.unlink()
@@ -98,9 +98,9 @@ async def test_a_backup_that_is_taken_while_it_runs_has_what_was_acknowledged(se
     served.start()
     served.address = f"http://127.0.0.1:{served.address.rsplit(':', 1)[1]}"
     async with served.client() as client:
-        turns = (await client.get("/v1/instances/work/turns")).json()["turns"]
+        turns = (await client.get("/v1/instances/desk/turns")).json()["turns"]
         assert [(item["id"], item["result"]["text"]) for item in turns] == [(turn["id"], "You said: hello")]
-        assert (await client.post("/v1/instances/work/commands", **asked)).json()["result"]["ok"]
+        assert (await client.post("/v1/instances/desk/commands", **asked)).json()["result"]["ok"]
 
 
 # Behind a proxy
@@ -143,10 +143,10 @@ async def test_the_proxy_of_the_docs_holds_nothing_back(served: Served, tmp_path
         async with served.client() as client:
             client.headers["Host"] = "chat.example"
             await until_it_answers(client)
-            await made(client, "work")
+            await made(client, "desk")
             prompt = {"prompt": "[[say one]] [[delay 600]] [[say two]]"}
             headers = {"Accept": "text/event-stream", "Origin": "https://chat.example"}
-            path = "/v1/instances/work/commands"
+            path = "/v1/instances/desk/commands"
             async with client.stream("POST", path, json=prompt, headers=headers) as response:
                 async for _, kind, _ in events(response):
                     if kind == "text_delta":

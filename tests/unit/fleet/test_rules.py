@@ -476,9 +476,9 @@ def test_a_link_leads_nowhere_that_the_rule_does_not_cover(tmp_path: Path) -> No
 
 def test_a_workspace_that_is_reached_by_a_link_is_itself(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
-    (tmp_path / "work").symlink_to(tmp_path / "real")
-    place = Place.of(ClaudeInstance.of(name="a", kind="local", workspace=tmp_path / "work"))
-    assert ruling(asked("Write", file_path=f"{tmp_path}/work/a"), place, allow="Edit(./**)") == "allow"
+    (tmp_path / "shop").symlink_to(tmp_path / "real")
+    place = Place.of(ClaudeInstance.of(name="a", kind="local", workspace=tmp_path / "shop"))
+    assert ruling(asked("Write", file_path=f"{tmp_path}/shop/a"), place, allow="Edit(./**)") == "allow"
 
 
 def test_in_a_container_only_the_workspace_can_be_judged(tmp_path: Path) -> None:
