@@ -21,10 +21,11 @@ from typing import Any, TypeVar
 
 import anyio
 
-from ..errors import BridgeError, TurnNotFound
+from ..errors import BridgeError, InstanceNotFound, TurnNotFound
 from ..events import TurnResult, Verdict, Waiting
 from ..fleet import Fleet
 from ..logs import Log
+from ..record import ClaudeInstance
 from .events_json import result_json
 from .observer import Observer, observed
 from .problems import TooLate
@@ -147,10 +148,11 @@ class Inbox:
             StoreUnavailable: the database is away; nothing was stored, or with a key the same call finds out.
         """
         prompt_of(prompt)
-        line, new = self._line(instance), Command(str(uuid.uuid4()), instance, prompt, owner)
+        line = self._line(instance)
         with anyio.CancelScope(shield=True):  # a client that goes away must not leave a command that nobody serves
             async with line.accepting:
                 record = self._fleet.open(instance).record  # here, because it may have been removed meanwhile
+                new = Command(str(uuid.uuid4()), instance, prompt, owner, made=_made(record))
                 if not (key and await self._commands.has_key(owner, instance, key)):
                     self._fleet.accounts.check(instance, record.project)
                     admit(new.id)
@@ -167,13 +169,11 @@ class Inbox:
         try:
             digest = prompt_digest(new.prompt)
             command, is_new = await self._commands.add(new, key=key, owner=new.owner, digest=digest)
-        except StoreUnavailable:
+        except BaseException as error:  # cancelled, too: it was admitted, and goes on no more
             self._over(new)
-            if not key:  # it may be stored all the same, and its client was told that it is not
+            if isinstance(error, StoreUnavailable) and not key:
+                # It may be stored all the same, and its client is told that it is not.
                 self._start_soon(partial(self._take_back, new))
-            raise
-        except BaseException:
-            self._over(new)
             raise
         if not is_new:
             self._over(new)
@@ -310,6 +310,8 @@ class Inbox:
     async def _ask(self, line: _Line, command: Command) -> dict[str, Any]:
         name, id = command.instance, command.id  # noqa: A001
         instance = self._fleet.open(name)
+        if command.made not in ("", _made(instance.record)):
+            raise InstanceNotFound("the one that it was for was removed, and this is another one", instance=name)
         if command.state == "sent":
             # What it returns is not left by us: leaving would interrupt the turn, and a service that ends must not.
             await instance.submit(prompt_of(command.prompt), id)
@@ -343,6 +345,11 @@ class Inbox:
                 self._log.warning("store_unavailable", reason=error.what, again_in=pause)
                 await anyio.sleep(pause)  # back-off: somebody has to start it
                 tries += 1
+
+
+def _made(record: ClaudeInstance) -> str:
+    """Of several instances that have had a name, one after the other, this one."""
+    return f"{record.name} {record.created.isoformat()}"
 
 
 def _failed(why: str) -> dict[str, Any]:

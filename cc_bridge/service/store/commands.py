@@ -38,6 +38,7 @@ class Command(Value):
         created: when it was stored, UTC.
         state: ``stored``: the fleet has not got it yet; ``sent``: it may have; ``running``; ``ended``.
         result: how it ended; None: it has not.
+        made: which instance of that name it is for; empty: nobody knows.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Command(Value):
     created: datetime = datetime.fromtimestamp(0, UTC)
     state: CommandState = "stored"
     result: Any = None
+    made: str = ""
 
 
 class Commands:
@@ -88,6 +90,7 @@ class Commands:
             "digest": digest,
             "created": datetime.now(UTC),
             "state": "stored",
+            "made": command.made,
         }
         # There is one writer: between the look and the insertion nobody comes.
         async with self._database.writing() as connection:
@@ -211,4 +214,5 @@ def _command(row: Row[Any]) -> Command:
         created=row.created,
         state=row.state,
         result=row.result,
+        made=row.made or "",
     )

@@ -37,6 +37,7 @@ commands = Table(
     Column("created", Time, nullable=False),
     Column("state", Text, nullable=False),
     Column("result", Json),
+    Column("made", Text),
     Column("ended", Time),
     UniqueConstraint("owner", "instance", "key"),
     sqlite_autoincrement=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,13 +30,14 @@ class Fleet:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.created = datetime(2026, 1, 1, tzinfo=UTC)
         self.accounts = SimpleNamespace(check=lambda *_: None, total=lambda **_: SimpleNamespace(cost_usd=0.0))
 
     def open(self, name: str) -> Any:
         async def submit(prompt: str, id: str) -> None:  # noqa: A002
             self.asked.append(prompt)
 
-        return SimpleNamespace(record=SimpleNamespace(name=name, project=""), submit=submit)
+        return SimpleNamespace(record=SimpleNamespace(name=name, project="", created=self.created), submit=submit)
 
     async def feed(self, name: str, turn: str) -> AsyncIterator[Heard]:
         yield Heard(FeedPosition("j", 1, 0), turn, TurnStarted("s", "m"))
@@ -71,8 +73,8 @@ async def test_a_command_that_was_stored_unheard_is_answered_when_its_key_comes_
     async with anyio.create_task_group() as group:
         inbox = Inbox(commands, fleet, starter(group))  # type: ignore[arg-type]
         with pytest.raises(StoreUnavailable):
-            await inbox.accept("work", "hello", owner="me", key="k")
-        command, is_new = await inbox.accept("work", "hello", owner="me", key="k")
+            await inbox.accept("desk", "hello", owner="me", key="k")
+        command, is_new = await inbox.accept("desk", "hello", owner="me", key="k")
         with anyio.fail_after(10):
             await inbox.until_ended(command)
     assert not is_new
@@ -88,8 +90,23 @@ async def test_a_command_without_a_key_that_was_stored_unheard_is_taken_back(sto
     async with anyio.create_task_group() as group:
         inbox = Inbox(commands, fleet, starter(group))  # type: ignore[arg-type]
         with pytest.raises(StoreUnavailable):
-            await inbox.accept("work", "hello", owner="me")
+            await inbox.accept("desk", "hello", owner="me")
     assert await store.commands.open() == []
+    assert fleet.asked == []
+
+
+async def test_a_command_of_an_instance_that_is_gone_is_not_asked_of_another_of_its_name(store: Store) -> None:
+    fleet = Fleet()
+
+    before = Inbox(store.commands, fleet, lambda task: None)  # type: ignore[arg-type]
+    command, _ = await before.accept("desk", "rm -rf old", owner="me")
+    fleet.created += timedelta(hours=1)
+    async with anyio.create_task_group() as group:
+        await Inbox(store.commands, fleet, starter(group)).begin()  # type: ignore[arg-type]
+    ended = await store.commands.get(command.id)
+    assert ended
+    assert (ended.state, ended.result["ok"]) == ("ended", False)
+    assert "another one" in ended.result["error"]
     assert fleet.asked == []
 
 

@@ -1,4 +1,4 @@
-"""Webhooks and what waits to be delivered to them; when commands have ended."""
+"""Webhooks and what waits to be delivered to them; when commands have ended, and which instance they are for."""
 
 from __future__ import annotations
 
@@ -41,5 +41,6 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_deliveries_queue", "deliveries", ["webhook", "instance", "number"])
+    op.add_column("commands", sa.Column("made", sa.Text))
     op.add_column("commands", sa.Column("ended", _TIME))
     op.execute("UPDATE commands SET ended = created WHERE state = 'ended'")
