@@ -57,8 +57,8 @@ def total(rows: list[str]) -> Decimal:
 Shall I change it, and add a test?
 """
 
-#: How large these are: `make chaos ROUNDS=300` has them whole.
-SIZE = 4 if int(os.environ.get("CC_BRIDGE_CHAOS_ROUNDS", "20")) > 100 else 1
+#: How large these are: `make test THOROUGH=1` has them whole.
+SIZE = 4 if os.environ.get("CC_BRIDGE_THOROUGH") else 1
 CODE = "```python\n" + "def f(a: int, b: str = 'x') -> str: return a * b  # a comment\n" * (3_000 * SIZE) + "```\n"
 TABLE = "|" + " head |" * 40 + "\n|" + "---|" * 40 + "\n" + ("|" + " cell 1 |" * 40 + "\n") * (125 * SIZE)
 PROSE = ("Lorem ipsum dolor sit amet, *consectetur* adipiscing `elit` sed do eiusmod.\n" * 6 + "\n") * (550 * SIZE)

@@ -577,7 +577,7 @@ async def test_the_command_line_says_what_cannot_be(make_stubbed: Make, workspac
     done = cc("attach", local.name)
     assert (done.returncode, "runs without a terminal" in done.stderr) == (2, True)
     done = cc("up", "x", "--on", "tmux", "--memory", "1g")
-    assert (done.returncode, "--memory: for containers only" in done.stderr) == (2, True)
+    assert (done.returncode, "--memory: only with --on docker" in done.stderr) == (2, True)
     done = cc("up", "x", "--on", "local", "--pane", "%1")
     assert (done.returncode, "--pane: only with --on tmux" in done.stderr) == (2, True)
     assert "tmux" in cc("doctor").stdout

@@ -6,7 +6,6 @@ covers: B13
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -17,10 +16,10 @@ import httpx
 import pytest
 
 from cc_bridge.testing import ScriptedModel
-from tests.conftest import REQUIRED, lacking
+from tests.conftest import lacking
 from tests.served import Served
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 _PROGRAM = Path(__file__).parent.parent / "typescript" / "conversation.ts"
 
@@ -42,8 +41,6 @@ _COMPILER = {
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A directory with what a TypeScript program needs."""
-    if "npm" not in REQUIRED and int(os.environ.get("CC_BRIDGE_CHAOS_ROUNDS", "20")) <= 100:
-        pytest.skip("it installs packages for a minute: `make chaos ROUNDS=300` or CC_BRIDGE_REQUIRE=npm has it")
     if shutil.which("npm") is None or shutil.which("node") is None:
         lacking("npm", "npm is not installed")
     directory = tmp_path / "project"
