@@ -161,6 +161,7 @@ def state_root() -> Iterator[Path]:
     """A state directory of this process's own, whose instances are all gone at the end of the run."""
     root = Path(tempfile.mkdtemp(prefix="cc-bridge-tests-"))
     os.environ["CC_BRIDGE_HOME"] = str(root)
+    _move_to(root / "home")
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"):
         os.environ.pop(name, None)
     yield root
@@ -170,6 +171,23 @@ def state_root() -> Iterator[Path]:
     left += _containers(root)
     shutil.rmtree(root, ignore_errors=True)
     assert not left, f"left behind: {left}"
+
+
+def _move_to(home: Path) -> None:
+    """A home directory of the run's own, without a profile.
+
+    Claude Code starts login shells, and some are killed in the middle of one: a profile's lock (pyenv has one) would
+    stay behind, and every shell after that would wait for it.
+    """
+    old = Path.home()
+    home.mkdir(mode=0o700)
+    os.environ["HOME"] = str(home)
+    kept = {"PYENV_ROOT": ".pyenv", "DOCKER_CONFIG": ".docker", "NPM_CONFIG_USERCONFIG": ".npmrc"}
+    for name, place in kept.items():
+        if (old / place).exists():
+            os.environ.setdefault(name, str(old / place))
+    if (old / ".config/pip/pip.conf").exists():
+        os.environ.setdefault("PIP_CONFIG_FILE", str(old / ".config/pip/pip.conf"))
 
 
 def _processes() -> Iterator[str]:

@@ -10,10 +10,13 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .guards import COOKIE
-from .problems import Problem, stranger
+from ..errors import BridgeError
+from .guards import NotSignedIn, identity_of
+from .problems import Problem, problem_of, stranger
 from .service import Service
 
 __all__ = ["Gate"]
@@ -64,8 +67,8 @@ class Gate:
         if problem := self._refusal(scope, headers):
             await problem.response()(scope, receive, _hardened(send))
             return
-        if scope["path"].startswith("/v1/") and scope["path"] not in _OPEN and not _shows_anything(headers):
-            await stranger("a token is needed: `Authorization: Bearer …`")(scope, receive, _hardened(send))
+        if scope["path"].startswith("/v1/") and scope["path"] not in _OPEN and (refused := await _unknown(scope)):
+            await refused(scope, receive, _hardened(send))
             return
         most = self._most(scope["path"])
         declared = headers.get("content-length", "0")
@@ -118,9 +121,15 @@ class _Counted:
         return message
 
 
-def _shows_anything(headers: Headers) -> bool:
-    """It shows something that may be a token or a session; whether it is one is looked at later."""
-    return "authorization" in headers or COOKIE in headers.get("cookie", "")
+async def _unknown(scope: Scope) -> Response | None:
+    """What somebody gets whom nobody knows; None: they are known, and the routes need not ask again."""
+    try:
+        await identity_of(Request(scope))
+    except NotSignedIn as error:
+        return stranger(error.what)
+    except BridgeError as error:
+        return problem_of(error).response()
+    return None
 
 
 def _place(origin: str) -> str:

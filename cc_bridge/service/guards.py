@@ -53,13 +53,20 @@ class NotSignedIn(Exception):
 
 
 async def identity_of(request: Request) -> Identity:
-    """Who asks.
+    """Who asks. Looked up once for a request, before anything of its body is read.
 
     Raises:
         NotSignedIn: nobody who is known.
         TooMany: too many wrong tokens came from there.
         StoreUnavailable: the database is away.
     """
+    known: Identity | None = getattr(request.state, "identity", None)
+    if known is None:
+        known = request.state.identity = await _find(request)
+    return known
+
+
+async def _find(request: Request) -> Identity:
     service = cast(Service, request.app.state.service)
     header = request.headers.get("authorization", "")
     if header:

@@ -115,6 +115,20 @@ def test_a_permission_is_answered_by_keyboard_alone(page: Page) -> None:
     assert page.evaluate("() => document.activeElement.id") == "prompt"
 
 
+def test_after_an_answer_a_second_enter_sends_no_draft(page: Page) -> None:
+    page.keyboard.type("permission make")
+    page.keyboard.press("Enter")
+    allow = page.get_by_role("button", name="Allow once")
+    expect(allow).to_have_attribute("aria-disabled", "false")
+    page.keyboard.type("not finished")
+    allow.focus()
+    page.keyboard.press("Enter")
+    end_of(page, 1)
+    page.keyboard.press("Enter")
+    assert page.evaluate("() => document.activeElement.id") == "scroller"
+    expect(page.locator("#prompt")).to_have_value("not finished")
+
+
 def test_on_a_phone_targets_are_large_and_the_page_may_be_zoomed(visit: Visit) -> None:
     page = visit(**PHONE).open()
     page.locator("#prompt").fill("tools")

@@ -125,6 +125,7 @@ def ssh(engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     Path("/run/sshd").mkdir(exist_ok=True)
     options = ["ListenAddress=127.0.0.1", f"HostKey={tmp_path}/host", "UsePAM=no", "StrictModes=no"]
     options += [f"AuthorizedKeysFile={tmp_path}/authorized", f"PidFile={tmp_path}/pid", "PermitRootLogin=yes"]
+    options += [f"SetEnv=HOME={tmp_path}"]  # no profile of root's, which may take its time
     words = [word for option in options for word in ("-o", option)]
     (tmp_path / "known").write_text(f"[127.0.0.1]:* {(tmp_path / 'host.pub').read_text()}")
     (tmp_path / "config").write_text(f"IdentityFile {tmp_path}/user\nUserKnownHostsFile {tmp_path}/known\n")

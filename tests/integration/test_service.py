@@ -366,8 +366,9 @@ async def test_the_head_of_a_request_is_bounded(of_all: Served) -> None:
                     await stream.receive()
 
 
-async def test_the_body_of_a_stranger_is_not_read(of_all: Served) -> None:
-    async with of_all.client("") as stranger:
+@pytest.mark.parametrize("token", ["", "ccb_only_looks_like_one"])
+async def test_the_body_of_a_stranger_is_not_read(of_all: Served, token: str) -> None:
+    async with of_all.client(token) as stranger:
         refused = await stranger.post("/v1/instances/desk/commands", content=b"[" * 20_000_000)
     assert refused.status_code == 401
 

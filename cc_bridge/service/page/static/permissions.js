@@ -71,12 +71,13 @@ export class Permissions {
   #draw() {
     const shown = this.all.filter((request) => request.instance === this.name);
     const before = [...this.#cards.keys()].join();
+    let left = false;
     for (const [id, card] of this.#cards) {
       if (shown.some((request) => request.id === id)) continue;
       const hadFocus = card.contains(document.activeElement);
       card.remove();
       this.#cards.delete(id);
-      if (hadFocus) byId("prompt").focus();
+      left ||= hadFocus;
     }
     for (const request of shown) {
       if (this.#cards.has(request.id)) continue;
@@ -86,6 +87,14 @@ export class Permissions {
     }
     this.place.hidden = shown.length === 0;
     if ([...this.#cards.keys()].join() !== before) this.#rest();
+    if (left) this.#goOn();
+  }
+
+  /** Where the keyboard is after an answer: at the next request, or where a second Enter sends nothing. */
+  #goOn() {
+    const prompt = byId("prompt");
+    if (this.#cards.size) this.focus();
+    else (prompt.value.trim() ? byId("scroller") : prompt).focus();
   }
 
   /** Something has moved: look first. */
@@ -167,7 +176,8 @@ export class Permissions {
     }
     this.#draw();
     this.onChange();
-    byId("prompt").focus();
+    if (card.isConnected) card.querySelector("button").focus();
+    else this.#goOn();
   }
 }
 
