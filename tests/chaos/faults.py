@@ -29,7 +29,8 @@ ENGINE = Path(__file__).parents[2] / "scripts" / "engine"
 
 async def run(*argv: str) -> str:
     """A command of the operating system's, which must succeed."""
-    done = await anyio.run_process(argv, stderr=subprocess.STDOUT)
+    done = await anyio.run_process(argv, stderr=subprocess.STDOUT, check=False)
+    assert done.returncode == 0, f"{argv}: {done.stdout.decode()}"
     return done.stdout.decode()
 
 
@@ -119,9 +120,10 @@ async def stall_reader(trial: Trial) -> None:
 
 async def pause_container(trial: Trial) -> None:
     await anyio.sleep(trial.moment)
-    await run("docker", "pause", trial.instance.container)
+    with suppress(AssertionError):
+        await run("docker", "pause", trial.instance.container)  # the engine gives up where processes begin just now
     await anyio.sleep(trial.rng.uniform(0, 1))
-    await run("docker", "unpause", trial.instance.container)
+    await anyio.run_process(("docker", "unpause", trial.instance.container), check=False)
 
 
 async def stop_container(trial: Trial) -> None:
