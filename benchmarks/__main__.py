@@ -25,6 +25,7 @@ PARTS = (
     "pane",
     "containers",
     "service",
+    "page",
 )
 
 
