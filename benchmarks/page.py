@@ -18,10 +18,13 @@ from cc_bridge import LocalProcess
 from cc_bridge.instances.registry import Registry
 
 from .figures import Sheet
-from .stage import milli, scripted_model
+from .stage import scripted_model
 
 TITLE = "the page in Chromium, before the real service and the real Claude Code"
 ROUNDS = 20
+
+#: Milliseconds since 1970, for the page.
+_NOW = "performance.timeOrigin + performance.now()"
 
 #: The model's answer to `now` is when it gave it: milliseconds since 1970.
 _MODEL = """
@@ -37,19 +40,24 @@ with Model() as model:
     sys.stdin.read()
 """
 
-#: Remembers when Enter was pressed, when the answer's first text was there, and the longest time without a turn of
-#: the loop. Times in milliseconds since 1970.
+#: Remembers when Enter was pressed, and when the answer's first text was there: milliseconds since 1970.
 _WATCH = """() => {
     const now = () => performance.timeOrigin + performance.now();
-    window.seen = { enter: 0, first: 0, gap: 0, last: 0 };
+    window.seen = { enter: 0, first: 0, turns: 0 };
     addEventListener("keydown", (event) => {
-        if (event.key === "Enter") Object.assign(seen, { enter: now(), first: 0, turns: document.querySelectorAll(".turn").length });
+        if (event.key !== "Enter") return;
+        Object.assign(seen, { enter: now(), first: 0, turns: document.querySelectorAll(".turn").length });
     }, true);
     new MutationObserver(() => {
         if (seen.first || !seen.enter) return;
-        const turns = document.querySelectorAll(".turn");
-        if (turns.length > seen.turns && turns[turns.length - 1].querySelector(".text")?.textContent.trim()) seen.first = now();
+        const turns = [...document.querySelectorAll(".turn")];
+        if (turns.length > seen.turns && turns.at(-1).querySelector(".text")?.textContent.trim()) seen.first = now();
     }).observe(document.getElementById("turns"), { childList: true, subtree: true, characterData: true });
+}"""
+
+#: Remembers the longest time, in milliseconds, in which no task of the page had its turn.
+_GAPS = """() => {
+    window.seen = { gap: 0, last: 0 };
     const channel = new MessageChannel();
     channel.port1.onmessage = () => {
         const at = performance.now();
@@ -129,15 +137,16 @@ async def _made(page: Any, title: str) -> None:
 
 
 async def _ends(page: Any, turns: int) -> None:
-    await page.wait_for_function(
-        "count => [...document.querySelectorAll('.turn .foot')].filter(one => one.checkVisibility()).length >= count",
-        arg=turns,
-    )
+    await page.locator(".turn .foot:not([hidden])").nth(turns - 1).wait_for(state="attached")
 
 
 async def _say(page: Any, prompt: str) -> None:
     await page.locator("#prompt").fill(prompt)
     await page.locator("#prompt").press("Enter")
+
+
+#: The text of the last turn, so far.
+_TEXT = "[...document.querySelectorAll('.turn')].at(-1)?.querySelector('.text')?.textContent ?? ''"
 
 
 async def _first_words(sheet: Sheet, page: Any) -> None:
@@ -147,31 +156,29 @@ async def _first_words(sheet: Sheet, page: Any) -> None:
     for number in range(ROUNDS + 2):
         await _say(page, "now")
         await _ends(page, number + 1)
-        seen = await page.evaluate("() => ({ ...seen, text: [...document.querySelectorAll('.turn')].at(-1).querySelector('.text').textContent })")
+        seen = await page.evaluate("seen")
         waits.append(seen["first"] - seen["enter"])
-        way.append(seen["first"] - float(seen["text"]))
+        way.append(seen["first"] - float(await page.evaluate(_TEXT)))
     sheet.add("from Enter to the first word in the page, warm", waits[2:], "ms", most=300)
     sheet.add("of this, from the model's first byte to the page", way[2:], "ms", most=30)
 
 
 async def _reload(sheet: Sheet, page: Any) -> None:
     await _say(page, "[[pace 0.1]][[repeat 200 word ]]")
-    turn = ROUNDS + 3
-    script = "count => document.querySelectorAll('.turn').length >= count && [...document.querySelectorAll('.turn')].at(-1).querySelector('.text')?.textContent.includes('word')"
-    await page.wait_for_function(script, arg=turn)
+    await page.wait_for_function(f"() => ({_TEXT}).includes('word')")
     took = []
     for _ in range(5):
-        began = await page.evaluate("performance.timeOrigin + performance.now()")
+        began = await page.evaluate(_NOW)
         await page.reload(wait_until="commit")
-        await page.wait_for_function(script, arg=1)
-        took.append(await page.evaluate("performance.timeOrigin + performance.now()") - began)
+        await page.wait_for_function(f"() => ({_TEXT}).includes('word')")
+        took.append(await page.evaluate(_NOW) - began)
     sheet.add("a reload in mid-answer, until its text is there", took, "ms", most=1000)
     await page.get_by_role("button", name="Stop").click()
 
 
 async def _large(sheet: Sheet, page: Any, what: str, prompt: str) -> None:
     await _made(page, what)
-    await page.evaluate(_WATCH)
+    await page.evaluate(_GAPS)
     await _say(page, prompt)
     await page.evaluate("seen.gap = 0")
     await _ends(page, 1)
@@ -179,8 +186,8 @@ async def _large(sheet: Sheet, page: Any, what: str, prompt: str) -> None:
     sheet.add(f"{what}: the longest freeze while it comes", seen["gap"], "ms", most=200)
     took = []
     for _ in range(3):
-        began = await page.evaluate("performance.timeOrigin + performance.now()")
+        began = await page.evaluate(_NOW)
         await page.reload(wait_until="commit")
         await _ends(page, 1)
-        took.append(await page.evaluate("performance.timeOrigin + performance.now()") - began)
+        took.append(await page.evaluate(_NOW) - began)
     sheet.add(f"{what}: a reload until all of it is there", took, "ms", most=2000)
