@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -145,6 +145,7 @@ class Attended(Bridge):
         self._attending = False
         self._lingers = False  # it only listens
         self._end: BridgeError | None = None
+        self._leaving: BridgeError | None = None  # it is being removed, and must not be started again
         self._is_closing = False  # this program has closed the connection
         self._bell = Bell()
         self._sitting: anyio.CancelScope | None = None
@@ -160,8 +161,7 @@ class Attended(Bridge):
         """Queue a command; see ``InstanceInterface.submit``. A turn of this id that is known is read again."""
         if turn_id is not None and self._knows(turn_id):
             return await self.find(turn_id)
-        if self._end is not None:
-            raise self._end
+        self._check_stays()
         self._host.check()
         index = self.feed.end
         turn = await super().submit(prompt, turn_id)
@@ -269,10 +269,28 @@ class Attended(Bridge):
         self._nudge()
         self._rest(awake=False)
 
+    @contextmanager
+    def leaving(self, error: BridgeError) -> Iterator[None]:
+        """Within the block it is removed, and from then on nothing is done with it or heard of it: that raises this.
+
+        Where the block fails, it stays.
+        """
+        self._leaving = error
+        try:
+            yield
+        except BaseException:
+            self._leaving = None
+            raise
+        self.end(error)
+
     def end(self, error: BridgeError) -> None:
         """It is not the fleet's any more: nothing more will be heard, and nothing is done with it."""
         self._end = error
         self._bell.ring(error)
+
+    def _check_stays(self) -> None:
+        if error := self._end or self._leaving:
+            raise error
 
     @property
     def is_busy(self) -> bool:
@@ -344,8 +362,7 @@ class Attended(Bridge):
         return bool(self._wants) or bool(self._conversation.turns) or self._conversation.requests.are_open
 
     async def _want(self, *, claude: bool) -> None:
-        if self._end is not None:
-            raise self._end
+        self._check_stays()
         if not claude and self._driver.uplink.caught_up:
             return
         want = self._wants.add(claude=claude)
@@ -394,6 +411,7 @@ class Attended(Bridge):
             self._driver.hurry = False
             try:
                 await self._sit()
+                self._check_stays()
                 if self._wants:
                     await self._satisfy()
                 elif self._has_work:
@@ -403,8 +421,8 @@ class Attended(Bridge):
             except BridgeError as error:
                 self._heard_all()
                 away = anyio.current_time() - since
-                if not isinstance(error, _TRANSIENT) or away > self._host.patience:
-                    self._fail(error)
+                if not isinstance(error, _TRANSIENT) or away > self._host.patience or self._leaving is not None:
+                    self._fail(self._leaving or error)
                     return
                 pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
                 if self._has_work:

@@ -266,10 +266,9 @@ class Fleet:
             InstanceNotFound: there is none.
             BridgeError: something of it cannot be removed.
         """
-        instance = self.open(name)
-        await instance.remove(conversation=conversation)
-        name = self._pool.spares.alias_of(name)
-        self._open[name][1].end(ConnectionLost("it was removed", instance=name))
+        instance, name = self.open(name), self._pool.spares.alias_of(name)
+        with self._open[name][1].leaving(ConnectionLost("it was removed", instance=name)):
+            await instance.remove(conversation=conversation)
         self.desk.forget(name)
         self._forget(name)
         await self._pool.removed(instance.record)
