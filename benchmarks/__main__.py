@@ -16,6 +16,7 @@ PARTS = (
     "round-trip",
     "first-token",
     "send",
+    "claude",
     "throughput",
     "many",
     "idle",

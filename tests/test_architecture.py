@@ -145,7 +145,7 @@ RUNGS = {
         "logs",
         "__init__",
     },
-    "engine": {"values", "beneath", "dockerfiles", "limits", "errors", "logs"},
+    "engine": {"values", "beneath", "dockerfiles", "limits", "mounts", "errors", "logs"},
     "state": {"values", "errors", "agent"},
     "login": {"errors"},
     "beneath": set(),

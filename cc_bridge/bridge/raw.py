@@ -22,7 +22,7 @@ from ..errors import (
 )
 from ..logs import Log
 from ..protocol.link import Exited, LinkEvent, StreamBytes, Violated
-from ..protocol.raw import RawStreams, Start
+from ..protocol.raw import RawStreams
 from .agent_events import refusal_error
 from .connection import FramesGone
 from .uplink import Uplink
@@ -49,13 +49,16 @@ class RawSession:
 
     Args:
         uplink: to a raw session that is its alone; only its first connection may start anything.
+        streams: of a process that is to be started, or that runs; then the uplink has a position.
         name: the instance's, for errors.
         claude_hint: what to do where there is no Claude Code.
     """
 
-    def __init__(self, uplink: Uplink, start: Start, name: str, log: Log, claude_hint: str | None = None) -> None:
+    def __init__(
+        self, uplink: Uplink, streams: RawStreams, name: str, log: Log, claude_hint: str | None = None
+    ) -> None:
         self._uplink = uplink
-        self._streams = RawStreams(start)
+        self._streams = streams
         self._name = name
         self._log = log
         self._claude_hint = claude_hint

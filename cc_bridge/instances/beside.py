@@ -13,6 +13,8 @@ from .place import Place
 
 if TYPE_CHECKING:
     from ..bridge.raw import RawSession
+    from ..protocol.link import Position
+    from ..protocol.raw import RawStreams
 
 __all__ = ["Beside"]
 
@@ -30,10 +32,10 @@ class _Instance(Protocol):
 class _Once:
     """Makes channels to an agent, and starts it only for the first: what ends with it is not there any more."""
 
-    def __init__(self, instance: _Instance) -> None:
+    def __init__(self, instance: _Instance, *, is_first: bool = True) -> None:
         self.name = instance.name
         self._instance = instance
-        self._is_first = True
+        self._is_first = is_first
 
     async def connect(self, greeting: bytes) -> Channel:
         """See ``Dialer``."""
@@ -78,16 +80,27 @@ class Beside:
             ClaudeNotFound, ClaudeStartError: it cannot be started.
         """
         from ..bridge.raw import RawSession  # on demand: hardly any program needs it
-        from ..protocol.raw import Start
+        from ..protocol.raw import RawStreams, Start
 
         place = self._place
         argv = [place.program(), *args]
-        # A Claude Code that this program runs in is none of its business.
-        variables = {**place.claude_env(env), "CLAUDECODE": None}
         uplink = Uplink(_Once(self._instance), place.log, session=f"raw-{os.urandom(12).hex()}")
-        start = Start.of(argv, variables, cwd or place.cwd)
-        session = RawSession(uplink, start, place.name, place.log, place.claude_hint)
+        start = Start.of(argv, place.claude_env(env), cwd or place.cwd)
+        session = RawSession(uplink, RawStreams(start), place.name, place.log, place.claude_hint)
         async with self._instance.starting(session.aclose):
             await session.open()
             self.has_run = True
         return session
+
+    def go_on(self, streams: RawStreams, session: str, position: Position | None) -> RawSession:
+        """Go on with one that runs, over a new connection.
+
+        Args:
+            session: its name in the agent.
+            position: of the last connection, where the next one begins.
+        """
+        from ..bridge.raw import RawSession
+
+        place = self._place
+        uplink = Uplink(_Once(self._instance, is_first=False), place.log, position, session=session)
+        return RawSession(uplink, streams, place.name, place.log, place.claude_hint)

@@ -16,7 +16,7 @@ from cc_bridge.channels.named_pipe import NobodyListens
 from cc_bridge.errors import AgentUnavailable, ClaudeNotFound, ClaudeStartError, ConnectionLost
 from cc_bridge.logs import Log
 from cc_bridge.protocol.link import Exited, StreamBytes
-from cc_bridge.protocol.raw import Start
+from cc_bridge.protocol.raw import RawStreams, Start
 
 from .scripted_channel import HELLO, Dials, Scripted
 
@@ -43,7 +43,7 @@ def session(*channels: Scripted | Exception) -> tuple[RawSession, Dials]:
     dials = Dials(*channels)
     log = Log("demo", "memory")
     uplink = Uplink(dials, log, session="raw-x", patience=1)
-    return RawSession(uplink, Start.of(["claude"], {}, "/w"), "demo", log, "Install it."), dials
+    return RawSession(uplink, RawStreams(Start.of(["claude"], {}, "/w")), "demo", log, "Install it."), dials
 
 
 def sent(channel: Scripted) -> list[dict[str, Any]]:
