@@ -7,14 +7,27 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol
 
+import anyio
+
 from ..bridge.uplink import Uplink
 from ..channels.base import Channel
+from ..errors import InvalidInput
 from .place import Place
 
 if TYPE_CHECKING:
     from ..bridge.raw import RawSession
 
 __all__ = ["Beside"]
+
+#: Unpacks into the directory in which Claude Code has the sessions of all projects; and seconds for it.
+_UNPACK = """umask 077
+in="${CLAUDE_CONFIG_DIR:-$HOME/.claude}/projects"
+mkdir -p "$in" && exec tar -xf - -C "$in"
+"""
+_UNPACK_LIMIT = 120.0
+
+#: Bytes of what it says where it fails.
+_MOST_SAID = 500
 
 
 class _Instance(Protocol):
@@ -64,6 +77,11 @@ class Beside:
         """An absolute path of this machine as it is named there; None: it is not there. One that is there stays."""
         return self._place.inside(path)
 
+    @property
+    def cwd(self) -> str:
+        """The directory in which one starts, as it is named there."""
+        return self._place.cwd
+
     async def run(self, args: Sequence[str], env: Mapping[str, str], cwd: str = "") -> RawSession:
         """Run one.
 
@@ -77,11 +95,38 @@ class Beside:
             AgentUnavailable, ConnectionLost, ProtocolError, EngineError: it cannot be reached.
             ClaudeNotFound, ClaudeStartError: it cannot be started.
         """
+        return await self._run([self._place.program(), *args], env, cwd)
+
+    async def put_sessions(self, archive: bytes, env: Mapping[str, str], cwd: str = "") -> None:
+        """Write session files to where a Claude Code reads them that is run with the same ``env``.
+
+        What is there of the same names is replaced. It is written by a program there, and so as its user may.
+
+        Args:
+            archive: a tar archive, for the directory of all projects.
+
+        Raises:
+            InvalidInput: it cannot be written; what was is there. The rest: as :meth:`run`.
+        """
+        session = await self._run(["sh", "-c", _UNPACK], env, cwd)
+        said = b""
+        try:
+            with anyio.move_on_after(_UNPACK_LIMIT):
+                await session.write(archive)
+                await session.end_input()
+                while (came := await session.receive()) is not None:
+                    said = (said + came.data)[-_MOST_SAID:]
+        finally:
+            await session.aclose()
+        if session.exited is None or session.exited.code != 0:
+            what = f"the session cannot be written there: {said.decode('utf-8', 'replace').strip() or 'no answer'}"
+            raise InvalidInput(what, instance=self._place.name)
+
+    async def _run(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> RawSession:
         from ..bridge.raw import RawSession  # on demand: hardly any program needs it
         from ..protocol.raw import Start
 
         place = self._place
-        argv = [place.program(), *args]
         # A Claude Code that this program runs in is none of its business.
         variables = {**place.claude_env(env), "CLAUDECODE": None}
         uplink = Uplink(_Once(self._instance), place.log, session=f"raw-{os.urandom(12).hex()}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing, nullcontext
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -33,6 +35,7 @@ from claude_agent_sdk import (
     ToolUseBlock,
     UserMessage,
     create_sdk_mcp_server,
+    project_key_for_directory,
     query,
     tool,
 )
@@ -314,6 +317,23 @@ async def test_a_store_of_sessions_gets_what_was_said(instance: Any) -> None:
     assert "for the store" in str([store._store[key] for key in sessions])
 
 
+async def test_a_session_that_only_a_store_has_is_gone_on_with(instance: Any, scripted_model: ScriptedModel) -> None:
+    store, other = InMemorySessionStore(), InMemorySessionStore()
+    prompt = '[[say well]] [[tool Bash {"command":"echo noted"}]] remember this'
+    first = result(await ask(instance, prompt, ClaudeAgentOptions(session_store=store))).session_id
+    moved, project = str(uuid4()), project_key_for_directory(instance.record.workspace)
+    entries: Any = await store.load({"project_key": project, "session_id": first})
+    entries = json.loads(json.dumps(entries).replace(first, moved))
+    await other.append({"project_key": project, "session_id": moved}, entries)
+    for number, asked in enumerate(({"resume": moved}, {"continue_conversation": True})):
+        options = ClaudeAgentOptions(session_store=other, **asked)
+        assert result(await ask(instance, f"again {number}", options)).session_id == moved
+        assert "remember this" in str(scripted_model.requests[-1].body["messages"])
+    assert "again 0" in str(scripted_model.requests[-1].body["messages"])
+    stored = await other.load({"project_key": project, "session_id": moved})
+    assert "again 1" in str(stored), "what is said from now on is the same session's"
+
+
 async def test_an_answer_that_is_an_error(instance: Any) -> None:
     messages = await ask(instance, "[[error 400]]", failure=ResultError)
     assert result(messages[:-1]).is_error
@@ -438,7 +458,6 @@ async def test_options_that_cannot_be_had_are_refused_by_name(instance: Any) -> 
     for name, options in {
         "cli_path": ClaudeAgentOptions(cli_path="/usr/bin/claude"),
         "user": ClaudeAgentOptions(user="root"),
-        "SessionStore": ClaudeAgentOptions(session_store=InMemorySessionStore(), resume="x"),
     }.items():
         with pytest.raises(InvalidInput, match=name):
             BridgeTransport(instance, options)
