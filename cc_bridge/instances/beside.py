@@ -6,6 +6,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 import anyio
 
@@ -40,6 +41,16 @@ class _Instance(Protocol):
     def starting(self, abandon: Callable[[], Awaitable[None]]) -> AbstractAsyncContextManager[None]: ...
 
 
+class Guard(Protocol):
+    """Whoever has a say in how many run, such as a fleet."""
+
+    async def come(self) -> None:
+        """Return when one more may run; raises what forbids it."""
+
+    def gone(self) -> None:
+        """One has ended, or was not started after all."""
+
+
 class _Once:
     """Makes channels to an agent, and starts it only for the first: what ends with it is not there any more."""
 
@@ -66,12 +77,20 @@ class Beside:
 
     Attributes:
         has_run: there was one, so that the instance stays.
+        guard: asked before each, and told of its end.
     """
 
     def __init__(self, instance: _Instance, place: Place) -> None:
         self._instance = instance
         self._place = place
         self.has_run = False
+        self.guard: Guard | None = None
+        self._sessions: WeakSet[RawSession] = WeakSet()  # one that nobody has any more the agent ends
+
+    @property
+    def runs(self) -> bool:
+        """One runs, or is being started, as far as this program knows."""
+        return any(not session.over for session in self._sessions)
 
     def inside(self, path: str) -> str | None:
         """An absolute path of this machine as it is named there; None: it is not there. One that is there stays."""
@@ -94,6 +113,7 @@ class Beside:
             InvalidInput: the instance is a pane.
             AgentUnavailable, ConnectionLost, ProtocolError, EngineError: it cannot be reached.
             ClaudeNotFound, ClaudeStartError: it cannot be started.
+            BudgetExceeded: a fleet has it, and nothing more may be spent.
         """
         return await self._run([self._place.program(), *args], env, cwd)
 
@@ -126,13 +146,20 @@ class Beside:
         from ..bridge.raw import RawSession  # on demand: hardly any program needs it
         from ..protocol.raw import Start
 
-        place = self._place
+        place, guard = self._place, self.guard
+        if guard is not None:
+            await guard.come()
         # A Claude Code that this program runs in is none of its business.
         variables = {**place.claude_env(env), "CLAUDECODE": None}
         uplink = Uplink(_Once(self._instance), place.log, session=f"raw-{os.urandom(12).hex()}")
         start = Start.of(argv, variables, cwd or place.cwd)
-        session = RawSession(uplink, start, place.name, place.log, place.claude_hint)
-        async with self._instance.starting(session.aclose):
-            await session.open()
-            self.has_run = True
+        session = RawSession(uplink, start, place.name, place.log, place.claude_hint, guard.gone if guard else None)
+        self._sessions.add(session)
+        try:
+            async with self._instance.starting(session.aclose):
+                await session.open()
+                self.has_run = True
+        except BaseException:  # cancelled, too
+            await session.aclose()  # it may not have come to its start
+            raise
         return session
