@@ -257,6 +257,8 @@ class RawSession:
                 connection = await self._uplink.connect(resume=True)
                 self._streams.connected(connection.hello)
                 self._handle(connection.early)
+                await self._flush()
+                return  # what is waited for may have come with the hello, and nothing after it
             await self._flush()
             if self.over or self._uplink.connection is None:
                 return
