@@ -176,7 +176,7 @@ async def test_many_turns_beside_the_instances_own_conversation(instance: Any, s
         assert "apart" not in said
 
 
-async def test_hooks_of_each_kind(instance: Any) -> None:
+async def test_hooks_of_tools_prompts_and_the_end(instance: Any) -> None:
     seen: list[tuple[str, str]] = []
 
     async def note(given: Any, tool_use_id: str | None, context: Any) -> Any:
@@ -195,6 +195,61 @@ async def test_hooks_of_each_kind(instance: Any) -> None:
     fine, forbidden = outcomes(messages)
     assert ("fine" in str(fine.content), fine.is_error) == (True, False)
     assert ("no such" in str(forbidden.content), forbidden.is_error) == (True, True)
+
+
+async def test_hooks_of_permissions_failures_subagents_and_compaction(
+    instance: Any, scripted_model: ScriptedModel
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def note(given: Any, tool_use_id: str | None, context: Any) -> Any:
+        what = next((given[name] for name in ("tool_name", "trigger", "agent_type") if name in given), "")
+        seen.append((given["hook_event_name"], what))
+        return {}
+
+    async def decide(given: Any, tool_use_id: str | None, context: Any) -> Any:
+        await note(given, tool_use_id, context)
+        decision = {"behavior": "allow", "updatedInput": {"command": "ls /no-such-directory"}}
+        return {"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": decision}}
+
+    kinds: Any = ["PostToolUseFailure", "SubagentStart", "SubagentStop", "PreCompact"]
+    hooks: Any = {kind: [HookMatcher(hooks=[note])] for kind in kinds}
+    hooks["PermissionRequest"] = [HookMatcher(hooks=[decide])]
+    agents = {"looker": AgentDefinition(description="looks", prompt="You look.", tools=["Bash"])}
+    options = ClaudeAgentOptions(hooks=hooks, agents=agents)
+    given = {"description": "look", "subagent_type": "looker", "prompt": "[[say seen]]", "run_in_background": False}
+    async with ClaudeSDKClient(options, BridgeTransport(instance, options)) as client:
+        [failed] = outcomes(await turn(client, '[[tool Bash {"command":"touch made"}]] [[say done]]'))
+        assert "no-such-directory" in str(failed.content)
+        scripted_model.add(Reply([Tool("Task", given), Say("done")]))
+        await turn(client, "go")
+        await turn(client, "/compact")
+    assert seen[:5] == [
+        ("PermissionRequest", "Bash"),
+        ("PostToolUseFailure", "Bash"),
+        ("SubagentStart", "looker"),
+        ("SubagentStop", "looker"),
+        ("PreCompact", "manual"),
+    ]
+
+
+@pytest.mark.thorough
+async def test_a_hook_of_notifications(instance: Any) -> None:
+    """Claude Code has one to tell when nobody has decided for a few seconds."""
+    told = anyio.Event()
+
+    async def note(given: Any, tool_use_id: str | None, context: Any) -> Any:
+        assert "Bash" in given["message"]
+        told.set()
+        return {}
+
+    async def decide(name: str, given: dict[str, Any], context: Any) -> Any:
+        await told.wait()
+        return PermissionResultAllow()
+
+    options = ClaudeAgentOptions(hooks={"Notification": [HookMatcher(hooks=[note])]}, can_use_tool=decide)
+    async with ClaudeSDKClient(options, BridgeTransport(instance, options)) as client:
+        assert text(await turn(client, '[[tool Bash {"command":"touch made"}]] [[say done]]')) == "done"
 
 
 async def test_a_permission_callback_that_changes_the_input(instance: Any) -> None:
