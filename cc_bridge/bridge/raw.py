@@ -69,7 +69,7 @@ class RawSession:
         self._log = log
         self._claude_hint = claude_hint
         self._on_end = on_end
-        self._turnstile = anyio.Lock()
+        self._turnstile = anyio.Lock(fast_acquire=True)  # must not cost a turn of the event loop for each line
         self._ending = anyio.Lock()
         self._taken = anyio.Event()  # something of the output, since it was made
         self._failure: BridgeError | None = None
