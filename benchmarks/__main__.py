@@ -15,6 +15,7 @@ from .figures import Sheet
 PARTS = (
     "round-trip",
     "first-token",
+    "sdk",
     "send",
     "claude",
     "throughput",

@@ -45,8 +45,9 @@ RUNGS = {
         "logs",
         "agent",
     },
-    "sdk": {"bridge", "errors", "instances", "logs", "sdk_command"},
+    "sdk": {"bridge", "errors", "instances", "logs", "sdk_command", "sdk_sessions"},
     "sdk_command": {"errors", "values"},
+    "sdk_sessions": {"instances", "names", "values"},
     "fleet": {
         "beneath",
         "record",

@@ -115,6 +115,14 @@ async def test_a_connection_that_breaks_goes_on_where_it_was() -> None:
     assert [frame for frame in sent(second) if "stdin" in frame] == [{"id": "c-1", "stdin": stdin}]
 
 
+async def test_what_comes_with_the_hello_is_not_kept_until_more_comes() -> None:
+    hello, output = (json.dumps(frame).encode() + b"\n" for frame in (later(1), stdout(2, b"all there is")))
+    made, _ = session(Scripted(NEW, STARTED, anyio.EndOfStream), Scripted(hello + output))
+    await made.open()
+    with anyio.fail_after(5):
+        assert await made.receive() == StreamBytes("stdout", b"all there is")
+
+
 async def test_an_agent_that_is_gone_is_told_after_all_that_came() -> None:
     made, _ = session(Scripted(NEW, STARTED, stdout(2, b"a"), anyio.EndOfStream), NobodyListens("nobody is there"))
     await made.open()
