@@ -182,10 +182,12 @@ class Deliveries:
             event: its type, such as ``turn_result``.
             payload: JSON; the body has it with ``type``, ``instance`` and ``at``.
         """
-        wanted = [webhook for webhook in self._known.values() if webhook.wants(instance, event)]
+        now = self._clock()
+        known = self._known.values()
+        wanted = [webhook for webhook in known if webhook.wants(instance, event) and not webhook.stopped(now)]
         if not wanted:
             return ()
-        told = {"type": event, "instance": instance, "at": self._clock().isoformat(), **payload}
+        told = {"type": event, "instance": instance, "at": now.isoformat(), **payload}
         body = json.dumps(told, ensure_ascii=True, separators=(",", ":"))
         return tuple(Outgoing(webhook.id, instance, body) for webhook in wanted)
 
@@ -201,6 +203,21 @@ class Deliveries:
     def wake(self) -> None:
         """Look for what is due now: something was queued, or is to be tried again."""
         self._woken.set()
+
+    def owner_changed(self, owner: str, *, expires: datetime | None = None, revoked: datetime | None = None) -> None:
+        """A token ends at another moment than before: so does what its webhooks are told.
+
+        Args:
+            owner: the token's id.
+        """
+        for webhook in [webhook for webhook in self._known.values() if webhook.owner == owner]:
+            self._known[webhook.id] = webhook.replace(owner_expires=expires, owner_revoked=revoked)
+        self._is_stale = True  # the database may have been asked before
+        self.wake()
+
+    def stopped(self, webhook: Webhook) -> str:
+        """Why it is told nothing, for a person; empty: it is told."""
+        return webhook.stopped(self._clock())
 
     async def run(self) -> None:
         """Deliver what is due, until cancelled. What is under way then is sent again by the next one."""
@@ -242,6 +259,8 @@ class Deliveries:
             webhook = self._known.get(delivery.webhook)
             # What has ended since the database was asked is not what it says any more.
             if webhook is None or place in self._in_flight or delivery.id in self._settled:
+                continue
+            if webhook.stopped(now):
                 continue
             if busy[webhook.id] < _AT_ONCE_OF_ONE and len(self._in_flight) < _AT_ONCE:
                 busy[webhook.id] += 1

@@ -25,6 +25,7 @@ from .inbox import Inbox
 from .observer import Observer
 from .permission_hooks import tell_of_permissions
 from .store import Command, Outgoing, Store, StoreUnavailable
+from .streams import Farewell
 
 __all__ = ["Limits", "Service"]
 
@@ -148,20 +149,25 @@ class Service:
         """Take no more commands, and let streams end."""
         self.is_ready = False
         self.stopping.set()
-        for farewell in self._farewells.values():
-            farewell.set()
+        for told in self._farewells.values():
+            told.set()
 
-    def farewell(self, who: Identity) -> anyio.Event:
-        """Set when what is open for them is to end: their token was revoked, or the service stops."""
-        farewell = self._farewells.setdefault(who.id, anyio.Event())
+    def farewell(self, who: Identity) -> Farewell:
+        """When what is open for them is to end: their token expires or is revoked, or the service stops."""
+        told = self._farewells.setdefault(who.id, anyio.Event())
         if self.stopping.is_set():
-            farewell.set()
-        return farewell
+            told.set()
+        return Farewell(told, who.ends)
 
     def revoked(self, token: str) -> None:
-        """A token is none any more: what is open with it ends."""
-        if (farewell := self._farewells.pop(token, None)) is not None:
-            farewell.set()
+        """A token is none any more: what is open with it ends, and its webhooks are told nothing more."""
+        self.end_streams(token)
+        self.deliveries.owner_changed(token, revoked=datetime.now(UTC))
+
+    def end_streams(self, token: str) -> None:
+        """A token may and sees something else now: who comes back gets that."""
+        if (told := self._farewells.pop(token, None)) is not None:
+            told.set()
 
     async def _end(self) -> None:
         self.stop()

@@ -287,6 +287,24 @@ class TestWebhooks:
         own = {"url": "https://bot.test/", "instances": ["chat-*"]}
         assert (await theirs.post("/v1/webhooks", json=own)).status_code == 201
 
+    async def test_a_webhook_ends_with_its_token_and_others_stay(self, api: Api) -> None:
+        first = api.client(api.first)
+        token = await api.token(instances=["chat-*"])
+        own = {"url": "https://bot.test/", "instances": ["chat-*"]}
+        theirs = (await api.client(token["secret"]).post("/v1/webhooks", json=own)).json()
+        assert theirs["stopped"] is None
+        await first.post("/v1/webhooks", json=own)
+        await first.delete(f"/v1/tokens/{token['id']}")
+        for _ in range(2):  # and after the database was asked again
+            ended, admins = (await first.get("/v1/webhooks")).json()["webhooks"]
+            assert ended["id"] == theirs["id"]
+            assert ended["stopped"] == "the token that made it was revoked"
+            assert admins["stopped"] is None
+            await api.service.deliveries.begin()
+        (outgoing,) = api.service.deliveries.outgoing("chat-1", "turn_result", {})
+        assert outgoing.webhook == admins["id"]
+        assert (await first.delete(f"/v1/webhooks/{theirs['id']}")).status_code == 204
+
 
 class TestAudit:
     async def test_what_was_done_is_written_down_with_who_did_it(self, api: Api) -> None:

@@ -318,7 +318,9 @@ class TestSessions:
     async def test_a_session_is_its_token_s(self, store: Store) -> None:
         token, _ = await store.tokens.make("phone", ["read"])
         cookie = await store.sessions.make(token.id)
-        assert await store.sessions.find(cookie) == token
+        found = await store.sessions.find(cookie)
+        assert found
+        assert found.token == token
         assert await store.sessions.find("other") is None
         await store.sessions.end(cookie)
         assert await store.sessions.find(cookie) is None

@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ..sse import json_bytes
+from ..streams import Farewell
 from .live import past_turns
 from .streaming import PageStream
 
@@ -66,8 +66,8 @@ HEADERS = {
 class PageSource(Protocol):
     """Where the page's two routes get what they show. What is refused is raised, as in the service's other routes."""
 
-    def farewell(self, who: Any) -> anyio.Event:
-        """Set when their streams are to end: the service does, and pages come back, or their token was revoked."""
+    def farewell(self, who: Any) -> Farewell:
+        """When their streams are to end: the service does, and pages come back, or their token ends."""
 
     async def check(self, request: Request, name: str | None) -> Any:
         """Who asks, if they may read this conversation; None: anything at all. The others take what this returns."""
