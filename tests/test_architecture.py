@@ -72,6 +72,7 @@ RUNGS = {
     "service": {
         "__init__",
         "beneath",
+        "checks",
         "config",
         "fleet",
         "instances",
@@ -90,8 +91,19 @@ RUNGS = {
         "state",
         "values",
     },
+    "config_values": {"checks"},
     "permission_rules": set(),
-    "config": {"checks", "errors", "fleet", "instance", "kinds", "names", "permission_rules", "record", "protocol"},
+    "config": {
+        "config_values",
+        "errors",
+        "fleet",
+        "instance",
+        "kinds",
+        "names",
+        "permission_rules",
+        "record",
+        "protocol",
+    },
     "blocking": {
         "blocking_tools",
         "event_loop",

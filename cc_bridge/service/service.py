@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import anyio.abc
@@ -26,6 +26,9 @@ from .observer import Observer
 from .permission_hooks import tell_of_permissions
 from .store import Command, Outgoing, Store, StoreUnavailable
 from .streams import Farewell
+
+if TYPE_CHECKING:
+    from .openid import OpenId
 
 __all__ = ["Limits", "Service"]
 
@@ -60,6 +63,7 @@ class Service:
         hosts: names by which clients may call this service, beside loopback addresses.
         webhooks_to_private: webhooks may go to addresses of this machine and of private networks, too.
         observers: are told what happens; metrics and traces.
+        openid: where people sign in; None: with tokens only.
 
     Attributes:
         stopping: set when it is to end: streams end with a hint to come back.
@@ -81,6 +85,7 @@ class Service:
         limits: Limits | None = None,
         webhooks_to_private: bool = False,
         observers: Iterable[Observer] = (),
+        openid: OpenId | None = None,
     ) -> None:
         self.store = store
         self.fleet = fleet
@@ -89,6 +94,7 @@ class Service:
         self.limits = limits or Limits()
         self.strikes = Strikes()
         self.meters = Meters()
+        self.openid = openid
         self.observers = tuple(observers)
         self.deliveries = Deliveries(
             store.webhooks, allow_private=webhooks_to_private, delivered=[item.delivered for item in self.observers]
