@@ -31,6 +31,10 @@ def signed(claims: dict[str, Any], key: RSAKey, kid: str = "1") -> str:
     return jwt.encode({"alg": "RS256", "kid": kid}, claims, key)
 
 
+def signed_by_another(claims: dict[str, Any]) -> str:
+    return signed(claims, OTHER_KEY)
+
+
 def signed_as_with_a_secret(claims: dict[str, Any]) -> str:
     """A token that whoever takes the public key for a shared secret takes for true."""
     begin = unsigned(claims, alg="HS256", kid="1")[:-1]

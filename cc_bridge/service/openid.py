@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, Self, cast
 from urllib.parse import quote_plus, urlencode
 
@@ -71,12 +72,14 @@ class SignInFailed(Exception):
     Attributes:
         what: a sentence for the person.
         reason: for the log; has what a stranger or the provider has said, shortened.
+        status: of the HTTP response.
     """
 
-    def __init__(self, what: str, reason: str) -> None:
+    def __init__(self, what: str, reason: str, status: HTTPStatus = HTTPStatus.FORBIDDEN) -> None:
         super().__init__(f"{what} ({reason})")
         self.what = what
         self.reason = reason
+        self.status = status
 
 
 class _Refused(Exception):
@@ -196,7 +199,8 @@ class OpenId:
     def _asking(self) -> Iterator[None]:
         """Within it the provider is asked; whatever goes wrong becomes a sentence for people."""
         if self._going >= _AT_ONCE:
-            raise SignInFailed("Many people sign in at the moment. Try again.", f"{_AT_ONCE} wait for the provider")
+            reason = f"{_AT_ONCE} wait for the provider"
+            raise SignInFailed("Many people sign in at the moment. Try again.", reason, HTTPStatus.SERVICE_UNAVAILABLE)
         self._going += 1
         try:
             yield
@@ -204,7 +208,8 @@ class OpenId:
             raise SignInFailed("The identity provider has not signed you in.", str(error)) from error
         except _UNREACHABLE as error:
             reason = _short(f"{type(error).__name__}: {error}")
-            raise SignInFailed("The identity provider does not answer. Try again later.", reason) from error
+            what = "The identity provider does not answer. Try again later."
+            raise SignInFailed(what, reason, HTTPStatus.SERVICE_UNAVAILABLE) from error
         except ValueError as error:
             what = "The identity provider's answer cannot be trusted, and nobody was signed in."
             raise SignInFailed(what, _short(str(error))) from error
@@ -302,12 +307,9 @@ class OpenId:
                 if len(content) > _MOST:
                     raise ValueError(f"{address} answers with more than {_MOST} bytes")
         if response.status != 200:
-            raise _Refused(f"{address} answers {response.status}: {_short(content.decode('utf-8', 'replace'))}")
-        try:
-            found = json.loads(content)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
+            why = _object(content).get("error", "")
+            raise _Refused(f"{address} answers {response.status} {_short(str(why))}")
+        if not (found := _object(content)):
             raise ValueError(f"{address} answers with no JSON object")
         return found
 
@@ -327,6 +329,15 @@ def _keys(found: Mapping[str, Any]) -> KeySet:
         except _UNTRUE:
             continue
     return KeySet(keys)
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    """The JSON object that this is; of anything else, an empty one."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _made(secret: str, what: str) -> str:

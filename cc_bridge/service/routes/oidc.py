@@ -54,7 +54,9 @@ def sign_in_router(service: Service, openid: OpenId) -> APIRouter:
             response = _failed(error)
         except BridgeError as error:
             _log.error("not_signed_in", reason=error.what)
-            response = sentence_page("The service cannot sign anybody in at the moment. Try again later.", 503)
+            response = sentence_page(
+                "The service cannot sign anybody in at the moment. Try again later.", HTTPStatus.SERVICE_UNAVAILABLE
+            )
         else:
             response = _to("/")
             keep_session(response, secret, settings.session, is_secure=settings.is_secure)
@@ -99,4 +101,4 @@ def _to(address: str) -> Response:
 
 def _failed(error: SignInFailed) -> Response:
     _log.warning("not_signed_in", reason=error.reason)
-    return sentence_page(error.what, HTTPStatus.FORBIDDEN)
+    return sentence_page(error.what, error.status)

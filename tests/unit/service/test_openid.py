@@ -24,6 +24,7 @@ from tests.identity_provider import (
     identity_provider,
     signed,
     signed_as_with_a_secret,
+    signed_by_another,
     unsigned,
 )
 
@@ -116,7 +117,7 @@ def late(claims: dict[str, Any]) -> None:
     [
         lambda claims: claims.update(nonce="another"),
         lambda claims: claims.update(nonce=None),
-        lambda claims: claims.pop("nonce"),
+        lambda claims: claims.__delitem__("nonce"),
         lambda claims: claims.update(aud="another"),
         lambda claims: claims.update(aud=[CLIENT, "another"], azp="another"),
         lambda claims: claims.update(iss="https://evil.test"),
@@ -126,7 +127,7 @@ def late(claims: dict[str, Any]) -> None:
         lambda claims: claims.update(sub=["ann"]),
         late,
         unsigned,
-        lambda claims: signed(claims, OTHER_KEY),
+        signed_by_another,
         lambda claims: signed(claims, OTHER_KEY, kid="2"),
         lambda claims: signed(claims, KEY)[:-8] + "AAAAAAAA",
         signed_as_with_a_secret,
