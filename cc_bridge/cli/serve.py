@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..service.openid import OpenId
     from ..service.service import Limits
 
-__all__ = ["serve"]
+__all__ = ["openid_of", "serve"]
 
 _DEFAULT_PORT = 8765
 
@@ -98,7 +98,7 @@ def serve(
             limits=_limits(config.service),
             webhooks_to_private=private_webhooks or config.service.get("webhooks_to_private", False),
             observers=wanted.observers(by_project=config.service.get("metrics_by_project", False)),
-            openid=_openid(config.service.get("oidc"), wanted.host_names),
+            openid=openid_of(config.service.get("oidc"), wanted.host_names),
         )
         listening = listen(wanted.host, wanted.port)
         called = wanted.host_names[0] if wanted.host_names else _shown(wanted.host)
@@ -150,8 +150,16 @@ class _Wanted:
         return found
 
 
-def _openid(configured: Mapping[str, Any] | None, host_names: tuple[str, ...]) -> OpenId | None:
-    """Where people sign in; None: nobody has said it, and nothing of it is loaded."""
+def openid_of(configured: Mapping[str, Any] | None, host_names: tuple[str, ...]) -> OpenId | None:
+    """Where people sign in; None: nobody has said it, and nothing of it is loaded.
+
+    Args:
+        configured: the table ``[service.oidc]``.
+        host_names: by which clients may call the service.
+
+    Raises:
+        InvalidInput: the secret cannot be read, the service has another name, or what it takes is not installed.
+    """
     if configured is None:
         return None
     from ..service.server import is_loopback

@@ -177,6 +177,7 @@ def sentence_page(sentence: str, status: int) -> Response:
     body = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>cc-bridge</title>'
         '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
+        f'<link rel="icon" href="/static/{_version()}/icon.svg" type="image/svg+xml">'
         f'<link rel="stylesheet" href="/static/{_version()}/page.css">'
         f'<main class="sign-in"><div><h1>cc-bridge</h1><p role="alert">{escape(sentence)}</p>'
         '<p><a class="button" href="/">Back</a></p></div></main></html>'
