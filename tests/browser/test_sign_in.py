@@ -35,12 +35,18 @@ def test_a_person_signs_in_reloads_and_signs_out(browser: Browser, portal: Block
         config = _CONFIG.format(issuer=provider.issuer, client=CLIENT, secret=SECRET, public=public)
         (tmp_path / "cc-bridge.toml").write_text(config)
         visitor = Visitor(browser.new_context(**DESKTOP), public)
-        visitor.forgiven = ("401", "403")
+        visitor.forgiven = ("401", "403", "404")  # nobody made the conversation
         page = visitor.context.new_page()
         page.on("console", visitor._said)
         try:
             service.start()
-            page.goto(service.address)  # by its other name
+            page.goto(f"{public}/c/work")
+            places: list[str] = []
+            page.on("framenavigated", lambda frame: places.append(frame.url))
+            page.get_by_role("link", name="Sign in with our login").click()
+            expect(page.locator("#who")).to_have_text("ann@example.com")
+            assert places[:2] == [f"{public}/", f"{public}/c/work"]  # back where they wanted to be
+            page.goto(service.address)  # by its other name nobody is signed in
             page.get_by_role("link", name="Sign in with our login").click()
             expect(page.locator("#who")).to_have_text("ann@example.com")
             assert page.url == f"{public}/"

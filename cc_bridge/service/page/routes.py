@@ -187,9 +187,9 @@ def sentence_page(sentence: str, status: int) -> Response:
 
 
 def _page(sign_in: SignIn | None) -> str:
-    link = ""
-    if sign_in is not None:
-        address, name = escape(sign_in.address), escape(sign_in.name)
-        link = f'<a id="sign-in-with" class="button primary" href="{address}">Sign in with {name}</a>'
-    text = (_STATIC / "index.html").read_text(encoding="utf-8").replace("<!-- sign in without a token -->", link)
-    return text.replace("/static/VERSION/", f"/static/{_version()}/")
+    text = (_STATIC / "index.html").read_text(encoding="utf-8").replace("/static/VERSION/", f"/static/{_version()}/")
+    if sign_in is None:
+        return text
+    address, name = escape(sign_in.address), escape(sign_in.name)
+    link = f'<a id="sign-in-with" class="button primary" href="{address}">Sign in with {name}</a>'
+    return text.replace("<!-- sign in without a token -->", link).replace("Sign in with a token.", "Or with a token.")
