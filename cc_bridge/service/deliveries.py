@@ -131,6 +131,7 @@ class Deliveries:
         self._limits = {"timeout": {"connect": patience / 2}}
         self._known: dict[str, Webhook] = {}
         self._is_stale = True
+        self._changing = anyio.Lock()
         self._allow_private = allow_private
         self._network = CheckedNetwork(allow_private=allow_private)
         self._in_flight: dict[tuple[str, str], Delivery] = {}
@@ -144,8 +145,13 @@ class Deliveries:
         Raises:
             StoreUnavailable: the database is away.
         """
-        self._known = {webhook.id: webhook for webhook in await self._webhooks.list()}
-        self._is_stale = False
+        async with self._changing:
+            self._is_stale = False  # before it is read: what changes meanwhile is read once more
+            try:
+                self._known = {webhook.id: webhook for webhook in await self._webhooks.list()}
+            except BaseException:  # cancelled, too
+                self._is_stale = True
+                raise
 
     async def add(
         self, url: str, secret: str, instances: Iterable[str] = (), events: Iterable[str] = (), owner: str = ""
@@ -157,9 +163,10 @@ class Deliveries:
             StoreUnavailable: the database is away.
         """
         checked_url(url, allow_private=self._allow_private)
-        self._is_stale = True  # until the database has said what became of it
-        webhook = await self._webhooks.add(url, secret, instances, events, owner)
-        self._known[webhook.id] = webhook
+        async with self._changing:
+            self._is_stale = True  # until the database has said what became of it
+            webhook = await self._webhooks.add(url, secret, instances, events, owner)
+            self._known[webhook.id] = webhook
         return webhook
 
     async def remove(self, webhook: str) -> bool:
@@ -168,9 +175,10 @@ class Deliveries:
         Raises:
             StoreUnavailable: the database is away.
         """
-        self._is_stale = True
-        is_gone = await self._webhooks.remove(webhook)
-        self._known.pop(webhook, None)
+        async with self._changing:
+            self._is_stale = True
+            is_gone = await self._webhooks.remove(webhook)
+            self._known.pop(webhook, None)
         return is_gone
 
     def outgoing(self, instance: str, event: str, payload: Mapping[str, Any]) -> tuple[Outgoing, ...]:

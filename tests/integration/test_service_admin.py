@@ -33,6 +33,7 @@ from cc_bridge.service.routes import (
 )
 from cc_bridge.service.service import Service
 from cc_bridge.service.store import Outgoing, Store
+from cc_bridge.service.store.tokens import checked_token
 from cc_bridge.testing import ScriptedModel
 from tests.postgresql import Cluster
 from tests.receiver import hang, receiver
@@ -136,6 +137,7 @@ class TestTokens:
         first = api.client(api.first)
         (own,) = (await first.get("/v1/tokens")).json()["tokens"]
         await api.token(instances=["a"])
+        await api.service.store.people.come(checked_token("ann", ["manage"], subject="https://id.test ann"))
         refused = await first.delete(f"/v1/tokens/{own['id']}")
         assert refused.status_code == 409
         other = await api.token(scopes=["read", "command", "permissions", "manage"])

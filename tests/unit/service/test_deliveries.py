@@ -96,6 +96,30 @@ async def test_a_webhook_is_told_as_long_as_the_token_that_made_it_is_one(store:
         assert "revoked" in deliveries.stopped(stopped)
 
 
+async def test_a_webhook_that_is_made_while_the_others_are_read_is_not_forgotten(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, go_on = anyio.Event(), anyio.Event()
+    listed = store.webhooks.list
+
+    async def slowly() -> list[Webhook]:
+        found = await listed()
+        read.set()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(store.webhooks, "list", slowly)
+    deliveries = Deliveries(store.webhooks)
+    async with anyio.create_task_group() as group:
+        group.start_soon(deliveries.begin)
+        await read.wait()
+        group.start_soon(deliveries.add, "https://a.test/", "s")
+        group.start_soon(deliveries.add, "https://b.test/", "s")
+        await anyio.wait_all_tasks_blocked()
+        go_on.set()
+    assert {hook.url for hook in deliveries.list()} == {"https://a.test/", "https://b.test/"}
+
+
 async def test_only_who_wants_to_know_is_told(store: Store) -> None:
     deliveries = Deliveries(store.webhooks)
     everything = await deliveries.add("https://a.test/", "s")

@@ -242,6 +242,19 @@ async def test_a_provider_that_is_not_there() -> None:
         await OpenId(settings).begin()
 
 
+class Described(OpenId):
+    """Of a provider whose description came over TLS."""
+
+    async def _fetch(self, *request: Any) -> dict[str, Any]:
+        names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+        return {**dict.fromkeys(names, "https://a.test/"), "issuer": "https://a.test", "jwks_uri": "http://127.0.0.1/"}
+
+
+async def test_who_is_elsewhere_leads_to_nothing_on_this_machine() -> None:
+    with pytest.raises(SignInFailed, match="its jwks_uri is not https"):
+        await Described(Settings("https://a.test", CLIENT, PUBLIC, ())).begin()
+
+
 async def test_only_so_many_wait_for_it_at_once(openid: OpenId, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_AT_ONCE", 0)
     with pytest.raises(SignInFailed, match="Many people"):
