@@ -6,10 +6,13 @@ Values themselves are not shown: they may be secrets.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 __all__ = [
     "Check",
@@ -19,6 +22,7 @@ __all__ = [
     "numbers_by_number",
     "one_of",
     "path",
+    "secure_address",
     "text",
     "texts",
     "texts_by_name",
@@ -86,6 +90,30 @@ def path(value: object) -> Path | None:
     if value is not None and not isinstance(value, str | Path):
         raise _wrong("a path", value)
     return None if value is None else Path(value)
+
+
+def secure_address(value: object) -> str:
+    """A web address whose contents nobody can read or change on the way: https, or http to this machine."""
+    wanted = "an address that begins with https://, or http:// and this machine's"
+    if not isinstance(value, str) or not re.fullmatch(r"[!-~]{1,2000}", value):
+        raise ValueError(f"{wanted}, is needed")
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.username is not None or parts.password is not None or parts.fragment:
+        raise ValueError(f"{wanted}, is needed")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_this_machine(host)):
+        raise ValueError(f"{wanted}, is needed")
+    return value
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def time(value: object) -> datetime:

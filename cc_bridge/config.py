@@ -7,14 +7,31 @@ A file is checked as a whole: all mistakes are named at once, each with the key 
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import checks
+from .config_values import (
+    Wrong,
+    a_count,
+    a_flag,
+    a_limit,
+    a_number,
+    a_port,
+    a_secure_address,
+    a_size,
+    a_table,
+    a_text,
+    a_web_address,
+    an_origin,
+    one_of,
+    ports,
+    seconds,
+    texts,
+    words,
+)
 from .errors import InvalidInput
 from .kinds import without_meaningless
 from .names import NAME
@@ -25,181 +42,107 @@ __all__ = ["KEYS", "Config", "ConfiguredTemplate", "parse_config", "record_field
 _LONGEST = 1024 * 1024
 _MOST_NAMED = 20
 
-#: More than any whole number is: what an engine or SQLite can take has 64 bits.
-_BEYOND = 2**63
-
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
-
-
-class _Wrong(Exception):
-    """What a value should be."""
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _Wrong("a text")
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _Wrong("true or false")
-    return value
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _BEYOND:
-        raise _Wrong("a whole number, 0 or more")
-    return value
-
-
-def _number(value: Any) -> float:
-    try:
-        found = checks.number(value)
-    except ValueError:
-        raise _Wrong("a number, 0 or more") from None
-    if found < 0:
-        raise _Wrong("a number, 0 or more")
-    return found
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise _Wrong("a list of texts")
-    return tuple(value)
-
-
-def _table(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise _Wrong("a table of texts")
-    return dict(value)
-
-
-def _ports(value: Any) -> dict[int, int]:
-    wanted = _Wrong('a table of ports, such as { "80" = 8080 }')
-    if not isinstance(value, dict):
-        raise wanted
-    if not all(re.fullmatch(r"\d{1,5}", key) and type(port) is int for key, port in value.items()):
-        raise wanted
-    return {int(key): port for key, port in value.items()}
-
-
-def _seconds(value: Any) -> float:
-    if isinstance(value, str) and (found := re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([smhd]?)", value)):
-        return float(found[1]) * _UNITS[found[2]]
-    try:
-        return _number(value)
-    except _Wrong:
-        raise _Wrong('a time, such as "90s", "10m", "2h", "1d", or seconds') from None
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, str) and (found := re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)([kmg]?)b?", value.lower())):
-        return int(float(found[1]) * _SIZES[found[2]])
-    try:
-        return _count(value)
-    except _Wrong:
-        raise _Wrong('an amount of memory, such as "512m" or "2g", or bytes') from None
-
-
-def _port(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 65536:
-        raise _Wrong("a port, or 0 for any that is free")
-    return value
-
-
-def _web_address(value: Any) -> str:
-    if not isinstance(value, str) or not re.match(r"https?://[^\s/]", value):
-        raise _Wrong('an address, such as "http://localhost:4318/v1/traces"')
-    return value
-
-
-def _one_of(*words: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in words:
-            raise _Wrong(f"one of {', '.join(words)}")
-        return str(value)
-
-    return check
-
+#: Seconds for which a person may stay signed in.
+_LONGEST_SESSION = 30 * 86400
 
 Checks = dict[str, Callable[[Any], Any]]
 
 _CLAUDE: Checks = {
-    "program": _text,
-    "model": _text,
-    "system_prompt": _text,
-    "append_system_prompt": _text,
-    "allowed_tools": _texts,
-    "disallowed_tools": _texts,
-    "permission_mode": _text,
-    "skip_permissions": _flag,
-    "mcp_config": _texts,
-    "extra": _texts,
+    "program": a_text,
+    "model": a_text,
+    "system_prompt": a_text,
+    "append_system_prompt": a_text,
+    "allowed_tools": texts,
+    "disallowed_tools": texts,
+    "permission_mode": a_text,
+    "skip_permissions": a_flag,
+    "mcp_config": texts,
+    "extra": texts,
 }
-_RULES: Checks = {"allow": _texts, "ask": _texts, "deny": _texts}
+_RULES: Checks = {"allow": texts, "ask": texts, "deny": texts}
 
 #: Fields of a record that are not one instance's own.
 _RECORD: Checks = {
-    "kind": _one_of("docker", "local", "tmux"),
-    "image": _text,
-    "dockerfile": _text,
-    "workspace": _text,
-    "mount_at": _text,
-    "read_only_workspace": _flag,
-    "mounts": _texts,
-    "env": _table,
-    "network": _text,
-    "memory": _size,
-    "cpus": _number,
-    "cpu_shares": _count,
-    "pids": _count,
-    "ports": _ports,
-    "restart": _text,
-    "writable": _flag,
-    "docker_socket": _flag,
-    "credentials": _flag,
-    "user": _text,
-    "labels": _table,
-    "project": _text,
-    "tmux": _flag,
-    "tmux_socket": _text,
-    "relay": _flag,
-    "sleep_after": _seconds,
-    "stop_after": _seconds,
+    "kind": one_of("docker", "local", "tmux"),
+    "image": a_text,
+    "dockerfile": a_text,
+    "workspace": a_text,
+    "mount_at": a_text,
+    "read_only_workspace": a_flag,
+    "mounts": texts,
+    "env": a_table,
+    "network": a_text,
+    "memory": a_size,
+    "cpus": a_number,
+    "cpu_shares": a_count,
+    "pids": a_count,
+    "ports": ports,
+    "restart": a_text,
+    "writable": a_flag,
+    "docker_socket": a_flag,
+    "credentials": a_flag,
+    "user": a_text,
+    "labels": a_table,
+    "project": a_text,
+    "tmux": a_flag,
+    "tmux_socket": a_text,
+    "relay": a_flag,
+    "sleep_after": seconds,
+    "stop_after": seconds,
     "claude": lambda value: value,
     "rules": lambda value: value,
 }
-_TEMPLATE: Checks = {**_RECORD, "spares": _count}
+_TEMPLATE: Checks = {**_RECORD, "spares": a_count}
 _FLEET: Checks = {
-    "most_instances": _count,
-    "most_awake": _count,
-    "memory": _size,
-    "permission_wait": _seconds,
-    "patience": _seconds,
+    "most_instances": a_count,
+    "most_awake": a_count,
+    "memory": a_size,
+    "permission_wait": seconds,
+    "patience": seconds,
 }
 _BUDGET: Checks = {
-    "usd": _number,
-    "tokens": _count,
-    "instance": _text,
-    "project": _text,
-    "per": _one_of("day", "total"),
-    "then": _one_of("refuse", "interrupt"),
+    "usd": a_number,
+    "tokens": a_count,
+    "instance": a_text,
+    "project": a_text,
+    "per": one_of("day", "total"),
+    "then": one_of("refuse", "interrupt"),
 }
 
 _SERVICE: Checks = {
-    "host": _text,
-    "port": _port,
-    "host_names": _texts,
-    "database": _text,
-    "webhooks_to_private": _flag,
-    "largest_body": _size,
-    "largest_upload": _size,
-    "longest_wait": _seconds,
-    "metrics": _flag,
-    "metrics_by_project": _flag,
-    "traces_to": _web_address,
+    "host": a_text,
+    "port": a_port,
+    "host_names": texts,
+    "database": a_text,
+    "webhooks_to_private": a_flag,
+    "largest_body": a_size,
+    "largest_upload": a_size,
+    "longest_wait": seconds,
+    "metrics": a_flag,
+    "metrics_by_project": a_flag,
+    "traces_to": a_web_address,
+    "oidc": lambda value: value,
+}
+_OIDC: Checks = {
+    "issuer": a_secure_address,
+    "client_id": a_text,
+    "client_secret": a_text,
+    "client_secret_file": a_text,
+    "public_url": an_origin,
+    "name": a_text,
+    "ask_for": texts,
+    "groups_claim": a_text,
+    "session": seconds,
+    "people": lambda value: value,
+}
+_WHO = ("email", "email_domain", "group")
+_PEOPLE: Checks = {
+    **dict.fromkeys(_WHO, texts),
+    "scopes": words("read", "command", "permissions", "manage"),
+    "instances": texts,
+    "projects": texts,
+    "commands_per_minute": a_limit,
+    "at_once": a_limit,
 }
 
 #: All keys that a file may have, by the table that they stand in.
@@ -211,6 +154,8 @@ KEYS = {
     "fleet": tuple(_FLEET),
     "budgets": tuple(_BUDGET),
     "service": tuple(_SERVICE),
+    "oidc": tuple(_OIDC),
+    "people": tuple(_PEOPLE),
 }
 
 
@@ -237,7 +182,8 @@ class Config:
         defaults: fields of the records that ``run`` and ``up`` make, where nothing else is said.
         fleet: options of a fleet, as they stand in the file, in seconds and bytes.
         budgets: arguments of :class:`cc_bridge.fleet.accounts.Budget` each.
-        service: what ``cc-bridge serve`` does, where its command line says nothing else; in seconds and bytes.
+        service: what ``cc-bridge serve`` does, where its command line says nothing else; in seconds and bytes. ``oidc``
+            is a table, whose ``people`` are a list of tables.
     """
 
     path: Path | None = None
@@ -333,6 +279,8 @@ class _Reader:
             self._check_record("defaults", {**without_meaningless(defaults, kind), "kind": kind})
         fleet = self._checked("fleet", found.get("fleet", {}), _FLEET)
         service = self._checked("service", found.get("service", {}), _SERVICE)
+        if "oidc" in service:
+            service["oidc"] = self._oidc("service.oidc", service["oidc"])
         return Config(self._path, defaults, templates, fleet, self._budgets(found.get("budgets", [])), service)
 
     def _budgets(self, found: Any) -> tuple[Mapping[str, Any], ...]:
@@ -353,18 +301,45 @@ class _Reader:
             budgets.append(budget)
         return tuple(budgets)
 
+    def _oidc(self, key: str, found: Any) -> dict[str, Any]:
+        fields = self._checked(key, found, _OIDC)
+        for name in ("issuer", "client_id", "public_url", "people"):
+            if not fields.get(name):
+                self._problem(f"{key}.{name}", "it is needed")
+        if "client_secret" in fields and "client_secret_file" in fields:
+            self._problem(key, "client_secret and client_secret_file: one of the two")
+        self._make_absolute(key, fields, "client_secret_file")
+        if not 60 <= fields.get("session", 60) <= _LONGEST_SESSION:
+            self._problem(f"{key}.session", "it is to be a minute or more, and 30d at most")
+        people = fields.get("people", [])
+        if not isinstance(people, list):
+            self._problem(f"{key}.people", f"it is to be written [[{key}.people]]")
+            people = []
+        fields["people"] = [self._people(f"{key}.people[{number}]", item) for number, item in enumerate(people, 1)]
+        return fields
+
+    def _people(self, key: str, found: Any) -> dict[str, Any]:
+        fields = self._checked(key, found, _PEOPLE)
+        if len([name for name in _WHO if fields.get(name)]) != 1:
+            self._problem(key, f"who it is: one of {', '.join(_WHO)}")
+        if "scopes" not in fields:
+            self._problem(f"{key}.scopes", "it is needed")
+        return fields
+
     def _record(self, key: str, found: Any, checks: Checks) -> dict[str, Any]:
         fields = self._checked(key, found, checks)
         for name, inner in (("claude", _CLAUDE), ("rules", _RULES)):
             if name in fields:
                 fields[name] = self._checked(f"{key}.{name}", fields[name], inner)
-        for name in ("workspace", "dockerfile"):
-            if fields.get(name):
-                try:
-                    fields[name] = str(self._path.parent / Path(fields[name]).expanduser())
-                except RuntimeError:
-                    self._problem(f"{key}.{name}", "there is no such user")
+        self._make_absolute(key, fields, "workspace", "dockerfile")
         return fields
+
+    def _make_absolute(self, key: str, fields: dict[str, Any], *names: str) -> None:
+        for name in [name for name in names if fields.get(name)]:
+            try:
+                fields[name] = str(self._path.parent / Path(fields[name]).expanduser())
+            except RuntimeError:
+                self._problem(f"{key}.{name}", "there is no such user")
 
     def _check_record(self, key: str, fields: Mapping[str, Any]) -> None:
         """Whether an instance could have these fields together."""
@@ -393,7 +368,7 @@ class _Reader:
         for name in [name for name in found if name in checks]:
             try:
                 checked[name] = checks[name](found[name])
-            except _Wrong as wrong:
+            except Wrong as wrong:
                 self._problem(f"{key}.{name}", f"it is to be {wrong}")
         return checked
 

@@ -15,7 +15,7 @@ COPY cc_bridge cc_bridge
 COPY agent agent
 COPY docker docker
 RUN python3 -m venv /opt/cc-bridge \
-    && /opt/cc-bridge/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[service,metrics,otel]"
+    && /opt/cc-bridge/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt ".[service,metrics,oidc,otel]"
 
 FROM ${BASE_IMAGE}
 COPY --from=build /opt/cc-bridge /opt/cc-bridge

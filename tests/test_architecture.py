@@ -73,6 +73,7 @@ RUNGS = {
     "service": {
         "__init__",
         "beneath",
+        "checks",
         "config",
         "fleet",
         "instances",
@@ -91,8 +92,19 @@ RUNGS = {
         "state",
         "values",
     },
+    "config_values": {"checks"},
     "permission_rules": set(),
-    "config": {"checks", "errors", "fleet", "instance", "kinds", "names", "permission_rules", "record", "protocol"},
+    "config": {
+        "config_values",
+        "errors",
+        "fleet",
+        "instance",
+        "kinds",
+        "names",
+        "permission_rules",
+        "record",
+        "protocol",
+    },
     "blocking": {
         "blocking_tools",
         "event_loop",

@@ -125,7 +125,8 @@ def _powers(config: Config) -> list[str]:
     for name, template in config.templates.items():
         own = {key: value for key, value in template.fields.items() if config.defaults.get(key) != value}
         found += _powers_of(f"templates.{name}", own)
-    return found
+    people = _without_password(config.service).get("oidc", {})
+    return found + [" = ".join(row) for row in _rows(people, "service.oidc")]
 
 
 def _powers_of(table: str, fields: Mapping[str, Any]) -> list[str]:
@@ -169,6 +170,8 @@ def _without_password(service: Any) -> dict[str, Any]:
     found = dict(service)
     if "database" in found:
         found["database"] = re.sub(r"(?<=://)[^/]*(?=@)|(?<=\?).*", "***", found["database"])
+    if "oidc" in found:
+        found["oidc"] = {name: "***" if name == "client_secret" else item for name, item in found["oidc"].items()}
     return found
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 from ..errors import BridgeError, InvalidInput
 from . import options as o
@@ -17,11 +19,15 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..fleet import Fleet
     from ..service.observer import Observer
+    from ..service.openid import OpenId
     from ..service.service import Limits
 
-__all__ = ["serve"]
+__all__ = ["openid_of", "serve"]
 
 _DEFAULT_PORT = 8765
+
+#: The variable with the secret that the identity provider knows.
+_SECRET = "CC_BRIDGE_OIDC_CLIENT_SECRET"  # noqa: S105  its name
 
 
 def serve(
@@ -92,6 +98,7 @@ def serve(
             limits=_limits(config.service),
             webhooks_to_private=private_webhooks or config.service.get("webhooks_to_private", False),
             observers=wanted.observers(by_project=config.service.get("metrics_by_project", False)),
+            openid=openid_of(config.service.get("oidc"), wanted.host_names),
         )
         listening = listen(wanted.host, wanted.port)
         called = wanted.host_names[0] if wanted.host_names else _shown(wanted.host)
@@ -141,6 +148,39 @@ class _Wanted:
             hint = f"pip install 'cc-bridge[{extra}]' brings it."
             raise InvalidInput(f"{error.name} is not installed", hint=hint) from None
         return found
+
+
+def openid_of(configured: Mapping[str, Any] | None, host_names: tuple[str, ...]) -> OpenId | None:
+    """Where people sign in; None: nobody has said it, and nothing of it is loaded.
+
+    Args:
+        configured: the table ``[service.oidc]``.
+        host_names: by which clients may call the service.
+
+    Raises:
+        InvalidInput: the secret cannot be read, the service has another name, or what it takes is not installed.
+    """
+    if configured is None:
+        return None
+    from ..service.server import is_loopback
+    from .configuration import read_text
+
+    try:
+        from ..service.openid import OpenId, Settings
+    except ModuleNotFoundError as error:
+        hint = "pip install 'cc-bridge[oidc]' brings it."
+        raise InvalidInput(f"{error.name} is not installed", hint=hint) from None
+    # Taken out, so that no Claude Code inherits it.
+    secret = os.environ.pop(_SECRET, "") or configured.get("client_secret", "")
+    if not secret and (file := configured.get("client_secret_file")):
+        secret = read_text(Path(file)).strip()
+        if not secret:
+            raise InvalidInput(f"{file} is empty", hint="The identity provider shows a client's secret once.")
+    host = urlsplit(configured["public_url"]).hostname or ""
+    if host not in host_names and not is_loopback(host):
+        what = f"people are to come back to {configured['public_url']}, and this service is not called {host}"
+        raise InvalidInput(what, hint=f"Add `--host-name {host}`.")
+    return OpenId(Settings.of(configured, secret))
 
 
 def _limits(configured: Mapping[str, Any]) -> Limits:

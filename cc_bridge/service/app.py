@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from http import HTTPStatus
 from typing import cast
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -17,7 +18,7 @@ from ..errors import BridgeError
 from .document import complete
 from .gate import Gate
 from .guards import NotSignedIn
-from .page.routes import page_router
+from .page.routes import SignIn, page_router
 from .page.source import ServiceSource
 from .problems import Problem, problem_of, stranger
 from .routes import (
@@ -69,7 +70,15 @@ def make_app(service: Service) -> FastAPI:
         app.include_router(module.router, dependencies=[AUDITED])
     for module in (events, usage, health, sessions, audit):
         app.include_router(module.router)
-    app.include_router(page_router(ServiceSource(service)))
+    if (openid := service.openid) is None:
+        app.include_router(page_router(ServiceSource(service)))
+    else:
+        from .routes.oidc import sign_in_router  # takes what is not there unless it is wanted
+
+        own = openid.settings
+        app.include_router(sign_in_router(service, openid))
+        sign_in = SignIn(own.name or urlsplit(own.issuer).hostname or "", f"{own.public_url}/oidc/sign-in")
+        app.include_router(page_router(ServiceSource(service), sign_in))
     app.add_exception_handler(BridgeError, _on_bridge_error)
     app.add_exception_handler(NotSignedIn, _on_stranger)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -131,6 +131,7 @@ class Deliveries:
         self._limits = {"timeout": {"connect": patience / 2}}
         self._known: dict[str, Webhook] = {}
         self._is_stale = True
+        self._changing = anyio.Lock()
         self._allow_private = allow_private
         self._network = CheckedNetwork(allow_private=allow_private)
         self._in_flight: dict[tuple[str, str], Delivery] = {}
@@ -144,8 +145,13 @@ class Deliveries:
         Raises:
             StoreUnavailable: the database is away.
         """
-        self._known = {webhook.id: webhook for webhook in await self._webhooks.list()}
-        self._is_stale = False
+        async with self._changing:
+            self._is_stale = False  # before it is read: what changes meanwhile is read once more
+            try:
+                self._known = {webhook.id: webhook for webhook in await self._webhooks.list()}
+            except BaseException:  # cancelled, too
+                self._is_stale = True
+                raise
 
     async def add(
         self, url: str, secret: str, instances: Iterable[str] = (), events: Iterable[str] = (), owner: str = ""
@@ -157,9 +163,10 @@ class Deliveries:
             StoreUnavailable: the database is away.
         """
         checked_url(url, allow_private=self._allow_private)
-        self._is_stale = True  # until the database has said what became of it
-        webhook = await self._webhooks.add(url, secret, instances, events, owner)
-        self._known[webhook.id] = webhook
+        async with self._changing:
+            self._is_stale = True  # until the database has said what became of it
+            webhook = await self._webhooks.add(url, secret, instances, events, owner)
+            self._known[webhook.id] = webhook
         return webhook
 
     async def remove(self, webhook: str) -> bool:
@@ -168,9 +175,10 @@ class Deliveries:
         Raises:
             StoreUnavailable: the database is away.
         """
-        self._is_stale = True
-        is_gone = await self._webhooks.remove(webhook)
-        self._known.pop(webhook, None)
+        async with self._changing:
+            self._is_stale = True
+            is_gone = await self._webhooks.remove(webhook)
+            self._known.pop(webhook, None)
         return is_gone
 
     def outgoing(self, instance: str, event: str, payload: Mapping[str, Any]) -> tuple[Outgoing, ...]:
@@ -182,10 +190,12 @@ class Deliveries:
             event: its type, such as ``turn_result``.
             payload: JSON; the body has it with ``type``, ``instance`` and ``at``.
         """
-        wanted = [webhook for webhook in self._known.values() if webhook.wants(instance, event)]
+        now = self._clock()
+        known = self._known.values()
+        wanted = [webhook for webhook in known if webhook.wants(instance, event) and not webhook.stopped(now)]
         if not wanted:
             return ()
-        told = {"type": event, "instance": instance, "at": self._clock().isoformat(), **payload}
+        told = {"type": event, "instance": instance, "at": now.isoformat(), **payload}
         body = json.dumps(told, ensure_ascii=True, separators=(",", ":"))
         return tuple(Outgoing(webhook.id, instance, body) for webhook in wanted)
 
@@ -201,6 +211,21 @@ class Deliveries:
     def wake(self) -> None:
         """Look for what is due now: something was queued, or is to be tried again."""
         self._woken.set()
+
+    def owner_changed(self, owner: str, *, expires: datetime | None = None, revoked: datetime | None = None) -> None:
+        """A token ends at another moment than before: so does what its webhooks are told.
+
+        Args:
+            owner: the token's id.
+        """
+        for webhook in [webhook for webhook in self._known.values() if webhook.owner == owner]:
+            self._known[webhook.id] = webhook.replace(owner_expires=expires, owner_revoked=revoked)
+        self._is_stale = True  # the database may have been asked before
+        self.wake()
+
+    def stopped(self, webhook: Webhook) -> str:
+        """Why it is told nothing, for a person; empty: it is told."""
+        return webhook.stopped(self._clock())
 
     async def run(self) -> None:
         """Deliver what is due, until cancelled. What is under way then is sent again by the next one."""
@@ -242,6 +267,8 @@ class Deliveries:
             webhook = self._known.get(delivery.webhook)
             # What has ended since the database was asked is not what it says any more.
             if webhook is None or place in self._in_flight or delivery.id in self._settled:
+                continue
+            if webhook.stopped(now):
                 continue
             if busy[webhook.id] < _AT_ONCE_OF_ONE and len(self._in_flight) < _AT_ONCE:
                 busy[webhook.id] += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import anyio
 from fastapi import Depends, Request
@@ -13,7 +13,6 @@ from fastapi import Depends, Request
 from ..errors import InstanceNotFound
 from .identities import Identity, NotAllowed, Scope
 from .service import Service
-from .store.tokens import Token
 
 __all__ = [
     "COOKIE",
@@ -36,6 +35,9 @@ COOKIE = "cc_bridge"
 _OUR_PAGE = "x-cc-bridge"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+_Found = TypeVar("_Found")
 
 
 class NotSignedIn(Exception):
@@ -79,11 +81,12 @@ async def _find(request: Request) -> Identity:
         raise NotSignedIn("a token is needed: `Authorization: Bearer …`")
     if request.method not in _SAFE and _OUR_PAGE not in request.headers:
         raise NotSignedIn("with a cookie, a request that changes something needs the header X-CC-Bridge")
-    return Identity.of(await token_in(request, cookie, service.store.sessions.find))
+    session = await token_in(request, cookie, service.store.sessions.find)
+    return Identity.of(session.token, session.expires)
 
 
-async def token_in(request: Request, secret: str, find: Callable[[str], Awaitable[Token | None]]) -> Token:
-    """The token of this secret; wrong ones are counted by the address that they come from.
+async def token_in(request: Request, secret: str, find: Callable[[str], Awaitable[_Found | None]]) -> _Found:
+    """The token or the session of this secret; wrong ones are counted by the address that they come from.
 
     Raises: as :func:`identity_of`.
     """
@@ -91,12 +94,12 @@ async def token_in(request: Request, secret: str, find: Callable[[str], Awaitabl
     address = request.client.host if request.client else ""
     digest, now = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest(), anyio.current_time()
     service.strikes.check(address, digest, now)
-    token = await find(secret)
-    if token is None:
+    found = await find(secret)
+    if found is None:
         service.strikes.wrong(address, digest, now)
         raise NotSignedIn("this token is not known here, or not any more")
     service.strikes.right(digest)
-    return token
+    return found
 
 
 def needs(scope: Scope) -> Any:

@@ -118,6 +118,7 @@ class Identity(Value):
         id: the token's; the owner of commands and who it was in the audit log.
         instances, projects: patterns, as a shell has them (``*``, ``?``, ``[…]``). Both empty: it sees everything.
         expires: when its token does, UTC; None: never.
+        ends: when what is open for it is to end, UTC: its token expires, or the session that was shown.
     """
 
     id: str
@@ -127,11 +128,18 @@ class Identity(Value):
     projects: tuple[str, ...] = ()
     limits: Limits = NO_LIMITS
     expires: datetime | None = None
+    ends: datetime | None = None
 
     @classmethod
-    def of(cls, token: _TokenLike) -> Identity:
-        """The identity of who has this token."""
-        return cls(token.id, token.name, token.scopes, token.instances, token.projects, token.limits, token.expires)
+    def of(cls, token: _TokenLike, session_ends: datetime | None = None) -> Identity:
+        """The identity of who has this token.
+
+        Args:
+            session_ends: when the session expires that was shown, UTC; None: the token itself was.
+        """
+        ends = min((end for end in (token.expires, session_ends) if end is not None), default=None)
+        own = (token.id, token.name, token.scopes, token.instances, token.projects, token.limits, token.expires)
+        return cls(*own, ends)
 
     def may(self, scope: Scope) -> bool:
         """Whether it has the scope."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import anyio.abc
@@ -25,6 +25,10 @@ from .inbox import Inbox
 from .observer import Observer
 from .permission_hooks import tell_of_permissions
 from .store import Command, Outgoing, Store, StoreUnavailable
+from .streams import Farewell
+
+if TYPE_CHECKING:
+    from .openid import OpenId
 
 __all__ = ["Limits", "Service"]
 
@@ -59,6 +63,7 @@ class Service:
         hosts: names by which clients may call this service, beside loopback addresses.
         webhooks_to_private: webhooks may go to addresses of this machine and of private networks, too.
         observers: are told what happens; metrics and traces.
+        openid: where people sign in; None: with tokens only.
 
     Attributes:
         stopping: set when it is to end: streams end with a hint to come back.
@@ -80,6 +85,7 @@ class Service:
         limits: Limits | None = None,
         webhooks_to_private: bool = False,
         observers: Iterable[Observer] = (),
+        openid: OpenId | None = None,
     ) -> None:
         self.store = store
         self.fleet = fleet
@@ -88,6 +94,7 @@ class Service:
         self.limits = limits or Limits()
         self.strikes = Strikes()
         self.meters = Meters()
+        self.openid = openid
         self.observers = tuple(observers)
         self.deliveries = Deliveries(
             store.webhooks, allow_private=webhooks_to_private, delivered=[item.delivered for item in self.observers]
@@ -148,20 +155,25 @@ class Service:
         """Take no more commands, and let streams end."""
         self.is_ready = False
         self.stopping.set()
-        for farewell in self._farewells.values():
-            farewell.set()
+        for told in self._farewells.values():
+            told.set()
 
-    def farewell(self, who: Identity) -> anyio.Event:
-        """Set when what is open for them is to end: their token was revoked, or the service stops."""
-        farewell = self._farewells.setdefault(who.id, anyio.Event())
+    def farewell(self, who: Identity) -> Farewell:
+        """When what is open for them is to end: their token expires or is revoked, or the service stops."""
+        told = self._farewells.setdefault(who.id, anyio.Event())
         if self.stopping.is_set():
-            farewell.set()
-        return farewell
+            told.set()
+        return Farewell(told, who.ends)
 
     def revoked(self, token: str) -> None:
-        """A token is none any more: what is open with it ends."""
-        if (farewell := self._farewells.pop(token, None)) is not None:
-            farewell.set()
+        """A token is none any more: what is open with it ends, and its webhooks are told nothing more."""
+        self.end_streams(token)
+        self.deliveries.owner_changed(token, revoked=datetime.now(UTC))
+
+    def end_streams(self, token: str) -> None:
+        """A token may and sees something else now: who comes back gets that."""
+        if (told := self._farewells.pop(token, None)) is not None:
+            told.set()
 
     async def _end(self) -> None:
         self.stop()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 import anyio
@@ -14,7 +16,7 @@ from ..errors import BridgeError
 from .problems import problem_of
 from .sse import sse
 
-__all__ = ["EventStream"]
+__all__ = ["EventStream", "Farewell"]
 
 #: Seconds of silence after which a comment is sent: proxies close connections on which nothing comes.
 _BEAT = 15.0
@@ -32,6 +34,24 @@ _HEADERS = {
 }
 
 
+class Farewell:
+    """When what is open for somebody is to end.
+
+    Args:
+        told: set when it is, because their token was revoked or the service stops.
+        ends: when their token or session expires, UTC; None: never.
+    """
+
+    def __init__(self, told: anyio.Event, ends: datetime | None = None) -> None:
+        self._told = told
+        self._at = inf if ends is None else anyio.current_time() + (ends - datetime.now(UTC)).total_seconds()
+
+    async def wait(self) -> None:
+        """Until then."""
+        with anyio.CancelScope(deadline=self._at):
+            await self._told.wait()
+
+
 class EventStream(Response):
     """A response that goes on until there are no more events, its client goes away, or the service ends.
 
@@ -40,11 +60,10 @@ class EventStream(Response):
 
     Args:
         events: server-sent events, encoded; closed at the end.
-        farewell: set when it is to end, because the service does or its token was revoked: clients are told to come
-            back (``bye``).
+        farewell: when it is to end before: clients are told to come back (``bye``).
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None], farewell: anyio.Event) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], farewell: Farewell) -> None:
         super().__init__(status_code=200, headers=_HEADERS)
         del self.headers["content-length"]
         self._events = events

@@ -18,6 +18,8 @@ from cc_bridge.cli import app, options, prune, quick
 from cc_bridge.cli.configuration import load_config, read_text, trust, with_configured
 from cc_bridge.cli.display import Display
 from cc_bridge.cli.record_options import On, Options
+from cc_bridge.cli.serve import openid_of
+from cc_bridge.config import parse_config
 from cc_bridge.dockerfiles import Dockerfiles
 from cc_bridge.errors import InvalidInput
 from cc_bridge.instances.registry import Registry
@@ -307,3 +309,53 @@ def test_the_password_of_a_services_database_is_not_shown(
     monkeypatch.setenv("CC_BRIDGE_CONFIG", str(named))
     shown = cc("config", "show", "--json").stdout
     assert json.loads(shown)["service"] == {"database": "postgresql://***@db:5432/x?***"}
+
+
+OIDC = """
+[service.oidc]
+issuer = "https://login.example"
+client_id = "cc-bridge"
+client_secret = "hidden"
+public_url = "https://chat.example"
+people = [{ email_domain = ["example.com"], scopes = ["read"] }]
+"""
+
+
+def test_who_may_sign_in_is_shown_and_the_secret_is_not(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = tmp_path / "named.toml"
+    named.write_text(OIDC)
+    monkeypatch.setenv("CC_BRIDGE_CONFIG", str(named))
+    shown = cc("config", "show").stdout
+    assert "service.oidc.people[1].email_domain" in shown
+    told = cc("config", "trust", str(named)).stderr
+    assert "service.oidc.issuer = https://login.example" in told
+    assert "hidden" not in shown + told
+
+
+def test_where_a_service_s_secret_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cc-bridge.toml"
+    configured = parse_config(OIDC, path).service["oidc"]
+    names = ("chat.example",)
+
+    def secret(**options: str) -> str:
+        found = openid_of({**configured, "client_secret": "", **options}, names)
+        assert found
+        return found.settings.client_secret
+
+    (tmp_path / "secret").write_text("in a file\n")
+    (tmp_path / "empty").touch()
+    assert secret() == ""
+    assert secret(client_secret="hidden") == "hidden"
+    assert secret(client_secret_file=str(tmp_path / "secret")) == "in a file"
+    monkeypatch.setenv("CC_BRIDGE_OIDC_CLIENT_SECRET", "in a variable")
+    assert secret(client_secret_file=str(tmp_path / "secret")) == "in a variable"
+    assert "CC_BRIDGE_OIDC_CLIENT_SECRET" not in os.environ  # no Claude Code inherits it
+    for wrong, what in [
+        ({"client_secret_file": str(tmp_path / "empty")}, "is empty"),
+        ({"public_url": "https://other.example"}, "not called other.example"),
+    ]:
+        with pytest.raises(InvalidInput, match=what):
+            secret(**wrong)
+    assert openid_of(None, ()) is None

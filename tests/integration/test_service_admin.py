@@ -33,6 +33,7 @@ from cc_bridge.service.routes import (
 )
 from cc_bridge.service.service import Service
 from cc_bridge.service.store import Outgoing, Store
+from cc_bridge.service.store.tokens import checked_token
 from cc_bridge.testing import ScriptedModel
 from tests.postgresql import Cluster
 from tests.receiver import hang, receiver
@@ -136,6 +137,7 @@ class TestTokens:
         first = api.client(api.first)
         (own,) = (await first.get("/v1/tokens")).json()["tokens"]
         await api.token(instances=["a"])
+        await api.service.store.people.come(checked_token("ann", ["manage"], subject="https://id.test ann"))
         refused = await first.delete(f"/v1/tokens/{own['id']}")
         assert refused.status_code == 409
         other = await api.token(scopes=["read", "command", "permissions", "manage"])
@@ -286,6 +288,24 @@ class TestWebhooks:
         assert (await theirs.get(f"/v1/webhooks/{hook}/dead")).status_code == 404
         own = {"url": "https://bot.test/", "instances": ["chat-*"]}
         assert (await theirs.post("/v1/webhooks", json=own)).status_code == 201
+
+    async def test_a_webhook_ends_with_its_token_and_others_stay(self, api: Api) -> None:
+        first = api.client(api.first)
+        token = await api.token(instances=["chat-*"])
+        own = {"url": "https://bot.test/", "instances": ["chat-*"]}
+        theirs = (await api.client(token["secret"]).post("/v1/webhooks", json=own)).json()
+        assert theirs["stopped"] is None
+        await first.post("/v1/webhooks", json=own)
+        await first.delete(f"/v1/tokens/{token['id']}")
+        for _ in range(2):  # and after the database was asked again
+            ended, admins = (await first.get("/v1/webhooks")).json()["webhooks"]
+            assert ended["id"] == theirs["id"]
+            assert ended["stopped"] == "the token that made it was revoked"
+            assert admins["stopped"] is None
+            await api.service.deliveries.begin()
+        (outgoing,) = api.service.deliveries.outgoing("chat-1", "turn_result", {})
+        assert outgoing.webhook == admins["id"]
+        assert (await first.delete(f"/v1/webhooks/{theirs['id']}")).status_code == 204
 
 
 class TestAudit:

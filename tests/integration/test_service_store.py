@@ -30,6 +30,7 @@ from cc_bridge.service.identities import Limits
 from cc_bridge.service.store import SESSION_LIFE, Command, KeyReused, Outgoing, Store, StoreUnavailable
 from cc_bridge.service.store.migrate import migrate
 from cc_bridge.service.store.schema import metadata
+from cc_bridge.service.store.tokens import checked_token
 from tests.postgresql import Cluster
 
 pytestmark = pytest.mark.anyio
@@ -318,7 +319,9 @@ class TestSessions:
     async def test_a_session_is_its_token_s(self, store: Store) -> None:
         token, _ = await store.tokens.make("phone", ["read"])
         cookie = await store.sessions.make(token.id)
-        assert await store.sessions.find(cookie) == token
+        found = await store.sessions.find(cookie)
+        assert found
+        assert found.token == token
         assert await store.sessions.find("other") is None
         await store.sessions.end(cookie)
         assert await store.sessions.find(cookie) is None
@@ -335,6 +338,41 @@ class TestSessions:
         token, _ = await store.tokens.make("phone", ["read"], expires=expires)
         cookie = await store.sessions.make(token.id)
         assert await store.sessions.find(cookie, expires) is None
+
+
+class TestPeople:
+    async def test_a_person_has_one_token_until_it_is_revoked(self, store: Store) -> None:
+        wanted = checked_token("ann", ["read"], ["a-*"], expires=now() + timedelta(hours=1), subject="https://id ann")
+        first, _ = await store.people.come(wanted)
+        await store.people.come(checked_token("bob", ["manage"], subject="https://id bob"))
+        later = checked_token(
+            "ann@b.test", ["read"], ["a-*"], expires=now() + timedelta(hours=2), subject=wanted.subject
+        )
+        again, is_other = await store.people.come(later)
+        assert (again, is_other) == (later.replace(id=first.id, created=first.created), False)
+        for change in ({"instances": ()}, {"limits": Limits(at_once=1)}, {"scopes": frozenset({"read", "command"})}):
+            assert (await store.people.come(later.replace(**change)))[1]
+        cookie = await store.sessions.make(first.id)
+        assert await store.people.gone("https://id ann") == first.id
+        assert await store.people.gone("https://id ann") is None
+        assert await store.sessions.find(cookie) is None
+        new, _ = await store.people.come(checked_token("ann", ["read"], subject=wanted.subject))
+        assert new.id != first.id
+        assert len(await store.tokens.list()) == 3
+
+    async def test_a_session_may_be_shorter(self, store: Store) -> None:
+        token, _ = await store.people.come(checked_token("ann", ["read"], subject="https://id ann"))
+        begun = now()
+        found = await store.sessions.find(await store.sessions.make(token.id, begun, timedelta(hours=1)), begun)
+        assert found
+        assert found.expires == begun + timedelta(hours=1)
+
+    async def test_the_log_has_the_name_that_a_token_has_now(self, store: Store) -> None:
+        token, _ = await store.people.come(checked_token("ann", ["read"], subject="https://id ann"))
+        await store.audit.note(token.id, "session.begun")
+        await store.audit.note("", "session.refused")
+        await store.people.come(checked_token("ann@b.test", ["read"], subject="https://id ann"))
+        assert [entry.name for entry in await store.audit.list()] == ["", "ann@b.test"]
 
 
 class TestAuditAndTitles:

@@ -55,6 +55,32 @@ largest_body = "8m"
 longest_wait = "2m"
 metrics = true
 traces_to = "http://localhost:4318/v1/traces"
+
+[service.oidc]
+issuer = "https://login.example/realms/team"
+client_id = "cc-bridge"
+client_secret_file = "secret"
+public_url = "https://chat.example/"
+session = "8h"
+
+[[service.oidc.people]]
+group = ["admins"]
+scopes = ["read", "manage"]
+
+[[service.oidc.people]]
+email_domain = ["example.com"]
+scopes = ["read"]
+instances = ["team-*"]
+at_once = 3
+"""
+
+#: Of `[service.oidc]`, all that is needed.
+OIDC = """
+[service.oidc]
+issuer = "https://login.example"
+client_id = "x"
+public_url = "https://chat.example"
+people = [{ email = ["ann@example.com"], scopes = ["read"] }]
 """
 
 
@@ -69,6 +95,10 @@ def test_all_of_it() -> None:
     assert shop.fields["ports"] == {80: 8080}
     assert "ports" not in config.defaults
     assert (config.service["largest_body"], config.service["longest_wait"]) == (8 * 1024**2, 120.0)
+    oidc = config.service["oidc"]
+    assert (oidc["client_secret_file"], oidc["session"]) == ("/somewhere/secret", 28800.0)
+    assert oidc["public_url"] == "https://chat.example"
+    assert oidc["people"][1]["instances"] == ("team-*",)
 
 
 def test_a_fleet_takes_its_options() -> None:
@@ -106,6 +136,24 @@ def test_a_fleet_takes_its_options() -> None:
         ("[service]\nhost_names = 'x'", "service.host_names: it is to be a list of texts"),
         ("[service]\ntraces_to = 'localhost'", "service.traces_to: it is to be an address"),
         ("[service]\ntoken = 'x'", "service.token: there is no such key"),
+        ("[service.oidc]", "service.oidc.issuer: it is needed; service.oidc.client_id: it is needed"),
+        ("[service.oidc]\npeople = []", "service.oidc.people: it is needed"),
+        ("[service.oidc]\npeople = 1", "service.oidc.people: it is to be written [[service.oidc.people]]"),
+        ("[service.oidc]\nsecret = 'x'", "service.oidc.secret: there is no such key"),
+        (OIDC.replace("https://login", "http://login"), "service.oidc.issuer: it is to be an address such as"),
+        (OIDC.replace("https://login", "https://me:pw@login"), "service.oidc.issuer: it is to be an address such as"),
+        (OIDC.replace("chat.example", "chat.example/cc"), "service.oidc.public_url: it is to be an address without a"),
+        (OIDC.replace("https://chat", "http://chat"), "service.oidc.public_url: it is to be an address such as"),
+        (
+            OIDC.replace("[{", "[{ group = ['a'],"),
+            "service.oidc.people[1]: who it is: one of email, email_domain, group",
+        ),
+        (OIDC.replace("email", "emil"), "service.oidc.people[1].emil: there is no such key"),
+        (OIDC.replace("['read']", "['root']").replace('["read"]', '["root"]'), "it is to be a list with some of read,"),
+        (OIDC.replace('["read"]', "[]"), "service.oidc.people[1].scopes: it is to be a list with some of read,"),
+        (OIDC.replace("[{", "[{ at_once = 0,"), "service.oidc.people[1].at_once: it is to be a whole number from 1"),
+        (OIDC + "session = '31d'", "service.oidc.session: it is to be a minute or more, and 30d at most"),
+        (OIDC + "client_secret = 'x'\nclient_secret_file = 'y'", "client_secret_file: one of the two"),
         ("[budgets]\nusd = 1", "budgets: it is to be written [[budgets]]"),
         ("[[budgets]]\nusd = 1", "budgets[1]: a budget is an instance's or a project's"),
         ("[[budgets]]\nusd = 1\nproject = 'x'\nper = 'week'", "budgets[1].per: it is to be one of day, total"),
@@ -113,7 +161,7 @@ def test_a_fleet_takes_its_options() -> None:
         ("a = " + "[" * 100_000, "cc-bridge.toml"),
         ("#" * 2_000_000, "more than"),
     ],
-    ids=lambda value: value[:40],
+    ids=lambda value: value[:40].strip(),
 )
 def test_mistakes(text: str, says: str) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -157,7 +205,7 @@ def documented() -> dict[str, set[str]]:
     """The first cells of the tables, by the section that they are in."""
     found: dict[str, set[str]] = {}
     for section in re.split(r"^## ", DOCS.read_text(), flags=re.MULTILINE)[1:]:
-        title = re.findall(r"`\[*(\w+)", section.partition("\n")[0])
+        title = re.findall(r"`\[*(\w+)", section.partition("\n")[0].rpartition(": ")[2])
         rows = re.findall(r"^\| (`[^|]+) \|", section, flags=re.MULTILINE)
         if title:
             found[title[0]] = {key for row in rows for key in re.findall(r"`(\w+)`", row)}

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
-import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ..sse import json_bytes
+from ..streams import Farewell
 from .live import past_turns
 from .streaming import PageStream
 
-__all__ = ["HEADERS", "PageSource", "page_router"]
+__all__ = ["HEADERS", "PageSource", "SignIn", "page_router", "sentence_page"]
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -63,11 +65,24 @@ HEADERS = {
 }
 
 
+@dataclass(frozen=True)
+class SignIn:
+    """How people sign in without a token.
+
+    Attributes:
+        name: with what.
+        address: where.
+    """
+
+    name: str
+    address: str
+
+
 class PageSource(Protocol):
     """Where the page's two routes get what they show. What is refused is raised, as in the service's other routes."""
 
-    def farewell(self, who: Any) -> anyio.Event:
-        """Set when their streams are to end: the service does, and pages come back, or their token was revoked."""
+    def farewell(self, who: Any) -> Farewell:
+        """When their streams are to end: the service does, and pages come back, or their token ends."""
 
     async def check(self, request: Request, name: str | None) -> Any:
         """Who asks, if they may read this conversation; None: anything at all. The others take what this returns."""
@@ -85,16 +100,15 @@ class PageSource(Protocol):
         """What ``GET /v1/events`` says, from now on."""
 
 
-def page_router(source: PageSource) -> APIRouter:
+def page_router(source: PageSource, sign_in: SignIn | None = None) -> APIRouter:
     """All routes of the page, for an application to include."""
     router = APIRouter(include_in_schema=False)
+    shown = _page(sign_in)
 
     @router.get("/")
     @router.get("/c/{name}")
     async def page(name: str = "") -> Response:
-        return Response(
-            _page(), media_type="text/html; charset=utf-8", headers={**HEADERS, "Cache-Control": "no-cache"}
-        )
+        return Response(shown, media_type="text/html; charset=utf-8", headers={**HEADERS, "Cache-Control": "no-cache"})
 
     @router.get("/static/{version}/{file}")
     async def static(version: str, file: str) -> Response:
@@ -158,6 +172,24 @@ def _version() -> str:
     return digest.hexdigest()[:12]
 
 
-@cache
-def _page() -> str:
-    return (_STATIC / "index.html").read_text(encoding="utf-8").replace("/static/VERSION/", f"/static/{_version()}/")
+def sentence_page(sentence: str, status: int) -> Response:
+    """A page that says one thing, and leads to the page itself."""
+    body = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>cc-bridge</title>'
+        '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
+        f'<link rel="icon" href="/static/{_version()}/icon.svg" type="image/svg+xml">'
+        f'<link rel="stylesheet" href="/static/{_version()}/page.css">'
+        f'<main class="sign-in"><div><h1>cc-bridge</h1><p role="alert">{escape(sentence)}</p>'
+        '<p><a class="button" href="/">Back</a></p></div></main></html>'
+    )
+    headers = {**HEADERS, "Cache-Control": "no-store"}
+    return Response(body, status, headers, "text/html; charset=utf-8")
+
+
+def _page(sign_in: SignIn | None) -> str:
+    text = (_STATIC / "index.html").read_text(encoding="utf-8").replace("/static/VERSION/", f"/static/{_version()}/")
+    if sign_in is None:
+        return text
+    address, name = escape(sign_in.address), escape(sign_in.name)
+    link = f'<a id="sign-in-with" class="button primary" href="{address}">Sign in with {name}</a>'
+    return text.replace("<!-- sign in without a token -->", link).replace("Sign in with a token.", "Or with a token.")

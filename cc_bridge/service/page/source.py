@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
-import anyio
 from fastapi import Request
 
 from ...errors import BridgeError, TurnNotFound
@@ -15,6 +14,7 @@ from ..guards import identity_of, seen
 from ..identities import Identity
 from ..routes.conversations import history_of
 from ..service import Service
+from ..streams import Farewell
 
 __all__ = ["ServiceSource"]
 
@@ -25,8 +25,8 @@ class ServiceSource:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def farewell(self, who: Identity) -> anyio.Event:
-        """Set when their streams are to end."""
+    def farewell(self, who: Identity) -> Farewell:
+        """When their streams are to end."""
         return self._service.farewell(who)
 
     async def check(self, request: Request, name: str | None) -> Identity:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ...errors import BridgeError, PositionGone
+from ..streams import Farewell
 from .live import Live
 
 __all__ = ["PageStream"]
@@ -51,7 +52,7 @@ class PageStream(Response):
     Args:
         changes: what happens to other instances.
         events: what this conversation says; None: none is open.
-        stopping: set when the service ends, and with it the stream.
+        stopping: when the stream is to end.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class PageStream(Response):
         *,
         changes: AsyncGenerator[Mapping[str, Any], None],
         events: AsyncGenerator[Mapping[str, Any], None] | None,
-        stopping: anyio.Event,
+        stopping: Farewell,
     ) -> None:
         super().__init__()
         self._stopping = stopping

@@ -53,6 +53,7 @@ class AuditEntry(BaseModel):
     number: int
     at: datetime
     who: Annotated[str, Field(description="The id of the token.")]
+    name: Annotated[str, Field(description="What the token is called now; of a person, who they are.")]
     what: Annotated[str, Field(examples=["instance.removed"])]
     instance: Annotated[str, Field(description="Its name; empty: it was done to none.")]
     details: dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response, status
@@ -12,7 +13,7 @@ from ..identities import Identity, Scope
 from ..store import SESSION_LIFE
 from .common import PROBLEMS, TheService
 
-__all__ = ["router"]
+__all__ = ["address_of", "keep_session", "router"]
 
 router = APIRouter(prefix="/v1/session", tags=["session"], responses=PROBLEMS)
 
@@ -40,16 +41,8 @@ async def sign_in(request: Request, service: TheService, body: SignIn, response:
     """Begin a session of this token: the answer sets a cookie that scripts cannot read and other sites do not send."""
     token = await token_in(request, body.token, service.store.tokens.find)
     secret = await service.store.sessions.make(token.id)
-    await service.store.audit.note(token.id, "session.begun", "", {"address": _address(request)})
-    response.set_cookie(
-        COOKIE,
-        secret,
-        max_age=int(SESSION_LIFE.total_seconds()),
-        path="/",
-        httponly=True,
-        samesite="strict",
-        secure=request.url.scheme == "https",
-    )
+    await service.store.audit.note(token.id, "session.begun", "", {"address": address_of(request)})
+    keep_session(response, secret, SESSION_LIFE, is_secure=request.url.scheme == "https")
     response.headers["Cache-Control"] = "no-store"
     return _shown(Identity.of(token))
 
@@ -70,7 +63,18 @@ async def sign_out(request: Request, service: TheService, who: Anybody, response
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
 
 
-def _address(request: Request) -> str:
+def keep_session(response: Response, secret: str, life: timedelta, *, is_secure: bool) -> None:
+    """Have the browser keep a session's secret, instead of any other that it has.
+
+    Args:
+        is_secure: it is sent over https only.
+    """
+    seconds = int(life.total_seconds())
+    response.set_cookie(COOKIE, secret, max_age=seconds, path="/", httponly=True, samesite="strict", secure=is_secure)
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from, for the audit log."""
     return request.client.host if request.client else ""
 
 

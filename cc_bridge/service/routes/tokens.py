@@ -69,6 +69,10 @@ class TokenShown(BaseModel):
     created: datetime
     expires: datetime | None
     revoked: datetime | None
+    subject: Annotated[
+        str | None,
+        Field(description="The person who has signed in at an identity provider, whose token nobody has in hand."),
+    ]
 
 
 class TokenMade(TokenShown):
@@ -118,14 +122,14 @@ async def revoke_token(service: TheService, who: Manager, token: TokenId) -> Non
 
 
 async def _is_the_last(service: Service, token: Token) -> bool:
-    """Without it nobody could manage everything any more."""
+    """Without it nobody could manage everything any more; people can as long as their provider lets them in."""
     masters = {other.id for other in await service.store.tokens.list() if _is_master(other)}
     return masters == {token.id}
 
 
 def _is_master(token: Token) -> bool:
     is_usable = token.revoked is None and (token.expires is None or token.expires > datetime.now(UTC))
-    return is_usable and "manage" in token.scopes and Identity.of(token).sees_all
+    return is_usable and token.subject is None and "manage" in token.scopes and Identity.of(token).sees_all
 
 
 def _shown(token: Token) -> dict[str, Any]:

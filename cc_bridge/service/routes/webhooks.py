@@ -50,6 +50,10 @@ class WebhookShown(BaseModel):
     events: list[str]
     owner: Annotated[str, Field(description="The id of the token that made it.")]
     created: datetime
+    stopped: Annotated[
+        str | None,
+        Field(description="Why it is told nothing, and nothing is kept for it; null: it is told."),
+    ]
 
 
 class WebhookMade(WebhookShown):
@@ -86,12 +90,15 @@ class DeadLetters(BaseModel):
 @router.get("", response_model=WebhookList)
 async def list_webhooks(service: TheService, who: Manager) -> dict[str, Any]:
     """All webhooks that are told of nothing that you do not see."""
-    return {"webhooks": [_shown(hook) for hook in service.deliveries.list() if who.covers_view(hook.instances)]}
+    hooks = [hook for hook in service.deliveries.list() if who.covers_view(hook.instances)]
+    return {"webhooks": [_shown(service, hook) for hook in hooks]}
 
 
 @router.post("", response_model=WebhookMade, status_code=status.HTTP_201_CREATED)
 async def make_webhook(service: TheService, who: Manager, body: NewWebhook, response: Response) -> dict[str, Any]:
     """Tell an address of events from now on: signed, in order by instance, again and again until it answers with 2xx.
+
+    It is told as long as the token that makes it is one.
 
     Each delivery has `X-CC-Bridge-Delivery` (the same at each try), `X-CC-Bridge-Timestamp` and `X-CC-Bridge-Signature`
     (`v1=` and HMAC-SHA256 of `TIMESTAMP.BODY` in hexadecimal digits).
@@ -103,7 +110,7 @@ async def make_webhook(service: TheService, who: Manager, body: NewWebhook, resp
     made = await service.deliveries.add(body.url, secret, body.instances, body.events, who.id)
     response.headers["Location"] = f"/v1/webhooks/{made.id}"
     response.headers["Cache-Control"] = "no-store"
-    return {**_shown(made), "secret": secret}
+    return {**_shown(service, made), "secret": secret}
 
 
 @router.delete("/{webhook}", status_code=status.HTTP_204_NO_CONTENT)
@@ -144,7 +151,7 @@ def _find(service: Service, who: Identity, webhook: str) -> Webhook:
     raise NotThere("no such webhook")
 
 
-def _shown(hook: Webhook) -> dict[str, Any]:
-    shown = hook.as_dict()
-    del shown["secret"]
-    return {**shown, "instances": list(hook.instances), "events": list(hook.events)}
+def _shown(service: Service, hook: Webhook) -> dict[str, Any]:
+    shown = {name: value for name, value in hook.as_dict().items() if name != "secret"}
+    lists = {"instances": list(hook.instances), "events": list(hook.events)}
+    return {**shown, **lists, "stopped": service.deliveries.stopped(hook) or None}

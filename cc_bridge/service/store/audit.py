@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select
 
 from ...values import Value
 from .engine import Database
-from .schema import audit
+from .schema import audit, tokens
 from .types import checked_text
 
 __all__ = ["Audit", "AuditEntry"]
@@ -26,6 +26,7 @@ class AuditEntry(Value):
         what: a word, such as ``token.made``.
         instance: the name of the instance it was done to, or empty.
         details: what else is worth knowing; no secrets and no prompts.
+        name: what the token is called now; empty: it is none that is known.
     """
 
     number: int
@@ -34,6 +35,7 @@ class AuditEntry(Value):
     what: str
     instance: str
     details: Mapping[str, Any]
+    name: str = ""
 
 
 class Audit:
@@ -61,14 +63,21 @@ class Audit:
             before: only those with a smaller number.
             who: only what this token has done; None: what anybody has.
         """
-        statement = select(audit).order_by(audit.c.number.desc()).limit(max(limit, 0))
+        statement = (
+            select(audit, tokens.c.name)
+            .outerjoin(tokens, tokens.c.id == audit.c.who)
+            .order_by(audit.c.number.desc())
+            .limit(max(limit, 0))
+        )
         if before is not None:
             statement = statement.where(audit.c.number < min(before, 2**62))
         if who is not None:
             statement = statement.where(audit.c.who == who)
         async with self._database.reading() as connection:
             rows = (await connection.execute(statement)).all()
-        return [AuditEntry(row.number, row.at, row.who, row.what, row.instance, row.details) for row in rows]
+        return [
+            AuditEntry(row.number, row.at, row.who, row.what, row.instance, row.details, row.name or "") for row in rows
+        ]
 
     async def prune(self, before: datetime) -> int:
         """Delete what was done before a moment. Returns how many entries."""

@@ -64,6 +64,7 @@ tokens = Table(
     Column("revoked", Time),
     Column("commands_per_minute", Integer),
     Column("at_once", Integer),
+    Column("subject", Text, index=True),  # NULL: it is no person's
 )
 
 sessions = Table(

@@ -9,6 +9,7 @@ from typing import Self
 from .audit import Audit
 from .commands import Commands
 from .engine import PATIENCE, Database
+from .people import People
 from .sessions import Sessions
 from .titles import Titles
 from .tokens import Tokens
@@ -32,13 +33,14 @@ class Store:
     ``patience`` seconds; then :class:`StoreUnavailable` is raised. It works again when the database is back.
 
     Attributes:
-        commands, tokens, sessions, webhooks, audit, titles: what is kept, by kind.
+        commands, tokens, people, sessions, webhooks, audit, titles: what is kept, by kind.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.commands = Commands(database)
         self.tokens = Tokens(database)
+        self.people = People(database)
         self.sessions = Sessions(database)
         self.webhooks = Webhooks(database)
         self.audit = Audit(database)

@@ -19,12 +19,15 @@ from .engine import Database
 from .schema import tokens
 from .types import checked_text
 
-__all__ = ["Token", "Tokens", "hash_of", "is_usable", "token_of"]
+__all__ = ["Token", "Tokens", "checked_token", "hash_of", "is_usable", "new_secret", "row_of", "token_of"]
 
 _PREFIX = "ccb_"
 _SECRET = re.compile(r"\Accb_[A-Za-z0-9_-]{43}\Z")
 
 _SCOPES = frozenset(get_args(Scope))
+
+#: Characters of an address and of a person's id, which OpenID Connect bounds at 255.
+_LONGEST_SUBJECT = 2500
 
 #: How many patterns of instances or projects a token may have.
 _MOST_PATTERNS = 100
@@ -39,6 +42,8 @@ class Token(Value):
         instances, projects: patterns, as a shell has them; one that matches is enough. Both empty: all instances.
         expires: when it ends, UTC; None: never.
         revoked: when somebody ended it, UTC.
+        subject: the person who has signed in at an identity provider, as ``ISSUER SUBJECT``; None: it is no person's.
+            Nobody has the secret of such a token.
     """
 
     id: str
@@ -50,6 +55,7 @@ class Token(Value):
     created: datetime = datetime.fromtimestamp(0, UTC)
     expires: datetime | None = None
     revoked: datetime | None = None
+    subject: str | None = None
 
 
 class Tokens:
@@ -72,31 +78,10 @@ class Tokens:
         Raises:
             InvalidInput: there is no such scope, or something is no text, too long or too small.
         """
-        token = Token(
-            id=new_uuid(),
-            name=checked_text("the token's name", name),
-            scopes=_checked_scopes(scopes),
-            instances=_checked_patterns("instances", instances),
-            projects=_checked_patterns("projects", projects),
-            limits=limits.checked(),
-            created=datetime.now(UTC),
-            expires=_checked_moment(expires),
-        )
-        secret = _PREFIX + secrets.token_urlsafe(32)
-        row = {
-            "id": token.id,
-            "name": token.name,
-            "hash": hash_of(secret),
-            "scopes": sorted(token.scopes),
-            "instances": list(token.instances),
-            "projects": list(token.projects),
-            "created": token.created,
-            "expires": token.expires,
-            "commands_per_minute": limits.commands_per_minute,
-            "at_once": limits.at_once,
-        }
+        token = checked_token(name, scopes, instances, projects, expires, limits)
+        secret = new_secret()
         async with self._database.writing() as connection:
-            await connection.execute(insert(tokens).values(row))
+            await connection.execute(insert(tokens).values({**row_of(token), "hash": hash_of(secret)}))
         return token, secret
 
     async def find(self, secret: str, now: datetime | None = None) -> Token | None:
@@ -133,6 +118,45 @@ def hash_of(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def new_secret() -> str:
+    """One that nobody can guess."""
+    return _PREFIX + secrets.token_urlsafe(32)
+
+
+def checked_token(
+    name: str,
+    scopes: Iterable[Scope],
+    instances: Iterable[str] = (),
+    projects: Iterable[str] = (),
+    expires: datetime | None = None,
+    limits: Limits = NO_LIMITS,
+    subject: str | None = None,
+) -> Token:
+    """A token that a database can keep, with an id of its own.
+
+    Raises: as :meth:`Tokens.make`.
+    """
+    return Token(
+        id=new_uuid(),
+        name=checked_text("the token's name", name),
+        scopes=_checked_scopes(scopes),
+        instances=_checked_patterns("instances", instances),
+        projects=_checked_patterns("projects", projects),
+        limits=limits.checked(),
+        created=datetime.now(UTC),
+        expires=_checked_moment(expires),
+        subject=subject if subject is None else checked_text("the subject", subject, _LONGEST_SUBJECT),
+    )
+
+
+def row_of(token: Token) -> dict[str, Any]:
+    """A token as the table has it, without the hash of its secret."""
+    lists = {"scopes": sorted(token.scopes), "instances": list(token.instances), "projects": list(token.projects)}
+    row = {**token.as_dict(), **lists, **token.limits.as_dict()}
+    del row["limits"]
+    return row
+
+
 def is_usable(now: datetime) -> ColumnElement[bool]:
     """For a query: the token has neither expired nor been revoked."""
     return and_(tokens.c.revoked.is_(None), or_(tokens.c.expires.is_(None), tokens.c.expires > now))
@@ -150,6 +174,7 @@ def token_of(row: Row[Any]) -> Token:
         created=row.created,
         expires=row.expires,
         revoked=row.revoked,
+        subject=row.subject,
     )
 
 

@@ -14,7 +14,7 @@ from ...errors import InvalidInput
 from ...names import new_uuid
 from ...values import Value
 from .engine import Database
-from .schema import deliveries, webhooks
+from .schema import deliveries, tokens, webhooks
 from .types import checked_text
 
 __all__ = ["Delivery", "Outgoing", "Webhook", "Webhooks", "queue_all"]
@@ -34,6 +34,7 @@ class Webhook(Value):
         instances: patterns of the names of instances, as a shell has them; empty: all.
         events: patterns of the types of events; empty: all.
         owner: the id of the token that made it.
+        owner_expires, owner_revoked: when that token ends or was ended, UTC.
     """
 
     id: str
@@ -43,9 +44,19 @@ class Webhook(Value):
     events: tuple[str, ...]
     owner: str
     created: datetime
+    owner_expires: datetime | None = None
+    owner_revoked: datetime | None = None
+
+    def stopped(self, now: datetime) -> str:
+        """Why it is told nothing, for a person; empty: it is told."""
+        if self.owner_revoked is not None:
+            return "the token that made it was revoked"
+        if self.owner_expires is not None and self.owner_expires <= now:
+            return "the token that made it has expired"
+        return ""
 
     def wants(self, instance: str, event: str) -> bool:
-        """Whether it is told of an event of this type of this instance."""
+        """Whether it is told of an event of this type of this instance, as long as it is told anything."""
         return _matches(self.instances, instance) and _matches(self.events, event)
 
 
@@ -103,17 +114,19 @@ class Webhooks:
             owner=owner,
             created=datetime.now(UTC),
         )
-        row = {**webhook.as_dict(), "instances": list(webhook.instances), "events": list(webhook.events)}
+        row = {name: getattr(webhook, name) for name in ("id", "url", "secret", "owner", "created")}
+        row |= {"instances": list(webhook.instances), "events": list(webhook.events)}
         async with self._database.writing() as connection:
             if (await connection.scalar(select(func.count()).select_from(webhooks)) or 0) >= _MOST_WEBHOOKS:
                 raise InvalidInput(f"there are {_MOST_WEBHOOKS} webhooks, as many as there may be")
             await connection.execute(insert(webhooks).values(row))
-        return webhook
+            made = (await connection.execute(_with_owners().where(webhooks.c.id == webhook.id))).one()
+        return _webhook(made)
 
     async def get(self, webhook: str) -> Webhook | None:
         """The webhook of this id; None: there is none."""
         async with self._database.reading() as connection:
-            row = (await connection.execute(select(webhooks).where(webhooks.c.id == webhook))).first()
+            row = (await connection.execute(_with_owners().where(webhooks.c.id == webhook))).first()
         return _webhook(row) if row else None
 
     async def remove(self, webhook: str) -> bool:
@@ -206,7 +219,7 @@ class Webhooks:
     async def list(self) -> list[Webhook]:
         """All webhooks, the oldest first."""
         async with self._database.reading() as connection:
-            rows = (await connection.execute(select(webhooks).order_by(webhooks.c.created, webhooks.c.id))).all()
+            rows = (await connection.execute(_with_owners().order_by(webhooks.c.created, webhooks.c.id))).all()
         return [_webhook(row) for row in rows]
 
 
@@ -221,6 +234,11 @@ async def queue_all(connection: AsyncConnection, outgoing: Iterable[Outgoing]) -
         there = set((await connection.scalars(select(webhooks.c.id))).all())
         if rows := [row for row in rows if row["webhook"] in there]:
             await connection.execute(insert(deliveries), rows)
+
+
+def _with_owners() -> Any:
+    owners = (tokens.c.expires.label("owner_expires"), tokens.c.revoked.label("owner_revoked"))
+    return select(webhooks, *owners).outerjoin(tokens, tokens.c.id == webhooks.c.owner)
 
 
 def _heads() -> Any:
@@ -250,7 +268,7 @@ def _harmless(why: str) -> str:
 
 def _webhook(row: Row[Any]) -> Webhook:
     lists = {"instances": tuple(row.instances), "events": tuple(row.events)}
-    return Webhook(id=row.id, url=row.url, secret=row.secret, owner=row.owner, created=row.created, **lists)
+    return Webhook(**{name: getattr(row, name) for name in Webhook.__match_args__} | lists)
 
 
 def _delivery(row: Row[Any]) -> Delivery:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from cc_bridge import InvalidInput
 from cc_bridge.service.deliveries import PAUSES, Deliveries, sign, verify
 from cc_bridge.service.store import Outgoing, Store, StoreUnavailable, Webhook
+from cc_bridge.service.store.tokens import checked_token
 from tests.receiver import Answer, Stream, close, hang, receiver, status
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +70,54 @@ async def test_a_delivery_arrives_signed(store: Store) -> None:
         assert not verify(hook.secret, request.headers, request.body + b" ", now)
         assert not verify(hook.secret, request.headers, request.body, now + 400)
         await nothing_waits(store)
+
+
+async def test_a_webhook_is_told_as_long_as_the_token_that_made_it_is_one(store: Store) -> None:
+    now = datetime.now(UTC)
+    wanted = checked_token("ann", ["manage"], expires=now + timedelta(hours=1), subject="https://id.test ann")
+    token, _ = await store.people.come(wanted)
+    async with receiver() as there, delivering(store, clock=lambda: now) as deliveries:
+        hook = await deliveries.add(there.url, "s", owner=token.id)
+        lasting = await deliveries.add(there.url, "s", ["lasting"])
+        waits = deliveries.outgoing("demo", "turn_result", {"n": 1})
+        now += timedelta(hours=2)
+        assert "expired" in deliveries.stopped(hook)
+        assert deliveries.outgoing("demo", "turn_result", {"n": 2}) == ()
+        await deliveries.queue([*waits, *deliveries.outgoing("lasting", "turn_result", {"n": 3})])
+        assert [request.json["n"] for request in await there.until(1)] == [3]  # what waits of the other one is not sent
+        assert not deliveries.stopped(lasting)
+        again, is_other = await store.people.come(wanted.replace(id="other", expires=now + timedelta(hours=1)))
+        assert (again.id, is_other) == (token.id, False)
+        deliveries.owner_changed(token.id, expires=again.expires)
+        assert [request.json["n"] for request in await there.until(2)] == [3, 1]
+        assert await store.people.gone("https://id.test ann") == token.id
+        deliveries.owner_changed(token.id, revoked=now)
+        (stopped,) = [known for known in deliveries.list() if known.id == hook.id]
+        assert "revoked" in deliveries.stopped(stopped)
+
+
+async def test_a_webhook_that_is_made_while_the_others_are_read_is_not_forgotten(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, go_on = anyio.Event(), anyio.Event()
+    listed = store.webhooks.list
+
+    async def slowly() -> list[Webhook]:
+        found = await listed()
+        read.set()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(store.webhooks, "list", slowly)
+    deliveries = Deliveries(store.webhooks)
+    async with anyio.create_task_group() as group:
+        group.start_soon(deliveries.begin)
+        await read.wait()
+        group.start_soon(deliveries.add, "https://a.test/", "s")
+        group.start_soon(deliveries.add, "https://b.test/", "s")
+        await anyio.wait_all_tasks_blocked()
+        go_on.set()
+    assert {hook.url for hook in deliveries.list()} == {"https://a.test/", "https://b.test/"}
 
 
 async def test_only_who_wants_to_know_is_told(store: Store) -> None:

@@ -23,7 +23,7 @@ OPEN = {"/healthz", "/readyz", "/metrics"}
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return make_app(cast(Any, SimpleNamespace(observers=()))).openapi()
+    return make_app(cast(Any, SimpleNamespace(observers=(), openid=None))).openapi()
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

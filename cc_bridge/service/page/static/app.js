@@ -16,6 +16,7 @@ import { Queue } from "./queue.js";
 import { Stream } from "./stream.js";
 import { nextTheme } from "./theme.js";
 
+const PLACE = "cc-bridge.place"; // which conversation somebody wants who is away to sign in
 const OWNER = "cc-bridge.owner"; // whose drafts and unsent messages this browser keeps
 
 let current = "";
@@ -316,10 +317,11 @@ function showSignIn() {
   byId("starting").hidden = true;
   byId("app").hidden = true;
   byId("sign-in").hidden = false;
-  byId("token").focus();
+  (byId("sign-in-with") ?? byId("token")).focus();
 }
 
 function wireSignIn() {
+  byId("sign-in-with")?.addEventListener("click", () => store(PLACE, location.pathname));
   byId("sign-in-form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const error = byId("sign-in-error");
@@ -339,6 +341,9 @@ function wireSignIn() {
 async function begin() {
   const who = await api.session();
   belongTo(who);
+  const place = String(stored(PLACE, ""));
+  store(PLACE, null);
+  if (location.pathname === "/" && /^\/c\/[^/]+$/.test(place)) history.replaceState(null, "", place);
   byId("sign-in").hidden = true;
   byId("starting").hidden = true;
   byId("app").hidden = false;
