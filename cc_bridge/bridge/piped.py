@@ -56,7 +56,7 @@ class PipedSession:
         self._incoming, self._outgoing = ends
         self._unsent = bytearray()
         self._lost = False
-        self._input = 0  # -1: at its end
+        self._input, self._stdout, self._stderr = 0, 1, 2  # the first is -1 at its end
         self._chunk: StreamBytes | None = None  # that is being written, and how much of it is
         self._written = 0
 
@@ -87,13 +87,21 @@ class PipedSession:
                 os.close(fd)
         self._incoming = self._outgoing = -1
 
-    def copy(self, arrivals: int, on_arrival: Callable[[bytes, RawStreams], None]) -> Stopped:
+    def copy(
+        self,
+        arrivals: int,
+        on_arrival: Callable[[bytes, RawStreams], None],
+        *,
+        standard: tuple[int, int, int] = (0, 1, 2),
+    ) -> Stopped:
         """Copy stdin to the process, and its output to stdout and stderr, as quickly as they are read.
 
         Args:
             arrivals: a descriptor that can be read when ``on_arrival`` is to be called with what was read.
+            standard: descriptors of stdin, stdout and stderr.
         """
-        bulk = {fd: _is_file(fd) for fd in (1, 2)}
+        self._input, self._stdout, self._stderr = standard
+        bulk = {fd: _is_file(fd) for fd in standard[1:]}
         while True:
             self._say()
             if self._chunk is None:
@@ -116,7 +124,7 @@ class PipedSession:
     @property
     def _target(self) -> int:
         """Where the chunk goes; -1: there is none."""
-        return -1 if self._chunk is None else 1 if self._chunk.stream == "stdout" else 2
+        return -1 if self._chunk is None else self._stdout if self._chunk.stream == "stdout" else self._stderr
 
     def _wait(self, arrivals: int) -> list[tuple[int, int]]:
         wanted: dict[int, int] = {arrivals: _IN}
@@ -180,7 +188,7 @@ class PipedSession:
         except BlockingIOError:  # somebody else writes there, too
             return True
         except OSError:
-            if fd == 1:
+            if fd == self._stdout:
                 return False
             self._written = len(data)  # stderr may be closed, and that is nobody's fault
         if self._written == len(data):
