@@ -46,9 +46,7 @@ class Served:
             words += ["--database", self._database]
         read, write = os.pipe()
         with open(read) as said_by_it:
-            self._process = forked.Process(
-                words, env=self._env, cwd=os.getcwd(), out=write, err=2, imported="service"
-            )
+            self._process = forked.Process(words, env=self._env, cwd=os.getcwd(), out=write, err=2, imported="service")
             os.close(write)
             line = said_by_it.readline()
         assert line, f"it has ended: {self._process.wait(LIMIT)}"

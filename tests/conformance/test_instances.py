@@ -21,7 +21,7 @@ def _env(scripted_model: ScriptedModel, home: Path | None, login: bool) -> dict[
 
 
 class TestLocalProcess(InstanceContract):
-    @pytest.fixture(params=["asyncio", "trio"])
+    @pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.thorough)])  # within a fleet always
     def anyio_backend(self, request: pytest.FixtureRequest) -> str:
         return str(request.param)
 
@@ -80,7 +80,7 @@ class TestLocalProcessInFleet(InstanceContract):
 
     @pytest.fixture
     def anyio_backend(self) -> str:
-        return "asyncio"  # the fleet contract and the process's own have trio
+        return "trio"  # the fleet contract and the process's own have asyncio
 
     @pytest.fixture
     async def make_instance(
