@@ -52,6 +52,7 @@ class TestTmuxInstance(InstanceContract):
     """With the real tmux, and the interactive Claude Code. covers: C17"""
 
     sleeps = False
+    pauses = (0.2,)  # it is started as a process without a pane is
 
     @pytest.fixture
     async def make_instance(
@@ -77,6 +78,8 @@ class TestTmuxInstance(InstanceContract):
 
 class TestLocalProcessInFleet(InstanceContract):
     """Attended by a fleet, with another fleet as the other program. covers: B21"""
+
+    pauses = (0.0,)
 
     @pytest.fixture
     def anyio_backend(self) -> str:
