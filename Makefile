@@ -64,7 +64,7 @@ image: ## Build the default image now instead of on first use.
 	@scripts/image
 
 bench: ## Measure, beside what one would take instead; ONLY=pane for one part. A whole run makes docs/performance.md.
-	@scripts/venv claude service
+	@scripts/venv claude sdk service
 	.venv/bin/python -m benchmarks
 
 record: ## Record a session in a shared pane, for the docs.

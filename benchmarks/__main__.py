@@ -15,7 +15,9 @@ from .figures import Sheet
 PARTS = (
     "round-trip",
     "first-token",
+    "sdk",
     "send",
+    "claude",
     "throughput",
     "many",
     "idle",
@@ -25,6 +27,7 @@ PARTS = (
     "pane",
     "containers",
     "service",
+    "page",
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -74,6 +73,8 @@ def request_digest(instance: str, turn: str, request: PermissionRequest) -> str:
     Raises:
         ValueError, TypeError, RecursionError: its input is no JSON, or what it suggests.
     """
+    import hashlib  # takes as long as forty of our modules, and most programs never ask
+
     about = [instance, turn, request.request_id, request.tool_name, dict(request.input), *request.suggestions]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).digest()
     return base64.b32encode(digest)[:_DIGEST].decode().lower()

@@ -9,7 +9,10 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from .errors import InvalidInput
 
-__all__ = ["docker_socket", "mounted_at", "parse_mount", "split_mount"]
+__all__ = ["CONTAINER_HOME", "docker_socket", "mounted_at", "parse_mount", "split_mount"]
+
+#: ``HOME`` in a container: where Claude Code finds its login and keeps its sessions.
+CONTAINER_HOME = "/home/cc-bridge"
 
 
 def parse_mount(text: str, *, instance: str = "") -> tuple[str, str, bool]:

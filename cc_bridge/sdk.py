@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from claude_agent_sdk import (
@@ -37,6 +38,7 @@ from .errors import BridgeError, ClaudeNotFound, InvalidInput
 from .instances.bridged import BridgedInstance
 from .logs import Log
 from .sdk_command import Command, command_of
+from .sdk_sessions import Projects, resumes_from_store, stored_session
 
 __all__ = ["BridgeTransport"]
 
@@ -69,6 +71,7 @@ class BridgeTransport(Transport):
         self._instance = instance
         self._options = options or ClaudeAgentOptions()
         self._command: Command = command_of(self._options, instance.beside.inside, instance.name)
+        self._projects = Projects.of(self._options, instance, self._command.cwd or instance.beside.cwd)
         self._log = Log(instance.name, instance.record.kind)
         self._session: RawSession | None = None
         self._closed = False
@@ -86,8 +89,8 @@ class BridgeTransport(Transport):
             raise CLIConnectionError("The transport was closed, and is for one client only")
         if self._session is not None:
             return
-        command = self._command
         try:
+            command = await self._command_to_resume() if resumes_from_store(self._options) else self._command
             self._session = await self._instance.beside.run(command.args, command.env, command.cwd)
         except ClaudeNotFound as error:
             raise CLINotFoundError(str(error)) from error
@@ -141,6 +144,16 @@ class BridgeTransport(Transport):
 
     # Private
 
+    async def _command_to_resume(self) -> Command:
+        """Bring the store's session to the instance; without one Claude Code looks there, as over the SDK's own."""
+        stored = await stored_session(self._options, self._projects.here)
+        if stored is None:
+            return self._command
+        asked = replace(self._options, resume=stored.session_id, continue_conversation=False)
+        command = command_of(asked, self._instance.beside.inside, self._instance.name)
+        await self._instance.beside.put_sessions(stored.archive(self._projects.there), command.env, command.cwd)
+        return command
+
     async def _messages(self) -> AsyncIterator[dict[str, Any]]:
         session = self._session
         if session is None:
@@ -191,7 +204,7 @@ class BridgeTransport(Transport):
         except (ValueError, RecursionError) as error:
             raise CLIJSONDecodeError(text, error) from error
         if message.get("type") == "transcript_mirror" and isinstance(message.get("filePath"), str):
-            return {**message, "filePath": self._command.mirrored(message["filePath"])}
+            return {**message, "filePath": self._projects.mirrored(message["filePath"])}
         return message
 
     def _last_message(self, line: bytes, limit: int) -> dict[str, Any] | None:

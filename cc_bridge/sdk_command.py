@@ -37,18 +37,11 @@ class Command(Value):
         args: the words behind the program's name.
         env: added to the instance's variables.
         cwd: as it is named there; empty: the instance's.
-        projects: where the SDK looks for transcripts, on this machine.
     """
 
     args: tuple[str, ...]
     env: Mapping[str, str]
     cwd: str
-    projects: str
-
-    def mirrored(self, path: str) -> str:
-        """A transcript's path there, as the SDK knows it by this machine's directory."""
-        _, found, below = path.rpartition("/projects/")
-        return os.path.join(self.projects, below) if found and ".." not in below.split("/") else path
 
 
 def command_of(options: ClaudeAgentOptions, inside: Inside, instance: str) -> Command:
@@ -62,7 +55,7 @@ def command_of(options: ClaudeAgentOptions, inside: Inside, instance: str) -> Co
     there = _Paths(inside, instance)
     cwd = there.path("cwd", os.path.abspath(options.cwd)) if options.cwd else ""
     asked = _with_stdio(there.options(options))
-    return Command(tuple(_words(asked, options, instance)), _variables(options, cwd), cwd, _projects(options.env))
+    return Command(tuple(_words(asked, options, instance)), _variables(options, cwd), cwd)
 
 
 def _refuse(options: ClaudeAgentOptions, instance: str) -> None:
@@ -72,10 +65,6 @@ def _refuse(options: ClaudeAgentOptions, instance: str) -> None:
     ):
         if getattr(options, name, None) is not None:
             raise InvalidInput(f"ClaudeAgentOptions.{name} cannot be had over an instance: {why}", instance=instance)
-    if options.session_store is not None and (options.resume or options.continue_conversation):
-        what = "the SDK resumes from a SessionStore only over a transport of its own"
-        hint = "Without `session_store`, `resume` goes on with a session that the instance has."
-        raise InvalidInput(what, instance=instance, hint=hint)
 
 
 def _with_stdio(options: ClaudeAgentOptions) -> ClaudeAgentOptions:
@@ -129,11 +118,6 @@ def _trace() -> dict[str, str]:
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     return {name.upper(): value for name, value in carrier.items()}
-
-
-def _projects(env: Mapping[str, str]) -> str:
-    config = env.get("CLAUDE_CONFIG_DIR") or os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude"
-    return str(Path(config) / "projects")
 
 
 class _Paths:

@@ -23,24 +23,68 @@ from typing import Any
 _LARGEST = 1 << 20
 
 
+class Process:
+    """The command, which goes on while others do something else.
+
+    Args:
+        words: its arguments.
+        out, err: descriptors that it writes to; nothing is on its stdin.
+        imported: what the process has imported that is forked: ``command``, or ``service`` for `cc-bridge serve`.
+
+    Attributes:
+        pid: of the process.
+    """
+
+    def __init__(
+        self, words: Sequence[str], *, env: dict[str, str], cwd: str, out: int, err: int, imported: str = "command"
+    ) -> None:
+        self._words = list(words)
+        self._code: int | None = None
+        status, write = os.pipe()
+        self._ended = open(status, "rb", buffering=0)
+        with open(os.devnull, "rb") as null:
+            descriptors = array.array("i", [null.fileno(), out, err, write])
+            request = json.dumps([self._words, env, cwd]).encode()
+            _template(imported).sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+        os.close(write)
+        self.pid = int(self._ended.readline())
+
+    def send_signal(self, number: int) -> None:
+        """Nothing, if it has ended."""
+        if self._code is None:
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass  # it has, and nobody has waited for it
+
+    def wait(self, timeout: float) -> int:
+        """Its exit code; below zero the signal that it died of.
+
+        Raises:
+            subprocess.TimeoutExpired: it goes on.
+        """
+        if self._code is None:
+            if not select.select([self._ended], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(["cc-bridge", *self._words], timeout)
+            self._code = int(self._ended.readline())
+            self._ended.close()
+        return self._code
+
+
 def run(words: Sequence[str], *, timeout: float, env: dict[str, str], cwd: str) -> subprocess.CompletedProcess[str]:
     """As ``subprocess.run`` has it, with nothing on stdin, and output that is captured.
 
     Raises:
         subprocess.TimeoutExpired: it was killed.
     """
-    status, write = os.pipe()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as null:
-        descriptors = array.array("i", [null.fileno(), out.fileno(), err.fileno(), write])
-        request = json.dumps([list(words), env, cwd]).encode()
-        _template().sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
-        os.close(write)
-        with open(status, "rb", buffering=0) as ended:
-            pid = int(ended.readline())
-            if not select.select([ended], [], [], timeout)[0]:
-                os.kill(pid, signal.SIGKILL)
-                raise subprocess.TimeoutExpired(["cc-bridge", *words], timeout)
-            code = int(ended.readline())
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = Process(words, env=env, cwd=cwd, out=out.fileno(), err=err.fileno())
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait(timeout)
+            raise
         shown = []
         for file in (out, err):
             file.seek(0)
@@ -49,10 +93,11 @@ def run(words: Sequence[str], *, timeout: float, env: dict[str, str], cwd: str) 
 
 
 @functools.cache
-def _template() -> socket.socket:
+def _template(imported: str) -> socket.socket:
     """The process that is forked; it ends when this one closes its end, or ends."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    code = f"from tests.forked import serve; serve({theirs.fileno()}); from cc_bridge.cli.main import run; run()"
+    argument = f"{theirs.fileno()}, {imported!r}"
+    code = f"from tests.forked import serve; serve({argument}); from cc_bridge.cli.main import run; run()"
     process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[theirs.fileno()], cwd=_PROJECT)
     theirs.close()
 
@@ -67,9 +112,12 @@ def _template() -> socket.socket:
 _PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def serve(fd: int) -> None:
+def serve(fd: int, imported: str) -> None:
     """Import the command, and fork for each request: returns in the process that is to be the command."""
     _import()
+    if imported == "service":
+        from cc_bridge.service import server  # noqa: F401
+    gc.freeze()  # what is here for good is neither looked at nor copied by those that are forked
     requests = socket.socket(fileno=fd)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that wait for a command need not be waited for
     while True:
@@ -95,8 +143,6 @@ def _import() -> None:
     from cc_bridge.cli import asking, display  # noqa: F401
     from cc_bridge.instances import docker_container, factory, local_process, tmux_instance  # noqa: F401
     from cc_bridge.manager import manager  # noqa: F401
-
-    gc.freeze()  # what is here for good is neither looked at nor copied by those that are forked
 
 
 def _wait_for_command(words: list[str], env: dict[str, str], cwd: str, given: list[int]) -> None:

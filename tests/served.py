@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import httpx
 
 from cc_bridge import LocalProcess
 from cc_bridge.instances.registry import Registry
+from tests import forked
 
 #: Seconds for a service to begin, and to end.
 LIMIT = 30.0
@@ -36,17 +36,19 @@ class Served:
         self.token = ""
         self._database = database
         self._env = {**os.environ, **env, "CC_BRIDGE_HOME": str(root)}
-        self._process: subprocess.Popen[str] | None = None
+        self._process: forked.Process | None = None
 
     def start(self, *options: str) -> Self:
         """Start it, and return when it takes commands."""
-        argv = [str(Path(sys.executable).parent / "cc-bridge"), "serve", "--on", "local", "--json", *options]
-        argv += ["--port", self.address.rsplit(":", 1)[-1].strip("/") if self.address else "0"]
+        words = ["serve", "--on", "local", "--json", *options]
+        words += ["--port", self.address.rsplit(":", 1)[-1].strip("/") if self.address else "0"]
         if self._database:
-            argv += ["--database", self._database]
-        self._process = subprocess.Popen(argv, env=self._env, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout
-        line = self._process.stdout.readline()
+            words += ["--database", self._database]
+        read, write = os.pipe()
+        with open(read) as said_by_it:
+            self._process = forked.Process(words, env=self._env, cwd=os.getcwd(), out=write, err=2, imported="service")
+            os.close(write)
+            line = said_by_it.readline()
         assert line, f"it has ended: {self._process.wait(LIMIT)}"
         said = json.loads(line)
         self.address = said["address"]
@@ -64,7 +66,7 @@ class Served:
     def terminate(self) -> None:
         """The same, without waiting."""
         assert self._process
-        self._process.terminate()
+        self._process.send_signal(signal.SIGTERM)
 
     def _end(self, number: int) -> int:
         process, self._process = self._process, None
@@ -73,11 +75,10 @@ class Served:
         process.send_signal(number)
         try:
             return process.wait(LIMIT)
-        finally:
-            process.kill()
-            process.wait()
-            if process.stdout:
-                process.stdout.close()
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait(LIMIT)
+            raise
 
     def client(self, token: str | None = None) -> httpx.AsyncClient:
         """Who calls it, with its first token unless there is another; empty: with none."""

@@ -184,6 +184,7 @@ class Bridge:
         if any(isinstance(event, TurnResult) for event in taken):
             self._followers.pop(turn_id)
             if self._follow:
+                await self._driver.flush()  # that it was read to its end: otherwise it is kept for who has not read it
                 await self.leave()
         return taken
 

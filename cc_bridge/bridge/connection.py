@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-import pwd
-import sys
 from collections.abc import Awaitable, Callable
-from pathlib import PurePath
 from typing import Self
 
 import anyio
@@ -15,15 +11,13 @@ import anyio
 from ..channels.base import Channel
 from ..errors import AgentUnavailable, ConnectionLost, ProtocolError
 from ..protocol.link import AgentRefused, Hello, Link, LinkEvent, Violated
+from .this_program import this_program
 
 __all__ = ["Connection", "FramesGone", "this_program"]
 
 #: Seconds for the agent's hello, and for a write that the agent does not read.
 _HELLO_LIMIT = 10.0
 _SEND_LIMIT = 60.0
-
-#: Bytes received between two acknowledgements.
-_ACKNOWLEDGE = 1024 * 1024
 
 
 class FramesGone(ConnectionLost):
@@ -45,7 +39,6 @@ class Connection:
         self.early = early
         self._instance = instance
         self._receiving: anyio.CancelScope | None = None
-        self._unacknowledged = 0
 
     @classmethod
     async def open(cls, link: Link, connect: Callable[[bytes], Awaitable[Channel]], instance: str) -> Self:
@@ -98,7 +91,7 @@ class Connection:
         try:
             with anyio.CancelScope(deadline=deadline) as self._receiving:
                 data = await self.channel.receive()
-                self._acknowledge(len(data))
+                self.link.acknowledge_at_times()
                 return self.link.receive_data(data)
         except anyio.EndOfStream:
             raise ConnectionLost("the agent closed the connection, or ended", instance=self._instance) from None
@@ -136,21 +129,3 @@ class Connection:
     async def aclose(self) -> None:
         """Close the channel."""
         await self.channel.aclose()
-
-    def _acknowledge(self, size: int) -> None:
-        """From time to time: what has come is here, and need not be kept for this connection's sake."""
-        self._unacknowledged += size
-        if self._unacknowledged > _ACKNOWLEDGE and not self.link.closed:
-            self._unacknowledged = 0
-            self.link.acknowledge()
-
-
-def this_program() -> str:
-    """What this program is called where somebody looks at who is connected: no arguments, which may be secret."""
-    program = PurePath(sys.argv[0] if sys.argv else "").name
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
-    known = program if program and not program.startswith("-") else "python"
-    return f"{known} (process {os.getpid()} of {user} on {os.uname().nodename})"

@@ -22,7 +22,7 @@ from ..errors import (
 )
 from ..logs import Log
 from ..protocol.link import Exited, LinkEvent, StreamBytes, Violated
-from ..protocol.raw import RawStreams, Start
+from ..protocol.raw import RawStreams
 from .agent_events import refusal_error
 from .connection import FramesGone
 from .uplink import Uplink
@@ -49,17 +49,28 @@ class RawSession:
 
     Args:
         uplink: to a raw session that is its alone; only its first connection may start anything.
+        streams: of a process that is to be started, or that runs; then the uplink has a position.
         name: the instance's, for errors.
         claude_hint: what to do where there is no Claude Code.
+        on_end: called when it has ended and nothing of it is held.
     """
 
-    def __init__(self, uplink: Uplink, start: Start, name: str, log: Log, claude_hint: str | None = None) -> None:
+    def __init__(
+        self,
+        uplink: Uplink,
+        streams: RawStreams,
+        name: str,
+        log: Log,
+        claude_hint: str | None = None,
+        on_end: Callable[[], None] | None = None,
+    ) -> None:
         self._uplink = uplink
-        self._streams = RawStreams(start)
+        self._streams = streams
         self._name = name
         self._log = log
         self._claude_hint = claude_hint
-        self._turnstile = anyio.Lock()
+        self._on_end = on_end
+        self._turnstile = anyio.Lock(fast_acquire=True)  # must not cost a turn of the event loop for each line
         self._ending = anyio.Lock()
         self._taken = anyio.Event()  # something of the output, since it was made
         self._failure: BridgeError | None = None
@@ -80,6 +91,11 @@ class RawSession:
     def failure(self) -> BridgeError | None:
         """Why nothing more will come, although nobody has seen the process end."""
         return self._failure
+
+    @property
+    def over(self) -> bool:
+        """It has ended, or is not to be had any more, as far as is known."""
+        return self._streams.over or self._failure is not None or self._closed
 
     async def open(self) -> None:
         """Connect, and start the process. A failure, or a cancellation, leaves no connection.
@@ -174,11 +190,7 @@ class RawSession:
 
     @property
     def _runs(self) -> bool:
-        return self._uplink.position is not None and not self._over and self._streams.started
-
-    @property
-    def _over(self) -> bool:
-        return self._streams.over or self._failure is not None or self._closed
+        return self._uplink.position is not None and not self.over and self._streams.started
 
     async def _end_quietly(self) -> None:
         self._streams.end_input()
@@ -192,7 +204,7 @@ class RawSession:
             link.forget_session()
             with anyio.move_on_after(_FORGET_LIMIT):
                 await self._flush()
-        await self._uplink.disconnect()
+        await self._disconnect()
 
     async def _abandon(self) -> None:
         """It is not to be, or not any more: kill what may have been started, and leave."""
@@ -202,7 +214,14 @@ class RawSession:
             with anyio.move_on_after(_FORGET_LIMIT):
                 await self._flush()
         self._closed = True
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        """The end of it."""
         await self._uplink.disconnect()
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
 
     async def _send(self) -> None:
         await self._flush()
@@ -224,12 +243,12 @@ class RawSession:
 
     async def _until(self, done: Callable[[], bool], *, writes: bool = False) -> None:
         """Receive until this is so, or nothing more will come."""
-        while not (done() or self._over):
+        while not (done() or self.over):
             if writes and self._streams.buffered > _MOST_BUFFERED and not self._discards:
                 await self._taken.wait()
                 continue
             async with self._turnstile:
-                if not (done() or self._over):
+                if not (done() or self.over):
                     await self._step()
 
     async def _step(self) -> None:
@@ -239,8 +258,10 @@ class RawSession:
                 connection = await self._uplink.connect(resume=True)
                 self._streams.connected(connection.hello)
                 self._handle(connection.early)
+                await self._flush()
+                return  # what is waited for may have come with the hello, and nothing after it
             await self._flush()
-            if self._over or self._uplink.connection is None:
+            if self.over or self._uplink.connection is None:
                 return
             self._handle(await self._uplink.receive() or [])
             await self._flush()

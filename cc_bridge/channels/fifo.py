@@ -1,15 +1,15 @@
-"""The owner of a non-blocking descriptor, from open to close. No other module in channels/ calls ``os.close``."""
+"""The owner of a non-blocking descriptor, from open to close. Beside it, only `pipe_ends.py` calls ``os.close``."""
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import stat
 from collections.abc import Awaitable, Callable
 
 import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
+
+from .pipe_ends import make_fifo, open_end
 
 __all__ = ["CHUNK", "Descriptor", "make_fifo", "open_fifo"]
 
@@ -143,30 +143,6 @@ class Descriptor:
         return self._fd
 
 
-def make_fifo(directory: str, name: str) -> None:
-    """Create a FIFO with mode 0666; its private parent directory decides who can reach it.
-
-    Raises:
-        OSError: EEXIST among others.
-    """
-    path = os.path.join(directory, name)
-    os.mkfifo(path, 0o600)
-    os.chmod(path, 0o666)  # mkfifo applies the umask
-
-
 def open_fifo(directory: str, name: str, flags: int) -> Descriptor:
-    """Open a FIFO without waiting for the other side; refuse anything else.
-
-    Raises:
-        OSError: ENXIO: opened for writing without a reader (fifo(7)); ELOOP: a link; EINVAL: another type of file;
-            EPERM: another user's. The directory is shared with a container, so its content is not trusted.
-    """
-    path = os.path.join(directory, name)
-    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    found = os.fstat(fd)
-    if stat.S_ISFIFO(found.st_mode) and found.st_uid == os.geteuid():
-        return Descriptor(fd)
-    os.close(fd)
-    if not stat.S_ISFIFO(found.st_mode):
-        raise OSError(errno.EINVAL, "not a FIFO", path)
-    raise OSError(errno.EPERM, f"belongs to user {found.st_uid}", path)
+    """As :func:`.pipe_ends.open_end`, with an owner."""
+    return Descriptor(open_end(directory, name, flags))

@@ -9,21 +9,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import time
-from collections.abc import Iterator
 
 import anyio
 
 from ..errors import AgentUnavailable
 from .base import Channel
 from .fifo import Descriptor, make_fifo, open_fifo
+from .pipe_ends import LISTEN, names, sweep, unlink_names
 
 __all__ = ["LISTEN", "NamedPipeChannel", "NobodyListens", "prepare_directory", "until_nobody_listens"]
-
-LISTEN = "listen"
-
-#: Age in seconds at which pipes of an interrupted rendezvous are removed.
-_STALE = 60.0
 
 
 class NobodyListens(AgentUnavailable):
@@ -82,13 +76,13 @@ class NamedPipeChannel(Channel):
             NobodyListens: raised at once, without waiting.
             AgentUnavailable: an agent listens but did not answer in time, or the directory is unusable.
         """
-        _sweep(directory)
+        sweep(directory)
         with contextlib.ExitStack() as undo:
             try:
                 listen = open_fifo(directory, LISTEN, os.O_WRONLY)
                 undo.callback(listen.close)
                 name = os.urandom(16).hex()
-                undo.enter_context(_names(directory, name))
+                undo.enter_context(names(directory, name))
                 # The reading end first: the agent's open() for writing needs a reader.
                 incoming = open_fifo(directory, f"{name}.out", os.O_RDONLY)
                 undo.callback(incoming.close)
@@ -108,7 +102,7 @@ class NamedPipeChannel(Channel):
             except (OSError, anyio.BrokenResourceError) as error:
                 raise NobodyListens(f"the agent ended during the rendezvous: {error}") from error
             undo.pop_all()
-        _forget(directory, name)
+        unlink_names(directory, name)
         listen.close()
         both.close()
         return cls(incoming, outgoing)
@@ -152,31 +146,6 @@ async def _answer(incoming: Descriptor, listen: Descriptor) -> None:
         group.cancel_scope.cancel()
     if ended:
         raise NobodyListens("the agent ended during the rendezvous")
-
-
-@contextlib.contextmanager
-def _names(directory: str, name: str) -> Iterator[None]:
-    try:
-        make_fifo(directory, f"{name}.in")
-        make_fifo(directory, f"{name}.out")
-        yield
-    finally:
-        _forget(directory, name)
-
-
-def _forget(directory: str, name: str) -> None:
-    for end in ("in", "out"):
-        with contextlib.suppress(OSError):  # removed with its directory, or by another host
-            os.unlink(os.path.join(directory, f"{name}.{end}"))
-
-
-def _sweep(directory: str) -> None:
-    """Remove old pipes of hosts that were killed during a rendezvous."""
-    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
-        for entry in entries:
-            stem, _, end = entry.name.rpartition(".")
-            if end in ("in", "out") and entry.stat(follow_symlinks=False).st_mtime < time.time() - _STALE:
-                _forget(directory, stem)
 
 
 def _unavailable(directory: str, error: OSError) -> AgentUnavailable:

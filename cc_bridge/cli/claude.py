@@ -1,39 +1,27 @@
 """A program in Claude Code's place: the same words, streams, signals and exit code, and it runs in an instance.
 
-Its own entry, without typer: what starts a ``claude`` waits for it each time. stdin, stdout and stderr are copied as
-bytes, with back-pressure both ways.
+Its own entry, without typer and where the agent listens without an event loop: what starts a ``claude`` waits for it
+each time. stdin, stdout and stderr are copied as bytes, with back-pressure both ways.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import stat
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
+from ..errors import BridgeError, ConnectionLost, InvalidInput
+from ..instances.outline import Outline
+from ..login import PARTS
 from .parameters import Argument
-from .without_tls import import_anyio
-
-import_anyio()
-
-import anyio  # noqa: E402  after what makes it quick
-
-from ..errors import BridgeError, ConnectionLost, InvalidInput  # noqa: E402
-from ..login import PARTS  # noqa: E402
 
 if TYPE_CHECKING:
-    from ..bridge.raw import RawSession
-    from ..instances.bridged import BridgedInstance
+    from ..bridge.piped import PipedSession
+    from ..protocol.raw import RawStreams
 
-__all__ = ["claude", "run"]
-
-#: Bytes of one read, and of one write: that much a pipe takes at once that can be written to (PIPE_BUF).
-_READ, _WRITE = 65536, 4096
+__all__ = ["SIGNALS", "claude", "run"]
 
 #: Words whose values are paths. Of these some take several.
 _PATHS = ("--append-system-prompt-file", "--plugin-dir", "--settings", "--system-prompt-file")
@@ -46,7 +34,8 @@ _NOT_PASSED = {*PARTS, "CLAUDE_CODE_SSE_PORT"}  # the latter is a port of this m
 #: With one of these it does not talk to a terminal.
 _NOT_INTERACTIVE = {"-p", "--print", "-v", "--version", "-h", "--help"}
 
-_SIGNALS = {signal.SIGINT: "INT", signal.SIGTERM: "TERM", signal.SIGHUP: "TERM"}
+#: What is passed on, and as what.
+SIGNALS = {signal.SIGINT: "INT", signal.SIGTERM: "TERM", signal.SIGHUP: "TERM"}
 
 
 def run(words: Sequence[str]) -> NoReturn:
@@ -55,9 +44,9 @@ def run(words: Sequence[str]) -> NoReturn:
     Args:
         words: ``--instance NAME`` and ``--``, which may both be left out, and Claude Code's.
     """
-    logging.getLogger("cc_bridge").addHandler(logging.NullHandler())  # stderr is Claude Code's
+    _open_what_is_closed()
     try:
-        code = anyio.run(_main, *_split(words))
+        code = _main(*_split(words))
     except BridgeError as error:
         from .session import report
 
@@ -80,6 +69,15 @@ def claude(
     run(words)
 
 
+def _open_what_is_closed() -> None:
+    """A standard stream that is closed reads as its end; else what is opened next would be taken for it."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+
+
 def _split(words: Sequence[str]) -> tuple[str, list[str]]:
     """The instance's name, and Claude Code's words."""
     left = list(words)
@@ -91,50 +89,80 @@ def _split(words: Sequence[str]) -> tuple[str, list[str]]:
     return name, left[1:] if left[:1] == ["--"] else left
 
 
-async def _main(name: str, words: list[str]) -> int:
+def _main(name: str, words: list[str]) -> int:
+    """Its exit code, negative for a signal."""
     if os.isatty(0) and os.isatty(1) and not _NOT_INTERACTIVE.intersection(words):
         what = "an interactive Claude Code needs a terminal of its own, and `cc-bridge claude` has none for it"
         raise InvalidInput(what, hint="Give it -p, or use an instance `--on tmux` and `cc-bridge attach`.")
-    from ..instances.factory import open as open_instance
-
     here = os.getcwd()
-    instance = open_instance(name or _instance_of(here))
+    outline = Outline.load(name) if name else Outline.nearest(here)
+    if outline is None:
+        from ..instances.registry import Registry
+
+        Registry().load(name)  # tells why
+        raise InvalidInput("its record cannot be read", instance=name)
+    cwd = outline.inside(here)
+    if cwd is None:
+        what = f"{here} is neither in its workspace nor in its mounts"
+        raise InvalidInput(what, instance=outline.name, hint="Go to a directory that is.")
+    args, env = _translated(words, outline), _variables()
+    piped = _connected(outline, args, env, cwd)
+    if piped is not None:
+        return _copied(outline.name, piped)
+    from . import claude_copying
+
+    return claude_copying.run(outline.name, args, env, cwd)
+
+
+def _connected(outline: Outline, args: Sequence[str], env: Mapping[str, str], cwd: str) -> PipedSession | None:
+    """Connected to an agent that listens, with what it is to start; None: it takes more than that."""
+    if outline.in_pane or outline.container:
+        return None
+    from ..bridge.piped import PipedSession
+    from ..protocol.raw import Start
+
+    program = outline.program
+    if not outline.is_container:
+        from ..instances.find_claude import find_claude
+
+        program = find_claude(program)
+    start = Start.of([program, *args], outline.claude_env(env), cwd)
+    return PipedSession.connect(str(outline.directory / "pipes"), start)
+
+
+def _copied(name: str, piped: PipedSession) -> int:
+    """Copy until it has ended; its exit code, negative for a signal."""
+    from ..bridge.piped import Stopped
+
+    arrivals, arrived = os.pipe()
+    for end in (arrivals, arrived):
+        os.set_blocking(end, False)
+    before = signal.set_wakeup_fd(arrived, warn_on_full_buffer=False)
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
     try:
-        cwd = instance.beside.inside(here)
-        if cwd is None:
-            what = f"{here} is neither in its workspace nor in its mounts"
-            raise InvalidInput(what, instance=instance.name, hint="Go to a directory that is.")
-        session = await instance.beside.run(_translated(words, instance), _variables(), cwd)
-        try:
-            return await _join(session)
-        finally:
-            await session.aclose()
+        stopped = piped.copy(arrivals, _pass_on)
     finally:
-        await instance.release()
+        signal.set_wakeup_fd(before)
+    if stopped is not Stopped.OVER:
+        from . import claude_copying
+
+        return claude_copying.go_on(name, piped, unread=stopped is Stopped.UNREAD)
+    exited, refused = piped.streams.exited, piped.streams.refused
+    if refused is not None:
+        from ..bridge.agent_events import refusal_error
+        from ..instances.factory import open as open_instance
+
+        raise refusal_error(refused, name, open_instance(name).claude_hint)
+    if exited is None or exited.code is None:
+        raise ConnectionLost("Claude Code ended with its agent, and nobody saw how", instance=name)
+    return exited.code
 
 
-def _instance_of(directory: str) -> str:
-    """The instance whose workspace has this directory, the deepest of several.
-
-    Raises:
-        InvalidInput: there is none, or two are equally near.
-    """
-    from ..instances.registry import Registry
-
-    registry = Registry()
-    here, found = Path(directory).resolve(), list[tuple[int, str]]()
-    for name in registry.names():
-        try:
-            record = registry.load(name)
-        except InvalidInput:
-            continue  # made by another release, or being removed
-        if record.workspace and not record.in_pane and here.is_relative_to(record.workspace.resolve()):
-            found.append((len(record.workspace.resolve().parts), name))
-    nearest = [name for depth, name in found if depth == max(found)[0]]
-    if len(nearest) == 1:
-        return nearest[0]
-    what = f"no instance has {directory} in its workspace" if not nearest else f"several have: {', '.join(nearest)}"
-    raise InvalidInput(what, hint="Name one: `--instance NAME`, or CC_BRIDGE_INSTANCE; `cc-bridge up` makes one.")
+def _pass_on(arrived: bytes, streams: RawStreams) -> None:
+    for number in arrived:
+        if number in SIGNALS:
+            streams.signal(SIGNALS[signal.Signals(number)])
 
 
 def _variables() -> dict[str, str]:
@@ -142,17 +170,17 @@ def _variables() -> dict[str, str]:
     return {name: os.environ[name] for name in names}
 
 
-def _translated(words: Sequence[str], instance: BridgedInstance) -> list[str]:
+def _translated(words: Sequence[str], outline: Outline) -> list[str]:
     """Claude Code's words, with the paths as they are named at the instance."""
     made: list[str] = []
     option, several = "", False
     for word in words:
         name, equals, value = word.partition("=")
         if option and not (several and word.startswith("-")):
-            made.append(_path(option, word, instance))
+            made.append(_path(option, word, outline))
             option = option if several else ""
         elif name in (*_PATHS, *_LISTS_OF_PATHS) and equals:
-            made.append(f"{name}={_path(name, value, instance)}")
+            made.append(f"{name}={_path(name, value, outline)}")
             option = ""
         else:
             made.append(word)
@@ -160,74 +188,13 @@ def _translated(words: Sequence[str], instance: BridgedInstance) -> list[str]:
     return made
 
 
-def _path(option: str, value: str, instance: BridgedInstance) -> str:
+def _path(option: str, value: str, outline: Outline) -> str:
     if not os.path.isabs(value):
         return value  # JSON, or of the directory in which it starts
-    path = instance.beside.inside(value)
+    path = outline.inside(value)
     if path is None:
-        raise InvalidInput(f"{option}: {value} is neither in its workspace nor in its mounts", instance=instance.name)
+        raise InvalidInput(f"{option}: {value} is neither in its workspace nor in its mounts", instance=outline.name)
     return path
-
-
-async def _join(session: RawSession) -> int:
-    """Copy until the process has ended; its exit code, negative for a signal."""
-    async with anyio.create_task_group() as group:
-        group.start_soon(_copy_signals, session)
-        group.start_soon(_copy_input, session)
-        while (came := await session.receive()) is not None:
-            if not await _write(1 if came.stream == "stdout" else 2, came.data):
-                group.cancel_scope.cancel()
-                return -signal.SIGPIPE
-        group.cancel_scope.cancel()
-    exited = session.exited
-    if exited is None or exited.code is None:
-        raise ConnectionLost("Claude Code ended with its agent, and nobody saw how")
-    return exited.code
-
-
-async def _copy_signals(session: RawSession) -> None:
-    with anyio.open_signal_receiver(*_SIGNALS) as arrivals:
-        async for number in arrivals:
-            await session.signal(_SIGNALS[number])
-
-
-async def _copy_input(session: RawSession) -> None:
-    try:
-        while data := await _read():
-            await session.write(data)
-        await session.end_input()
-    except ConnectionLost:
-        pass  # whoever reads is told
-
-
-async def _read() -> bytes:
-    try:
-        if _waits(0):
-            await anyio.wait_readable(0)
-        return os.read(0, _READ)
-    except OSError:  # it was closed, or its terminal has gone
-        return b""
-
-
-async def _write(fd: int, data: bytes) -> bool:
-    """Write it, as quickly as it is read; False: nobody reads."""
-    rest = memoryview(data)
-    try:
-        waits = _waits(fd)
-        while rest:
-            if waits:
-                await anyio.wait_writable(fd)
-            with suppress(BlockingIOError):  # somebody else writes there, too
-                rest = rest[os.write(fd, rest[:_WRITE] if waits else rest) :]
-    except OSError:
-        return fd != 1  # stderr may be closed, and that is nobody's fault
-    return True
-
-
-def _waits(fd: int) -> bool:
-    """It can be waited for; a file need not be, and cannot."""
-    mode = os.fstat(fd).st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd)
 
 
 if __name__ == "__main__":

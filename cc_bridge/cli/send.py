@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import anyio
 
+from ..errors import BridgeError
 from ..protocol.prompt import check_prompt
 from . import options as o
 from .parameters import Argument, Option
-from .session import run_async
+from .session import held_signals, run_async
 from .turn import read_prompt, show_turn
 
 if TYPE_CHECKING:
@@ -52,9 +53,29 @@ def send(
                 "and on a terminal you are asked"
             )
             try:
-                return await show_turn(instance, whole, display, timeout)
+                return await show_turn(instance, whole, display, timeout, posted)
             finally:
                 with anyio.CancelScope(shield=True):
                     await instance.release()
 
-    run_async(main)
+    with held_signals() as let_go:  # from the posting on it is to be interrupted, and not to be left
+        posted = "" if attach or prompt == "-" else _post(name, prompt)
+        run_async(main, on_watching=let_go)
+
+
+def _post(name: str, prompt: str) -> str:
+    """Give it to an instance that waits for one, before all else is loaded; the turn's id, or nothing."""
+    from ..instances.outline import Outline
+
+    try:
+        check_prompt(prompt)
+        outline = Outline.load(name)
+    except BridgeError:
+        return ""  # said where it is loaded
+    # The first turn, and commands of Claude Code's own, may begin a session, which has to be noted at once.
+    begins = prompt.lstrip().startswith("/") or outline is None or not (outline.directory / "session").exists()
+    if begins or outline is None or outline.in_pane:
+        return ""
+    from ..bridge.posted import post
+
+    return post(str(outline.directory / "pipes"), prompt)

@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import anyio
@@ -18,7 +19,7 @@ from ..logs import configure_when_needed
 from .harmless import plain
 from .without_tls import import_anyio
 
-__all__ = ["TIMED_OUT", "exit_code_of", "print_much", "report", "run_async", "set_verbose"]
+__all__ = ["TIMED_OUT", "exit_code_of", "held_signals", "print_much", "report", "run_async", "set_verbose"]
 
 TIMED_OUT = 124
 
@@ -71,6 +72,7 @@ def run_async(
     *,
     own_interrupts: bool = False,
     ends_at_once: bool = False,
+    on_watching: Callable[[], None] | None = None,
 ) -> None:
     """Run a verb to its exit code.
 
@@ -80,12 +82,13 @@ def run_async(
     Args:
         own_interrupts: the verb deals with Ctrl-C itself.
         ends_at_once: a thread may still be reading stdin, and is not waited for.
+        on_watching: is called when signals cancel the verb, and end the process no more.
     """
     import_anyio()
     received: list[int] = []
     watched = [signal.SIGTERM, signal.SIGHUP] + ([] if own_interrupts else [signal.SIGINT])
     try:
-        code = anyio.run(_until_signalled, main, watched, received)
+        code = anyio.run(_until_signalled, main, watched, received, on_watching)
     except BaseException as error:
         cause = _cause(error)
         if isinstance(cause, BridgeError):
@@ -104,7 +107,10 @@ def run_async(
 
 
 async def _until_signalled(
-    main: Callable[[], Awaitable[int]], watched: Sequence[signal.Signals], received: list[int]
+    main: Callable[[], Awaitable[int]],
+    watched: Sequence[signal.Signals],
+    received: list[int],
+    on_watching: Callable[[], None] | None,
 ) -> int:
     """Run to an exit code; the first of these signals is noted in ``received`` and cancels, the second ends at once."""
     code = 1
@@ -120,9 +126,25 @@ async def _until_signalled(
                     group.cancel_scope.cancel()
 
         await group.start(watch)
+        if on_watching is not None:
+            on_watching()
         code = await main()
         group.cancel_scope.cancel()
     return code
+
+
+@contextmanager
+def held_signals() -> Iterator[Callable[[], None]]:
+    """Within the block what would end the process waits, until what the block is given is called, or to its end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+
+    def let_go() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        yield let_go
+    finally:
+        let_go()
 
 
 async def print_much(show: Callable[[], None]) -> None:

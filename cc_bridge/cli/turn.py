@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
+from ..errors import BridgeError, TurnNotFound
 from ..events import TurnResult
 from ..protocol.prompt import check_prompt
 from .session import TIMED_OUT
@@ -15,9 +17,13 @@ from .session import TIMED_OUT
 if TYPE_CHECKING:
     from ..instance import InstanceInterface
     from ..protocol.blocks import Prompt
+    from ..turn import Turn
     from .display import Display
 
 __all__ = ["read_prompt", "show_turn"]
+
+#: Seconds for a turn to end that was interrupted.
+_END_LIMIT = 20.0
 
 
 async def read_prompt(argument: str) -> str:
@@ -31,20 +37,45 @@ async def read_prompt(argument: str) -> str:
     return text
 
 
-async def show_turn(instance: InstanceInterface, prompt: Prompt, display: Display, timeout: float | None) -> int:
+async def show_turn(
+    instance: InstanceInterface, prompt: Prompt, display: Display, timeout: float | None, posted: str = ""
+) -> int:
     """Send a command and show its events; the exit code.
+
+    Args:
+        posted: the turn's id where the command was given before, or may have been.
 
     Raises:
         BridgeError: the turn did not complete, or could not begin.
     """
     ended = False
     with anyio.move_on_after(timeout):
-        async with await instance.submit(prompt) as turn:
-            async for event in turn:
-                display.event(event)
-                ended = isinstance(event, TurnResult)
+        async with await (_found(instance, prompt, posted) if posted else instance.submit(prompt)) as turn:
+            try:
+                async for event in turn:
+                    display.event(event)
+                    ended = isinstance(event, TurnResult)
+            finally:
+                if posted and not ended:
+                    await _end(turn)
     if not ended:
         display.note(f"interrupted after {timeout:g} s")
         return TIMED_OUT
     turn.raise_for_result()
     return 0
+
+
+async def _found(instance: InstanceInterface, prompt: Prompt, turn_id: str) -> Turn:
+    """The turn of a command that was given before. Not cancelled: it would go on, and nobody would hear of it."""
+    with anyio.CancelScope(shield=True):
+        try:
+            turn = await instance.turn(turn_id)
+        except TurnNotFound:  # the agent has ended before it had it
+            turn = await instance.submit(prompt, turn_id)
+    return turn
+
+
+async def _end(turn: Turn) -> None:
+    """Interrupt a turn that was found, which is not ended by leaving it."""
+    with anyio.move_on_after(_END_LIMIT, shield=True), suppress(BridgeError):
+        await turn.interrupt()

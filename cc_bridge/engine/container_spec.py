@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..limits import Limits
+from ..mounts import CONTAINER_HOME
 
 __all__ = ["CONTAINER_HOME", "ContainerSpec", "Mount", "docker_words", "user_for"]
-
-#: ``HOME`` in a container: where Claude Code finds its login and keeps its sessions.
-CONTAINER_HOME = "/home/cc-bridge"
 
 
 @dataclass(frozen=True)

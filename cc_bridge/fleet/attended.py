@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -31,6 +31,7 @@ from ..errors import (
     TurnNotFound,
 )
 from ..events import Event, PermissionRequest, TurnResult
+from ..instances.beside import Beside
 from ..logs import Log
 from ..protocol.blocks import Prompt
 from ..protocol.conversation import Conversation
@@ -70,6 +71,10 @@ class Inhabited(Surroundings, Protocol):
 
     def let_go(self) -> None:
         """Nothing is done with it for a while: other programs need not wait for this one."""
+
+    @property
+    def beside(self) -> Beside:
+        """Runs other Claude Codes there, which nobody attends to."""
 
 
 class Host(Protocol):
@@ -135,6 +140,7 @@ class Attended(Bridge):
             driver=driver,
         )
         self._shelf = place
+        place.beside.guard = self
         self._host = host
         self._seat = seat
         self._asking = Asking(
@@ -144,7 +150,9 @@ class Attended(Bridge):
         self._listeners = 0
         self._attending = False
         self._lingers = False  # it only listens
+        self._runs_itself = False  # when it came to rest, it had a Claude Code of its own
         self._end: BridgeError | None = None
+        self._leaving: BridgeError | None = None  # it is being removed, and must not be started again
         self._is_closing = False  # this program has closed the connection
         self._bell = Bell()
         self._sitting: anyio.CancelScope | None = None
@@ -160,8 +168,7 @@ class Attended(Bridge):
         """Queue a command; see ``InstanceInterface.submit``. A turn of this id that is known is read again."""
         if turn_id is not None and self._knows(turn_id):
             return await self.find(turn_id)
-        if self._end is not None:
-            raise self._end
+        self._check_stays()
         self._host.check()
         index = self.feed.end
         turn = await super().submit(prompt, turn_id)
@@ -269,15 +276,58 @@ class Attended(Bridge):
         self._nudge()
         self._rest(awake=False)
 
+    @contextmanager
+    def leaving(self, error: BridgeError) -> Iterator[None]:
+        """Within the block it is removed, and from then on nothing is done with it or heard of it: that raises this.
+
+        Where the block fails, it stays.
+        """
+        self._leaving = error
+        try:
+            yield
+        except BaseException:
+            self._leaving = None
+            raise
+        self.end(error)
+
+    async def come(self) -> None:
+        """Return when a Claude Code may run beside the instance's own: both have the instance's seat.
+
+        Raises:
+            BridgeError: nothing more may be spent, or the instance is not the fleet's any more.
+        """
+        self._check_stays()
+        self._host.check()
+        if not self._shelf.beside.runs:
+            self._runs_itself = self._seat.is_awake  # or it was put to sleep since it rested
+        await self._seat.take(lambda ahead: None)
+
+    def gone(self) -> None:
+        """One has ended."""
+        if self._attending:
+            self._seat.rest(awake=self._seat.is_awake)  # what it is, whoever attends says at the end
+        elif self._end is None:
+            self._rest(awake=self._runs_itself)
+            self._shelf.let_go()
+
     def end(self, error: BridgeError) -> None:
         """It is not the fleet's any more: nothing more will be heard, and nothing is done with it."""
         self._end = error
         self._bell.ring(error)
 
+    def _check_stays(self) -> None:
+        if error := self._end or self._leaving:
+            raise error
+
     @property
     def is_busy(self) -> bool:
         """A turn runs or waits, as far as this program knows."""
         return bool(self._conversation.turns)
+
+    @property
+    def keeps_awake(self) -> bool:
+        """The same, or a Claude Code runs beside its own, and so it must not be ended for others."""
+        return self.is_busy or self._shelf.beside.runs
 
     # For readers
 
@@ -344,8 +394,7 @@ class Attended(Bridge):
         return bool(self._wants) or bool(self._conversation.turns) or self._conversation.requests.are_open
 
     async def _want(self, *, claude: bool) -> None:
-        if self._end is not None:
-            raise self._end
+        self._check_stays()
         if not claude and self._driver.uplink.caught_up:
             return
         want = self._wants.add(claude=claude)
@@ -394,6 +443,7 @@ class Attended(Bridge):
             self._driver.hurry = False
             try:
                 await self._sit()
+                self._check_stays()
                 if self._wants:
                     await self._satisfy()
                 elif self._has_work:
@@ -403,8 +453,8 @@ class Attended(Bridge):
             except BridgeError as error:
                 self._heard_all()
                 away = anyio.current_time() - since
-                if not isinstance(error, _TRANSIENT) or away > self._host.patience:
-                    self._fail(error)
+                if not isinstance(error, _TRANSIENT) or away > self._host.patience or self._leaving is not None:
+                    self._fail(self._leaving or error)
                     return
                 pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
                 if self._has_work:
@@ -508,8 +558,9 @@ class Attended(Bridge):
         self._tell_state()
 
     def _rest(self, *, awake: bool) -> None:
-        """Nothing is to be done for now."""
-        self._seat.rest(awake=awake)
+        """Nothing is to be done for now; ``awake``: its own Claude Code runs, as far as is known."""
+        self._runs_itself = awake
+        self._seat.rest(awake=awake or self._shelf.beside.runs)
         self._tell_state()
 
     def _tell_state(self) -> None:

@@ -177,6 +177,11 @@ class Awake:
 
     async def admit(self, seat: Seat, tell: Callable[[int], None]) -> None:
         """Return when there is room for one more: the one that has rested longest sleeps for it."""
+        while seat in self._line:  # another task of the instance's waits for the same seat
+            tell(self._line.index(seat))
+            await self._changed.wait()
+        if seat in self._seats:
+            return
         self._line.append(seat)
         told = -1
         try:

@@ -56,7 +56,7 @@ def session_updates(instance: str, suggestions: Sequence[Any], rule: str | None)
         InvalidInput: that is no rule, or it has suggested none.
     """
     if rule is None:
-        found = [suggestion for suggestion in suggestions if isinstance(suggestion, Mapping)]
+        found = [suggestion for suggestion in suggestions if _can_be_taken(suggestion)]
         if not found:
             raise _nothing_suggested(instance)
         return tuple({**suggestion, "destination": "session"} for suggestion in found)
@@ -128,6 +128,14 @@ async def answer_pending(
         case _:
             await answer_request(way, pending, choice)
     return []
+
+
+def _can_be_taken(suggestion: object) -> bool:
+    """It allows by rules, or edits in the workspace: no more than Claude Code suggests, whatever else stands there."""
+    if not isinstance(suggestion, Mapping):
+        return False
+    rules = suggestion.get("type") == "addRules" and suggestion.get("behavior") == "allow"
+    return rules or (suggestion.get("type") == "setMode" and suggestion.get("mode") == "acceptEdits")
 
 
 def _nothing_suggested(instance: str) -> InvalidInput:

@@ -266,10 +266,9 @@ class Fleet:
             InstanceNotFound: there is none.
             BridgeError: something of it cannot be removed.
         """
-        instance = self.open(name)
-        await instance.remove(conversation=conversation)
-        name = self._pool.spares.alias_of(name)
-        self._open[name][1].end(ConnectionLost("it was removed", instance=name))
+        instance, name = self.open(name), self._pool.spares.alias_of(name)
+        with self._open[name][1].leaving(ConnectionLost("it was removed", instance=name)):
+            await instance.remove(conversation=conversation)
         self.desk.forget(name)
         self._forget(name)
         await self._pool.removed(instance.record)
@@ -348,7 +347,7 @@ class Fleet:
 
         def make_bridge(place: Any, log: Log, **settings: Any) -> Bridge:
             sleep, measure = partial(self._sleep, name), partial(memory_of, place)
-            seat = Seat(self._awake, name, sleep, lambda: made[0].is_busy, measure, is_spare=is_spare)
+            seat = Seat(self._awake, name, sleep, lambda: made[0].keeps_awake, measure, is_spare=is_spare)
             self._seats[name] = seat
             told = self._states.teller(name, is_silent=is_spare), partial(self._turn_ended, name, record.project)
             host = HostOf(name, record.project, self._patience, self._start_soon, self.accounts, self.desk, *told)

@@ -378,7 +378,7 @@ class BridgedInstance(InstanceInterface):
 
     def let_go(self) -> None:
         """Nothing is done with it for a while. An ephemeral one is held as long as somebody may use it again."""
-        if not self.record.ephemeral:
+        if not self.record.ephemeral and not self.beside.runs:
             self._kept.let_go()
 
     async def connect_better(self, current: str, greeting: bytes) -> Channel | None:

@@ -34,7 +34,7 @@ from ..errors import (
     InvalidInput,
     NameConflict,
 )
-from ..login import check_key, check_reachable, joined, login_file
+from ..login import login_file
 from ..mounts import docker_socket
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from ..record import ClaudeInstance
@@ -44,6 +44,7 @@ from .container_agent import LISTENING, NO_PYTHON, AgentInside
 from .container_maker import ContainerMaker
 from .container_plan import ContainerPlan
 from .container_sessions import copy_of_session, tail_of_session
+from .outline import container_env, path_inside, workdir
 from .place import GRACE, NoAgentPossible, Place
 from .registry import Registry
 from .repository_mounts import RepositoryMounts
@@ -317,19 +318,11 @@ class ContainerPlace(Place):
 
     def inside(self, path: str) -> str | None:
         """Within the workspace and the mounts. Of a container that is not ours the paths are its own."""
-        return path if self._adopted else self.plan.inside(path)
+        return path_inside(self.record, path)
 
     def claude_env(self, own: Mapping[str, str] | None = None) -> dict[str, str]:
         """The same, if it can be of use in the container."""
-        env = super().claude_env(own)
-        if not self._adopted and self.record.network != "host" and not self.record.network.startswith("container:"):
-            check_reachable(env, self.name)
-        if self.record.credentials:
-            check_key(joined(self.record.env, own or {}), self.name)
-        if self.record.worktree and "GIT_CONFIG_COUNT" not in env:
-            # It would rewrite what of the repository can only be read (`Worktree.mounts`).
-            env |= {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "gc.auto", "GIT_CONFIG_VALUE_0": "0"}
-        return env
+        return container_env(self.record, own or {})
 
     async def check(self) -> None:
         """What is mounted, and the login that is given to it."""
@@ -395,7 +388,7 @@ class ContainerPlace(Place):
     @property
     def cwd(self) -> str:
         """Where the workspace is mounted, else its home."""
-        return self.record.mount_at if self.record.workspace is not None or self._adopted else CONTAINER_HOME
+        return workdir(self.record)
 
     async def read_transcript(self, session_id: str) -> list[str] | None:
         """Read the transcript's tail by a command in the container."""

@@ -14,9 +14,10 @@ from ..engine.labels import LABEL
 from ..errors import InvalidInput
 from ..login import login_file
 from ..logs import Log
-from ..mounts import docker_socket, mounted_at, split_mount
+from ..mounts import docker_socket, split_mount
 from ..record import ClaudeInstance
 from .container_agent import AGENT, MAIN, PIPES, STATE
+from .outline import path_inside
 from .place import GRACE, LINGER
 from .registry import Home
 from .worktrees import Worktree
@@ -73,10 +74,7 @@ class ContainerPlan:
 
     def inside(self, path: str) -> str | None:
         """Where a path is in the container: within the workspace, the mounts or its home; None: it is not there."""
-        mounts = [(host, there) for host, there, _ in map(split_mount, self.record.mounts)]
-        if self.record.workspace is not None:
-            mounts.append((str(self.record.workspace.resolve()), self.record.mount_at))
-        return mounted_at(path, [*mounts, (CONTAINER_HOME, CONTAINER_HOME)])
+        return path_inside(self.record, path)
 
     @property
     def labels(self) -> dict[str, str]:

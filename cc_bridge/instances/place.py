@@ -14,12 +14,12 @@ from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
 from ..channels.named_pipe import NamedPipeChannel, until_nobody_listens
 from ..errors import AgentUnavailable, ChannelError, ConnectionLost, InvalidInput
-from ..login import joined, with_login
 from ..logs import Log
 from ..protocol.command_line import ClaudeOptions, claude_argv
 from ..protocol.link import Hello, Link
 from ..record import ClaudeInstance
 from .chosen import Chosen
+from .outline import own_env
 from .registry import Registry
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Place(abc.ABC):
         Args:
             own: of one Claude Code of several.
         """
-        return {"DISABLE_AUTOUPDATER": "1", **with_login(joined(self.record.env, own or {}))}
+        return own_env(self.record, own or {})
 
     def program(self) -> str:
         """Claude Code's, to be run beside the instance's own.

@@ -89,6 +89,9 @@ class LinkState(enum.Enum):
 #: A frame with Claude Code's output has a number and the line.
 _OUTPUT_FIELDS = 2
 
+#: Bytes received between two acknowledgements.
+_ACKNOWLEDGE = 1024 * 1024
+
 #: Characters of the agent's version, and of a state's name.
 _LONGEST_VERSION, _LONGEST_STATE = 100, 20
 
@@ -158,6 +161,7 @@ class Link:
         self._journal = ""
         self._splitter = wire.LineSplitter(limit)
         self._outgoing: list[bytes] = []
+        self._unacknowledged = 0  # bytes
 
     # Sending: each method queues a frame; call data_to_send() next.
 
@@ -257,6 +261,12 @@ class Link:
         """Acknowledge all received frames: the agent need not keep them for a later connection."""
         self._send({"ack": self.last_seq})
 
+    def acknowledge_at_times(self) -> None:
+        """The same where much has come since the last time; to be called before new bytes are received."""
+        if self._unacknowledged > _ACKNOWLEDGE and not self.closed:
+            self._unacknowledged = 0
+            self.acknowledge()
+
     def declare_done(self, input_id: str) -> None:
         """Declare that this input's turn has been read to its end."""
         self._send({"done": input_id})
@@ -284,6 +294,7 @@ class Link:
         events: list[LinkEvent] = []
         if self.closed:
             return events
+        self._unacknowledged += len(data)
         try:
             for line in self._splitter.feed(data):
                 event = self._receive(line)

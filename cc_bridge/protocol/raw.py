@@ -38,8 +38,8 @@ class Start(Value):
 
     @classmethod
     def of(cls, argv: Sequence[str], env: Mapping[str, str | None], cwd: str, linger: float = 30.0) -> Start:
-        """The same, from a list."""
-        return cls(tuple(argv), dict(env), cwd, linger)
+        """The same, from a list; a Claude Code that this program runs in is none of its business."""
+        return cls(tuple(argv), {**env, "CLAUDECODE": None}, cwd, linger)
 
 
 class _Input(Value):

@@ -83,16 +83,19 @@ class InstanceContract:
 
     Attributes:
         sleeps: it does so when idle; False where a person may look at it.
+        pauses: seconds after which a start is ended that goes on.
     """
 
     sleeps = True
+    pauses: tuple[float, ...] = (0.0, 0.2)
 
     # Answers
 
-    async def test_text_comes_in_pieces_and_in_order(self, make_instance: MakeInstance) -> None:
+    async def test_text_comes_in_pieces_and_in_order_or_whole(self, make_instance: MakeInstance) -> None:
         instance = await make_instance()
         async with aclosing(instance.send_command("[[say one two three]]")) as answer:
             assert [piece async for piece in answer] == ["one", " two", " three"]
+        assert await instance.send_command_and_wait("[[say all of it]]", _LIMIT) == (True, "all of it")
 
     async def test_text_comes_while_the_answer_is_still_being_made(
         self, make_instance: MakeInstance, scripted_model: ScriptedModel
@@ -110,10 +113,6 @@ class InstanceContract:
         assert isinstance(events[-1], TurnResult)
         assert (events[-1].verdict, events[-1].text) == (Verdict.COMPLETED, "hello")
         assert events[-1].session_id == events[0].session_id
-
-    async def test_waiting_for_the_whole_answer(self, make_instance: MakeInstance) -> None:
-        instance = await make_instance()
-        assert await instance.send_command_and_wait("[[say all of it]]", _LIMIT) == (True, "all of it")
 
     async def test_the_conversation_goes_on(self, make_instance: MakeInstance, scripted_model: ScriptedModel) -> None:
         instance = await make_instance()
@@ -149,12 +148,12 @@ class InstanceContract:
             answers[number] = await instance.send_command_and_wait(f"[[repeat 20 {number},]]", _LIMIT)
 
         async with anyio.create_task_group() as group:
-            for number in range(20):
+            for number in range(10):
                 group.start_soon(ask, number)
-        assert answers == {number: (True, f"{number}," * 20) for number in range(20)}
+        assert answers == {number: (True, f"{number}," * 20) for number in range(10)}
         sent = [request.prompt for request in scripted_model.requests]
         assert submitted == [int(prompt.split()[2].rstrip(",]")) for prompt in sent]
-        assert len(sent) == 20
+        assert len(sent) == 10
 
     async def test_turns_may_be_read_in_any_order_or_not_at_all(self, make_instance: MakeInstance) -> None:
         """covers: C8, L3."""
@@ -561,13 +560,12 @@ class InstanceContract:
         assert "400" in text
         assert await instance.send_command_and_wait("[[say next]]", _LIMIT) == (True, "next")
 
-    @pytest.mark.parametrize("status", [500, 529])
-    async def test_api_retries_are_shown_while_they_last(self, make_instance: MakeInstance, status: int) -> None:
+    async def test_api_retries_are_shown_while_they_last(self, make_instance: MakeInstance) -> None:
         instance = await make_instance()
-        async with aclosing(instance.stream(f"[[error {status} x1]] [[say at last]]")) as stream:
+        async with aclosing(instance.stream("[[error 529 x1]] [[say at last]]")) as stream:
             events = [event async for event in stream]
         retries = [event for event in events if isinstance(event, ApiRetry)]
-        assert [(retry.attempt, retry.status) for retry in retries] == [(1, status)]
+        assert [(retry.attempt, retry.status) for retry in retries] == [(1, 529)]
         assert isinstance(events[-1], TurnResult)
         assert events[-1].text == "at last"
 
@@ -626,7 +624,7 @@ class InstanceContract:
         self, make_instance: MakeInstance, end: str, whose: str
     ) -> None:
         """Whatever a start has come to, nothing runs afterwards, and the next start works. covers: L1, L3."""
-        for pause in (0.0, 0.2):
+        for pause in self.pauses:
             instance = await make_instance()
             other = instance if whose == "its own" else await make_instance(again=instance)
 
@@ -755,10 +753,10 @@ class InstanceContract:
                 await other.sleep()
 
         with anyio.fail_after(_LIMIT):
-            for number in range(6):
+            for number in range(4):
                 async with anyio.create_task_group() as group:
                     group.start_soon(put_to_sleep)
-                    await anyio.sleep(number / 50)
+                    await anyio.sleep(number / 33)
                     prompt = f"[[say w{number}]]"
                     assert await instance.send_command_and_wait(prompt, _LIMIT) == (True, f"w{number}")
                 assert scripted_model.prompts[prompt] == 1

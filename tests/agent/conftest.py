@@ -26,6 +26,9 @@ from tests.conftest import lacking
 #: The oldest and the newest; what lies between runs the agent in every other suite.
 VERSIONS = ("3.9", "3.13")
 
+#: For what shows whether the newest can do all that the agent needs: the rest of it runs there with THOROUGH=1.
+both = pytest.mark.parametrize("interpreter", VERSIONS, indirect=True)
+
 
 @functools.cache
 def find_python(version: str) -> str | None:
@@ -41,7 +44,7 @@ def find_python(version: str) -> str | None:
     return None
 
 
-@pytest.fixture(params=VERSIONS)
+@pytest.fixture(params=[VERSIONS[0], pytest.param(VERSIONS[1], marks=pytest.mark.thorough)])
 def interpreter(request: pytest.FixtureRequest) -> str:
     found = find_python(request.param)
     if found is None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Agent, archive_for
+from .conftest import Agent, archive_for, both
 
 MakeAgent = Callable[..., Agent]
 
@@ -26,6 +26,7 @@ def ends(pidfd: int) -> bool:
         os.close(pidfd)
 
 
+@both
 def test_hello(agent: Agent) -> None:
     host = agent.connect()
     assert host.hello["hello"] == 1

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from .conftest import Agent, Connection
+from .conftest import Agent, Connection, both
 
 MakeAgent = Callable[..., Agent]
 
@@ -43,6 +43,7 @@ def ends(pid: int) -> bool:
         os.close(pidfd)
 
 
+@both
 def test_streams_are_bytes_and_apart(agent: Agent) -> None:
     host = agent.connect("raw-a")
     assert host.hello["raw"] is True

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Agent, Connection
+from .conftest import Agent, Connection, both
 
 #: Longer than any test: what is due after it never comes.
 LONG = 1e8
@@ -20,6 +20,7 @@ def start(host: Connection, *argv: str, **times: Any) -> None:
     host.until("started")
 
 
+@both
 def test_it_sleeps_by_itself_and_is_started_again(agent: Agent) -> None:
     host = agent.connect()
     start(host, sleep=0.1, stop=LONG)

@@ -32,7 +32,10 @@ def violations(page: Page, axe: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("look", _LOOKS)
+@pytest.mark.parametrize(
+    "look",
+    ["light", "phone in the dark", *(pytest.param(look, marks=pytest.mark.thorough) for look in ("dark", "phone"))],
+)
 def test_axe_finds_nothing_in_any_state(visit: Visit, served: Served, axe: str, look: str) -> None:
     visitor = visit(**_LOOKS[look], reduced_motion="reduce", bypass_csp=True)
     page = visitor.open()

@@ -78,7 +78,7 @@ def test_a_person_makes_a_conversation_and_is_answered(page: Page) -> None:
 
 
 def test_a_reload_in_mid_answer_and_a_phone_beside_it(page: Page, enter: Callable[..., Page]) -> None:
-    say(page, "[[pace 0.1]][[repeat 60 word ]]")
+    say(page, "[[pace 0.1]][[repeat 40 word ]]")
     expect(page.locator(".text")).to_contain_text("word word word")
     page.reload()
     phone = enter("/c/work", **PHONE)
@@ -86,20 +86,20 @@ def test_a_reload_in_mid_answer_and_a_phone_beside_it(page: Page, enter: Callabl
         expect(tab.locator(".text")).to_contain_text("word word word word")
     for tab in (page, phone):
         end_of(tab, 1)
-        assert answers(tab) == [("word " * 60).strip()]
-        assert prompts(tab) == ["[[pace 0.1]][[repeat 60 word ]]"]
+        assert answers(tab) == [("word " * 40).strip()]
+        assert prompts(tab) == ["[[pace 0.1]][[repeat 40 word ]]"]
 
 
 def test_a_service_that_is_killed_in_mid_answer_loses_nothing(page: Page, service: Served) -> None:
-    say(page, "[[pace 0.1]][[repeat 60 word ]]")
+    say(page, "[[pace 0.1]][[repeat 40 word ]]")
     expect(page.locator(".text")).to_contain_text("word word word")
     service.kill()
     expect(page.get_by_text("No connection")).to_be_visible(timeout=3_000)
     say(page, "[[say Afterwards.]]")
     service.start()
     end_of(page, 2)
-    assert answers(page) == [("word " * 60).strip(), "Afterwards."]
-    assert prompts(page) == ["[[pace 0.1]][[repeat 60 word ]]", "[[say Afterwards.]]"]
+    assert answers(page) == [("word " * 40).strip(), "Afterwards."]
+    assert prompts(page) == ["[[pace 0.1]][[repeat 40 word ]]", "[[say Afterwards.]]"]
 
 
 def test_a_permission_is_answered_and_the_tool_s_result_is_shown(page: Page) -> None:

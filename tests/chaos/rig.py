@@ -20,6 +20,9 @@ from cc_bridge import BridgeError, TextDelta
 from cc_bridge.channels.base import Channel
 from cc_bridge.testing import ScriptedModel
 
+#: Of a hello, each way, in bytes: it is not what is cut here.
+_HELLO = 1000
+
 #: Seconds for a round; whoever needs longer hangs.
 LIMIT = 90.0
 
@@ -143,4 +146,23 @@ def cut_connections(instance: Any, budget: Callable[[], tuple[int, int] | None])
         return made[-1]
 
     instance.connect = connect_and_cut
+    return made
+
+
+def cut_at_random(instance: Any, chance: random.Random) -> list[CutChannel]:
+    """Have the instance's connections break after some bytes, now early and now late, until the eighth."""
+    made: list[CutChannel] = []
+
+    def cutting(connect: Any) -> Any:
+        async def connect_and_cut(greeting: bytes) -> Channel:
+            channel: Channel = await connect(greeting)
+            if len(made) >= 8:
+                return channel
+            receive, send = (_HELLO + int(10 ** chance.uniform(0, 5.5)) for _ in range(2))
+            made.append(CutChannel(channel, receive, send))
+            return made[-1]
+
+        return connect_and_cut
+
+    instance.connect, instance.connect_to_look = cutting(instance.connect), cutting(instance.connect_to_look)
     return made

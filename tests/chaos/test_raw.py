@@ -12,9 +12,8 @@ import pytest
 
 from cc_bridge import ConnectionLost, LocalProcess
 from cc_bridge.bridge.raw import RawSession
-from cc_bridge.channels.base import Channel
 
-from .rig import CutChannel
+from .rig import cut_at_random
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 
@@ -23,28 +22,6 @@ ROUNDS = int(os.environ.get("CC_BRIDGE_CHAOS_ROUNDS", "16"))
 
 #: Says what it hears, and how much that was when its input has ended.
 ECHO = ["-c", "exec 3>&1; tee /dev/fd/3 | wc -c >&2; exit 7"]
-
-#: Of a hello, each way: it is not what is cut here.
-_HELLO = 1000
-
-
-def cut_at_random(instance: Any, chance: random.Random) -> list[CutChannel]:
-    """Have the instance's connections break after some bytes, now early and now late, until the eighth."""
-    made: list[CutChannel] = []
-
-    def cutting(connect: Any) -> Any:
-        async def connect_and_cut(greeting: bytes) -> Channel:
-            channel: Channel = await connect(greeting)
-            if len(made) >= 8:
-                return channel
-            receive, send = (_HELLO + int(10 ** chance.uniform(0, 5.5)) for _ in range(2))
-            made.append(CutChannel(channel, receive, send))
-            return made[-1]
-
-        return connect_and_cut
-
-    instance.connect, instance.connect_to_look = cutting(instance.connect), cutting(instance.connect_to_look)
-    return made
 
 
 async def talk(session: RawSession, chance: random.Random) -> tuple[bytes, bytes, bytes]:

@@ -14,7 +14,7 @@ from cc_bridge.testing.fleet_contract import FleetContract
 
 
 class TestFleet(FleetContract):
-    @pytest.fixture(params=["asyncio", "trio"])
+    @pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.thorough)])
     def anyio_backend(self, request: pytest.FixtureRequest) -> str:
         return str(request.param)
 

@@ -21,7 +21,7 @@ def _env(scripted_model: ScriptedModel, home: Path | None, login: bool) -> dict[
 
 
 class TestLocalProcess(InstanceContract):
-    @pytest.fixture(params=["asyncio", "trio"])
+    @pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.thorough)])  # within a fleet always
     def anyio_backend(self, request: pytest.FixtureRequest) -> str:
         return str(request.param)
 
@@ -52,6 +52,7 @@ class TestTmuxInstance(InstanceContract):
     """With the real tmux, and the interactive Claude Code. covers: C17"""
 
     sleeps = False
+    pauses = (0.2,)  # it is started as a process without a pane is
 
     @pytest.fixture
     async def make_instance(
@@ -78,9 +79,11 @@ class TestTmuxInstance(InstanceContract):
 class TestLocalProcessInFleet(InstanceContract):
     """Attended by a fleet, with another fleet as the other program. covers: B21"""
 
+    pauses = (0.0,)
+
     @pytest.fixture
     def anyio_backend(self) -> str:
-        return "asyncio"  # the fleet contract and the process's own have trio
+        return "trio"  # the fleet contract and the process's own have asyncio
 
     @pytest.fixture
     async def make_instance(

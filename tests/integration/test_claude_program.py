@@ -13,9 +13,14 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
 from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, ResultMessage, query
 
 from cc_bridge import ClaudeOptions, DockerContainer, LocalProcess
+from cc_bridge.bridge.piped import PipedSession, Stopped
+from cc_bridge.instances.outline import Outline
+from cc_bridge.protocol.link import Exited
+from cc_bridge.protocol.raw import Start
 from cc_bridge.testing import ScriptedModel
 from tests.command import COMMAND
 
@@ -92,7 +97,7 @@ async def test_signals_and_an_end_by_one(instance: LocalProcess) -> None:
     async with await anyio.open_process([*COMMAND, "claude", "wait"], env=env, stdin=subprocess.PIPE) as process:
         assert process.stdout
         with anyio.fail_after(60):
-            assert await process.stdout.receive() == b"waits\n"
+            assert await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", 99) == b"waits"
             process.send_signal(signal.SIGINT)
             assert await process.wait() == 42
     died = await claude("die", env=env)
@@ -113,11 +118,51 @@ async def test_what_it_reads_slowly_or_not_at_all_is_no_harm(instance: LocalProc
     assert (done.returncode, done.stdout) == (7, b"")
 
 
+async def test_a_connection_that_is_lost_is_gone_on_with_elsewhere(instance: LocalProcess) -> None:
+    """Nothing is lost or doubled where the quick way ends and the other one begins."""
+    await begun(instance)
+    outline = Outline.load(instance.name)
+    assert outline
+    start = Start.of([outline.program], outline.claude_env({}), str(instance.record.workspace))
+    piped = PipedSession.connect(str(outline.directory / "pipes"), start)
+    assert piped
+    piped.streams.write(b"abc")
+    piped.streams.end_input()
+    read, write = os.pipe()
+    os.close(write)
+    os.dup2(read, piped._incoming)  # as if the agent had closed it
+    os.close(read)
+    arrivals, arrived = os.pipe()
+    assert piped.copy(arrivals, lambda data, streams: None, standard=(arrivals, 1, 2)) is Stopped.LOST
+    os.close(arrivals)
+    os.close(arrived)
+    session = instance.beside.go_on(piped.streams, piped.name, piped.position)
+    with anyio.fail_after(60):
+        came = [await session.receive(), await session.receive()]
+    assert sorted(item.stream for item in came if item) == ["stderr", "stdout"]
+    assert [item.data for item in came if item and item.stream == "stdout"] == [b"cba"]
+    assert session.exited or await session.receive() is None
+    assert session.exited == Exited(7)
+    await session.aclose()
+
+
 async def test_nothing_that_the_command_line_needs_is_imported() -> None:
     code = (
         "import sys; from cc_bridge.cli import claude; print([m for m in sys.modules if m in ('typer', 'rich', 'ssl')])"
     )
     assert (await anyio.run_process([sys.executable, "-c", code])).stdout == b"[]\n"
+
+
+async def test_where_the_agent_listens_no_event_loop_is_imported(instance: LocalProcess) -> None:
+    await begun(instance)
+    code = (
+        "import os, sys; from cc_bridge.cli import claude; "
+        "os._exit = lambda code: print(code, 'asyncio' in sys.modules); "
+        f"claude.run(['--instance', {instance.name!r}, '--', '-p'])"
+    )
+    argv = [sys.executable, "-c", code]
+    done = await anyio.run_process(argv, cwd=instance.record.workspace, input=b"")
+    assert done.stdout == b"7 False\n"
 
 
 @pytest.mark.parametrize("where", ["local", pytest.param("docker", marks=pytest.mark.docker)])

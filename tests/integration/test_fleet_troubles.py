@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from cc_bridge import (
     Allow,
     BridgeError,
     ClaudeInstance,
+    ClaudeOptions,
     Decision,
     InvalidInput,
     LimitReached,
@@ -24,6 +26,8 @@ from cc_bridge import (
 )
 from cc_bridge.errors import InstanceDiffers
 from cc_bridge.fleet import Fleet, OpenRequest
+from cc_bridge.instances.registry import Registry
+from tests.conftest import STUB
 
 pytestmark = pytest.mark.anyio
 
@@ -83,6 +87,32 @@ async def test_a_decision_that_cannot_be_sent_ends_nobody_else(make: Any, whose:
             except BridgeError:
                 await turn.result()  # the reader is told why, once, and the turn goes on
             assert (await running.result()).text == "xy"
+
+
+async def test_nothing_begins_again_what_is_being_removed(make_record: Any, tmp_path: Path) -> None:
+    async with Fleet() as fleet:
+        stub = {"env": {"HOME": str(tmp_path)}, "claude": ClaudeOptions(program=str(STUB))}
+        held = fleet.adopt(make_record(ephemeral=False, **stub))
+        assert (await held.send_command_and_wait("before", LIMIT))[0]
+        errors: list[str] = []
+
+        async def ask(pause: float) -> None:
+            await anyio.sleep(pause)
+            try:
+                async with await held.submit("meanwhile") as turn:
+                    await turn.result()
+            except BridgeError as error:
+                errors.append(error.what)
+
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as group:
+                for number in range(8):
+                    group.start_soon(ask, number / 100)
+                await fleet.remove(held.name)
+            assert fleet.names() == []
+            await ask(0)
+        assert errors[-1] == "it was removed"
+        assert held.record.name not in Registry().names()
 
 
 async def test_who_listens_to_one_that_is_removed_is_told(make: Any) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing, nullcontext
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -33,6 +35,7 @@ from claude_agent_sdk import (
     ToolUseBlock,
     UserMessage,
     create_sdk_mcp_server,
+    project_key_for_directory,
     query,
     tool,
 )
@@ -173,7 +176,7 @@ async def test_many_turns_beside_the_instances_own_conversation(instance: Any, s
         assert "apart" not in said
 
 
-async def test_hooks_of_each_kind(instance: Any) -> None:
+async def test_hooks_of_tools_prompts_and_the_end(instance: Any) -> None:
     seen: list[tuple[str, str]] = []
 
     async def note(given: Any, tool_use_id: str | None, context: Any) -> Any:
@@ -192,6 +195,61 @@ async def test_hooks_of_each_kind(instance: Any) -> None:
     fine, forbidden = outcomes(messages)
     assert ("fine" in str(fine.content), fine.is_error) == (True, False)
     assert ("no such" in str(forbidden.content), forbidden.is_error) == (True, True)
+
+
+async def test_hooks_of_permissions_failures_subagents_and_compaction(
+    instance: Any, scripted_model: ScriptedModel
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    async def note(given: Any, tool_use_id: str | None, context: Any) -> Any:
+        what = next((given[name] for name in ("tool_name", "trigger", "agent_type") if name in given), "")
+        seen.append((given["hook_event_name"], what))
+        return {}
+
+    async def decide(given: Any, tool_use_id: str | None, context: Any) -> Any:
+        await note(given, tool_use_id, context)
+        decision = {"behavior": "allow", "updatedInput": {"command": "ls /no-such-directory"}}
+        return {"hookSpecificOutput": {"hookEventName": "PermissionRequest", "decision": decision}}
+
+    kinds: Any = ["PostToolUseFailure", "SubagentStart", "SubagentStop", "PreCompact"]
+    hooks: Any = {kind: [HookMatcher(hooks=[note])] for kind in kinds}
+    hooks["PermissionRequest"] = [HookMatcher(hooks=[decide])]
+    agents = {"looker": AgentDefinition(description="looks", prompt="You look.", tools=["Bash"])}
+    options = ClaudeAgentOptions(hooks=hooks, agents=agents)
+    given = {"description": "look", "subagent_type": "looker", "prompt": "[[say seen]]", "run_in_background": False}
+    async with ClaudeSDKClient(options, BridgeTransport(instance, options)) as client:
+        [failed] = outcomes(await turn(client, '[[tool Bash {"command":"touch made"}]] [[say done]]'))
+        assert "no-such-directory" in str(failed.content)
+        scripted_model.add(Reply([Tool("Task", given), Say("done")]))
+        await turn(client, "go")
+        await turn(client, "/compact")
+    assert seen[:5] == [
+        ("PermissionRequest", "Bash"),
+        ("PostToolUseFailure", "Bash"),
+        ("SubagentStart", "looker"),
+        ("SubagentStop", "looker"),
+        ("PreCompact", "manual"),
+    ]
+
+
+@pytest.mark.thorough
+async def test_a_hook_of_notifications(instance: Any) -> None:
+    """Claude Code has one to tell when nobody has decided for a few seconds."""
+    told = anyio.Event()
+
+    async def note(given: Any, tool_use_id: str | None, context: Any) -> Any:
+        assert "Bash" in given["message"]
+        told.set()
+        return {}
+
+    async def decide(name: str, given: dict[str, Any], context: Any) -> Any:
+        await told.wait()
+        return PermissionResultAllow()
+
+    options = ClaudeAgentOptions(hooks={"Notification": [HookMatcher(hooks=[note])]}, can_use_tool=decide)
+    async with ClaudeSDKClient(options, BridgeTransport(instance, options)) as client:
+        assert text(await turn(client, '[[tool Bash {"command":"touch made"}]] [[say done]]')) == "done"
 
 
 async def test_a_permission_callback_that_changes_the_input(instance: Any) -> None:
@@ -312,6 +370,23 @@ async def test_a_store_of_sessions_gets_what_was_said(instance: Any) -> None:
     sessions = [key for key in store._store if found in str(key)]  # the keys are the SDK's own
     assert sessions
     assert "for the store" in str([store._store[key] for key in sessions])
+
+
+async def test_a_session_that_only_a_store_has_is_gone_on_with(instance: Any, scripted_model: ScriptedModel) -> None:
+    store, other = InMemorySessionStore(), InMemorySessionStore()
+    prompt = '[[say well]] [[tool Bash {"command":"echo noted"}]] remember this'
+    first = result(await ask(instance, prompt, ClaudeAgentOptions(session_store=store))).session_id
+    moved, project = str(uuid4()), project_key_for_directory(instance.record.workspace)
+    entries: Any = await store.load({"project_key": project, "session_id": first})
+    entries = json.loads(json.dumps(entries).replace(first, moved))
+    await other.append({"project_key": project, "session_id": moved}, entries)
+    for number, asked in enumerate(({"resume": moved}, {"continue_conversation": True})):
+        options = ClaudeAgentOptions(session_store=other, **asked)
+        assert result(await ask(instance, f"again {number}", options)).session_id == moved
+        assert "remember this" in str(scripted_model.requests[-1].body["messages"])
+    assert "again 0" in str(scripted_model.requests[-1].body["messages"])
+    stored = await other.load({"project_key": project, "session_id": moved})
+    assert "again 1" in str(stored), "what is said from now on is the same session's"
 
 
 async def test_an_answer_that_is_an_error(instance: Any) -> None:
@@ -438,7 +513,6 @@ async def test_options_that_cannot_be_had_are_refused_by_name(instance: Any) -> 
     for name, options in {
         "cli_path": ClaudeAgentOptions(cli_path="/usr/bin/claude"),
         "user": ClaudeAgentOptions(user="root"),
-        "SessionStore": ClaudeAgentOptions(session_store=InMemorySessionStore(), resume="x"),
     }.items():
         with pytest.raises(InvalidInput, match=name):
             BridgeTransport(instance, options)

@@ -67,7 +67,8 @@ async def test_the_file_says_what_the_command_line_does_not(served: Served) -> N
 
 
 def test_another_address_needs_a_name(tmp_path: Path) -> None:
-    refused = cc("serve", "--host", "0.0.0.0", "--port", "0", env={"CC_BRIDGE_HOME": tmp_path, "CC_BRIDGE_CONFIG": ""})
+    env = {**os.environ, "CC_BRIDGE_HOME": str(tmp_path), "CC_BRIDGE_CONFIG": ""}
+    refused = cc("serve", "--host", "0.0.0.0", "--port", "0", env=env)
     assert refused.returncode != 0
     assert "--host-name" in refused.stderr
 

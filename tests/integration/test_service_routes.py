@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -62,6 +63,25 @@ async def name(client: httpx.AsyncClient) -> str:
     made = await client.post("/v1/instances", json={"name": chosen, "template": "default"})
     assert made.status_code == 201, made.text
     return chosen
+
+
+@pytest.fixture(scope="module")
+def shared(served: Served) -> str:
+    with httpx.Client(base_url=served.address, headers={"Authorization": f"Bearer {served.token}"}) as client:
+        made = client.post("/v1/instances", json={"name": "shared", "template": "default"}, timeout=LIMIT)
+    assert made.status_code == 201, made.text
+    return "shared"
+
+
+@pytest.fixture
+def emptied(served: Served, shared: str) -> str:
+    """Of an instance that tests share which do not talk to it; nothing is in its workspace."""
+    for path in workspace_of(served, shared).iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return shared
 
 
 def workspace_of(served: Served, name: str) -> Path:
@@ -224,27 +244,27 @@ class TestPermissions:
 
 class TestFiles:
     async def test_what_is_put_is_there_and_comes_back(
-        self, client: httpx.AsyncClient, served: Served, name: str
+        self, client: httpx.AsyncClient, served: Served, emptied: str
     ) -> None:
-        address, data = f"/v1/instances/{name}/files/content", os.urandom(3_000_000)
+        address, data = f"/v1/instances/{emptied}/files/content", os.urandom(3_000_000)
         put = await client.put(address, params={"path": "in/deep/ä b.bin"}, content=data)
         assert put.status_code == 201, put.text
         assert (put.json()["name"], put.json()["kind"], put.json()["size"]) == ("ä b.bin", "file", 3_000_000)
-        file = workspace_of(served, name) / "in" / "deep" / "ä b.bin"
+        file = workspace_of(served, emptied) / "in" / "deep" / "ä b.bin"
         assert file.read_bytes() == data
         assert [path.name for path in file.parent.iterdir()] == ["ä b.bin"]
         got = await client.get(address, params={"path": "in/deep/ä b.bin"})
         assert got.content == data
         assert (await client.put(address, params={"path": "in/deep/ä b.bin"}, content=b"short")).status_code == 200
         assert file.read_bytes() == b"short"
-        listed = (await client.get(f"/v1/instances/{name}/files", params={"path": "in/deep"})).json()
+        listed = (await client.get(f"/v1/instances/{emptied}/files", params={"path": "in/deep"})).json()
         assert [(item["path"], item["size"]) for item in listed["entries"]] == [("in/deep/ä b.bin", 5)]
-        what, details = (await audited(client, name))[0]
+        what, details = (await audited(client, emptied))[0]
         assert what == "file.written"
         assert details["path"] == "in/deep/ä b.bin"
 
-    async def test_a_download_is_an_attachment_whatever_it_is(self, client: httpx.AsyncClient, name: str) -> None:
-        address = f"/v1/instances/{name}/files/content"
+    async def test_a_download_is_an_attachment_whatever_it_is(self, client: httpx.AsyncClient, emptied: str) -> None:
+        address = f"/v1/instances/{emptied}/files/content"
         page = "<script>alert(1)</script>"
         await client.put(address, params={"path": 'a"\r\n.html'}, content=page.encode())
         got = await client.get(address, params={"path": 'a"\r\n.html'})
@@ -255,82 +275,82 @@ class TestFiles:
         assert "sandbox" in got.headers["content-security-policy"]
 
     @pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "a/../../b", "a\0b", "", "x/" * 200, "n" * 300])
-    async def test_no_path_leads_out_of_the_workspace(self, client: httpx.AsyncClient, name: str, path: str) -> None:
-        address = f"/v1/instances/{name}/files/content"
+    async def test_no_path_leads_out_of_the_workspace(self, client: httpx.AsyncClient, emptied: str, path: str) -> None:
+        address = f"/v1/instances/{emptied}/files/content"
         assert (await client.get(address, params={"path": path})).status_code == 422
         assert (await client.put(address, params={"path": path}, content=b"x")).status_code == 422
 
     async def test_links_are_not_followed(
-        self, client: httpx.AsyncClient, served: Served, name: str, tmp_path: Path
+        self, client: httpx.AsyncClient, served: Served, emptied: str, tmp_path: Path
     ) -> None:
-        workspace = workspace_of(served, name)
+        workspace = workspace_of(served, emptied)
         (tmp_path / "secret").write_text("secret")
         (workspace / "link").symlink_to(tmp_path / "secret")
         (workspace / "way").symlink_to(tmp_path)
-        address = f"/v1/instances/{name}/files/content"
+        address = f"/v1/instances/{emptied}/files/content"
         for path in ("link", "way/secret"):
             got = await client.get(address, params={"path": path})
             assert got.status_code == 422
             assert "secret" not in got.text
-        assert (await client.get(f"/v1/instances/{name}/files", params={"path": "way"})).status_code == 422
+        assert (await client.get(f"/v1/instances/{emptied}/files", params={"path": "way"})).status_code == 422
         assert (await client.put(address, params={"path": "way/new"}, content=b"x")).status_code == 422
         assert not (tmp_path / "new").exists()
         assert (await client.put(address, params={"path": "link"}, content=b"x")).status_code == 200
         assert (tmp_path / "secret").read_text() == "secret"
         assert not (workspace / "link").is_symlink()
-        listed = (await client.get(f"/v1/instances/{name}/files")).json()["entries"]
+        listed = (await client.get(f"/v1/instances/{emptied}/files")).json()["entries"]
         assert [(item["name"], item["kind"]) for item in listed] == [("link", "file"), ("way", "link")]
 
     async def test_what_is_no_file_is_not_waited_for(
-        self, client: httpx.AsyncClient, served: Served, name: str
+        self, client: httpx.AsyncClient, served: Served, emptied: str
     ) -> None:
-        os.mkfifo(workspace_of(served, name) / "pipe")
-        (workspace_of(served, name) / "directory").mkdir()
-        address = f"/v1/instances/{name}/files/content"
+        os.mkfifo(workspace_of(served, emptied) / "pipe")
+        (workspace_of(served, emptied) / "directory").mkdir()
+        address = f"/v1/instances/{emptied}/files/content"
         for path in ("pipe", "directory"):
             assert (await client.get(address, params={"path": path})).status_code == 422
         assert (await client.put(address, params={"path": "directory"}, content=b"x")).status_code == 422
         assert (await client.get(address, params={"path": "nothing"})).status_code == 404
-        assert (await client.get(f"/v1/instances/{name}/files", params={"path": "nothing"})).status_code == 404
+        assert (await client.get(f"/v1/instances/{emptied}/files", params={"path": "nothing"})).status_code == 404
 
-    async def test_a_directory_of_many_is_cut(self, client: httpx.AsyncClient, served: Served, name: str) -> None:
-        many = workspace_of(served, name) / "many"
+    async def test_a_directory_of_many_is_cut(self, client: httpx.AsyncClient, served: Served, emptied: str) -> None:
+        many = workspace_of(served, emptied) / "many"
         many.mkdir()
         for number in range(2001):
             (many / str(number)).touch()
-        listed = (await client.get(f"/v1/instances/{name}/files", params={"path": "many"})).json()
+        listed = (await client.get(f"/v1/instances/{emptied}/files", params={"path": "many"})).json()
         assert listed["truncated"]
         assert len(listed["entries"]) == 2000
         assert [item["name"] for item in listed["entries"]] == sorted(item["name"] for item in listed["entries"])
 
     async def test_an_upload_that_breaks_off_leaves_nothing(
-        self, client: httpx.AsyncClient, served: Served, name: str
+        self, client: httpx.AsyncClient, served: Served, emptied: str
     ) -> None:
         async def broken() -> AsyncIterator[bytes]:
             yield b"x" * 2_000_000
             raise OSError("the client dies")
 
-        address = f"/v1/instances/{name}/files/content"
+        address = f"/v1/instances/{emptied}/files/content"
         with pytest.raises(OSError, match="dies"):
             await client.put(address, params={"path": "half"}, content=broken())
         with anyio.fail_after(LIMIT):
-            while list(workspace_of(served, name).iterdir()):
+            while list(workspace_of(served, emptied).iterdir()):
                 await anyio.sleep(0.05)
 
-    async def test_what_is_there_keeps_its_mode(self, client: httpx.AsyncClient, served: Served, name: str) -> None:
-        script = workspace_of(served, name) / "script"
+    async def test_what_is_there_keeps_its_mode(self, client: httpx.AsyncClient, served: Served, emptied: str) -> None:
+        script = workspace_of(served, emptied) / "script"
         script.write_text("old")
         script.chmod(0o750)
-        await client.put(f"/v1/instances/{name}/files/content", params={"path": "script"}, content=b"new")
+        await client.put(f"/v1/instances/{emptied}/files/content", params={"path": "script"}, content=b"new")
         assert (script.read_text(), script.stat().st_mode & 0o7777) == ("new", 0o750)
 
-    async def test_who_reads_does_not_write(self, client: httpx.AsyncClient, served: Served, name: str) -> None:
-        address = f"/v1/instances/{name}/files/content"
-        async with await restricted(client, served, "read", instances=[name]) as reader:
-            assert (await reader.get(f"/v1/instances/{name}/files")).status_code == 200
+    async def test_who_reads_does_not_write(self, client: httpx.AsyncClient, served: Served, emptied: str) -> None:
+        address = f"/v1/instances/{emptied}/files/content"
+        async with await restricted(client, served, "read", instances=[emptied]) as reader:
+            assert (await reader.get(f"/v1/instances/{emptied}/files")).status_code == 200
             assert (await reader.put(address, params={"path": "a"}, content=b"x")).status_code == 403
         async with await restricted(client, served, "read", "command", instances=["other"]) as stranger:
-            assert (await stranger.get(f"/v1/instances/{name}/files")).status_code == 404
+            assert (await stranger.get(f"/v1/instances/{emptied}/files")).status_code == 404
             assert (await stranger.put(address, params={"path": "a"}, content=b"x")).status_code == 404
 
 

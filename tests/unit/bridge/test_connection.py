@@ -13,6 +13,7 @@ from cc_bridge.bridge import connection as module
 from cc_bridge.bridge.connection import Connection, FramesGone
 from cc_bridge.channels.base import Channel
 from cc_bridge.errors import AgentUnavailable, ConnectionLost, ProtocolError
+from cc_bridge.protocol import link as link_module
 from cc_bridge.protocol.link import ErrorOutput, Hello, Link, Output
 
 from .scripted_channel import HELLO, Scripted
@@ -71,7 +72,7 @@ async def test_what_may_come_in_a_hello_s_place(received: Any, error: type[Excep
 
 
 async def test_an_agent_that_says_nothing_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (module._HELLO_LIMIT, module._SEND_LIMIT, module._ACKNOWLEDGE) == (10, 60, 2**20)
+    assert (module._HELLO_LIMIT, module._SEND_LIMIT, link_module._ACKNOWLEDGE) == (10, 60, 2**20)
     monkeypatch.setattr(module, "_HELLO_LIMIT", 0)
     channel = Scripted()
     with pytest.raises(AgentUnavailable, match="demo: the agent did not say hello in time"):

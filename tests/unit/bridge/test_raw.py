@@ -16,7 +16,7 @@ from cc_bridge.channels.named_pipe import NobodyListens
 from cc_bridge.errors import AgentUnavailable, ClaudeNotFound, ClaudeStartError, ConnectionLost
 from cc_bridge.logs import Log
 from cc_bridge.protocol.link import Exited, StreamBytes
-from cc_bridge.protocol.raw import Start
+from cc_bridge.protocol.raw import RawStreams, Start
 
 from .scripted_channel import HELLO, Dials, Scripted
 
@@ -43,7 +43,7 @@ def session(*channels: Scripted | Exception) -> tuple[RawSession, Dials]:
     dials = Dials(*channels)
     log = Log("demo", "memory")
     uplink = Uplink(dials, log, session="raw-x", patience=1)
-    return RawSession(uplink, Start.of(["claude"], {}, "/w"), "demo", log, "Install it."), dials
+    return RawSession(uplink, RawStreams(Start.of(["claude"], {}, "/w")), "demo", log, "Install it."), dials
 
 
 def sent(channel: Scripted) -> list[dict[str, Any]]:
@@ -113,6 +113,14 @@ async def test_a_connection_that_breaks_goes_on_where_it_was() -> None:
     assert dials.greetings[1]["have"] == [2, "j"]
     stdin = base64.b64encode(b"in").decode()
     assert [frame for frame in sent(second) if "stdin" in frame] == [{"id": "c-1", "stdin": stdin}]
+
+
+async def test_what_comes_with_the_hello_is_not_kept_until_more_comes() -> None:
+    hello, output = (json.dumps(frame).encode() + b"\n" for frame in (later(1), stdout(2, b"all there is")))
+    made, _ = session(Scripted(NEW, STARTED, anyio.EndOfStream), Scripted(hello + output))
+    await made.open()
+    with anyio.fail_after(5):
+        assert await made.receive() == StreamBytes("stdout", b"all there is")
 
 
 async def test_an_agent_that_is_gone_is_told_after_all_that_came() -> None:

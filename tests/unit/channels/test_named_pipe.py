@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from cc_bridge.channels import named_pipe as module
+from cc_bridge.channels import pipe_ends
 from cc_bridge.channels.named_pipe import NamedPipeChannel, NobodyListens, prepare_directory, until_nobody_listens
 from cc_bridge.errors import AgentUnavailable
 
@@ -319,5 +319,5 @@ async def test_an_agent_whose_way_in_was_taken_away_is_not_met(agent: Agent) -> 
 
 def test_a_minute_and_five_seconds() -> None:
     """docs/protocol.md, and what is waited for an answer unless something else is said."""
-    assert module._STALE == 60
+    assert pipe_ends._STALE == 60
     assert inspect.signature(NamedPipeChannel.connect).parameters["limit"].default == 5

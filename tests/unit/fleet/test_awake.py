@@ -178,6 +178,33 @@ class TestNumber:
             await other.begin()
         assert (stuck.seat in awake, idle.slept) == (True, 1)
 
+    async def test_two_tasks_of_one_instance_have_one_seat(self) -> None:
+        awake = Awake(1)
+        first, one = Claude(awake), Claude(awake)
+        await first.begin()
+        told: list[int] = []
+        async with anyio.create_task_group() as group:
+            group.start_soon(one.begin)
+            group.start_soon(one.seat.take, told.append)
+            await anyio.wait_all_tasks_blocked()
+            assert (one.told, told, len(awake)) == ([0], [0], 1)
+            first.end()
+        assert (first.slept, len(awake), one.seat.is_awake) == (1, 1, True)
+
+    async def test_a_task_that_gives_up_leaves_the_line_to_the_other_of_its_instance(self) -> None:
+        awake = Awake(1)
+        first, one = Claude(awake), Claude(awake)
+        await first.begin()
+        async with anyio.create_task_group() as group, anyio.create_task_group() as given_up:
+            given_up.start_soon(one.begin)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(one.seat.take, lambda ahead: None)
+            await anyio.wait_all_tasks_blocked()
+            given_up.cancel_scope.cancel()
+            one.busy = False
+            first.end()
+        assert one.seat.is_awake
+
 
 class TestMemory:
     async def test_the_largest_must_fit_beside_what_is_used(self) -> None:

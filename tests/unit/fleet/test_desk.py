@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 from cc_bridge import AlreadyDecided, BridgeError, ClaudeInstance, InvalidInput, PermissionRequest, PermissionRules
 from cc_bridge.fleet import desk as module
 from cc_bridge.fleet import permission_watch
-from cc_bridge.fleet.choices import MOST_KEPT
+from cc_bridge.fleet.choices import MOST_KEPT, session_updates
 from cc_bridge.fleet.desk import AllowAlways, AllowForSession, Asked, Decided, Desk, Missed, Moot, OpenRequest
 from cc_bridge.fleet.permission_paths import Place
 from cc_bridge.fleet.permission_store import RequestStore
@@ -237,6 +237,20 @@ async def test_for_the_session_is_claude_codes_own_suggestion(make_fleet: MakeFl
     fleet.desk.answer(fleet.id, AllowForSession())
     await anyio.wait_all_tasks_blocked()
     assert fleet.decisions == {"r": Allow(updates=({**SUGGESTED, "destination": "session"},))}
+
+
+def test_for_the_session_nothing_is_taken_that_is_not_usual() -> None:
+    edits = {"type": "setMode", "mode": "acceptEdits"}
+    all_of_them = (
+        SUGGESTED,
+        edits,
+        {"type": "setMode", "mode": "bypassPermissions"},
+        {**SUGGESTED, "behavior": "deny"},
+    )
+    taken = session_updates("desk", (*all_of_them, {"type": "addDirectories", "directories": ["/"]}, None), None)
+    assert taken == ({**SUGGESTED, "destination": "session"}, {**edits, "destination": "session"})
+    with pytest.raises(InvalidInput, match="no rule"):
+        session_updates("desk", all_of_them[2:], None)
 
 
 async def test_for_the_session_with_a_rule_of_ones_own(make_fleet: MakeFleet) -> None:

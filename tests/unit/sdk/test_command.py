@@ -164,15 +164,6 @@ def test_settings_with_a_sandbox_are_read_here(tmp_path: Path) -> None:
     assert json.loads(words[words.index("--settings") + 1]) == {"model": "x", "sandbox": {"enabled": True}}
 
 
-def test_a_mirrored_transcript_has_the_path_that_the_sdk_knows() -> None:
-    command = made(env={"CLAUDE_CONFIG_DIR": "/home/me/.config/claude"})
-    assert command.mirrored("/home/cc-bridge/.claude/projects/-workspace/x.jsonl") == (
-        "/home/me/.config/claude/projects/-workspace/x.jsonl"
-    )
-    for path in ("/elsewhere/x.jsonl", "/a/projects/../../etc/x"):
-        assert command.mirrored(path) == path
-
-
 def test_two_ways_to_decide_are_refused_as_the_sdk_does() -> None:
     with pytest.raises(ValueError, match="can_use_tool"):
         made(can_use_tool=decide, permission_prompt_tool_name="x")

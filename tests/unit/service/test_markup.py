@@ -180,11 +180,11 @@ def test_a_long_block_comes_in_pieces_that_join() -> None:
 
 def test_no_piece_is_large() -> None:
     for text in (
-        "word " * 100_000,
-        "```\n" + "x" * 500_000,
-        "- a\n" * 30_000,
-        "> a\n" * 30_000,
-        "|a|\n|-|\n" + "|b|\n" * 9000,
+        "word " * 50_000,
+        "```\n" + "x" * 250_000,
+        "- a\n" * 15_000,
+        "> a\n" * 15_000,
+        "|a|\n|-|\n" + "|b|\n" * 5000,
     ):
         assert max(len(block.html) for block in markup(text)) < 100_000
 

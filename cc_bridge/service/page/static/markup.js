@@ -16,10 +16,11 @@ export function fragment(html) {
  */
 export function morph(node, wanted) {
   let old = node.firstChild;
-  for (const next of Array.from(wanted.childNodes)) {
+  const all = Array.from(wanted.childNodes);
+  for (const [number, next] of all.entries()) {
     if (!old) {
-      node.append(next);
-      continue;
+      node.append(...all.slice(number));
+      return;
     }
     const following = old.nextSibling;
     if (old.nodeType === Node.TEXT_NODE && next.nodeType === Node.TEXT_NODE) {

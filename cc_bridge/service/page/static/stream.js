@@ -150,6 +150,7 @@ export class Stream {
     this.#pump();
   }
 
+  /** Hand on for a while, and then let the browser have its turn, whatever has come meanwhile. */
   #pump() {
     if (this.#pumping) return;
     this.#pumping = true;
@@ -159,8 +160,10 @@ export class Stream {
       this.onMessage(message);
       if (id) this.#after = id;
     }
-    this.#pumping = false;
-    if (this.#queue.length) soon(() => this.#pump());
+    soon(() => {
+      this.#pumping = false;
+      if (this.#queue.length) this.#pump();
+    });
   }
 
   /** The service has forgotten what came after our place: read from now on. */
