@@ -167,7 +167,7 @@ class Service:
 
     def revoked(self, token: str) -> None:
         """A token is none any more: what is open with it ends, and its webhooks are told nothing more."""
-        self.end_streams(token)
+        self._farewells.setdefault(token, anyio.Event()).set()  # stays: who was let in just before may open one yet
         self.deliveries.owner_changed(token, revoked=datetime.now(UTC))
 
     def end_streams(self, token: str) -> None:

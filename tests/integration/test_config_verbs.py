@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import sys
 import uuid
 from pathlib import Path
 
@@ -359,3 +360,7 @@ def test_where_a_service_s_secret_comes_from(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(InvalidInput, match=what):
             secret(**wrong)
     assert openid_of(None, ()) is None
+    monkeypatch.delitem(sys.modules, "cc_bridge.service.openid")
+    monkeypatch.setitem(sys.modules, "joserfc", None)
+    with pytest.raises(InvalidInput, match="joserfc is not installed"):
+        secret()

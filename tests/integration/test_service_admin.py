@@ -19,6 +19,7 @@ from cc_bridge.fleet import Fleet
 from cc_bridge.instances.registry import Registry
 from cc_bridge.service.app import make_app
 from cc_bridge.service.deliveries import verify
+from cc_bridge.service.identities import Identity
 from cc_bridge.service.routes import (
     audit,
     commands,
@@ -209,6 +210,14 @@ class TestSessions:
         await browser.post("/v1/session", json={"token": made["secret"]})
         await api.client(api.first).delete(f"/v1/tokens/{made['id']}")
         assert (await browser.get("/v1/session")).status_code == 401
+
+    async def test_what_is_open_ends_with_what_was_shown(self, api: Api) -> None:
+        expired = Identity("one", "ann", frozenset({"read"}), ends=datetime.now(UTC))
+        revoked = Identity("other", "bob", frozenset({"read"}))
+        api.service.revoked("other")
+        for who in (expired, revoked):
+            with anyio.fail_after(10):
+                await api.service.farewell(who).wait()
 
     @pytest.mark.parametrize("token", ["", "ccb_wrong", "\0", "x" * 200])
     async def test_a_wrong_token_begins_none(self, api: Api, token: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +14,7 @@ import pytest
 
 from cc_bridge.service import openid as module
 from cc_bridge.service.openid import OpenId, Settings, SignInFailed
-from cc_bridge.service.sign_in_rules import Person
+from cc_bridge.service.sign_in_rules import Person, Rule
 from tests.identity_provider import (
     CLIENT,
     KEY,
@@ -119,6 +120,10 @@ def late(claims: dict[str, Any]) -> None:
         lambda claims: claims.update(nonce=None),
         lambda claims: claims.__delitem__("nonce"),
         lambda claims: claims.update(aud="another"),
+        lambda claims: claims.update(aud=None),
+        lambda claims: claims.__delitem__("aud"),
+        lambda claims: claims.__delitem__("iss"),
+        lambda claims: claims.__delitem__("iat"),
         lambda claims: claims.update(aud=[CLIENT, "another"], azp="another"),
         lambda claims: claims.update(iss="https://evil.test"),
         lambda claims: claims.pop("exp"),
@@ -259,6 +264,15 @@ async def test_only_so_many_wait_for_it_at_once(openid: OpenId, monkeypatch: pyt
     monkeypatch.setattr(module, "_AT_ONCE", 0)
     with pytest.raises(SignInFailed, match="Many people"):
         await openid.begin()
+
+
+def test_settings_are_those_of_the_file() -> None:
+    table = {"issuer": "https://id.test", "client_id": "x", "public_url": PUBLIC, "session": 3600.0}
+    people = [{"group": ("a",), "scopes": ("read",)}]
+    own = Settings.of({**table, "client_secret_file": "f", "people": people}, "s")
+    assert (own.client_secret, own.session, own.comes_back_to) == ("s", timedelta(hours=1), f"{PUBLIC}/oidc/callback")
+    assert own.people == (Rule.of(people[0]),)
+    assert Settings.of({**table, "client_secret": "t", "people": []}).client_secret == "t"
 
 
 async def test_what_is_secret_is_not_shown(openid: OpenId) -> None:
