@@ -107,13 +107,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     whole one, and several at once would have none left for the keys that they are to hear.
     """
     if not os.environ.get("CC_BRIDGE_THOROUGH"):
-        left_out = [item for item in items if item.get_closest_marker("thorough")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        left_out = {item for item in items if item.get_closest_marker("thorough")}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
     if hasattr(config, "workerinput"):
         items.sort(key=_rank)
-        panes = [item for item in items if {"tmux", "browser"} & set(getattr(item, "fixturenames", ()))]
-        others = [item for item in items if item not in set(panes)]
+        wide = {item for item in items if {"tmux", "browser"} & set(getattr(item, "fixturenames", ()))}
+        panes = [item for item in items if item in wide]
+        others = [item for item in items if item not in wide]
         step = 0.8 * len(others) / (len(panes) or 1)
         for number, pane in enumerate(panes):
             others.insert(int(number * step) + number, pane)
