@@ -59,6 +59,9 @@ __all__ = ["ContainerPlace"]
 _START_LIMIT = 60.0
 _END_LIMIT = 5.0
 
+#: Seconds for an agent that listens to answer before its container is looked at: it may be paused.
+_AT_ONCE = 1.0
+
 #: How often a container may end while it is being connected to.
 _CONNECT_TRIES = 3
 
@@ -129,6 +132,9 @@ class ContainerPlace(Place):
 
     async def connect(self, greeting: bytes) -> Channel:
         """Start the container if need be, and take the best way to the agent (channels/ladder.py)."""
+        if self._has_pipes:
+            with suppress(AgentUnavailable):  # who listens runs: the engine need not be asked
+                return await self.pipes(greeting, _AT_ONCE)
         await self._is_remote()
         for _ in range(_CONNECT_TRIES):
             try:

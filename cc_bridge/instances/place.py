@@ -209,9 +209,9 @@ class Place(abc.ABC):
 
     # For the kinds
 
-    async def pipes(self, greeting: bytes) -> NamedPipeChannel:
-        """The pipes, where an agent listens at them."""
-        return await NamedPipeChannel.connect(str(self.home.pipes), greeting)
+    async def pipes(self, greeting: bytes, limit: float = 5.0) -> NamedPipeChannel:
+        """The pipes, where an agent listens at them, and answers within so many seconds."""
+        return await NamedPipeChannel.connect(str(self.home.pipes), greeting, limit)
 
     async def way(self, greeting: bytes) -> Channel:
         """The way to an agent that runs, from this machine and without the engine."""
