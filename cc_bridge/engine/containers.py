@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -99,7 +98,7 @@ class Containers:
             ImageNotFound: as it says.
         """
         client = await self._engine.client()
-        nonce = uuid.uuid4().hex
+        nonce = os.urandom(16).hex()
         options = spec.options()
         # Containers inherit their image's labels: override ours, so that an image cannot set them.
         options["labels"] = {**dict.fromkeys(OWN_LABELS, ""), **options["labels"], NONCE: nonce}

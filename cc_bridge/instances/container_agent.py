@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ..bridge.connection import Connection
@@ -72,7 +74,7 @@ class AgentInside:
     Args:
         container: its name.
         instance: the instance's name, for error messages.
-        archive: the agent, on this machine.
+        archive: finds the agent on this machine, when it is needed.
         adopted: the container is not ours: other users may be in it, and nothing of ours is mounted.
 
     Attributes:
@@ -82,11 +84,13 @@ class AgentInside:
         was_started: by this object.
     """
 
-    def __init__(self, execs: Execs, container: str, instance: str, archive: Path, log: Log, *, adopted: bool) -> None:
+    def __init__(
+        self, execs: Execs, container: str, instance: str, archive: Callable[[], Path], log: Log, *, adopted: bool
+    ) -> None:
         self._execs = execs
         self._container = container
         self._instance = instance
-        self._archive = archive
+        self._find_archive = archive
         self._log = log
         self._adopted = adopted
         self.path = AGENT
@@ -94,6 +98,10 @@ class AgentInside:
         self.remote = False
         self.was_started = False
         self._knows_place = False
+
+    @cached_property
+    def _archive(self) -> Path:
+        return self._find_archive()
 
     @property
     def pane(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ..dockerfiles import Dockerfile, Dockerfiles, OnDockerfile
@@ -37,9 +38,6 @@ class ContainerMaker:
 
     Args:
         on_progress, on_dockerfile: see :class:`~cc_bridge.DockerContainer`.
-
-    Attributes:
-        agent: its archive, on this machine.
     """
 
     def __init__(
@@ -52,7 +50,6 @@ class ContainerMaker:
         on_progress: Progress | None,
         on_dockerfile: OnDockerfile | None,
     ) -> None:
-        self.agent = agent_archive(registry.root)
         self._containers = containers
         self._images = Images(engine)
         self._archives = Archives(engine)
@@ -62,6 +59,11 @@ class ContainerMaker:
         self._log = log
         self._on_progress = on_progress
         self._on_dockerfile = on_dockerfile
+
+    @cached_property
+    def agent(self) -> Path:
+        """Its archive, on this machine: found when it is needed, because that takes a while."""
+        return agent_archive(self._registry.root)
 
     async def make(
         self, plan: ContainerPlan, home: Home, agent: str, session_id: str, cwd: str, *, remote: bool

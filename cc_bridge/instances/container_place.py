@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, ClassVar
@@ -104,7 +104,7 @@ class ContainerPlace(Place):
         )
         self._adopted = bool(record.container)
         self.agent = AgentInside(
-            self.execs, self.container, self.name, self._maker.agent, self.log, adopted=self._adopted
+            self.execs, self.container, self.name, lambda: self._maker.agent, self.log, adopted=self._adopted
         )
 
     @property
@@ -222,7 +222,7 @@ class ContainerPlace(Place):
 
     @property
     def _has_pipes(self) -> bool:
-        return not self._adopted and platform.system() == "Linux"
+        return not self._adopted and sys.platform == "linux"
 
     # The container
 
