@@ -17,12 +17,14 @@ import_anyio()
 import anyio  # noqa: E402  after what makes it quick
 
 from ..errors import ConnectionLost  # noqa: E402
+from ..instances.factory import instance_of  # noqa: E402
 from ..instances.factory import open as open_instance  # noqa: E402
 from .claude import SIGNALS  # noqa: E402
 
 if TYPE_CHECKING:
     from ..bridge.piped import PipedSession
     from ..bridge.raw import RawSession
+    from ..record import ClaudeInstance
 
 __all__ = ["go_on", "run"]
 
@@ -30,12 +32,15 @@ __all__ = ["go_on", "run"]
 _READ, _WRITE = 65536, 4096
 
 
-def run(name: str, args: Sequence[str], env: Mapping[str, str], cwd: str) -> int:
+def run(made: str | ClaudeInstance, args: Sequence[str], env: Mapping[str, str], cwd: str) -> int:
     """Start Claude Code, and copy until it has ended; its exit code, negative for a signal.
+
+    Args:
+        made: the name of an instance, or the record of one that is made by this.
 
     Raises: as ``Beside.run``, and ConnectionLost.
     """
-    return _in_event_loop(_run, name, args, env, cwd)
+    return _in_event_loop(_run, made, args, env, cwd)
 
 
 def _in_event_loop(function: Callable[..., Awaitable[int]], *arguments: object) -> int:
@@ -43,8 +48,8 @@ def _in_event_loop(function: Callable[..., Awaitable[int]], *arguments: object) 
     return anyio.run(function, *arguments)
 
 
-async def _run(name: str, args: Sequence[str], env: Mapping[str, str], cwd: str) -> int:
-    instance = open_instance(name)
+async def _run(made: str | ClaudeInstance, args: Sequence[str], env: Mapping[str, str], cwd: str) -> int:
+    instance = open_instance(made) if isinstance(made, str) else instance_of(made)
     try:
         session = await instance.beside.run(args, env, cwd)
         try:

@@ -16,9 +16,11 @@ import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, ResultMessage, query
 
-from cc_bridge import ClaudeOptions, DockerContainer, LocalProcess
+from cc_bridge import ClaudeOptions, DockerContainer, LocalProcess, instances
+from cc_bridge import open as open_instance
 from cc_bridge.bridge.piped import PipedSession, Stopped
 from cc_bridge.instances.outline import Outline
+from cc_bridge.instances.registry import Registry
 from cc_bridge.protocol.link import Exited
 from cc_bridge.protocol.raw import Start
 from cc_bridge.testing import ScriptedModel
@@ -144,6 +146,76 @@ async def test_a_connection_that_is_lost_is_gone_on_with_elsewhere(instance: Loc
     assert session.exited or await session.receive() is None
     assert session.exited == Exited(7)
     await session.aclose()
+
+
+@pytest.fixture
+async def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """One that no instance has, and Claude Code's program; what is made for it goes with it."""
+    program, made = tmp_path / "program", tmp_path / "fresh"
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
+    made.mkdir()
+    monkeypatch.setenv("CC_BRIDGE_CLAUDE", str(program))
+    yield made
+    for name in instances():
+        instance = open_instance(name)
+        if instance.record.workspace == made:
+            await instance.remove()
+        await instance.release()
+
+
+async def test_an_instance_is_made_where_a_directory_has_none(directory: Path) -> None:
+    """Also where two want it at once; and what is there is taken as it is."""
+    words = ["--on", "local", "--model", "m", "--", "-p"]
+    first = dict.fromkeys(range(2), b"")
+
+    async def start(number: int) -> None:
+        done = await claude(*words, data=b"ab", cwd=directory)
+        assert (done.returncode, json.loads(done.stderr)[0]) == (7, ["-p"]), done.stderr
+        first[number] = done.stdout
+
+    async with anyio.create_task_group() as group:
+        for number in first:
+            group.start_soon(start, number)
+    assert list(first.values()) == [b"ba", b"ba"]
+    made = [outline for outline in Outline.all() if outline.workspace == directory]
+    assert len(made) == 1
+    assert Registry().load(made[0].name).claude.model == "m"
+    again = await claude("-p", data=b"cd", cwd=directory)
+    assert (again.returncode, again.stdout) == (7, b"dc")
+
+
+async def test_a_template_says_what_is_made(directory: Path, tmp_path: Path) -> None:
+    """Of a file that is trusted: one in the directory is not before somebody has looked at it."""
+    text = '[templates.claude]\nkind = "local"\nclaude = { model = "t" }\n'
+    (directory / "cc-bridge.toml").write_text(text)
+    refused = await claude("-p", cwd=directory)
+    assert (refused.returncode, Outline.nearest(str(directory))) == (2, None)
+    assert b"was not looked at" in refused.stderr
+    config = tmp_path / "other.toml"
+    config.write_text(text)
+    env = {**os.environ, "CC_BRIDGE_CONFIG": str(config), "CC_BRIDGE_UP": "--append-system-prompt 'a b'"}
+    done = await claude("-p", data=b"ab", cwd=directory, env=env)
+    assert (done.returncode, done.stdout) == (7, b"ba"), done.stderr
+    outline = Outline.nearest(str(directory))
+    assert outline
+    made = Registry().load(outline.name)
+    assert (made.kind, made.claude.model, made.claude.append_system_prompt) == ("local", "t", "a b")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--on", "tmux", "--"], b"it would be a pane"),
+        (["--sideways", "--"], b"No such option"),
+        (["--on", "local", "--memory", "2g", "--"], b"--memory: only with --on docker"),
+    ],
+)
+async def test_what_cannot_be_made_is_refused(directory: Path, words: list[str], said: bytes) -> None:
+    done = await claude(*words, "-p", cwd=directory)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert Outline.nearest(str(directory)) is None
 
 
 async def test_nothing_that_the_command_line_needs_is_imported() -> None:
