@@ -108,7 +108,7 @@ class Session:
             if sleep != self.sleeper.after:
                 self.sleeper.begin(sleep)
             return
-        self._process = process = spawn(argv, env, cwd)
+        self._process = process = self._spawn(argv, env, cwd)
         self._launch = (argv, env, cwd, sleep, again)
         self._exit_code = None
         self._is_ending = self.asleep = False
@@ -125,6 +125,9 @@ class Session:
         self._output_stopped = True  # as it is, until somebody looks
         self._watch_output()
         self._give_next()
+
+    def _spawn(self, argv: List[str], env: Dict[str, Optional[str]], cwd: str) -> "subprocess.Popen[bytes]":
+        return spawn(argv, env, cwd)
 
     def take(self, input_id: str, turn: str, line: bytes) -> Optional[wire.Frame]:
         """Pass a line to Claude Code once, a turn's when the turns before it have ended.
@@ -313,6 +316,8 @@ class Session:
             data = os.read(pipe.fileno(), min(most, _CHUNK))
         except BlockingIOError:
             return 0
+        except OSError:  # EIO: a terminal whose programs have gone
+            data = b""
         if not data:
             self._loop.watch(pipe.fileno())
             pipe.close()
@@ -345,6 +350,10 @@ class Session:
         self._has_worked = self._has_worked or ended
         return ended
 
+    def _left_in(self, fd: int) -> int:
+        """Bytes that are there to be read, now that the process has ended."""
+        return waiting_bytes(fd)
+
     def _add_frame(self, frame: Dict[str, Any]) -> None:
         self.ledger.number([frame])
         self.audience.tell()
@@ -366,7 +375,7 @@ class Session:
         except ProcessLookupError:
             pass  # nothing of its group is left
         for kind, pipe in (("out", process.stdout), ("err", process.stderr)):
-            left = waiting_bytes(pipe.fileno()) if pipe and not pipe.closed else 0
+            left = self._left_in(pipe.fileno()) if pipe and not pipe.closed else 0
             while left > 0 and (got := self._read(kind, left)):
                 left -= got
             rest = self._splitters[kind].flush()

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from ..bridge.piped import PipedSession
     from ..protocol.raw import RawStreams
     from ..record import ClaudeInstance
+    from .claude_terminal import Terminal
 
-__all__ = ["SIGNALS", "claude", "run"]
+__all__ = ["OF_TERMINALS", "SIGNALS", "claude", "run"]
 
 #: Words whose values are paths. Of these some take several.
 _PATHS = ("--append-system-prompt-file", "--plugin-dir", "--settings", "--system-prompt-file")
@@ -39,6 +40,12 @@ _NOT_INTERACTIVE = {"-p", "--print", "-v", "--version", "-h", "--help"}
 
 #: What is passed on, and as what.
 SIGNALS = {signal.SIGINT: "INT", signal.SIGTERM: "TERM", signal.SIGHUP: "TERM"}
+
+#: What is heard at a terminal: another size, and that this program is to stop, as Ctrl-Z does elsewhere.
+OF_TERMINALS = (signal.SIGWINCH, signal.SIGTSTP)
+
+#: What a program must know of its terminal.
+_ABOUT_TERMINALS = ("COLORTERM", "TERM", "TERM_PROGRAM")
 
 
 def run(words: Sequence[str], *, is_verb: bool = False) -> NoReturn:
@@ -116,9 +123,6 @@ def _options_of_environment() -> list[str]:
 
 def _main(name: str, options: list[str], words: list[str]) -> int:
     """Its exit code, negative for a signal."""
-    if os.isatty(0) and os.isatty(1) and not _NOT_INTERACTIVE.intersection(words):
-        what = "an interactive Claude Code needs a terminal of its own, and `cc-bridge claude` has none for it"
-        raise InvalidInput(what, hint="Give it -p, or use an instance `--on tmux` and `cc-bridge attach`.")
     here = os.getcwd()
     outline = Outline.load(name) if name else Outline.nearest(here)
     record = None
@@ -130,12 +134,29 @@ def _main(name: str, options: list[str], words: list[str]) -> int:
         what = f"{here} is neither in its workspace nor in its mounts"
         raise InvalidInput(what, instance=outline.name, hint="Go to a directory that is.")
     args, env = _translated(words, outline), _variables()
-    piped = _connected(outline, args, env, cwd) if record is None else None
+    if not os.isatty(0) or not os.isatty(1) or _NOT_INTERACTIVE.intersection(words):
+        return _started(outline, record, args, env, cwd, None)
+    from .claude_terminal import Terminal
+
+    env |= {name: os.environ[name] for name in _ABOUT_TERMINALS if name in os.environ}
+    with Terminal() as terminal:
+        return _started(outline, record, args, env, cwd, terminal)
+
+
+def _started(
+    outline: Outline,
+    record: ClaudeInstance | None,
+    args: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str,
+    terminal: Terminal | None,
+) -> int:
+    piped = _connected(outline, args, env, cwd, terminal) if record is None else None
     if piped is not None:
-        return _copied(outline.name, piped)
+        return _copied(outline.name, piped, terminal)
     from . import claude_copying
 
-    return claude_copying.run(record or outline.name, args, env, cwd)
+    return claude_copying.run(record or outline.name, args, env, cwd, terminal)
 
 
 def _record(name: str, here: str, options: list[str]) -> ClaudeInstance:
@@ -158,7 +179,9 @@ def _record(name: str, here: str, options: list[str]) -> ClaudeInstance:
     return made
 
 
-def _connected(outline: Outline, args: Sequence[str], env: Mapping[str, str], cwd: str) -> PipedSession | None:
+def _connected(
+    outline: Outline, args: Sequence[str], env: Mapping[str, str], cwd: str, terminal: Terminal | None
+) -> PipedSession | None:
     """Connected to an agent that listens, with what it is to start; None: it takes more than that."""
     if outline.in_pane or outline.container:
         return None
@@ -170,11 +193,11 @@ def _connected(outline: Outline, args: Sequence[str], env: Mapping[str, str], cw
         from ..instances.find_claude import find_claude
 
         program = find_claude(program)
-    start = Start.of([program, *args], outline.claude_env(env), cwd)
+    start = Start.of([program, *args], outline.claude_env(env), cwd, tty=terminal.size if terminal else None)
     return PipedSession.connect(str(outline.directory / "pipes"), start)
 
 
-def _copied(name: str, piped: PipedSession) -> int:
+def _copied(name: str, piped: PipedSession, terminal: Terminal | None) -> int:
     """Copy until it has ended; its exit code, negative for a signal."""
     from ..bridge.piped import Stopped
 
@@ -182,16 +205,16 @@ def _copied(name: str, piped: PipedSession) -> int:
     for end in (arrivals, arrived):
         os.set_blocking(end, False)
     before = signal.set_wakeup_fd(arrived, warn_on_full_buffer=False)
-    for number in SIGNALS:
+    for number in (*SIGNALS, *(OF_TERMINALS if terminal else ())):
         signal.signal(number, lambda *_: None)
     try:
-        stopped = piped.copy(arrivals, _pass_on)
+        stopped = piped.copy(arrivals, lambda arrived, streams: _pass_on(arrived, streams, terminal))
     finally:
         signal.set_wakeup_fd(before)
     if stopped is not Stopped.OVER:
         from . import claude_copying
 
-        return claude_copying.go_on(name, piped, unread=stopped is Stopped.UNREAD)
+        return claude_copying.go_on(name, piped, terminal, unread=stopped is Stopped.UNREAD)
     exited, refused = piped.streams.exited, piped.streams.refused
     if refused is not None:
         from ..bridge.agent_events import refusal_error
@@ -203,10 +226,14 @@ def _copied(name: str, piped: PipedSession) -> int:
     return exited.code
 
 
-def _pass_on(arrived: bytes, streams: RawStreams) -> None:
+def _pass_on(arrived: bytes, streams: RawStreams, terminal: Terminal | None) -> None:
     for number in arrived:
         if number in SIGNALS:
             streams.signal(SIGNALS[signal.Signals(number)])
+        elif terminal is not None and number in OF_TERMINALS:
+            if number == signal.SIGTSTP:
+                terminal.suspend()
+            streams.resize(*terminal.size)
 
 
 def _variables() -> dict[str, str]:

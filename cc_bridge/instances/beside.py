@@ -66,13 +66,16 @@ class Beside:
         """An absolute path of this machine as it is named there; None: it is not there. One that is there stays."""
         return self._place.inside(path)
 
-    async def run(self, args: Sequence[str], env: Mapping[str, str], cwd: str = "") -> RawSession:
+    async def run(
+        self, args: Sequence[str], env: Mapping[str, str], cwd: str = "", *, tty: tuple[int, int] | None = None
+    ) -> RawSession:
         """Run one.
 
         Args:
             args: the words behind the program's name.
             env: added to the variables of the instance's own; where they name a login, that goes whole.
             cwd: as it is named there; empty: the instance's.
+            tty: on a terminal of so many columns and rows; None: with three pipes.
 
         Raises:
             InvalidInput: the instance is a pane.
@@ -85,7 +88,7 @@ class Beside:
         place = self._place
         argv = [place.program(), *args]
         uplink = Uplink(_Once(self._instance), place.log, session=f"raw-{os.urandom(12).hex()}")
-        start = Start.of(argv, place.claude_env(env), cwd or place.cwd)
+        start = Start.of(argv, place.claude_env(env), cwd or place.cwd, tty=tty)
         session = RawSession(uplink, RawStreams(start), place.name, place.log, place.claude_hint)
         async with self._instance.starting(session.aclose):
             await session.open()

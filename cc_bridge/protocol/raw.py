@@ -29,17 +29,26 @@ class Start(Value):
     Attributes:
         env: added to what is there; None: taken away from it.
         linger: seconds without a host after which the agent ends the process.
+        tty: columns and rows of its terminal; None: it has none, and three pipes.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str | None]
     cwd: str
     linger: float
+    tty: tuple[int, int] | None = None
 
     @classmethod
-    def of(cls, argv: Sequence[str], env: Mapping[str, str | None], cwd: str, linger: float = 30.0) -> Start:
+    def of(
+        cls,
+        argv: Sequence[str],
+        env: Mapping[str, str | None],
+        cwd: str,
+        linger: float = 30.0,
+        tty: tuple[int, int] | None = None,
+    ) -> Start:
         """The same, from a list; a Claude Code that this program runs in is none of its business."""
-        return cls(tuple(argv), {**env, "CLAUDECODE": None}, cwd, linger)
+        return cls(tuple(argv), {**env, "CLAUDECODE": None}, cwd, linger, tty)
 
 
 class _Input(Value):
@@ -76,6 +85,12 @@ class RawStreams:
         self._next_id = 0
         self._output: deque[StreamBytes] = deque()
         self._signals: list[str] = []
+        self._size: tuple[int, int] | None = None  # of the terminal, that is to be told
+
+    @property
+    def on_terminal(self) -> bool:
+        """It is started on a terminal."""
+        return self._start.tty is not None
 
     @property
     def over(self) -> bool:
@@ -107,6 +122,10 @@ class RawStreams:
         if not self.over:
             self._signals.append(name)
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Its terminal has this size now, or is to be drawn anew."""
+        self._size = columns, rows
+
     def take(self) -> StreamBytes | None:
         """The next bytes of its output; None: there are none now."""
         if not self._output:
@@ -128,13 +147,16 @@ class RawStreams:
             return
         if not self._asked:
             start = self._start
-            link.start_process(start.argv, start.env, start.cwd, linger=start.linger)
+            link.start_process(start.argv, start.env, start.cwd, linger=start.linger, tty=start.tty)
             self._asked = True
         if not self.started:
             return
         signals, self._signals = self._signals, []
         for name in signals:
             link.signal_claude(name)
+        if self._size is not None:
+            link.resize(*self._size)
+            self._size = None
         while self._said < len(self._inputs):
             following = self._inputs[self._said]
             if self._said and self._said_bytes + following.size > _WINDOW:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ from cc_bridge.instances.registry import Registry
 from cc_bridge.protocol.link import Exited
 from cc_bridge.protocol.raw import Start
 from cc_bridge.testing import ScriptedModel
-from tests.command import COMMAND
+from tests.command import COMMAND, Terminal
 
 pytestmark = pytest.mark.anyio
 
@@ -216,6 +219,70 @@ async def test_what_cannot_be_made_is_refused(directory: Path, words: list[str],
     assert done.returncode == 2
     assert said in done.stderr
     assert Outline.nearest(str(directory)) is None
+
+
+#: In Claude Code's place, at a terminal: says what size that has, when that changes, and which keys are pressed.
+AT_TERMINAL = f"""#!{sys.executable}
+import os, signal, sys, termios, tty
+def say(*words):
+    print(*words, sep=" ", end="\\r\\n", flush=True)
+def size(*_):
+    say("size", *os.get_terminal_size(0))
+signal.signal(signal.SIGWINCH, size)
+signal.signal(signal.SIGCONT, lambda *_: say("drawn"))
+tty.setraw(0)
+say("terminals", *map(os.isatty, range(3)), os.ttyname(0) == os.ttyname(2), os.environ.get("TERM"))
+size()
+while (key := os.read(0, 1)) != b"q":
+    say("key", key.hex())
+    if key == b"\\x1a":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if key == b"k":
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(5)
+"""
+
+
+@pytest.fixture
+async def at_terminal(instance: LocalProcess, tmp_path: Path) -> LocalProcess:
+    (tmp_path / "program").write_text(AT_TERMINAL)
+    session = await instance.beside.run([], {}, tty=(10, 10))
+    await session.aclose()
+    assert session.exited == Exited(-signal.SIGHUP)  # who goes away hangs up
+    return instance
+
+
+async def test_a_person_at_a_terminal(at_terminal: LocalProcess) -> None:
+    """Keys as they are pressed, sizes, and a stop from outside, after which all is drawn again."""
+    argv = ["env", "TERM=xterm-test", *COMMAND, "claude", "--instance", at_terminal.name]
+    with Terminal(argv) as person:
+        person.wait_for("terminals True True True True xterm-test")
+        before = termios.tcgetattr(person.fd)
+        assert not before[3] & termios.ECHO
+        fcntl.ioctl(person.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+        person.wait_for("size 77 33")
+        person.type("\x03")
+        person.wait_for("key 03")
+        person.type("\x1a")  # it stops itself, where nobody could let it go on
+        person.wait_for("drawn")
+        os.kill(person.pid, signal.SIGTSTP)
+        assert os.WIFSTOPPED(os.waitpid(person.pid, os.WUNTRACED)[1])
+        assert termios.tcgetattr(person.fd)[3] & termios.ECHO
+        os.kill(person.pid, signal.SIGCONT)
+        person.wait_for("drawn")
+        assert termios.tcgetattr(person.fd) == before
+        person.type("q")
+        assert person.end() == 5
+
+
+async def test_a_terminal_is_as_before_after_a_kill(at_terminal: LocalProcess) -> None:
+    with Terminal([*COMMAND, "claude", "--instance", at_terminal.name]) as person:
+        person.wait_for("size")
+        person.type("k")
+        person.wait_for("\x1b[?25h")
+        while not termios.tcgetattr(person.fd)[3] & termios.ECHO:
+            pass
+        assert person.end() == -signal.SIGKILL
 
 
 async def test_nothing_that_the_command_line_needs_is_imported() -> None:
