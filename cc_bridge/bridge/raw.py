@@ -209,7 +209,7 @@ class RawSession:
     async def _abandon(self) -> None:
         """It is not to be, or not any more: kill what may have been started, and leave."""
         link = self._uplink.link
-        if link is not None and self._uplink.connection is not None and self._uplink.connection.hello.raw:
+        if link is not None and self._streams.connected_once:
             link.signal_claude("KILL")
             with anyio.move_on_after(_FORGET_LIMIT):
                 await self._flush()

@@ -69,6 +69,7 @@ class RawStreams:
         refused: the agent could not start it.
         input_ended: :meth:`end_input` was called.
         buffered: bytes of its output that nobody has taken.
+        connected_once: :meth:`connected` was called, so that it may have been started.
     """
 
     def __init__(self, start: Start) -> None:
@@ -78,6 +79,7 @@ class RawStreams:
         self.refused: AgentRefused | None = None
         self.input_ended = False
         self.buffered = 0
+        self.connected_once = False
         self._inputs: deque[_Input] = deque()  # that were not answered, oldest first
         self._said = 0  # how many of them were said over this connection, and their bytes
         self._said_bytes = 0
@@ -138,6 +140,7 @@ class RawStreams:
 
     def connected(self, hello: Hello) -> None:
         """There is a new connection: what was not answered over the last one is to be said again."""
+        self.connected_once = True
         self._asked = hello.state != "new"
         self._said = self._said_bytes = 0
 

@@ -285,6 +285,32 @@ async def test_a_terminal_is_as_before_after_a_kill(at_terminal: LocalProcess) -
         assert person.end() == -signal.SIGKILL
 
 
+@pytest.mark.thorough
+async def test_the_real_one_at_a_terminal(
+    claude: str, make_record: Any, scripted_model: ScriptedModel, tmp_path: Path
+) -> None:
+    home = tmp_path / "claude-home"
+    home.mkdir()
+    record = make_record(env=scripted_model.claude_env(home))
+    key = record.env["ANTHROPIC_API_KEY"][-20:]
+    seen = {"hasCompletedOnboarding": True, "theme": "dark", "customApiKeyResponses": {"approved": [key]}}
+    trusted = {"projects": {str(record.workspace): {"hasTrustDialogAccepted": True}}}
+    (home / ".claude.json").write_text(json.dumps({**seen, **trusted}))
+    made = LocalProcess(record)
+    session = await made.beside.run(["--version"], {})
+    await session.aclose()
+    with Terminal(["env", "-C", str(record.workspace), *COMMAND, "claude"]) as person:
+        person.wait_for("❯")
+        person.type("hello")
+        person.wait_for("hello")
+        person.type("\r")
+        person.wait_for("said:")
+        person.type("\x03\x03")
+        person.wait_for("--resume")
+        assert person.end() == 0
+    await made.cleanup()
+
+
 async def test_nothing_that_the_command_line_needs_is_imported() -> None:
     code = (
         "import sys; from cc_bridge.cli import claude; print([m for m in sys.modules if m in ('typer', 'rich', 'ssl')])"
