@@ -13,7 +13,7 @@ from . import wire
 from .ledger import Ledger
 from .loop import Loop
 from .session import Session
-from .spawn import has_stopped, set_size, spawn_on_terminal
+from .spawn import has_stopped, set_size, spawn, spawn_on_terminal, waiting_bytes
 
 if TYPE_CHECKING:
     import subprocess
@@ -30,6 +30,9 @@ _ROOM = 64 * 1024
 
 #: Bytes that are read of a terminal whose process has ended: what it has started may hold it, and write for ever.
 _LEFT_ON_TERMINAL = 1024 * 1024
+
+#: Columns, and rows, of a terminal: as many as the kernel counts.
+_WIDEST = 0xFFFF
 
 #: Seconds after which what an earlier agent has left is removed: no host will come back for it.
 _LEFT = 3600.0
@@ -58,6 +61,7 @@ class RawSession(Session):
         forget: Callable[[str], None],
     ) -> None:
         super().__init__(loop, name, log, on_exit, ledger)
+        self._spawn, self._left_in = self._start_process, self._left
         self.linger = LINGER
         self.size: Optional[Tuple[int, int]] = None
         self._forget = forget
@@ -80,8 +84,8 @@ class RawSession(Session):
         if not self.ledger.seq:
             super().start(argv, env, cwd)
 
-    def _spawn(self, argv: List[str], env: Dict[str, Optional[str]], cwd: str) -> "subprocess.Popen[bytes]":
-        return spawn_on_terminal(argv, env, cwd, self.size) if self.size else super()._spawn(argv, env, cwd)
+    def _start_process(self, argv: List[str], env: Dict[str, Optional[str]], cwd: str) -> "subprocess.Popen[bytes]":
+        return spawn_on_terminal(argv, env, cwd, self.size) if self.size else spawn(argv, env, cwd)
 
     def resize(self, size: Tuple[int, int]) -> None:
         """The host's terminal has this size, columns and rows, or shows something else and is to be drawn anew.
@@ -200,8 +204,8 @@ class RawSession(Session):
             if self.size:  # a terminal has no end of input: whoever sat at it has gone
                 self.signal(signal.SIGHUP)
 
-    def _left_in(self, fd: int) -> int:
-        return _LEFT_ON_TERMINAL if self.size else super()._left_in(fd)
+    def _left(self, fd: int) -> int:
+        return _LEFT_ON_TERMINAL if self.size else waiting_bytes(fd)
 
     def _watch_output(self) -> None:
         """The same; what its only host has is not kept."""
@@ -214,6 +218,15 @@ class RawSession(Session):
 
     def _take_back(self, process: object) -> None:
         self._pending.clear()
+
+
+def size_of(value: object) -> Tuple[int, int]:
+    """Columns and rows of what a host has sent. Raises: ValueError: they are none."""
+    if not isinstance(value, list) or len(value) != len(("columns", "rows")):
+        raise ValueError("a terminal's size is columns and rows")
+    if not all(type(number) is int and 0 < number <= _WIDEST for number in value):
+        raise ValueError("columns and rows are numbers from 1 to %d" % _WIDEST)
+    return value[0], value[1]
 
 
 def sweep(state: str) -> None:

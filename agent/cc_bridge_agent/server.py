@@ -5,13 +5,13 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Union
 
 from . import __version__, wire
 from .client import Client
 from .ledger import Ledger
 from .loop import Loop
-from .raw import LINGER, RawSession, sweep
+from .raw import LINGER, RawSession, size_of, sweep
 from .rendezvous import PipeListener, SocketListener
 from .session import Session
 from .spawn import StartError
@@ -25,9 +25,6 @@ _LONGEST_HOST = 100
 
 #: Seconds, some 300 years; and what counts where less is said: so often it is looked whether a long turn is over.
 _LONGEST, _LEAST = 1e10, 1.0
-
-#: Columns, and rows, of a terminal: as many as the kernel counts.
-_WIDEST = 0xFFFF
 
 _SIGNALS = {"INT": signal.SIGINT, "TERM": signal.SIGTERM, "KILL": signal.SIGKILL}
 
@@ -180,7 +177,7 @@ class Server:
             else:
                 self._forget(session.name)
         elif "resize" in frame:
-            session.resize(_size(frame["resize"]))
+            session.resize(size_of(frame["resize"]))
         elif "done" in frame or "withdraw" in frame or "sleep" in frame:
             raise ValueError("a raw session has no turns")
         else:
@@ -265,7 +262,7 @@ class Server:
         if isinstance(session, RawSession):
             session.linger = _seconds(start.get("linger", LINGER))
             if not session.running:
-                session.size = _size(start["tty"]) if "tty" in start else None
+                session.size = size_of(start["tty"]) if "tty" in start else None
         else:
             self._stop_after[session.name] = stop
         try:
@@ -371,14 +368,6 @@ class Server:
 
     def _finish(self) -> None:
         self._loop.stop()
-
-
-def _size(value: object) -> Tuple[int, int]:
-    if not isinstance(value, list) or len(value) != len(("columns", "rows")):
-        raise ValueError("a terminal's size is columns and rows")
-    if not all(type(number) is int and 0 < number <= _WIDEST for number in value):
-        raise ValueError("columns and rows are numbers from 1 to %d" % _WIDEST)
-    return value[0], value[1]
 
 
 def _seconds(value: object) -> float:

@@ -48,6 +48,7 @@ class Session:
         self._loop = loop
         self._log = log
         self._on_exit = on_exit
+        self._spawn, self._left_in = spawn, waiting_bytes  # the latter: of what has ended
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._exit_code: Optional[int] = None
         self.is_stopped = False  # the agent ends, and Claude Code with it
@@ -125,9 +126,6 @@ class Session:
         self._output_stopped = True  # as it is, until somebody looks
         self._watch_output()
         self._give_next()
-
-    def _spawn(self, argv: List[str], env: Dict[str, Optional[str]], cwd: str) -> "subprocess.Popen[bytes]":
-        return spawn(argv, env, cwd)
 
     def take(self, input_id: str, turn: str, line: bytes) -> Optional[wire.Frame]:
         """Pass a line to Claude Code once, a turn's when the turns before it have ended.
@@ -349,10 +347,6 @@ class Session:
         ended = sum(map(self.ledger.queue.ends_turn, lines)) > 0  # all are to be looked at
         self._has_worked = self._has_worked or ended
         return ended
-
-    def _left_in(self, fd: int) -> int:
-        """Bytes that are there to be read, now that the process has ended."""
-        return waiting_bytes(fd)
 
     def _add_frame(self, frame: Dict[str, Any]) -> None:
         self.ledger.number([frame])
