@@ -7,12 +7,16 @@ import os
 import signal
 import time
 from collections import OrderedDict
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence, Tuple
 
 from . import wire
 from .ledger import Ledger
 from .loop import Loop
 from .session import Session
+from .spawn import has_stopped, set_size, spawn, spawn_on_terminal, waiting_bytes
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: Seconds without a host before the process is ended, and after its end before it is forgotten; unless said otherwise.
 LINGER = 30.0
@@ -23,6 +27,12 @@ _END_LIMIT = 5.0
 #: Bytes that the process has not read yet beyond which it is given no more: what is not given is not answered, and a
 #: host sends only so much that was not answered. So its signals never wait behind what nobody reads.
 _ROOM = 64 * 1024
+
+#: Bytes that are read of a terminal whose process has ended: what it has started may hold it, and write for ever.
+_LEFT_ON_TERMINAL = 1024 * 1024
+
+#: Columns, and rows, of a terminal: as many as the kernel counts.
+_WIDEST = 0xFFFF
 
 #: Seconds after which what an earlier agent has left is removed: no host will come back for it.
 _LEFT = 3600.0
@@ -36,6 +46,7 @@ class RawSession(Session):
 
     Attributes:
         linger: seconds without a host before the process is ended.
+        size: columns and rows of the process's terminal; None: it has none, and three pipes.
     """
 
     raw = True
@@ -50,7 +61,9 @@ class RawSession(Session):
         forget: Callable[[str], None],
     ) -> None:
         super().__init__(loop, name, log, on_exit, ledger)
+        self._spawn, self._left_in = self._start_process, self._left
         self.linger = LINGER
+        self.size: Optional[Tuple[int, int]] = None
         self._forget = forget
         self._pending: "OrderedDict[str, Optional[bytes]]" = OrderedDict()  # None: the end of its input
         self._input_ended = False  # as soon as what was given is written
@@ -58,7 +71,7 @@ class RawSession(Session):
 
     def describe(self) -> wire.Frame:
         """The same, and that the agent knows such sessions."""
-        return {**super().describe(), "raw": True}
+        return {**super().describe(), "raw": True, "tty": True}
 
     def start(
         self, argv: List[str], env: Dict[str, Optional[str]], cwd: str, sleep: float = 0.0, again: Sequence[str] = ()
@@ -70,6 +83,25 @@ class RawSession(Session):
         """
         if not self.ledger.seq:
             super().start(argv, env, cwd)
+
+    def _start_process(self, argv: List[str], env: Dict[str, Optional[str]], cwd: str) -> "subprocess.Popen[bytes]":
+        return spawn_on_terminal(argv, env, cwd, self.size) if self.size else spawn(argv, env, cwd)
+
+    def resize(self, size: Tuple[int, int]) -> None:
+        """The host's terminal has this size, columns and rows, or shows something else and is to be drawn anew.
+
+        Raises:
+            ValueError: the process has no terminal.
+        """
+        if self.size is None:
+            raise ValueError("there is no terminal to resize")
+        process = self._process
+        if not process or not process.stdin or process.stdin.closed:
+            return
+        if size == self.size:
+            os.kill(process.pid, signal.SIGCONT)  # no size has changed, so nobody would be told
+        self.size = size
+        set_size(process.stdin.fileno(), size)
 
     def take(self, input_id: str, turn: str, line: bytes) -> Optional[wire.Frame]:
         """Raises: ValueError: there are no turns here."""
@@ -105,6 +137,9 @@ class RawSession(Session):
 
     def reap(self) -> None:
         """The same; where no host is there to be told, it is forgotten after a while."""
+        process = self._process
+        if self.size and process and has_stopped(process.pid):
+            os.kill(process.pid, signal.SIGCONT)  # it has suspended itself, and no shell is there to wait for
         super().reap()
         if not self._process and not self._has_host():
             self._wait(self.linger, self._end_alone)
@@ -166,6 +201,11 @@ class RawSession(Session):
             self._loop.watch(stdin.fileno(), None, self._give_next if waits else None)
         if self._input_ended and not waits:
             stdin.close()
+            if self.size:  # a terminal has no end of input: whoever sat at it has gone
+                self.signal(signal.SIGHUP)
+
+    def _left(self, fd: int) -> int:
+        return _LEFT_ON_TERMINAL if self.size else waiting_bytes(fd)
 
     def _watch_output(self) -> None:
         """The same; what its only host has is not kept."""
@@ -178,6 +218,15 @@ class RawSession(Session):
 
     def _take_back(self, process: object) -> None:
         self._pending.clear()
+
+
+def size_of(value: object) -> Tuple[int, int]:
+    """Columns and rows of what a host has sent. Raises: ValueError: they are none."""
+    if not isinstance(value, list) or len(value) != len(("columns", "rows")):
+        raise ValueError("a terminal's size is columns and rows")
+    if not all(type(number) is int and 0 < number <= _WIDEST for number in value):
+        raise ValueError("columns and rows are numbers from 1 to %d" % _WIDEST)
+    return value[0], value[1]
 
 
 def sweep(state: str) -> None:

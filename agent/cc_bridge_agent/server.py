@@ -11,7 +11,7 @@ from . import __version__, wire
 from .client import Client
 from .ledger import Ledger
 from .loop import Loop
-from .raw import LINGER, RawSession, sweep
+from .raw import LINGER, RawSession, size_of, sweep
 from .rendezvous import PipeListener, SocketListener
 from .session import Session
 from .spawn import StartError
@@ -176,6 +176,8 @@ class Server:
                 self._answer(client, {"error": "busy", "message": "the process has not ended"})
             else:
                 self._forget(session.name)
+        elif "resize" in frame:
+            session.resize(size_of(frame["resize"]))
         elif "done" in frame or "withdraw" in frame or "sleep" in frame:
             raise ValueError("a raw session has no turns")
         else:
@@ -259,6 +261,8 @@ class Server:
             return
         if isinstance(session, RawSession):
             session.linger = _seconds(start.get("linger", LINGER))
+            if not session.running:
+                session.size = size_of(start["tty"]) if "tty" in start else None
         else:
             self._stop_after[session.name] = stop
         try:

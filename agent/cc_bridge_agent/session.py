@@ -48,6 +48,7 @@ class Session:
         self._loop = loop
         self._log = log
         self._on_exit = on_exit
+        self._spawn, self._left_in = spawn, waiting_bytes  # the latter: of what has ended
         self._process: Optional["subprocess.Popen[bytes]"] = None
         self._exit_code: Optional[int] = None
         self.is_stopped = False  # the agent ends, and Claude Code with it
@@ -108,7 +109,7 @@ class Session:
             if sleep != self.sleeper.after:
                 self.sleeper.begin(sleep)
             return
-        self._process = process = spawn(argv, env, cwd)
+        self._process = process = self._spawn(argv, env, cwd)
         self._launch = (argv, env, cwd, sleep, again)
         self._exit_code = None
         self._is_ending = self.asleep = False
@@ -313,6 +314,8 @@ class Session:
             data = os.read(pipe.fileno(), min(most, _CHUNK))
         except BlockingIOError:
             return 0
+        except OSError:  # EIO: a terminal whose programs have gone
+            data = b""
         if not data:
             self._loop.watch(pipe.fileno())
             pipe.close()
@@ -366,7 +369,7 @@ class Session:
         except ProcessLookupError:
             pass  # nothing of its group is left
         for kind, pipe in (("out", process.stdout), ("err", process.stderr)):
-            left = waiting_bytes(pipe.fileno()) if pipe and not pipe.closed else 0
+            left = self._left_in(pipe.fileno()) if pipe and not pipe.closed else 0
             while left > 0 and (got := self._read(kind, left)):
                 left -= got
             rest = self._splitters[kind].flush()

@@ -4,10 +4,11 @@ import ctypes
 import fcntl
 import os
 import signal
+import struct
 import subprocess
 import sys
 import termios
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
@@ -47,6 +48,55 @@ def spawn(argv: List[str], env: Dict[str, Optional[str]], cwd: str) -> "subproce
     return process
 
 
+def spawn_on_terminal(
+    argv: List[str], env: Dict[str, Optional[str]], cwd: str, size: Tuple[int, int]
+) -> "subprocess.Popen[bytes]":
+    """Start a program on a terminal of its own; both ``stdin`` and ``stdout`` are our end of it. See :func:`spawn`.
+
+    Args:
+        size: columns and rows.
+
+    Raises:
+        StartError: with the operating system's reason.
+    """
+    try:
+        ours, its = os.openpty()
+    except OSError as error:
+        raise StartError(str(error), error.errno) from error
+    try:
+        set_size(ours, size)
+        process = subprocess.Popen(
+            argv,
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            env={name: value for name, value in {**os.environ, **env}.items() if value is not None},
+            cwd=cwd,
+            start_new_session=True,
+            preexec_fn=_take_terminal,
+        )
+        os.set_blocking(ours, False)
+        process.stdin, process.stdout = os.fdopen(os.dup(ours), "wb", 0), os.fdopen(ours, "rb", 0)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        os.close(ours)
+        raise StartError(str(error), getattr(error, "errno", None)) from error
+    finally:
+        os.close(its)
+    return process
+
+
+def set_size(terminal: int, size: Tuple[int, int]) -> None:
+    """Columns and rows of a terminal; its programs are told where they change."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+
+
+def _take_terminal() -> None:
+    """In the child, which leads a session: the terminal is its own, and tells it when it hangs up."""
+    die_with_parent()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the agent ignores it
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 def oom_kills() -> int:
     """How many processes of this container the kernel has killed for want of memory (cgroup v2, or v1)."""
     for path in _OOM_COUNTERS:
@@ -61,6 +111,14 @@ def oom_kills() -> int:
 def has_ended(pid: int) -> bool:
     """A child of ours has ended, and was not waited for."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def has_stopped(pid: int) -> bool:
+    """A child of ours was suspended since this was asked last, and runs no more."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None
+    except ChildProcessError:  # it has ended
+        return False
 
 
 def detached_children(pid: int) -> Optional[List[str]]:

@@ -208,7 +208,7 @@ class PipedSession:
                 return False
             events = self._link.receive_data(data or b"")
         hello = events[0]
-        if not isinstance(hello, Hello) or not hello.raw:
+        if not isinstance(hello, Hello) or not hello.raw or (self.streams.on_terminal and not hello.tty):
             return False
         self.streams.connected(hello)
         self._handle(events[1:])

@@ -113,6 +113,10 @@ class RawSession:
                     "That takes Python where it runs, and an agent of this release: `cc-bridge stop` ends an older one."
                 )
                 raise AgentUnavailable(what, instance=self._name, hint=hint)
+            if self._streams.on_terminal and not connection.hello.tty:
+                what = f"its agent, {connection.hello.agent}, starts nothing on a terminal"
+                hint = "`cc-bridge stop` ends it, and the next one is of this release."
+                raise AgentUnavailable(what, instance=self._name, hint=hint)
             self._streams.connected(connection.hello)
             self._handle(connection.early)
             with anyio.fail_after(_START_LIMIT):
@@ -150,6 +154,11 @@ class RawSession:
     async def signal(self, name: str) -> None:
         """Send it ``INT``, ``TERM`` or ``KILL``; the last one goes to all that it has started, too."""
         self._streams.signal(name)
+        await self._flush()
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """Tell it that its terminal has this size now, or is to be drawn anew."""
+        self._streams.resize(columns, rows)
         await self._flush()
 
     async def receive(self) -> StreamBytes | None:
@@ -209,7 +218,7 @@ class RawSession:
     async def _abandon(self) -> None:
         """It is not to be, or not any more: kill what may have been started, and leave."""
         link = self._uplink.link
-        if link is not None and self._uplink.connection is not None and self._uplink.connection.hello.raw:
+        if link is not None and self._streams.connected_once:
             link.signal_claude("KILL")
             with anyio.move_on_after(_FORGET_LIMIT):
                 await self._flush()

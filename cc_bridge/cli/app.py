@@ -26,7 +26,7 @@ _LONGEST_HELP = 200
 
 _FOREIGN = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
-__all__ = ["app"]
+__all__ = ["app", "command"]
 
 
 class _Verbs(typer.core.TyperGroup):
@@ -51,14 +51,7 @@ class _Verbs(typer.core.TyperGroup):
                 self.get_command(ctx, name)  # one of them may be suggested
         if verb is not None and cmd_name not in self.commands:
             made = verb.load(cmd_name)
-            if not isinstance(made, typer.Typer):
-                function, made = made, _typer(add_completion=False)
-                made.command(cmd_name, cls=_Command, context_settings=_FOREIGN if verb.foreign_options else {})(
-                    function
-                )
-            for command in made.registered_commands:
-                command.callback = _with_verbose(command.callback) if command.callback else None
-            self.commands[cmd_name] = typer.main.get_command(made)
+            self.commands[cmd_name] = command(cmd_name, made, _FOREIGN if verb.foreign_options else {})
         return self.commands.get(cmd_name)
 
 
@@ -79,6 +72,16 @@ class _Command(typer.core.TyperCommand):
             args = [*args[:at], *(f"--claude-arg={word}" for word in args[at + 1 :])]
         parsed: list[str] = super().parse_args(ctx, args)
         return parsed
+
+
+def command(name: str, made: Any, settings: dict[str, Any] | None = None) -> Command:
+    """The command of a verb's function, or of the verbs below it."""
+    if not isinstance(made, typer.Typer):
+        function, made = made, _typer(add_completion=False)
+        made.command(name, cls=_Command, context_settings=settings or {})(function)
+    for registered in made.registered_commands:
+        registered.callback = _with_verbose(registered.callback) if registered.callback else None
+    return typer.main.get_command(made)
 
 
 def _with_verbose(verb: Callable[..., Any]) -> Callable[..., Any]:

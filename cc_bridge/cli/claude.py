@@ -10,18 +10,22 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from ..errors import BridgeError, ConnectionLost, InvalidInput
 from ..instances.outline import Outline
 from ..login import PARTS
+from ..state import state_root
 from .parameters import Argument
 
 if TYPE_CHECKING:
     from ..bridge.piped import PipedSession
     from ..protocol.raw import RawStreams
+    from ..record import ClaudeInstance
+    from .claude_terminal import Terminal
 
-__all__ = ["SIGNALS", "claude", "run"]
+__all__ = ["OF_TERMINALS", "SIGNALS", "claude", "run"]
 
 #: Words whose values are paths. Of these some take several.
 _PATHS = ("--append-system-prompt-file", "--plugin-dir", "--settings", "--system-prompt-file")
@@ -37,16 +41,23 @@ _NOT_INTERACTIVE = {"-p", "--print", "-v", "--version", "-h", "--help"}
 #: What is passed on, and as what.
 SIGNALS = {signal.SIGINT: "INT", signal.SIGTERM: "TERM", signal.SIGHUP: "TERM"}
 
+#: What is heard at a terminal: another size, and that this program is to stop, as Ctrl-Z does elsewhere.
+OF_TERMINALS = (signal.SIGWINCH, signal.SIGTSTP)
 
-def run(words: Sequence[str]) -> NoReturn:
+#: What a program must know of its terminal.
+_ABOUT_TERMINALS = ("COLORTERM", "TERM", "TERM_PROGRAM")
+
+
+def run(words: Sequence[str], *, is_verb: bool = False) -> NoReturn:
     """Run it to its end.
 
     Args:
         words: ``--instance NAME`` and ``--``, which may both be left out, and Claude Code's.
+        is_verb: what stands before ``--`` are options of ``up``, too.
     """
     _open_what_is_closed()
     try:
-        code = _main(*_split(words))
+        code = _main(*_split(words, is_verb=is_verb))
     except BridgeError as error:
         from .session import report
 
@@ -60,13 +71,17 @@ def run(words: Sequence[str]) -> NoReturn:
 
 
 def claude(
-    words: Annotated[list[str], Argument(metavar="[--instance NAME] -- ARGS…", help="Claude Code's own arguments.")],
+    words: Annotated[
+        list[str],
+        Argument(metavar="[--instance NAME | OPTIONS OF up] -- ARGS…", help="Claude Code's own arguments."),
+    ],
 ) -> None:
     """Be `claude` for another program: Claude Code runs in an instance, with these streams, signals and exit code.
 
-    Without a name the instance is the one whose workspace has this directory.
+    Without a name the instance is the one whose workspace has this directory; with options, one is made where it has
+    none.
     """
-    run(words)
+    run(words, is_verb=True)
 
 
 def _open_what_is_closed() -> None:
@@ -78,43 +93,95 @@ def _open_what_is_closed() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest that is free
 
 
-def _split(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The instance's name, and Claude Code's words."""
+def _split(words: Sequence[str], *, is_verb: bool) -> tuple[str, list[str], list[str]]:
+    """The instance's name, the options of one that is to be made, and Claude Code's words."""
     left = list(words)
     name = os.environ.get("CC_BRIDGE_INSTANCE", "")
     if left[:1] == ["--instance"] and len(left) > 1:
         name, left = left[1], left[2:]
     elif left and left[0].startswith("--instance="):
         name, left = left[0].partition("=")[2], left[1:]
-    return name, left[1:] if left[:1] == ["--"] else left
+    if is_verb and "--" in left:
+        at = left.index("--")
+        options, left = left[:at], left[at + 1 :]
+    else:
+        options, left = [], left[1:] if left[:1] == ["--"] else left
+    return name, options or _options_of_environment(), left
 
 
-def _main(name: str, words: list[str]) -> int:
+def _options_of_environment() -> list[str]:
+    text = os.environ.get("CC_BRIDGE_UP", "")
+    if not text:
+        return []
+    import shlex
+
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InvalidInput(f"CC_BRIDGE_UP is not written as for a shell: {error}") from None
+
+
+def _main(name: str, options: list[str], words: list[str]) -> int:
     """Its exit code, negative for a signal."""
-    if os.isatty(0) and os.isatty(1) and not _NOT_INTERACTIVE.intersection(words):
-        what = "an interactive Claude Code needs a terminal of its own, and `cc-bridge claude` has none for it"
-        raise InvalidInput(what, hint="Give it -p, or use an instance `--on tmux` and `cc-bridge attach`.")
     here = os.getcwd()
     outline = Outline.load(name) if name else Outline.nearest(here)
+    record = None
     if outline is None:
-        from ..instances.registry import Registry
-
-        Registry().load(name)  # tells why
-        raise InvalidInput("its record cannot be read", instance=name)
+        record = _record(name, here, options)
+        outline = Outline.of(record.as_json_types(), state_root() / "instances" / record.name)
     cwd = outline.inside(here)
     if cwd is None:
         what = f"{here} is neither in its workspace nor in its mounts"
         raise InvalidInput(what, instance=outline.name, hint="Go to a directory that is.")
     args, env = _translated(words, outline), _variables()
-    piped = _connected(outline, args, env, cwd)
+    if not os.isatty(0) or not os.isatty(1) or _NOT_INTERACTIVE.intersection(words):
+        return _started(outline, record, args, env, cwd, None)
+    from .claude_terminal import Terminal
+
+    env |= {name: os.environ[name] for name in _ABOUT_TERMINALS if name in os.environ}
+    with Terminal() as terminal:
+        return _started(outline, record, args, env, cwd, terminal)
+
+
+def _started(
+    outline: Outline,
+    record: ClaudeInstance | None,
+    args: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str,
+    terminal: Terminal | None,
+) -> int:
+    piped = _connected(outline, args, env, cwd, terminal) if record is None else None
     if piped is not None:
-        return _copied(outline.name, piped)
+        return _copied(outline.name, piped, terminal)
     from . import claude_copying
 
-    return claude_copying.run(outline.name, args, env, cwd)
+    return claude_copying.run(record or outline.name, args, env, cwd, terminal)
 
 
-def _connected(outline: Outline, args: Sequence[str], env: Mapping[str, str], cwd: str) -> PipedSession | None:
+def _record(name: str, here: str, options: list[str]) -> ClaudeInstance:
+    """The record of an instance that is to be made, because there is none.
+
+    Raises:
+        InvalidInput: nobody has said what it should be like, or there is one that cannot be read.
+    """
+    from ..instances.registry import Registry
+    from .claude_making import record_for
+
+    if name and name in Registry().names():
+        Registry().load(name)  # tells why it cannot be read
+    made = record_for(name, Path(here), options)
+    if made is None and name:
+        Registry().load(name)
+    if made is None:
+        hint = "`cc-bridge up` makes one, and options before `--` do, or CC_BRIDGE_UP, or the template `claude`."
+        raise InvalidInput(f"no instance has {here} in its workspace", hint=hint)
+    return made
+
+
+def _connected(
+    outline: Outline, args: Sequence[str], env: Mapping[str, str], cwd: str, terminal: Terminal | None
+) -> PipedSession | None:
     """Connected to an agent that listens, with what it is to start; None: it takes more than that."""
     if outline.in_pane or outline.container:
         return None
@@ -126,11 +193,11 @@ def _connected(outline: Outline, args: Sequence[str], env: Mapping[str, str], cw
         from ..instances.find_claude import find_claude
 
         program = find_claude(program)
-    start = Start.of([program, *args], outline.claude_env(env), cwd)
+    start = Start.of([program, *args], outline.claude_env(env), cwd, tty=terminal.size if terminal else None)
     return PipedSession.connect(str(outline.directory / "pipes"), start)
 
 
-def _copied(name: str, piped: PipedSession) -> int:
+def _copied(name: str, piped: PipedSession, terminal: Terminal | None) -> int:
     """Copy until it has ended; its exit code, negative for a signal."""
     from ..bridge.piped import Stopped
 
@@ -138,16 +205,16 @@ def _copied(name: str, piped: PipedSession) -> int:
     for end in (arrivals, arrived):
         os.set_blocking(end, False)
     before = signal.set_wakeup_fd(arrived, warn_on_full_buffer=False)
-    for number in SIGNALS:
+    for number in (*SIGNALS, *(OF_TERMINALS if terminal else ())):
         signal.signal(number, lambda *_: None)
     try:
-        stopped = piped.copy(arrivals, _pass_on)
+        stopped = piped.copy(arrivals, lambda arrived, streams: _pass_on(arrived, streams, terminal))
     finally:
         signal.set_wakeup_fd(before)
     if stopped is not Stopped.OVER:
         from . import claude_copying
 
-        return claude_copying.go_on(name, piped, unread=stopped is Stopped.UNREAD)
+        return claude_copying.go_on(name, piped, terminal, unread=stopped is Stopped.UNREAD)
     exited, refused = piped.streams.exited, piped.streams.refused
     if refused is not None:
         from ..bridge.agent_events import refusal_error
@@ -159,10 +226,14 @@ def _copied(name: str, piped: PipedSession) -> int:
     return exited.code
 
 
-def _pass_on(arrived: bytes, streams: RawStreams) -> None:
+def _pass_on(arrived: bytes, streams: RawStreams, terminal: Terminal | None) -> None:
     for number in arrived:
         if number in SIGNALS:
             streams.signal(SIGNALS[signal.Signals(number)])
+        elif terminal is not None and number in OF_TERMINALS:
+            if number == signal.SIGTSTP:
+                terminal.suspend()
+            streams.resize(*terminal.size)
 
 
 def _variables() -> dict[str, str]:

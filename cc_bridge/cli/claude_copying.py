@@ -17,12 +17,15 @@ import_anyio()
 import anyio  # noqa: E402  after what makes it quick
 
 from ..errors import ConnectionLost  # noqa: E402
+from ..instances.factory import instance_of  # noqa: E402
 from ..instances.factory import open as open_instance  # noqa: E402
-from .claude import SIGNALS  # noqa: E402
+from .claude import OF_TERMINALS, SIGNALS  # noqa: E402
 
 if TYPE_CHECKING:
     from ..bridge.piped import PipedSession
     from ..bridge.raw import RawSession
+    from ..record import ClaudeInstance
+    from .claude_terminal import Terminal
 
 __all__ = ["go_on", "run"]
 
@@ -30,12 +33,18 @@ __all__ = ["go_on", "run"]
 _READ, _WRITE = 65536, 4096
 
 
-def run(name: str, args: Sequence[str], env: Mapping[str, str], cwd: str) -> int:
+def run(
+    made: str | ClaudeInstance, args: Sequence[str], env: Mapping[str, str], cwd: str, terminal: Terminal | None
+) -> int:
     """Start Claude Code, and copy until it has ended; its exit code, negative for a signal.
+
+    Args:
+        made: the name of an instance, or the record of one that is made by this.
+        terminal: the person's, where Claude Code is to have one, too.
 
     Raises: as ``Beside.run``, and ConnectionLost.
     """
-    return _in_event_loop(_run, name, args, env, cwd)
+    return _in_event_loop(_run, made, args, env, cwd, terminal)
 
 
 def _in_event_loop(function: Callable[..., Awaitable[int]], *arguments: object) -> int:
@@ -43,19 +52,21 @@ def _in_event_loop(function: Callable[..., Awaitable[int]], *arguments: object) 
     return anyio.run(function, *arguments)
 
 
-async def _run(name: str, args: Sequence[str], env: Mapping[str, str], cwd: str) -> int:
-    instance = open_instance(name)
+async def _run(
+    made: str | ClaudeInstance, args: Sequence[str], env: Mapping[str, str], cwd: str, terminal: Terminal | None
+) -> int:
+    instance = open_instance(made) if isinstance(made, str) else instance_of(made)
     try:
-        session = await instance.beside.run(args, env, cwd)
+        session = await instance.beside.run(args, env, cwd, tty=terminal.size if terminal else None)
         try:
-            return await _join(session)
+            return await _join(session, terminal)
         finally:
             await session.aclose()
     finally:
         await instance.release()
 
 
-def go_on(name: str, piped: PipedSession, *, unread: bool) -> int:
+def go_on(name: str, piped: PipedSession, terminal: Terminal | None, *, unread: bool) -> int:
     """Go on with a process whose connection is lost; the same.
 
     Args:
@@ -64,25 +75,25 @@ def go_on(name: str, piped: PipedSession, *, unread: bool) -> int:
     Raises:
         ConnectionLost: it is out of reach for good.
     """
-    return _in_event_loop(_go_on, name, piped, unread)
+    return _in_event_loop(_go_on, name, piped, terminal, unread)
 
 
-async def _go_on(name: str, piped: PipedSession, unread: bool) -> int:
+async def _go_on(name: str, piped: PipedSession, terminal: Terminal | None, unread: bool) -> int:
     instance = open_instance(name)
     try:
         session = instance.beside.go_on(piped.streams, piped.name, piped.position)
         try:
-            return -signal.SIGPIPE if unread else await _join(session)
+            return -signal.SIGPIPE if unread else await _join(session, terminal)
         finally:
             await session.aclose()
     finally:
         await instance.release()
 
 
-async def _join(session: RawSession) -> int:
+async def _join(session: RawSession, terminal: Terminal | None) -> int:
     """Copy until the process has ended; its exit code, negative for a signal."""
     async with anyio.create_task_group() as group:
-        group.start_soon(_copy_signals, session)
+        group.start_soon(_copy_signals, session, terminal)
         group.start_soon(_copy_input, session)
         while (came := await session.receive()) is not None:
             if not await _write(1 if came.stream == "stdout" else 2, came.data):
@@ -95,10 +106,15 @@ async def _join(session: RawSession) -> int:
     return exited.code
 
 
-async def _copy_signals(session: RawSession) -> None:
-    with anyio.open_signal_receiver(*SIGNALS) as arrivals:
+async def _copy_signals(session: RawSession, terminal: Terminal | None) -> None:
+    with anyio.open_signal_receiver(*SIGNALS, *(OF_TERMINALS if terminal else ())) as arrivals:
         async for number in arrivals:
-            await session.signal(SIGNALS[number])
+            if number in SIGNALS:
+                await session.signal(SIGNALS[number])
+            elif terminal is not None:
+                if number == signal.SIGTSTP:
+                    terminal.suspend()
+                await session.resize(*terminal.size)
 
 
 async def _copy_input(session: RawSession) -> None:

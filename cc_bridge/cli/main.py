@@ -18,7 +18,7 @@ def run() -> None:
     if sys.argv[1:2] == ["claude"]:
         from . import claude
 
-        claude.run(sys.argv[2:])
+        claude.run(sys.argv[2:], is_verb=True)
     gc.set_threshold(50_000)  # importing makes much, and nothing that has to be collected
     from . import quick
 

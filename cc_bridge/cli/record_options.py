@@ -327,6 +327,11 @@ def takes_options(verb: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
+def with_template(options: Options, template: str) -> Options:
+    """The same by a template, which what was said comes before."""
+    return replace(options, template=template)
+
+
 def refuse_options(context: typer.Context, name: str) -> None:
     """For an instance that is there: it keeps its options.
 

@@ -103,13 +103,16 @@ class Beside:
         """The directory in which one starts, as it is named there."""
         return self._place.cwd
 
-    async def run(self, args: Sequence[str], env: Mapping[str, str], cwd: str = "") -> RawSession:
+    async def run(
+        self, args: Sequence[str], env: Mapping[str, str], cwd: str = "", *, tty: tuple[int, int] | None = None
+    ) -> RawSession:
         """Run one.
 
         Args:
             args: the words behind the program's name.
             env: added to the variables of the instance's own; where they name a login, that goes whole.
             cwd: as it is named there; empty: the instance's.
+            tty: on a terminal of so many columns and rows; None: with three pipes.
 
         Raises:
             InvalidInput: the instance is a pane.
@@ -117,7 +120,7 @@ class Beside:
             ClaudeNotFound, ClaudeStartError: it cannot be started.
             BudgetExceeded: a fleet has it, and nothing more may be spent.
         """
-        return await self._run([self._place.program(), *args], env, cwd)
+        return await self._run([self._place.program(), *args], env, cwd, tty)
 
     async def put_sessions(self, archive: bytes, env: Mapping[str, str], cwd: str = "") -> None:
         """Write session files to where a Claude Code reads them that is run with the same ``env``.
@@ -144,7 +147,9 @@ class Beside:
             what = f"the session cannot be written there: {said.decode('utf-8', 'replace').strip() or 'no answer'}"
             raise InvalidInput(what, instance=self._place.name)
 
-    async def _run(self, argv: Sequence[str], env: Mapping[str, str], cwd: str) -> RawSession:
+    async def _run(
+        self, argv: Sequence[str], env: Mapping[str, str], cwd: str, tty: tuple[int, int] | None = None
+    ) -> RawSession:
         from ..bridge.raw import RawSession  # on demand: hardly any program needs it
         from ..protocol.raw import RawStreams, Start
 
@@ -152,7 +157,7 @@ class Beside:
         if guard is not None:
             await guard.come()
         uplink = Uplink(_Once(self._instance), place.log, session=f"raw-{os.urandom(12).hex()}")
-        start = Start.of(argv, place.claude_env(env), cwd or place.cwd)
+        start = Start.of(argv, place.claude_env(env), cwd or place.cwd, tty=tty)
         session = RawSession(
             uplink, RawStreams(start), place.name, place.log, place.claude_hint, guard.gone if guard else None
         )

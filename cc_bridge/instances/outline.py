@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from ..errors import InvalidInput
 from ..login import check_key, check_reachable, joined, with_login
@@ -118,25 +118,33 @@ class Outline(Value):
     @classmethod
     def _read(cls, directory: Path) -> Self | None:
         try:
-            data = json.loads((directory / "record.json").read_text())
-            workspace = data.get("workspace")
-            return cls(
-                data["name"],
-                data["kind"],
-                Path(workspace) if workspace else None,
-                tuple(data.get("mounts", ())),
-                data.get("mount_at", "/workspace"),
-                dict(data.get("env", {})),
-                data.get("network", "bridge"),
-                bool(data.get("credentials")),
-                data.get("worktree", ""),
-                data.get("container", ""),
-                data.get("claude", {}).get("program", "claude"),
-                data["kind"] == "tmux" or bool(data.get("tmux")),
-                directory,
-            )
+            return cls.of(json.loads((directory / "record.json").read_text()), directory)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
+
+    @classmethod
+    def of(cls, data: dict[str, Any], directory: Path) -> Self:
+        """The outline of a record in JSON types, which are checked by their use.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: they are no record.
+        """
+        workspace = data.get("workspace")
+        return cls(
+            data["name"],
+            data["kind"],
+            Path(workspace) if workspace else None,
+            tuple(data.get("mounts", ())),
+            data.get("mount_at", "/workspace"),
+            dict(data.get("env", {})),
+            data.get("network", "bridge"),
+            bool(data.get("credentials")),
+            data.get("worktree", ""),
+            data.get("container", ""),
+            data.get("claude", {}).get("program", "claude"),
+            data["kind"] == "tmux" or bool(data.get("tmux")),
+            directory,
+        )
 
     @property
     def is_container(self) -> bool:
@@ -152,11 +160,11 @@ class Outline(Value):
         return container_env(self, own) if self.is_container else own_env(self, own)
 
     @classmethod
-    def nearest(cls, directory: str) -> Self:
-        """The instance whose workspace has this directory, the deepest of several; no pane.
+    def nearest(cls, directory: str) -> Self | None:
+        """The instance whose workspace has this directory, the deepest of several; no pane. None: there is none.
 
         Raises:
-            InvalidInput: there is none, or two are equally near.
+            InvalidInput: two are equally near.
         """
         here, found = Path(directory).resolve(), list[tuple[int, Self]]()
         for outline in cls.all():
@@ -165,11 +173,10 @@ class Outline(Value):
                 found.append((len(workspace.parts), outline))
         depth = max((depth for depth, _ in found), default=0)
         nearest = [outline for its, outline in found if its == depth]
-        if len(nearest) == 1:
-            return nearest[0]
-        names = ", ".join(outline.name for outline in nearest)
-        what = f"several have {directory}: {names}" if names else f"no instance has {directory} in its workspace"
-        raise InvalidInput(what, hint="Name one: `--instance NAME`, or CC_BRIDGE_INSTANCE; `cc-bridge up` makes one.")
+        if len(nearest) > 1:
+            what = f"several instances have {directory}: {', '.join(outline.name for outline in nearest)}"
+            raise InvalidInput(what, hint="Name one: `--instance NAME`, or CC_BRIDGE_INSTANCE.")
+        return nearest[0] if nearest else None
 
 
 def _root() -> Path | None:

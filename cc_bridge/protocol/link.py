@@ -205,15 +205,27 @@ class Link:
         self._send({"start": {"argv": list(argv), "env": dict(env), "cwd": cwd, **more}})
 
     def start_process(
-        self, argv: Sequence[str], env: Mapping[str, str | None], cwd: str | None, *, linger: float
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str | None],
+        cwd: str | None,
+        *,
+        linger: float,
+        tty: tuple[int, int] | None = None,
     ) -> None:
         """Start a raw session's process, once; ``Started`` or ``AgentRefused`` follows.
 
         Args:
             env: added to the agent's own; None: taken away.
             linger: seconds without a host after which the agent ends it.
+            tty: on a terminal of so many columns and rows, whose output is all ``stdout``; None: with three pipes.
         """
-        self._send({"start": {"argv": list(argv), "env": dict(env), "cwd": cwd, "linger": linger}})
+        more: dict[str, Any] = {} if tty is None else {"tty": list(tty)}
+        self._send({"start": {"argv": list(argv), "env": dict(env), "cwd": cwd, "linger": linger, **more}})
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Tell a raw session's process that its terminal has another size, or that it is to draw it anew."""
+        self._send({"resize": [columns, rows]})
 
     def send_bytes(self, input_id: str, data: bytes | None) -> None:
         """Pass bytes on to a raw session's stdin, once; ``Took`` follows as soon as they are passed on.
@@ -383,6 +395,7 @@ class Link:
             start=start.seq,
             pid=get_optional_int(frame, "pid"),
             raw=frame.get("raw") is True,
+            tty=frame.get("tty") is True,
         )
         if not 0 <= start.seq <= hello.seq:
             raise ValueError(f"frames from {frame['from']} on, and the newest is {frame['seq']}")

@@ -43,9 +43,10 @@ class Hello(Value):
         start: the number before that of the first frame that follows.
         pid: Claude Code's process, as it is numbered there; None: none runs, or something stands in for the agent.
         raw: the session is a raw one; False where one was asked for: the agent is of a release that has none.
+        tty: the agent can start a raw session's process on a terminal.
     """
 
-    NOT_COMPARED = ("start", "pid", "raw")
+    NOT_COMPARED = ("start", "pid", "raw", "tty")
 
     agent: str
     epoch: str
@@ -58,6 +59,7 @@ class Hello(Value):
     start: int = 0
     pid: int | None = None
     raw: bool = False
+    tty: bool = False
 
 
 class Started(Value):

@@ -29,17 +29,26 @@ class Start(Value):
     Attributes:
         env: added to what is there; None: taken away from it.
         linger: seconds without a host after which the agent ends the process.
+        tty: columns and rows of its terminal; None: it has none, and three pipes.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str | None]
     cwd: str
     linger: float
+    tty: tuple[int, int] | None = None
 
     @classmethod
-    def of(cls, argv: Sequence[str], env: Mapping[str, str | None], cwd: str, linger: float = 30.0) -> Start:
+    def of(
+        cls,
+        argv: Sequence[str],
+        env: Mapping[str, str | None],
+        cwd: str,
+        linger: float = 30.0,
+        tty: tuple[int, int] | None = None,
+    ) -> Start:
         """The same, from a list; a Claude Code that this program runs in is none of its business."""
-        return cls(tuple(argv), {**env, "CLAUDECODE": None}, cwd, linger)
+        return cls(tuple(argv), {**env, "CLAUDECODE": None}, cwd, linger, tty)
 
 
 class _Input(Value):
@@ -60,6 +69,7 @@ class RawStreams:
         refused: the agent could not start it.
         input_ended: :meth:`end_input` was called.
         buffered: bytes of its output that nobody has taken.
+        connected_once: :meth:`connected` was called, so that it may have been started.
     """
 
     def __init__(self, start: Start) -> None:
@@ -69,6 +79,7 @@ class RawStreams:
         self.refused: AgentRefused | None = None
         self.input_ended = False
         self.buffered = 0
+        self.connected_once = False
         self._inputs: deque[_Input] = deque()  # that were not answered, oldest first
         self._said = 0  # how many of them were said over this connection, and their bytes
         self._said_bytes = 0
@@ -76,6 +87,12 @@ class RawStreams:
         self._next_id = 0
         self._output: deque[StreamBytes] = deque()
         self._signals: list[str] = []
+        self._size: tuple[int, int] | None = None  # of the terminal, that is to be told
+
+    @property
+    def on_terminal(self) -> bool:
+        """It is started on a terminal."""
+        return self._start.tty is not None
 
     @property
     def over(self) -> bool:
@@ -107,6 +124,10 @@ class RawStreams:
         if not self.over:
             self._signals.append(name)
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Its terminal has this size now, or is to be drawn anew."""
+        self._size = columns, rows
+
     def take(self) -> StreamBytes | None:
         """The next bytes of its output; None: there are none now."""
         if not self._output:
@@ -119,6 +140,7 @@ class RawStreams:
 
     def connected(self, hello: Hello) -> None:
         """There is a new connection: what was not answered over the last one is to be said again."""
+        self.connected_once = True
         self._asked = hello.state != "new"
         self._said = self._said_bytes = 0
 
@@ -128,13 +150,16 @@ class RawStreams:
             return
         if not self._asked:
             start = self._start
-            link.start_process(start.argv, start.env, start.cwd, linger=start.linger)
+            link.start_process(start.argv, start.env, start.cwd, linger=start.linger, tty=start.tty)
             self._asked = True
         if not self.started:
             return
         signals, self._signals = self._signals, []
         for name in signals:
             link.signal_claude(name)
+        if self._size is not None:
+            link.resize(*self._size)
+            self._size = None
         while self._said < len(self._inputs):
             following = self._inputs[self._said]
             if self._said and self._said_bytes + following.size > _WINDOW:

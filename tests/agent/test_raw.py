@@ -9,6 +9,8 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from .conftest import Agent, Connection, both
 
 MakeAgent = Callable[..., Agent]
@@ -163,3 +165,38 @@ def test_turns_are_refused(agent: Agent) -> None:
         host = agent.connect("raw-a")
         host.send(frame)
         assert host.until("error")["error"] == "protocol"
+
+
+def test_a_terminal_of_its_own(agent: Agent) -> None:
+    host = agent.connect("raw-a")
+    assert host.hello["tty"] is True
+    begin(host, "tty >/dev/null && stty size; read line; stty size; seq 20000; exit 3", tty=[70, 20])
+    assert base64.b64decode(host.until("stdout")["stdout"]) == b"20 70\r\n"
+    host.send({"resize": [90, 30]}, stdin(1, b"x\r"))
+    out, err, exited = until_exit(host)
+    lines = [line.strip() for line in out.splitlines()]
+    assert (lines.count(b"30 90"), err, exited["exit"]) == (1, b"", 3)
+    assert lines[-1] == b"20000"  # what it wrote last is there, although it has ended
+
+
+def test_who_leaves_a_terminal_hangs_up(agent: Agent) -> None:
+    host = agent.connect("raw-a")
+    begin(host, "exec sleep 60", tty=[80, 24])
+    host.send(stdin(1, None))
+    assert until_exit(host)[2]["exit"] == -signal.SIGHUP
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"resize": [80, 24]},
+        {"start": {"argv": ["cat"], "env": {}, "cwd": "/", "tty": [0, 24]}},
+        {"start": {"argv": ["cat"], "env": {}, "cwd": "/", "tty": [80]}},
+        {"start": {"argv": ["cat"], "env": {}, "cwd": "/", "tty": "80x24"}},
+        {"start": {"argv": ["cat"], "env": {}, "cwd": "/", "tty": [True, 65536]}},
+    ],
+)
+def test_a_size_that_is_none_is_refused(agent: Agent, frame: dict[str, Any]) -> None:
+    host = agent.connect("raw-a")
+    host.send(frame)
+    assert host.read()["error"] == "protocol"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,15 @@ import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, ResultMessage, query
 
-from cc_bridge import ClaudeOptions, DockerContainer, LocalProcess
+from cc_bridge import ClaudeOptions, DockerContainer, LocalProcess, instances
+from cc_bridge import open as open_instance
 from cc_bridge.bridge.piped import PipedSession, Stopped
 from cc_bridge.instances.outline import Outline
+from cc_bridge.instances.registry import Registry
 from cc_bridge.protocol.link import Exited
 from cc_bridge.protocol.raw import Start
 from cc_bridge.testing import ScriptedModel
-from tests.command import COMMAND
+from tests.command import COMMAND, Terminal
 
 pytestmark = pytest.mark.anyio
 
@@ -144,6 +149,166 @@ async def test_a_connection_that_is_lost_is_gone_on_with_elsewhere(instance: Loc
     assert session.exited or await session.receive() is None
     assert session.exited == Exited(7)
     await session.aclose()
+
+
+@pytest.fixture
+async def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """One that no instance has, and Claude Code's program; what is made for it goes with it."""
+    program, made = tmp_path / "program", tmp_path / "fresh"
+    program.write_text(PROGRAM)
+    program.chmod(0o755)
+    made.mkdir()
+    monkeypatch.setenv("CC_BRIDGE_CLAUDE", str(program))
+    yield made
+    for name in instances():
+        instance = open_instance(name)
+        if instance.record.workspace == made:
+            await instance.remove()
+        await instance.release()
+
+
+async def test_an_instance_is_made_where_a_directory_has_none(directory: Path) -> None:
+    """Also where two want it at once; and what is there is taken as it is."""
+    words = ["--on", "local", "--model", "m", "--", "-p"]
+    first = dict.fromkeys(range(2), b"")
+
+    async def start(number: int) -> None:
+        done = await claude(*words, data=b"ab", cwd=directory)
+        assert (done.returncode, json.loads(done.stderr)[0]) == (7, ["-p"]), done.stderr
+        first[number] = done.stdout
+
+    async with anyio.create_task_group() as group:
+        for number in first:
+            group.start_soon(start, number)
+    assert list(first.values()) == [b"ba", b"ba"]
+    made = [outline for outline in Outline.all() if outline.workspace == directory]
+    assert len(made) == 1
+    assert Registry().load(made[0].name).claude.model == "m"
+    again = await claude("-p", data=b"cd", cwd=directory)
+    assert (again.returncode, again.stdout) == (7, b"dc")
+
+
+async def test_a_template_says_what_is_made(directory: Path, tmp_path: Path) -> None:
+    """Of a file that is trusted: one in the directory is not before somebody has looked at it."""
+    text = '[templates.claude]\nkind = "local"\nclaude = { model = "t" }\n'
+    (directory / "cc-bridge.toml").write_text(text)
+    refused = await claude("-p", cwd=directory)
+    assert (refused.returncode, Outline.nearest(str(directory))) == (2, None)
+    assert b"was not looked at" in refused.stderr
+    config = tmp_path / "other.toml"
+    config.write_text(text)
+    env = {**os.environ, "CC_BRIDGE_CONFIG": str(config), "CC_BRIDGE_UP": "--append-system-prompt 'a b'"}
+    done = await claude("-p", data=b"ab", cwd=directory, env=env)
+    assert (done.returncode, done.stdout) == (7, b"ba"), done.stderr
+    outline = Outline.nearest(str(directory))
+    assert outline
+    made = Registry().load(outline.name)
+    assert (made.kind, made.claude.model, made.claude.append_system_prompt) == ("local", "t", "a b")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--on", "tmux", "--"], b"it would be a pane"),
+        (["--sideways", "--"], b"No such option"),
+        (["--on", "local", "--memory", "2g", "--"], b"--memory: only with --on docker"),
+    ],
+)
+async def test_what_cannot_be_made_is_refused(directory: Path, words: list[str], said: bytes) -> None:
+    done = await claude(*words, "-p", cwd=directory)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert Outline.nearest(str(directory)) is None
+
+
+#: In Claude Code's place, at a terminal: says what size that has, when that changes, and which keys are pressed.
+AT_TERMINAL = f"""#!{sys.executable}
+import os, signal, sys, termios, tty
+def say(*words):
+    print(*words, sep=" ", end="\\r\\n", flush=True)
+def size(*_):
+    say("size", *os.get_terminal_size(0))
+signal.signal(signal.SIGWINCH, size)
+signal.signal(signal.SIGCONT, lambda *_: say("drawn"))
+tty.setraw(0)
+say("terminals", *map(os.isatty, range(3)), os.ttyname(0) == os.ttyname(2), os.environ.get("TERM"))
+size()
+while (key := os.read(0, 1)) != b"q":
+    say("key", key.hex())
+    if key == b"\\x1a":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if key == b"k":
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(5)
+"""
+
+
+@pytest.fixture
+async def at_terminal(instance: LocalProcess, tmp_path: Path) -> LocalProcess:
+    (tmp_path / "program").write_text(AT_TERMINAL)
+    session = await instance.beside.run([], {}, tty=(10, 10))
+    await session.aclose()
+    assert session.exited == Exited(-signal.SIGHUP)  # who goes away hangs up
+    return instance
+
+
+async def test_a_person_at_a_terminal(at_terminal: LocalProcess) -> None:
+    """Keys as they are pressed, sizes, and a stop from outside, after which all is drawn again."""
+    argv = ["env", "TERM=xterm-test", *COMMAND, "claude", "--instance", at_terminal.name]
+    with Terminal(argv) as person:
+        person.wait_for("terminals True True True True xterm-test")
+        before = termios.tcgetattr(person.fd)
+        assert not before[3] & termios.ECHO
+        fcntl.ioctl(person.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+        person.wait_for("size 77 33")
+        person.type("\x03")
+        person.wait_for("key 03")
+        person.type("\x1a")  # it stops itself, where nobody could let it go on
+        person.wait_for("drawn")
+        os.kill(person.pid, signal.SIGTSTP)
+        assert os.WIFSTOPPED(os.waitpid(person.pid, os.WUNTRACED)[1])
+        assert termios.tcgetattr(person.fd)[3] & termios.ECHO
+        os.kill(person.pid, signal.SIGCONT)
+        person.wait_for("drawn")
+        assert termios.tcgetattr(person.fd) == before
+        person.type("q")
+        assert person.end() == 5
+
+
+async def test_a_terminal_is_as_before_after_a_kill(at_terminal: LocalProcess) -> None:
+    with Terminal([*COMMAND, "claude", "--instance", at_terminal.name]) as person:
+        person.wait_for("size")
+        person.type("k")
+        person.wait_for("\x1b[?25h")
+        while not termios.tcgetattr(person.fd)[3] & termios.ECHO:
+            pass
+        assert person.end() == -signal.SIGKILL
+
+
+@pytest.mark.thorough
+async def test_the_real_one_at_a_terminal(
+    claude: str, make_record: Any, scripted_model: ScriptedModel, tmp_path: Path
+) -> None:
+    home = tmp_path / "claude-home"
+    home.mkdir()
+    record = make_record(env=scripted_model.claude_env(home))
+    key = record.env["ANTHROPIC_API_KEY"][-20:]
+    seen = {"hasCompletedOnboarding": True, "theme": "dark", "customApiKeyResponses": {"approved": [key]}}
+    trusted = {"projects": {str(record.workspace): {"hasTrustDialogAccepted": True}}}
+    (home / ".claude.json").write_text(json.dumps({**seen, **trusted}))
+    made = LocalProcess(record)
+    session = await made.beside.run(["--version"], {})
+    await session.aclose()
+    with Terminal(["env", "-C", str(record.workspace), *COMMAND, "claude"]) as person:
+        person.wait_for("❯")
+        person.type("hello")
+        person.wait_for("hello")
+        person.type("\r")
+        person.wait_for("said:")
+        person.type("\x03\x03")
+        person.wait_for("--resume")
+        assert person.end() == 0
+    await made.cleanup()
 
 
 async def test_nothing_that_the_command_line_needs_is_imported() -> None:

@@ -64,6 +64,16 @@ async def test_it_begins_and_is_read_to_its_end() -> None:
     assert channel.closed
 
 
+async def test_a_terminal_takes_an_agent_that_has_some() -> None:
+    channel = Scripted(NEW)
+    uplink = Uplink(Dials(channel), Log("demo", "memory"), session="raw-x", patience=1)
+    streams = RawStreams(Start.of(["claude"], {}, "/w", tty=(80, 24)))
+    made = RawSession(uplink, streams, "demo", Log("demo", "memory"))
+    with pytest.raises(AgentUnavailable, match=r"its agent, 0\.1\.0, starts nothing on a terminal"):
+        await made.open()
+    assert not any("start" in frame for frame in sent(channel))
+
+
 async def test_an_older_agent_is_refused_before_anything_is_started() -> None:
     channel = Scripted(HELLO)
     made, _ = session(channel)

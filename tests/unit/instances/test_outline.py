@@ -59,9 +59,7 @@ def test_the_deepest_workspace_has_a_directory(make_record: Any, tmp_path: Path)
         (tmp_path / directory).mkdir()
     for name, directory in (("up", "a"), ("down", "a/b"), ("one", "c"), ("two", "c")):
         keep(make_record(name=name, workspace=tmp_path / directory))
-    assert Outline.nearest(str(tmp_path / "a")).name == "up"
-    assert Outline.nearest(str(tmp_path / "a" / "b" / "below")).name == "down"
-    with pytest.raises(InvalidInput, match=r"several have .*: one, two"):
+    found = [Outline.nearest(str(tmp_path / directory)) for directory in ("a", "a/b/below", "")]
+    assert [outline and outline.name for outline in found] == ["up", "down", None]
+    with pytest.raises(InvalidInput, match=r"several instances have .*: one, two"):
         Outline.nearest(str(tmp_path / "c"))
-    with pytest.raises(InvalidInput, match="no instance has"):
-        Outline.nearest(str(tmp_path))

@@ -173,3 +173,15 @@ def test_each_byte_arrives_once_and_in_order_whatever_breaks(data: st.DataObject
         answers[-1].clear()
     assert (passed_on, ended) == (written, True)
     assert not streams.backlog
+
+
+def test_a_terminal_and_its_size() -> None:
+    streams, over = RawStreams(Start.of(["claude"], {}, "/w", tty=(80, 24))), link()
+    streams.connected(hello())
+    streams.resize(90, 30)
+    streams.resize(100, 40)
+    [start] = said(streams, over)
+    assert start["start"]["tty"] == [80, 24]
+    streams.receive([Started(9)])
+    assert said(streams, over) == [{"resize": [100, 40]}]
+    assert said(streams, over) == []
