@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +165,8 @@ class Dockerfiles:
 
     def _keep(self, directory: Path, digest: str) -> None:
         make_private(self._directory)
+        import tempfile
+
         fd, scratch = tempfile.mkstemp(dir=self._directory)
         with os.fdopen(fd, "w") as file:
             file.write(json.dumps({"directory": str(directory.resolve()), "dockerfile": digest}))

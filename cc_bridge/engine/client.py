@@ -11,7 +11,6 @@ import math
 import os
 import shlex
 import socket
-import ssl
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import suppress
@@ -38,10 +37,11 @@ from ..errors import (
 )
 from ..logs import Log
 from .address import Address, find_address
-from .tunnel import Tunnel
 
 if TYPE_CHECKING:
     import docker
+
+    from .tunnel import Tunnel
 
 __all__ = ["CONNECT_LIMIT", "OPERATION_LIMIT", "PAUSES", "Engine", "translate"]
 
@@ -245,6 +245,8 @@ class Engine:
         if address.scheme != "ssh":
             return address.url
         if self._tunnel is None:
+            from .tunnel import Tunnel
+
             self._tunnel = await Tunnel.open(address.url, 3 * CONNECT_LIMIT)
         return f"unix://{self._tunnel.socket}"
 
@@ -403,6 +405,8 @@ def _answered(error: Any) -> EngineError:
 
 def _refused(error: Exception, address: str) -> EngineError | None:
     """Our error for missing permission or TLS trust; None: it is neither."""
+    import ssl
+
     for link in _chain(error):
         if isinstance(link, PermissionError) or "Permission denied" in str(link):
             return EnginePermissionDenied(f"no permission to use the engine at {address}")

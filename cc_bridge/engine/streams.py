@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -12,7 +11,6 @@ from typing import Any, NamedTuple
 import anyio
 
 from ..errors import EngineError, EngineUnavailable
-from .tls_socket import plain_socket
 
 __all__ = ["Chunk", "Demultiplexer", "raw_socket", "read_chunks", "read_until"]
 
@@ -79,6 +77,10 @@ def raw_socket(stream: Any) -> tuple[int, bytes]:
     Raises:
         EngineError: the connection is of an unknown type.
     """
+    import ssl
+
+    from .tls_socket import plain_socket
+
     connection = getattr(stream, "_sock", stream)
     if isinstance(connection, ssl.SSLSocket):
         connection.setblocking(False)
@@ -180,6 +182,8 @@ async def read_until(fd: int, early: bytes, awaited: Sequence[str], limit: float
 
 def _buffered(stream: Any) -> bytes:
     """What the SDK's response has read beyond the HTTP headers."""
+    import ssl
+
     response = getattr(stream, "_response", None)
     reader = getattr(getattr(getattr(response, "raw", None), "_fp", None), "fp", None)
     if reader is None:

@@ -38,6 +38,9 @@ class ContainerMaker:
 
     Args:
         on_progress, on_dockerfile: see :class:`~cc_bridge.DockerContainer`.
+
+    Attributes:
+        volumes: of the engine.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class ContainerMaker:
         self._containers = containers
         self._images = Images(engine)
         self._archives = Archives(engine)
-        self._volumes = Volumes(engine)
+        self.volumes = Volumes(engine)
         self._dockerfiles = Dockerfiles(registry.root)
         self._registry = registry
         self._log = log
@@ -95,8 +98,8 @@ class ContainerMaker:
             self.note_what_it_can_write(record)
         if remote:
             for volume in plan.volumes:
-                if await self._volumes.ensure(volume, plan.labels):
-                    await self._volumes.set_owner(volume, image, *plan.owner, plan.labels)
+                if await self.volumes.ensure(volume, plan.labels):
+                    await self.volumes.set_owner(volume, image, *plan.owner, plan.labels)
         try:
             await self._containers.create(plan.spec(image, self.agent, agent, remote=remote))
         except EngineError as error:

@@ -6,24 +6,21 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
 from ..bridge.surroundings import Ending
 from ..channels.base import Channel
-from ..channels.direct import DirectChannel
 from ..channels.ladder import Facts, Rung, next_rung
 from ..channels.named_pipe import NobodyListens
-from ..dockerfiles import OnDockerfile
-from ..engine.archives import Archives
 from ..engine.client import Engine
 from ..engine.container_spec import CONTAINER_HOME
 from ..engine.containers import ContainerInfo, Containers
 from ..engine.execs import Execs
 from ..engine.labels import LABEL, NONCE
 from ..engine.progress import Progress
-from ..engine.volumes import Volumes
 from ..errors import (
     AgentUnavailable,
     ConnectionLost,
@@ -41,9 +38,8 @@ from ..record import ClaudeInstance
 from ..shapes import Kind
 from ..state import Installation
 from .container_agent import LISTENING, NO_PYTHON, AgentInside
-from .container_maker import ContainerMaker
 from .container_plan import ContainerPlan
-from .container_sessions import copy_of_session, tail_of_session
+from .container_sessions import archives_of, copy_of_session, tail_of_session
 from .outline import container_env, path_inside, workdir
 from .place import GRACE, NoAgentPossible, Place
 from .registry import Registry
@@ -52,6 +48,9 @@ from .sessions import LARGEST, open_session, session_path, session_to_begin_with
 
 if TYPE_CHECKING:
     import docker
+
+    from ..dockerfiles import OnDockerfile
+    from .container_maker import ContainerMaker
 
 __all__ = ["ContainerPlace"]
 
@@ -96,16 +95,19 @@ class ContainerPlace(Place):
         self.engine = client if isinstance(client, Engine) else Engine(client)
         self.execs = Execs(self.engine)
         self._containers = Containers(self.engine)
-        self._archives = Archives(self.engine)
-        self._volumes = Volumes(self.engine)
         self._install = Installation.at(registry.root).id_for(self.name)
-        self._maker = ContainerMaker(
-            self.engine, self._containers, registry, self.log, on_progress=on_progress, on_dockerfile=on_dockerfile
-        )
+        self._on_progress, self._on_dockerfile = on_progress, on_dockerfile
         self._adopted = bool(record.container)
         self.agent = AgentInside(
             self.execs, self.container, self.name, lambda: self._maker.agent, self.log, adopted=self._adopted
         )
+
+    @cached_property
+    def _maker(self) -> ContainerMaker:
+        from .container_maker import ContainerMaker  # one that runs needs nothing of what makes them
+
+        used = self.engine, self._containers, self.registry, self.log
+        return ContainerMaker(*used, on_progress=self._on_progress, on_dockerfile=self._on_dockerfile)
 
     @property
     def container(self) -> str:
@@ -179,6 +181,8 @@ class ContainerPlace(Place):
                         await self.agent.start(facts)
                     case Rung.DIRECT:
                         self.log.warning("fallback", channel="direct", reason="no Python in the container")
+                        from ..channels.direct import DirectChannel
+
                         return DirectChannel(self.execs, self.container, greeting)
                     case Rung.GIVE_UP:
                         raise AgentUnavailable(
@@ -320,7 +324,7 @@ class ContainerPlace(Place):
                 await self._containers.remove(self.container)
             if not self.engine.is_local:
                 for volume in self.plan.volumes:
-                    await self._volumes.remove_unused(volume)
+                    await self._maker.volumes.remove_unused(volume)
 
     def inside(self, path: str) -> str | None:
         """Within the workspace and the mounts. Of a container that is not ours the paths are its own."""
@@ -360,13 +364,13 @@ class ContainerPlace(Place):
         if await self._is_remote():
             path = f"{CONTAINER_HOME}/.claude/{session_path(session_id, self.cwd)}"
             with suppress(ContainerNotFound):
-                return await self._archives.get_file(self.container, path, LARGEST)
+                return await archives_of(self.engine).get_file(self.container, path, LARGEST)
             return None
         if not self._adopted:
             with suppress(OSError), open_session(self.home.claude_home / ".claude", session_id) as content:
                 return os.fdopen(os.dup(content.fileno()), "rb")
             return None
-        return await copy_of_session(self.execs, self._archives, self.container, session_id)
+        return await copy_of_session(self.execs, archives_of(self.engine), self.container, session_id)
 
     async def release(self) -> None:
         """Close the client, unless it is the caller's."""

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from ..engine.archives import Archives
+from ..engine.client import Engine
 from ..engine.execs import Execs
 from ..names import is_uuid
 from .sessions import LARGEST
 
-__all__ = ["copy_of_session", "tail_of_session"]
+if TYPE_CHECKING:
+    from ..engine.archives import Archives
+
+__all__ = ["archives_of", "copy_of_session", "tail_of_session"]
 
 _SESSION = 'ls "${CLAUDE_CONFIG_DIR:-$HOME/.claude}"/projects/*/"$1".jsonl'
 _TRANSCRIPT = 'tail -c 1048576 "${CLAUDE_CONFIG_DIR:-$HOME/.claude}"/projects/*/"$1".jsonl'
+
+
+def archives_of(engine: Engine) -> Archives:
+    """Files of the engine's containers; what that takes is loaded when it is asked for."""
+    from ..engine.archives import Archives
+
+    return Archives(engine)
 
 
 async def copy_of_session(execs: Execs, archives: Archives, container: str, session_id: str) -> IO[bytes] | None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
-from ..dockerfiles import OnDockerfile
 from ..engine.client import Engine
-from ..engine.container_tools import ContainerTools
 from ..engine.execs import ExecResult
 from ..engine.progress import Progress
 from ..record import ClaudeInstance
@@ -18,6 +16,9 @@ from .registry import Registry
 
 if TYPE_CHECKING:
     import docker
+
+    from ..dockerfiles import OnDockerfile
+    from ..engine.container_tools import ContainerTools
 
 __all__ = ["DockerContainer"]
 
@@ -63,6 +64,8 @@ class DockerContainer(BridgedInstance):
     @property
     def tools(self) -> ContainerTools:
         """What a person does to the container by hand: commands with a terminal, logs, files, what it uses."""
+        from ..engine.container_tools import ContainerTools
+
         return ContainerTools(self._container.engine, self.container, self._container.plan.owner)
 
     @property
