@@ -6,20 +6,19 @@ import os
 import shlex
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..errors import InvalidInput
+from ..values import Value
 
 __all__ = ["DEFAULT_SOCKET", "Address", "find_address", "ssh_command"]
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(Value):
     """An engine's address.
 
     Attributes:

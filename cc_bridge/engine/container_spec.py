@@ -10,12 +10,12 @@ from typing import Any
 
 from ..limits import Limits
 from ..mounts import CONTAINER_HOME
+from ..values import Value
 
 __all__ = ["CONTAINER_HOME", "ContainerSpec", "Mount", "docker_words", "user_for"]
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(Value):
     """A directory or file of the engine's machine (``source`` begins with ``/``), or a named volume."""
 
     source: str

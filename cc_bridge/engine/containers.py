@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
 from ..errors import ContainerNotFound, ContainerStartError, EngineError, EngineTimeout, EngineUnavailable, NameConflict
+from ..values import Value
 from .client import OPERATION_LIMIT, PAUSES, Engine
 from .container_spec import ContainerSpec, docker_words
 from .labels import NONCE, OWN_LABELS, label_filter
@@ -26,8 +26,7 @@ __all__ = [
 _OUTPUT = {"stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
 
 
-@dataclass(frozen=True)
-class ContainerInfo:
+class ContainerInfo(Value):
     """What the engine says about a container.
 
     Attributes:
@@ -60,8 +59,7 @@ class ContainerInfo:
         return self.status == "running"
 
 
-@dataclass(frozen=True)
-class ContainerSummary:
+class ContainerSummary(Value):
     """A line of the listing.
 
     Attributes:

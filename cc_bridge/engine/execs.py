@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
 from ..errors import EngineTimeout, LimitReached
+from ..values import Value
 from .client import Engine
 from .streams import Chunk, Demultiplexer, raw_socket, read_chunks
 
@@ -20,8 +20,7 @@ __all__ = ["LARGEST", "Attached", "ExecResult", "Execs", "Exit"]
 LARGEST = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class ExecResult:
+class ExecResult(Value):
     """A command's exit code and output."""
 
     exit_code: int
@@ -29,16 +28,14 @@ class ExecResult:
     stderr: bytes
 
 
-@dataclass(frozen=True)
-class Exit:
+class Exit(Value):
     """The end of a command's output. ``oom_killed``: its container's memory limit was reached."""
 
     exit_code: int
     oom_killed: bool = False
 
 
-@dataclass(frozen=True)
-class Attached:
+class Attached(Value):
     """A running command: its exec id, a non-blocking socket, which the caller closes, and bytes read already."""
 
     id: str
