@@ -91,7 +91,11 @@ class BridgeTransport(Transport):
             return
         try:
             command = await self._command_to_resume() if resumes_from_store(self._options) else self._command
-            self._session = await self._instance.beside.run(command.args, command.env, command.cwd)
+            session = await self._instance.beside.run(command.args, command.env, command.cwd)
+            if self._closed:  # by another task, meanwhile
+                await session.aclose()
+                raise CLIConnectionError("The transport was closed while it connected")
+            self._session = session
         except ClaudeNotFound as error:
             raise CLINotFoundError(str(error)) from error
         except BridgeError as error:

@@ -201,7 +201,8 @@ class PipedSession:
         waiting = select.poll()
         waiting.register(self._incoming, _IN)
         while not events:
-            if not waiting.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            left = deadline - time.monotonic()  # looked at each time: something may come for ever that is no hello
+            if left <= 0 or not waiting.poll(left * 1000):
                 return False
             data = _read(self._incoming)
             if data == b"":

@@ -61,7 +61,8 @@ def _hello(link: Link, incoming: int) -> Hello | None:
     """The agent's, which is not kept waiting for."""
     deadline, waiting = time.monotonic() + _ANSWER_LIMIT, select.poll()
     waiting.register(incoming, select.POLLIN)
-    while waiting.poll(max(0.0, deadline - time.monotonic()) * 1000):
+    # The time is looked at with each piece: something may come for ever that is no hello.
+    while (left := deadline - time.monotonic()) > 0 and waiting.poll(left * 1000):
         data = os.read(incoming, _READ)
         if not data:
             return None

@@ -62,7 +62,8 @@ def run(words: Sequence[str], *, is_verb: bool = False) -> NoReturn:
         from .session import report
 
         code = report(error)
-    sys.stdout.flush()
+    if sys.stdout is not None:  # it may be closed
+        sys.stdout.flush()
     if code < 0:  # whoever waits for this program is told the same signal
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)

@@ -282,11 +282,11 @@ class Attended(Bridge):
 
         Where the block fails, it stays.
         """
-        self._leaving = error
+        before, self._leaving = self._leaving, error  # two may remove it at once
         try:
             yield
         except BaseException:
-            self._leaving = None
+            self._leaving = before
             raise
         self.end(error)
 

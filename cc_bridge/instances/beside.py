@@ -154,10 +154,10 @@ class Beside:
         from ..protocol.raw import RawStreams, Start
 
         place, guard = self._place, self.guard
+        start = Start.of(argv, place.claude_env(env), cwd or place.cwd, tty=tty)
         if guard is not None:
             await guard.come()
         uplink = Uplink(_Once(self._instance), place.log, session=f"raw-{os.urandom(12).hex()}")
-        start = Start.of(argv, place.claude_env(env), cwd or place.cwd, tty=tty)
         session = RawSession(
             uplink, RawStreams(start), place.name, place.log, place.claude_hint, guard.gone if guard else None
         )

@@ -122,7 +122,10 @@ class _Counted:
 
 
 async def _unknown(scope: Scope) -> Response | None:
-    """What somebody gets whom nobody knows; None: they are known, and the routes need not ask again."""
+    """What somebody gets whom nobody knows; None: they are known.
+
+    Routes ask again when the body has come, which may take as long as a client likes.
+    """
     try:
         await identity_of(Request(scope))
     except NotSignedIn as error:

@@ -23,6 +23,7 @@ __all__ = [
     "NotSignedIn",
     "Reader",
     "check_new",
+    "digest_of",
     "needs",
     "seen",
     "token_in",
@@ -55,20 +56,13 @@ class NotSignedIn(Exception):
 
 
 async def identity_of(request: Request) -> Identity:
-    """Who asks. Looked up once for a request, before anything of its body is read.
+    """Who asks, at this moment.
 
     Raises:
         NotSignedIn: nobody who is known.
         TooMany: too many wrong tokens came from there.
         StoreUnavailable: the database is away.
     """
-    known: Identity | None = getattr(request.state, "identity", None)
-    if known is None:
-        known = request.state.identity = await _find(request)
-    return known
-
-
-async def _find(request: Request) -> Identity:
     service = cast(Service, request.app.state.service)
     header = request.headers.get("authorization", "")
     if header:
@@ -85,6 +79,11 @@ async def _find(request: Request) -> Identity:
     return Identity.of(session.token, session.expires)
 
 
+def digest_of(secret: str) -> str:
+    """What of a secret is remembered by who counts wrong ones."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 async def token_in(request: Request, secret: str, find: Callable[[str], Awaitable[_Found | None]]) -> _Found:
     """The token or the session of this secret; wrong ones are counted by the address that they come from.
 
@@ -92,7 +91,7 @@ async def token_in(request: Request, secret: str, find: Callable[[str], Awaitabl
     """
     service = cast(Service, request.app.state.service)
     address = request.client.host if request.client else ""
-    digest, now = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest(), anyio.current_time()
+    digest, now = digest_of(secret), anyio.current_time()
     service.strikes.check(address, digest, now)
     found = await find(secret)
     if found is None:

@@ -381,6 +381,21 @@ async def test_the_body_of_a_stranger_is_not_read(of_all: Served, token: str) ->
     assert refused.status_code == 401
 
 
+async def test_who_is_revoked_before_the_body_has_come_gets_nothing(client: httpx.AsyncClient, of_all: Served) -> None:
+    wanted = {"name": "held", "scopes": ["read", "manage"]}
+    made = (await client.post("/v1/tokens", json=wanted)).json()
+
+    async def held() -> AsyncIterator[bytes]:
+        yield b'{"name": "child", "scopes": ["read"]'
+        assert (await client.delete(f"/v1/tokens/{made['id']}")).status_code == 204
+        yield b"}"
+
+    async with of_all.client(made["secret"]) as theirs:
+        refused = await theirs.post("/v1/tokens", content=held(), headers={"Content-Type": "application/json"})
+    assert refused.status_code == 401
+    assert "child" not in (await client.get("/v1/tokens")).text
+
+
 async def test_a_body_that_does_not_say_how_large_it_is(client: httpx.AsyncClient) -> None:
     async def endless() -> AsyncIterator[bytes]:
         yield b'{"prompt": "'

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from ...errors import BridgeError
 from ...logs import Log
+from ..guards import digest_of
 from ..openid import OpenId, SignInFailed
 from ..page.routes import sentence_page
 from ..service import Service
@@ -50,6 +51,7 @@ def sign_in_router(service: Service, openid: OpenId) -> APIRouter:
             person = await openid.finish(request.cookies.get(cookie, ""), request.query_params)
             token = await _let_in(service, openid, person, address_of(request))
             secret = await service.store.sessions.make(token.id, life=settings.session)
+            service.strikes.right(digest_of(secret))  # wrong tokens of others from this address do not keep them out
         except SignInFailed as error:
             response = _failed(error)
         except BridgeError as error:
@@ -85,11 +87,13 @@ async def _let_in(service: Service, openid: OpenId, person: Person, address: str
         raise SignInFailed(what, f"no rule is for {person.subject}")
     expires = datetime.now(UTC) + openid.settings.session
     rights = (rule.scopes, rule.instances, rule.projects)
-    token, is_other = await service.store.people.come(
+    token, other = await service.store.people.come(
         checked_token(person.name, *rights, expires, rule.limits, person.subject)
     )
-    if is_other:
+    if other == token.id:
         service.end_streams(token.id)
+    elif other is not None:
+        service.revoked(other)
     service.deliveries.owner_changed(token.id, expires=token.expires)
     await service.store.audit.note(token.id, "session.begun", "", told)
     return token

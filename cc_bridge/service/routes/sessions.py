@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..guards import COOKIE, Anybody, token_in
+from ..guards import COOKIE, Anybody, digest_of, token_in
 from ..identities import Identity, Scope
 from ..store import SESSION_LIFE
 from .common import PROBLEMS, TheService
@@ -41,6 +41,7 @@ async def sign_in(request: Request, service: TheService, body: SignIn, response:
     """Begin a session of this token: the answer sets a cookie that scripts cannot read and other sites do not send."""
     token = await token_in(request, body.token, service.store.tokens.find)
     secret = await service.store.sessions.make(token.id)
+    service.strikes.right(digest_of(secret))  # wrong tokens of others from this address must not keep them out
     await service.store.audit.note(token.id, "session.begun", "", {"address": address_of(request)})
     keep_session(response, secret, SESSION_LIFE, is_secure=request.url.scheme == "https")
     response.headers["Cache-Control"] = "no-store"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, and_, insert, select, update
+from sqlalchemy import ColumnElement, Update, and_, insert, select, update
 
+from ..identities import Identity
 from .engine import Database
 from .schema import tokens
 from .tokens import Token, hash_of, new_secret, row_of, token_of
@@ -22,23 +23,30 @@ class People:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def come(self, wanted: Token) -> tuple[Token, bool]:
+    async def come(self, wanted: Token) -> tuple[Token, str | None]:
         """A person has signed in: their token gets the name, the rights and the end of this one.
 
-        What they had before stays theirs, by the token's id. After a revocation they get a new one.
+        What they had before stays theirs, by the token's id. After a revocation they get a new one; also where they
+        may less than before, so that what they have made with more, such as a webhook, ends with the old one.
 
         Returns:
-            Their token, and whether its rights are others than before.
+            Their token, and the id of the one whose rights were others: the same, or the old one, which is revoked;
+            None: they are as they were.
         """
         async with self._database.writing() as connection:
             row = (await connection.execute(select(tokens).where(_is(wanted.subject)))).first()
             if row is None:
                 await connection.execute(insert(tokens).values({**row_of(wanted), "hash": hash_of(new_secret())}))
-                return wanted, False
+                return wanted, None
             before = token_of(row)
+            is_less = not Identity.of(wanted.replace(expires=None)).covers(before)
+            if is_less:
+                await connection.execute(_revoked(before.id))
+                await connection.execute(insert(tokens).values({**row_of(wanted), "hash": hash_of(new_secret())}))
+                return wanted, before.id
             token = wanted.replace(id=before.id, created=before.created)
             await connection.execute(update(tokens).where(tokens.c.id == token.id).values(row_of(token)))
-        return token, any(getattr(token, name) != getattr(before, name) for name in _RIGHTS)
+        return token, before.id if any(getattr(token, name) != getattr(before, name) for name in _RIGHTS) else None
 
     async def gone(self, subject: str) -> str | None:
         """A person may sign in no more: revoke their token. Returns its id; None: they had none."""
@@ -46,8 +54,12 @@ class People:
             row = (await connection.execute(select(tokens.c.id).where(_is(subject)))).first()
             if row is None:
                 return None
-            await connection.execute(update(tokens).where(tokens.c.id == row.id).values(revoked=datetime.now(UTC)))
+            await connection.execute(_revoked(row.id))
         return str(row.id)
+
+
+def _revoked(token: str) -> Update:
+    return update(tokens).where(tokens.c.id == token).values(revoked=datetime.now(UTC))
 
 
 def _is(subject: str | None) -> ColumnElement[bool]:

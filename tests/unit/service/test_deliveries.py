@@ -86,8 +86,8 @@ async def test_a_webhook_is_told_as_long_as_the_token_that_made_it_is_one(store:
         await deliveries.queue([*waits, *deliveries.outgoing("lasting", "turn_result", {"n": 3})])
         assert [request.json["n"] for request in await there.until(1)] == [3]  # what waits of the other one is not sent
         assert not deliveries.stopped(lasting)
-        again, is_other = await store.people.come(wanted.replace(id="other", expires=now + timedelta(hours=1)))
-        assert (again.id, is_other) == (token.id, False)
+        again, other = await store.people.come(wanted.replace(id="other", expires=now + timedelta(hours=1)))
+        assert (again.id, other) == (token.id, None)
         deliveries.owner_changed(token.id, expires=again.expires)
         assert [request.json["n"] for request in await there.until(2)] == [3, 1]
         assert await store.people.gone("https://id.test ann") == token.id

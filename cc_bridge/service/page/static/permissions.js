@@ -63,7 +63,7 @@ export class Permissions {
   }
 
   focus() {
-    this.place.querySelector("button")?.focus();
+    this.place.querySelector(".request")?.focus(); // not a button: what is pressed next was meant for something else
   }
 
   // Private
@@ -87,7 +87,7 @@ export class Permissions {
     }
     this.place.hidden = shown.length === 0;
     if ([...this.#cards.keys()].join() !== before) this.#rest();
-    if (left) this.#goOn();
+    if (left && document.activeElement === document.body) this.#goOn();
   }
 
   /** Where the keyboard is after an answer: at the next request, or where a second Enter sends nothing. */
@@ -130,7 +130,7 @@ export class Permissions {
       hidden.hidden = !hidden.querySelector(".hidden-mark");
     };
     rule.addEventListener("input", checkRule);
-    const card = el("section", { class: "request", "aria-labelledby": `${id}-title` },
+    const card = el("section", { class: "request", tabIndex: -1, "aria-labelledby": `${id}-title` },
       el("h2", { id: `${id}-title`, class: "request-title" }, icon("alert"), el("span", {}, "Allow ", el("strong", {}, plain(request.tool)), "?")),
       el("div", { class: "request-what" }, request.input === null || request.input === undefined
         ? el("p", { class: "hint", text: "The input is too long to be kept; it is shown when the conversation is attended again." })
@@ -156,6 +156,7 @@ export class Permissions {
 
   async #answer(request, card, error, chosen) {
     card.isOurs = true;
+    const hadFocus = card.contains(document.activeElement);
     const controls = card.querySelectorAll("button, input");
     controls.forEach((control) => { control.disabled = true; });
     error.hidden = true;
@@ -176,7 +177,8 @@ export class Permissions {
     }
     this.#draw();
     this.onChange();
-    if (card.isConnected) card.querySelector("button").focus();
+    if (!hadFocus || document.activeElement !== document.body) return; // somebody goes on somewhere else
+    if (card.isConnected) card.focus();
     else this.#goOn();
   }
 }
