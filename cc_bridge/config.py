@@ -8,7 +8,7 @@ A file is checked as a whole: all mistakes are named at once, each with the key 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -324,6 +324,9 @@ class _Reader:
             self._problem(key, f"who it is: one of {', '.join(_WHO)}")
         if "scopes" not in fields:
             self._problem(f"{key}.scopes", "it is needed")
+        for name in ("instances", "projects"):
+            if name in fields and not _are_patterns(fields[name]):
+                self._problem(f"{key}.{name}", "1 to 100 patterns of 1 to 200 characters; without it: all")
         return fields
 
     def _record(self, key: str, found: Any, checks: Checks) -> dict[str, Any]:
@@ -406,3 +409,8 @@ def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, An
         if name in defaults and name in own:
             found[name] = {**defaults[name], **own[name]}
     return found
+
+
+def _are_patterns(texts: Sequence[str]) -> bool:
+    """A token can have them."""
+    return 1 <= len(texts) <= 100 and all(1 <= len(text) <= 200 for text in texts)

@@ -46,7 +46,12 @@ def send(
         check_prompt(whole)
         with Display(as_json) as display:
             asking = Asking(display)
-            instance = o.load(name, display, on_permission=asking.decide if asking.is_possible else None)
+            try:
+                instance = o.load(name, display, on_permission=asking.decide if asking.is_possible else None)
+            except BridgeError as error:
+                if posted:
+                    error.hint = f"{error.hint} The command was given before that, and is carried out.".lstrip()
+                raise
             tools = ",".join([*instance.record.claude.allowed_tools, "TOOL"])  # what is given replaces what was there
             display.how_to_allow = (
                 f"`cc-bridge update {name} --allowed-tools {tools}` and `cc-bridge restart {name}` allow it, "

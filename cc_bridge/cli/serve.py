@@ -160,6 +160,7 @@ def openid_of(configured: Mapping[str, Any] | None, host_names: tuple[str, ...])
     Raises:
         InvalidInput: the secret cannot be read, the service has another name, or what it takes is not installed.
     """
+    secret = os.environ.pop(_SECRET, "")  # taken out, so that no Claude Code inherits it
     if configured is None:
         return None
     from ..service.server import is_loopback
@@ -170,14 +171,13 @@ def openid_of(configured: Mapping[str, Any] | None, host_names: tuple[str, ...])
     except ModuleNotFoundError as error:
         hint = "pip install 'cc-bridge[oidc]' brings it."
         raise InvalidInput(f"{error.name} is not installed", hint=hint) from None
-    # Taken out, so that no Claude Code inherits it.
-    secret = os.environ.pop(_SECRET, "") or configured.get("client_secret", "")
+    secret = secret or configured.get("client_secret", "")
     if not secret and (file := configured.get("client_secret_file")):
         secret = read_text(Path(file)).strip()
         if not secret:
             raise InvalidInput(f"{file} is empty", hint="The identity provider shows a client's secret once.")
     host = urlsplit(configured["public_url"]).hostname or ""
-    if host not in host_names and not is_loopback(host):
+    if host not in {name.lower() for name in host_names} and not is_loopback(host):
         what = f"people are to come back to {configured['public_url']}, and this service is not called {host}"
         raise InvalidInput(what, hint=f"Add `--host-name {host}`.")
     return OpenId(Settings.of(configured, secret))

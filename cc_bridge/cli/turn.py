@@ -16,14 +16,16 @@ from .session import TIMED_OUT
 
 if TYPE_CHECKING:
     from ..instance import InstanceInterface
+    from ..instances.bridged import BridgedInstance
     from ..protocol.blocks import Prompt
     from ..turn import Turn
     from .display import Display
 
 __all__ = ["read_prompt", "show_turn"]
 
-#: Seconds for a turn to end that was interrupted.
+#: Seconds for a turn to end that was interrupted; for one to be found by who has given it up.
 _END_LIMIT = 20.0
+_GIVE_UP_LIMIT = 3.0
 
 
 async def read_prompt(argument: str) -> str:
@@ -38,7 +40,7 @@ async def read_prompt(argument: str) -> str:
 
 
 async def show_turn(
-    instance: InstanceInterface, prompt: Prompt, display: Display, timeout: float | None, posted: str = ""
+    instance: BridgedInstance, prompt: Prompt, display: Display, timeout: float | None, posted: str = ""
 ) -> int:
     """Send a command and show its events; the exit code.
 
@@ -55,6 +57,8 @@ async def show_turn(
                 async for event in turn:
                     display.event(event)
                     ended = isinstance(event, TurnResult)
+                    if posted and isinstance(event, TurnResult):
+                        instance.session_changed(event.session_id)  # who only finds a turn does not note it
             finally:
                 if posted and not ended:
                     await _end(turn)
@@ -66,13 +70,15 @@ async def show_turn(
 
 
 async def _found(instance: InstanceInterface, prompt: Prompt, turn_id: str) -> Turn:
-    """The turn of a command that was given before. Not cancelled: it would go on, and nobody would hear of it."""
-    with anyio.CancelScope(shield=True):
-        try:
-            turn = await instance.turn(turn_id)
-        except TurnNotFound:  # the agent has ended before it had it
-            turn = await instance.submit(prompt, turn_id)
-    return turn
+    """The turn of a command that was given before. Who gives up interrupts it, as far as the agent reacts."""
+    try:
+        return await instance.turn(turn_id)
+    except TurnNotFound:  # the agent has ended before it had it
+        return await instance.submit(prompt, turn_id)
+    except anyio.get_cancelled_exc_class():
+        with anyio.move_on_after(_GIVE_UP_LIMIT, shield=True), suppress(BridgeError):
+            await (await instance.turn(turn_id)).interrupt()
+        raise
 
 
 async def _end(turn: Turn) -> None:
