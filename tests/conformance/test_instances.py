@@ -76,6 +76,7 @@ class TestTmuxInstance(InstanceContract):
             await instance.cleanup()
 
 
+@pytest.mark.thorough
 class TestLocalProcessInFleet(InstanceContract):
     """Attended by a fleet, with another fleet as the other program. covers: B21"""
 

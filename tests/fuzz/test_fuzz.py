@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tracemalloc
 from pathlib import Path
@@ -26,7 +27,9 @@ json_values = st.recursive(
 )
 
 #: The strategies draw much, and the machine may be busy.
-thorough = settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(
+    max_examples=150 if os.environ.get("CC_BRIDGE_THOROUGH") else 60, suppress_health_check=[HealthCheck.too_slow]
+)
 
 #: Frames of the right shape with anything in their places, in any order and number.
 keys = st.sampled_from(["seq", "out", "err", "took", "exit", "started", "hello", "error", "message", "status", "from"])

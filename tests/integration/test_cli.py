@@ -262,7 +262,7 @@ def test_not_logged_in(model_options: list[str]) -> None:
 
 def test_no_claude(model_options: list[str]) -> None:
     env = {"PATH": "/nowhere", "HOME": "/nowhere", "CC_BRIDGE_HOME": os.environ["CC_BRIDGE_HOME"]}
-    code = "import sys; sys.path = [p for p in sys.path]; from cc_bridge.instances import process_place as l; "
+    code = "import sys; sys.path = [p for p in sys.path]; from cc_bridge.instances import find_claude as l; "
     code += "l._bundled = lambda: None; from cc_bridge.cli.main import run; run()"
     words = [sys.executable, "-c", code, "run", "x", *model_options]
     done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=60, check=False)

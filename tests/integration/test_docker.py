@@ -235,7 +235,7 @@ async def test_pipes_that_never_meet(make_docker: MakeDocker, logged: _Names, mo
         prepare_directory(str(container_side))
         made = spec(plan, *args, **options)
         mounts = [
-            replace(mount, source=str(container_side)) if mount.target == "/run/cc-bridge" else mount
+            mount.replace(source=str(container_side)) if mount.target == "/run/cc-bridge" else mount
             for mount in made.mounts
         ]
         return replace(made, mounts=mounts)

@@ -8,10 +8,13 @@ import { details } from "./tools.js";
 // click, or of a key that is held, is no answer to a question that nobody has read.
 const REST = 700;
 
+const LOOK_AGAIN = 1000; // ms after which a request that is said to wait, and that the list lacks, is looked for again
+
 export class Permissions {
   #open = new Map();
   #cards = new Map();
   #asked = 0;
+  #waiting = new Map(); // by instance: what waits there, as was said last
   #isResting = false;
   #timer = 0;
 
@@ -59,7 +62,8 @@ export class Permissions {
       this.#draw();
       this.onChange();
     }
-    if (ids.some((id) => !this.#open.has(id))) this.load();
+    this.#waiting.set(instance, ids);
+    if (ids.some((id) => !this.#open.has(id))) this.load().then(() => this.#lookAgain(instance, ids));
   }
 
   focus() {
@@ -67,6 +71,12 @@ export class Permissions {
   }
 
   // Private
+
+  /** What waits has to be shown: the list may not have been had, or not have had it yet. */
+  #lookAgain(instance, ids) {
+    if (ids.every((id) => this.#open.has(id))) return;
+    setTimeout(() => this.#waiting.get(instance) === ids && this.hear(instance, ids), LOOK_AGAIN);
+  }
 
   #draw() {
     const shown = this.all.filter((request) => request.instance === this.name);
