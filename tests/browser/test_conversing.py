@@ -32,7 +32,7 @@ def prompts(page: Page) -> list[str]:
 
 def end_of(page: Page, number: int) -> None:
     """Wait for the end of so many turns."""
-    expect(page.locator(".turn .foot:visible")).to_have_count(number, timeout=30_000)
+    expect(page.locator(".turn .foot:visible")).to_have_count(number, timeout=90_000)
 
 
 # covers: B13
