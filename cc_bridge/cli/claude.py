@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -48,6 +49,10 @@ OF_TERMINALS = (signal.SIGWINCH, signal.SIGTSTP)
 _ABOUT_TERMINALS = ("COLORTERM", "TERM", "TERM_PROGRAM")
 
 
+#: Signals that may have come and were not read.
+_ARRIVED = 4096
+
+
 def run(words: Sequence[str], *, is_verb: bool = False) -> NoReturn:
     """Run it to its end.
 
@@ -67,6 +72,7 @@ def run(words: Sequence[str], *, is_verb: bool = False) -> NoReturn:
     if code < 0:  # whoever waits for this program is told the same signal
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [-code])
         os.kill(os.getpid(), -code)
     os._exit(code)  # a reader of stdin may still wait
 
@@ -210,10 +216,14 @@ def _copied(name: str, piped: PipedSession, terminal: Terminal | None) -> int:
         signal.signal(number, lambda *_: None)
     try:
         stopped = piped.copy(arrivals, lambda arrived, streams: _pass_on(arrived, streams, terminal))
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until they are watched again
     finally:
         signal.set_wakeup_fd(before)
     if stopped is not Stopped.OVER:
         from . import claude_copying
+
+        with suppress(BlockingIOError):  # what has come, and was not passed on
+            _pass_on(os.read(arrivals, _ARRIVED), piped.streams, terminal)
 
         return claude_copying.go_on(name, piped, terminal, unread=stopped is Stopped.UNREAD)
     exited, refused = piped.streams.exited, piped.streams.refused

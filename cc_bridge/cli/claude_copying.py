@@ -108,6 +108,7 @@ async def _join(session: RawSession, terminal: Terminal | None) -> int:
 
 async def _copy_signals(session: RawSession, terminal: Terminal | None) -> None:
     with anyio.open_signal_receiver(*SIGNALS, *(OF_TERMINALS if terminal else ())) as arrivals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # held since a connection was lost
         async for number in arrivals:
             if number in SIGNALS:
                 await session.signal(SIGNALS[number])

@@ -285,7 +285,7 @@ class Attended(Bridge):
         before, self._leaving = self._leaving, error  # two may remove it at once
         try:
             yield
-        except BaseException:
+        except BaseException:  # cancelled, too: what was not removed stays
             self._leaving = before
             raise
         self.end(error)

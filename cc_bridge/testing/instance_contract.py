@@ -708,7 +708,7 @@ class InstanceContract:
             with pytest.raises(InstanceBusy) as caught:
                 await other.sleep()
             refusals.append(caught.value.what)
-            await anyio.sleep(0.5)  # longer than it needs to fall asleep
+            await anyio.sleep(1.5)  # longer than it needs to fall asleep: less than a second counts as one
             return Allow()
 
         instance = await make_instance(on_permission=decide, sleep_after=0.2)
@@ -735,7 +735,7 @@ class InstanceContract:
                 with pytest.raises(InstanceBusy) as caught:
                     await instance.sleep()
                 why = caught.value.what
-        await anyio.sleep(0.5)  # longer than it would need to fall asleep
+        await anyio.sleep(1.5)  # longer than it would need to fall asleep: less than a second counts as one
         assert (await instance.get_info())["activity"] == "idle"
 
     async def test_commands_and_sleep_at_once_lose_nothing(
