@@ -151,6 +151,32 @@ async def test_a_connection_that_is_lost_is_gone_on_with_elsewhere(instance: Loc
     await session.aclose()
 
 
+#: Loses its connection when something was written, and gets a signal before it goes on.
+_LOSES = """
+import os, signal, sys
+from cc_bridge.bridge.piped import PipedSession
+from cc_bridge.cli import claude, claude_copying
+write, go_on = PipedSession._write, claude_copying.go_on
+def write_and_lose(self, fd, bulk):
+    done = write(self, fd, bulk)
+    self._lost = self._lost or fd == 1
+    return done
+def hear_and_go_on(*args, **options):
+    os.kill(os.getpid(), signal.SIGINT)
+    return go_on(*args, **options)
+PipedSession._write, claude_copying.go_on = write_and_lose, hear_and_go_on
+claude.run(sys.argv[1:])
+"""
+
+
+async def test_a_signal_while_a_connection_is_lost_is_passed_on(instance: LocalProcess) -> None:
+    await begun(instance)
+    argv = [sys.executable, "-c", _LOSES, "--instance", instance.name, "--", "-p", "wait"]
+    with anyio.fail_after(60):
+        done = await anyio.run_process(argv, check=False, cwd=instance.record.workspace)
+    assert (done.returncode, done.stdout) == (42, b"waits\n")
+
+
 @pytest.fixture
 async def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
     """One that no instance has, and Claude Code's program; what is made for it goes with it."""
