@@ -23,7 +23,7 @@ def test_a_message_written_without_network_is_sent_once_when_it_is_back(visit: V
     visitor.forgiven = _CUT
     page = visitor.open()
     visitor.context.set_offline(True)
-    expect(page.get_by_text("No connection")).to_be_visible(timeout=3_000)
+    expect(page.get_by_text("No connection")).to_be_visible()
     say(page, "sent later")
     expect(page.locator(".queued")).to_contain_text("Sent when the service is back")
     assert served.fake.posted == []
@@ -40,7 +40,7 @@ def test_a_message_survives_a_reload_while_the_service_is_away(visit: Visit, ser
     visitor.forgiven = _CUT
     page = visitor.open()
     served.end()
-    expect(page.get_by_text("No connection")).to_be_visible(timeout=3_000)
+    expect(page.get_by_text("No connection")).to_be_visible()
     say(page, "kept")
     expect(page.locator(".queued")).to_have_count(1)
     page.goto("about:blank")
@@ -98,7 +98,7 @@ def test_an_answer_goes_on_after_the_service_was_away_with_each_word_once(visit:
     say(page, "hold door")
     expect(page.locator(".text")).to_have_text("The first half,")
     served.end()
-    expect(page.get_by_text("No connection")).to_be_visible(timeout=3_000)
+    expect(page.get_by_text("No connection")).to_be_visible()
     expect(page.locator(".text")).to_have_text("The first half,")
     served.open_gate("door")  # the turn goes on without a page
     served.begin()
@@ -114,7 +114,7 @@ def test_turns_that_others_had_meanwhile_are_there_in_order(visit: Visit, served
     say(page, "first")
     end_of(page, 1)
     visitor.context.set_offline(True)
-    expect(page.get_by_text("No connection")).to_be_visible(timeout=3_000)
+    expect(page.get_by_text("No connection")).to_be_visible()
     served.call(served.fake.accept, served.fake.talks["main"], "by somebody else", "")
     visitor.context.set_offline(False)
     end_of(page, 2)
