@@ -24,32 +24,32 @@ serve-demo: ## The service and its page with a scripted model: tokens are made, 
 	@.venv/bin/python scripts/serve-demo
 
 test: ## All tests but those that are many of a kind, which THOROUGH=1 has, too. CC_BRIDGE_REQUIRE=docker,claude makes lacking parts failures.
-	@scripts/venv claude service metrics oidc otel test
+	@scripts/venv claude service sealed metrics oidc otel test
 	CC_BRIDGE_THOROUGH=$(THOROUGH) $(COMPILED) .venv/bin/pytest -n auto --dist load --maxschedchunk 1 $(PYTEST_ARGS)
 
 chaos: ## Faults at random moments: SEED=7 ROUNDS=300 plays more than `make test` does.
-	@scripts/venv claude service metrics oidc otel test
+	@scripts/venv claude service sealed metrics oidc otel test
 	CC_BRIDGE_CHAOS_SEED=$(SEED) CC_BRIDGE_CHAOS_ROUNDS=$(ROUNDS) CC_BRIDGE_CHAOS_MEGABYTES=300 \
 	    .venv/bin/pytest -q tests/chaos $(PYTEST_ARGS)
 
 fuzz: ## Coverage-guided fuzzing of what comes out of a container, for FUZZ_SECONDS each.
-	@scripts/venv claude service metrics oidc otel test fuzz
+	@scripts/venv claude service sealed metrics oidc otel test fuzz
 	.venv/bin/python -m tests.fuzz.fuzz frames $(FUZZ_SECONDS)
 	.venv/bin/python -m tests.fuzz.fuzz conversation $(FUZZ_SECONDS)
 	.venv/bin/python -m tests.fuzz.fuzz cost $(FUZZ_SECONDS)
 
 mutants: ## What tests let through: small changes to each module; MODULE="link ledger --show" SEED=2 for a part, another sample.
-	@scripts/venv claude service metrics oidc otel test
+	@scripts/venv claude service sealed metrics oidc otel test
 	.venv/bin/python scripts/mutants --seed $(SEED) $(MODULE)
 
 check: ## Lint, format and types.
-	@scripts/venv claude service metrics oidc otel test check
+	@scripts/venv claude service sealed metrics oidc otel test check
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
 format: ## Format the code.
-	@scripts/venv claude service metrics oidc otel test check
+	@scripts/venv claude service sealed metrics oidc otel test check
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
@@ -64,7 +64,7 @@ image: ## Build the default image now instead of on first use.
 	@scripts/image
 
 bench: ## Measure, beside what one would take instead; ONLY=pane for one part. A whole run makes docs/performance.md.
-	@scripts/venv claude sdk service
+	@scripts/venv claude sdk service sealed
 	.venv/bin/python -m benchmarks
 
 record: ## Record a session in a shared pane, for the docs.

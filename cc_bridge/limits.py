@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Limits", "check_sleep", "sleep_times"]
+__all__ = ["ApiLimits", "Limits", "check_sleep", "sleep_times"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,25 @@ class Limits:
     cpus: float = 2.0
     cpu_shares: int = 512
     pids: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiLimits:
+    """What an instance may ask of the API where its key is outside. 0: no limit. A day ends at midnight, UTC.
+
+    Attributes:
+        at_once: requests that are answered at one time.
+        requests_per_minute: requests.
+        bytes_per_day: of requests' and answers' bodies together, tunnels included.
+        tokens_per_day: of input, cached input included, and output together.
+        usd_per_day: by list prices.
+    """
+
+    at_once: int = 0
+    requests_per_minute: int = 0
+    bytes_per_day: int = 0
+    tokens_per_day: int = 0
+    usd_per_day: float = 0.0
 
 
 #: Seconds: ``sleep_after`` and ``stop_after`` of an instance where they are not said, and the most of either.

@@ -21,6 +21,7 @@ PROJECT = Path(__file__).parent.parent
 #: What each room may import of this project. Nothing points up.
 RUNGS = {
     "cli": {
+        "proxy",
         "bridge",
         "names",
         "service",
@@ -71,6 +72,20 @@ RUNGS = {
         "state",
     },
     "client": {"errors"},
+    "proxy": {
+        "bridge",
+        "channels",
+        "errors",
+        "instances",
+        "limits",
+        "logs",
+        "names",
+        "protocol",
+        "record",
+        "state",
+        "values",
+        "agent",
+    },
     "service": {
         "__init__",
         "beneath",
