@@ -138,7 +138,7 @@ if TYPE_CHECKING:
     from .instances.sessions import SavedConversation, Sessions
     from .instances.tmux_instance import TmuxInstance
     from .instances.worktrees import Worktree
-    from .limits import Limits
+    from .limits import ApiLimits, Limits
     from .manager.manager import ContainerManager
     from .manager.options import ContainerOptions
     from .names import name_for
@@ -207,7 +207,7 @@ _PLACES = {
     "instances.sessions": "SavedConversation Sessions",
     "instances.tmux_instance": "TmuxInstance",
     "instances.worktrees": "Worktree",
-    "limits": "Limits",
+    "limits": "ApiLimits Limits",
     "manager.manager": "ContainerManager",
     "manager.options": "ContainerOptions",
     "names": "name_for",
@@ -231,6 +231,7 @@ __all__ = [
     "Allow",
     "AlreadyDecided",
     "ApiError",
+    "ApiLimits",
     "ApiRetry",
     "Attached",
     "AuthStatus",

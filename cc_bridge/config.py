@@ -59,6 +59,13 @@ _CLAUDE: Checks = {
     "mcp_config": texts,
     "extra": texts,
 }
+_API_LIMITS: Checks = {
+    "at_once": a_count,
+    "requests_per_minute": a_count,
+    "bytes_per_day": a_size,
+    "tokens_per_day": a_count,
+    "usd_per_day": a_number,
+}
 _RULES: Checks = {"allow": texts, "ask": texts, "deny": texts}
 
 #: Fields of a record that are not one instance's own.
@@ -82,6 +89,10 @@ _RECORD: Checks = {
     "docker_socket": a_flag,
     "credentials": a_flag,
     "user": a_text,
+    "sealed": a_flag,
+    "allow_hosts": texts,
+    "key": one_of("inside", "outside"),
+    "api_limits": lambda value: value,
     "labels": a_table,
     "project": a_text,
     "tmux": a_flag,
@@ -150,6 +161,7 @@ KEYS = {
     "defaults": tuple(_RECORD),
     "claude": tuple(_CLAUDE),
     "rules": tuple(_RULES),
+    "api_limits": tuple(_API_LIMITS),
     "templates": ("spares",),
     "fleet": tuple(_FLEET),
     "budgets": tuple(_BUDGET),
@@ -331,7 +343,7 @@ class _Reader:
 
     def _record(self, key: str, found: Any, checks: Checks) -> dict[str, Any]:
         fields = self._checked(key, found, checks)
-        for name, inner in (("claude", _CLAUDE), ("rules", _RULES)):
+        for name, inner in (("claude", _CLAUDE), ("rules", _RULES), ("api_limits", _API_LIMITS)):
             if name in fields:
                 fields[name] = self._checked(f"{key}.{name}", fields[name], inner)
         self._make_absolute(key, fields, "workspace", "dockerfile")
@@ -391,10 +403,13 @@ def record_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a rule is none.
     """
+    from .limits import ApiLimits
     from .permission_rules import PermissionRules
     from .protocol.command_line import ClaudeOptions
 
     made = dict(fields)
+    if "api_limits" in made:
+        made["api_limits"] = ApiLimits(**made["api_limits"])
     if "claude" in made:
         made["claude"] = ClaudeOptions(**made["claude"])
     if "rules" in made:
@@ -405,7 +420,7 @@ def record_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Of tables the keys of both; of everything else what the template says."""
     found = {**defaults, **own}
-    for name in ("claude", "rules", "env", "labels"):
+    for name in ("claude", "rules", "env", "labels", "api_limits"):
         if name in defaults and name in own:
             found[name] = {**defaults[name], **own[name]}
     return found

@@ -30,6 +30,8 @@ ONLY_FOR: Mapping[str, tuple[str, ...]] = {
     "docker_socket": _DOCKER,
     "credentials": _DOCKER,
     "user": _DOCKER,
+    "sealed": _DOCKER,
+    "allow_hosts": _DOCKER,
     "tmux": _DOCKER,
     "tmux_socket": _TMUX,
     "pane": _TMUX,

@@ -23,6 +23,7 @@ __all__ = [
     "host_login",
     "joined",
     "login_file",
+    "other_provider",
     "with_login",
 ]
 
@@ -87,6 +88,11 @@ def host_login(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 def decides(env: Mapping[str, str]) -> bool:
     """Whether an instance's variables say who is let in where."""
     return any(name in env for name in _DECIDES)
+
+
+def other_provider(env: Mapping[str, str]) -> str:
+    """The variable by which another provider than Anthropic is asked; empty: none is."""
+    return next((name for name in (*_PROVIDERS, *_ADDRESSES[1:]) if env.get(name)), "")
 
 
 def joined(env: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:

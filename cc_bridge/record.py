@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from . import checks
 from .errors import InvalidInput
 from .kinds import kinds_of, means_something, without_meaningless
-from .limits import Limits, check_sleep, sleep_times
+from .limits import ApiLimits, Limits, check_sleep, sleep_times
 from .mounts import parse_mount, split_mount
 from .names import NAME
 from .permission_rules import PermissionRules
@@ -27,6 +27,10 @@ __all__ = ["ClaudeInstance"]
 
 _LAST_PORT = 65535
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+#: What an allowed host may look like; the proxy reads it (`proxy/allowed.py`). Without a port: port 443, or a group.
+_ALLOWED = re.compile(r"(\*\.)?[A-Za-z0-9_.-]{1,254}(:\d{1,5})?(=[0-9A-Fa-f:./]{2,50})?\Z")
+_MOST_ALLOWED = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,14 @@ class ClaudeInstance:
         docker_socket: Docker: mount the engine's socket. Whoever has it is root on the engine's machine.
         credentials: Docker: mount this user's Claude Code login, read-only.
         user: Docker: user in the container; by default the host's, or 1000:1000 where the host's is root.
+        sealed: Docker: no network, and no key inside. What it asks of the API goes over the way to its agent to a proxy
+            on this machine, which puts the key in; other hosts are reached only where ``allow_hosts`` says so.
+        allow_hosts: Docker: what a sealed one may reach besides the API, by TLS: ``name``, ``name:port``,
+            ``*.name:port`` for names below, a group's name, and ``name:port=ADDRESS_OR_NETWORK`` for one that is at an
+            address of a private network.
+        key: ``inside``: Claude Code has the key; ``outside``: it has a placeholder, and that proxy the key, as with
+            ``sealed``, which includes it.
+        api_limits: what it may ask of the API where its key is outside.
         tmux: Docker: the interactive Claude Code in a tmux pane in the container, which a person may attach to.
         tmux_socket: tmux: the socket of a server of the user's, to open a session there; by default the instance has
             its own.
@@ -103,6 +115,10 @@ class ClaudeInstance:
     docker_socket: bool = False
     credentials: bool = False
     user: str = ""
+    sealed: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    key: Literal["inside", "outside"] = "inside"
+    api_limits: ApiLimits = field(default_factory=ApiLimits)
     labels: dict[str, str] = field(default_factory=dict)
     project: str = ""
     ephemeral: bool = False
@@ -179,12 +195,29 @@ class ClaudeInstance:
             yield "restart: an ephemeral instance removes itself when it ends"
         if self.kind != "docker" and self.claude.skip_permissions:
             yield "claude.skip_permissions: allowed only in a container"
+        yield from self._contradictions_of_the_key()
         if self.workspace is None and not self.container:
             yield "workspace: needed: the directory that Claude Code works in"
         try:
             check_sleep(self.sleep_after, self.stop_after, in_pane=self.in_pane)
         except ValueError as error:
             yield str(error)
+
+    def _contradictions_of_the_key(self) -> Iterator[str]:
+        if self.sealed:
+            given = {"container": self.container, "docker_socket": self.docker_socket, "ports": self.ports}
+            for name in [name for name, value in given.items() if value]:
+                yield f"{name}: not with sealed, which it would undo"
+            if self.network not in ("bridge", "none"):
+                yield f"network: a sealed instance has none, and {self.network!r} was said"
+        elif self.allow_hosts:
+            yield "allow_hosts: only with sealed; others reach what their network reaches"
+        if self.key_is_outside and self.credentials:
+            yield "credentials: the login would be inside, and the key is to be outside"
+        if self.key_is_outside and self.container:
+            yield "key: outside only of a container that is made, and container names one that is there"
+        if not self.key_is_outside and self.api_limits != ApiLimits():
+            yield "api_limits: only where the key is outside: who has a key asks past them"
 
     def as_json_types(self) -> dict[str, Any]:
         """All fields as JSON types, secrets included: what is kept on this machine."""
@@ -201,6 +234,11 @@ class ClaudeInstance:
     def in_pane(self) -> bool:
         """The interactive Claude Code, in a terminal that a person may share."""
         return self.kind == "tmux" or self.tmux
+
+    @property
+    def key_is_outside(self) -> bool:
+        """Claude Code has a placeholder in the key's place, and asks the API by the proxy."""
+        return self.sealed or self.key == "outside"
 
     @property
     def sleep_times(self) -> tuple[float, float]:
@@ -248,7 +286,7 @@ def _refused(problems: list[str], name: object, hint: str | None = None) -> Inva
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
-    return vars(value) if isinstance(value, ClaudeOptions | PermissionRules) else str(value)
+    return vars(value) if isinstance(value, ClaudeOptions | PermissionRules | ApiLimits) else str(value)
 
 
 def _name(value: object) -> str:
@@ -298,6 +336,30 @@ def _mounts(value: object) -> tuple[str, ...]:
     return mounts
 
 
+def _allow_hosts(value: object) -> tuple[str, ...]:
+    hosts = checks.texts(value)
+    if len(hosts) > _MOST_ALLOWED:
+        raise ValueError(f"at most {_MOST_ALLOWED} hosts")
+    for host in hosts:
+        if not _ALLOWED.match(host):
+            raise ValueError(f"{host[:100]!r} is no host: name, name:port, *.name:port, or name:port=ADDRESS")
+    return hosts
+
+
+def _api_limits(value: object) -> ApiLimits:
+    data = checks.fields(vars(value) if isinstance(value, ApiLimits) else value, _API_LIMITS_CHECKS)
+    return ApiLimits(**data)
+
+
+def _not_negative(check: checks.Check) -> checks.Check:
+    def checked(value: object) -> Any:
+        if (found := check(value)) < 0:
+            raise ValueError("0 for no limit, or more")
+        return found
+
+    return checked
+
+
 def _claude(value: object) -> ClaudeOptions:
     data = checks.fields(vars(value) if isinstance(value, ClaudeOptions) else value, _CLAUDE_CHECKS)
     return ClaudeOptions(**data)
@@ -321,12 +383,15 @@ _CHECKS: dict[str, checks.Check] = {
     **dict.fromkeys(("image", "container", "worktree", "mount_at", "network", "user", "project"), checks.text),
     **dict.fromkeys(("tmux_socket", "pane", "resume"), checks.text),
     **dict.fromkeys(("read_only_workspace", "writable", "docker_socket", "credentials", "ephemeral"), checks.flag),
-    **dict.fromkeys(("tmux", "relay", "fork"), checks.flag),
+    **dict.fromkeys(("tmux", "relay", "fork", "sealed"), checks.flag),
     **dict.fromkeys(("memory", "cpu_shares", "pids"), checks.whole_number),
     **dict.fromkeys(("workspace", "dockerfile", "repository"), _path),
     "name": _name,
     "kind": checks.one_of("docker", "local", "tmux"),
     "mounts": _mounts,
+    "allow_hosts": _allow_hosts,
+    "key": checks.one_of("inside", "outside"),
+    "api_limits": _api_limits,
     "env": _env,
     "cpus": checks.number,
     "ports": _ports,
@@ -337,6 +402,13 @@ _CHECKS: dict[str, checks.Check] = {
     "sleep_after": _seconds,
     "stop_after": _seconds,
     "created": checks.time,
+}
+
+_API_LIMITS_CHECKS: dict[str, checks.Check] = {
+    **dict.fromkeys(
+        ("at_once", "requests_per_minute", "bytes_per_day", "tokens_per_day"), _not_negative(checks.whole_number)
+    ),
+    "usd_per_day": _not_negative(checks.number),
 }
 
 _RULES_CHECKS: dict[str, checks.Check] = dict.fromkeys(("allow", "ask", "deny"), checks.texts)

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Required, TypedDict
 
+from .limits import ApiLimits
 from .permission_rules import PermissionRules
 from .protocol.command_line import ClaudeOptions
 
@@ -41,6 +42,10 @@ class InstanceFields(TypedDict, total=False):
     docker_socket: bool
     credentials: bool
     user: str
+    sealed: bool
+    allow_hosts: Sequence[str]
+    key: Literal["inside", "outside"]
+    api_limits: ApiLimits
     labels: Mapping[str, str]
     project: str
     ephemeral: bool

@@ -190,7 +190,7 @@ def _connected(
     outline: Outline, args: Sequence[str], env: Mapping[str, str], cwd: str, terminal: Terminal | None
 ) -> PipedSession | None:
     """Connected to an agent that listens, with what it is to start; None: it takes more than that."""
-    if outline.in_pane or outline.container:
+    if outline.in_pane or outline.container or outline.key_is_outside:  # of the last the proxy is to know
         return None
     from ..bridge.piped import PipedSession
     from ..protocol.raw import Start

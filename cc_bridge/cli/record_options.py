@@ -19,6 +19,7 @@ from ..kinds import ONLY_FOR, means_something
 from .completion import complete_conversation, complete_mode, complete_pane, complete_template
 from .options import load
 from .parameters import Option, given
+from .sealed_options import AllowHost, ApiLimit, Key, KeyOption, Sealed, parse_api_limits
 from .time_options import SleepAfter, StopAfter
 from .words import check_claude_args, parse_env, parse_ports, parse_size, parse_times, parse_tools, read_mcp_config
 
@@ -46,10 +47,19 @@ _FOR_NEW_CONTAINERS = (
     "user",
     "pids",
     "publish",
+    "sealed",
+    "allow_host",
 )
 
 #: The field of a record that an option says, where it is not called the same.
-_FIELDS = {"mount": "mounts", "publish": "ports", "read_only": "read_only_workspace", "claude_arg": "extra"}
+_FIELDS = {
+    "mount": "mounts",
+    "publish": "ports",
+    "read_only": "read_only_workspace",
+    "claude_arg": "extra",
+    "allow_host": "allow_hosts",
+    "api_limit": "api_limits",
+}
 
 
 class On(enum.StrEnum):
@@ -179,6 +189,10 @@ class Options:
     writable: Writable = False
     restart: Restart = "no"
     credentials: Credentials = False
+    sealed: Sealed = False
+    allow_host: AllowHost = None
+    key: KeyOption = Key.inside
+    api_limit: ApiLimit = None
     docker_socket: DockerSocket = False
     tmux: Tmux = False
     tmux_socket: TmuxSocket = ""
@@ -266,6 +280,8 @@ class Options:
             "writable": self.writable,
             "restart": self.restart,
             "credentials": self.credentials,
+            "sealed": self.sealed,
+            "allow_hosts": tuple(self.allow_host or ()),
             "docker_socket": self.docker_socket,
             "tmux": self.tmux,
             "user": self.user,
@@ -290,6 +306,8 @@ class Options:
             pane=self.pane,
             relay=self.relay,
             fork=self.fork,
+            key=self.key.value,
+            api_limits=parse_api_limits(self.api_limit or ()),
             claude=ClaudeOptions(
                 model=self.model,
                 system_prompt=self.system_prompt,

@@ -28,6 +28,7 @@ from .info import describe
 from .kept_conversation import take_away
 from .kept_record import KeptRecord
 from .life import Step
+from .outside import connected, stop_outside
 from .place import GRACE, Place
 from .registry import Registry
 from .sessions import export_session, session_to_begin_with
@@ -212,7 +213,7 @@ class BridgedInstance(InstanceInterface):
         await self._bridge.interrupt_quietly(GRACE)
         async with self._taking(Step.STOP):
             await self._bridge.aclose("the instance was stopped")
-            await self._place.stop()
+            await stop_outside(self._place)
         self._log.info("stopped")
 
     async def sleep(self) -> None:
@@ -366,7 +367,7 @@ class BridgedInstance(InstanceInterface):
                 self._found_nobody = True  # and does not start it, so there is nothing to try again
                 raise
         self._prepare_home()
-        return await self._place.connect(greeting)
+        return await connected(self._place, greeting)
 
     async def connect_to_look(self, greeting: bytes) -> Channel:
         """A channel to an agent that runs; nothing is started for it.

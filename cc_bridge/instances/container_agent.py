@@ -12,9 +12,11 @@ from ..channels.docker_exec import DockerExecChannel
 from ..channels.ladder import Facts
 from ..engine.container_spec import CONTAINER_HOME
 from ..engine.execs import Execs
-from ..errors import AgentUnavailable, BridgeError, ContainerNotRunning
+from ..errors import AgentUnavailable, BridgeError, ContainerNotRunning, InvalidInput
 from ..logs import Log
 from ..protocol.link import Link
+from ..record import ClaudeInstance
+from .outside import agent_words
 from .place import GRACE, shut_down
 
 __all__ = ["AGENT", "LISTENING", "MAIN", "NO_PYTHON", "PIPES", "STATE", "AgentInside"]
@@ -73,9 +75,8 @@ class AgentInside:
 
     Args:
         container: its name.
-        instance: the instance's name, for error messages.
+        record: the instance's.
         archive: finds the agent on this machine, when it is needed.
-        adopted: the container is not ours: other users may be in it, and nothing of ours is mounted.
 
     Attributes:
         path: of the agent's archive in the container; of an adopted one it is found on the way there.
@@ -85,14 +86,15 @@ class AgentInside:
     """
 
     def __init__(
-        self, execs: Execs, container: str, instance: str, archive: Callable[[], Path], log: Log, *, adopted: bool
+        self, execs: Execs, container: str, record: ClaudeInstance, archive: Callable[[], Path], log: Log
     ) -> None:
         self._execs = execs
         self._container = container
-        self._instance = instance
+        self._record = record
+        self._instance = record.name
         self._find_archive = archive
         self._log = log
-        self._adopted = adopted
+        self._adopted = bool(record.container)  # other users may be in it, and nothing of ours is mounted
         self.path = AGENT
         self.python_missing = False
         self.remote = False
@@ -168,7 +170,7 @@ class AgentInside:
         if self._adopted or self.remote:
             await self._inject()
         log = f"{self._private}/agent.log" if self._adopted else "/tmp/cc-bridge-agent.log"
-        argv = ["sh", "-c", _SERVE, "sh", log, self.path, "serve", "--grace", str(GRACE)]
+        argv = ["sh", "-c", _SERVE, "sh", log, self.path, "serve", "--grace", str(GRACE), *agent_words(self._record)]
         pipes = [] if self.remote else ["--pipes", PIPES]
         channel = await DockerExecChannel.open(
             self._execs, self._container, argv if self._adopted else [*argv, "--state", STATE, *pipes]
@@ -188,6 +190,20 @@ class AgentInside:
         facts.agent_started = self.was_started = True
         facts.pipes_failed = facts.attach_failed = False
         self._log.info("agent_started", by="exec")
+
+    def none(self, greeting: bytes) -> Channel:
+        """The way where no agent can run: Claude Code itself, by exec.
+
+        Raises:
+            InvalidInput: its key is outside, and so there has to be an agent.
+        """
+        if self._record.key_is_outside:
+            what = "its key is outside, and its image has no Python for the agent, by which it asks"
+            raise InvalidInput(what, instance=self._instance, hint="Use an image with Python 3.9 or newer.")
+        from ..channels.direct import DirectChannel
+
+        self._log.warning("fallback", channel="direct", reason="no Python in the container")
+        return DirectChannel(self._execs, self._container, greeting)
 
     async def _inject(self) -> None:
         script = _MAKE_PRIVATE + _INJECT if self._adopted else _INJECT

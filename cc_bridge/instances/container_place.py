@@ -19,7 +19,7 @@ from ..engine.client import Engine
 from ..engine.container_spec import CONTAINER_HOME
 from ..engine.containers import ContainerInfo, Containers
 from ..engine.execs import Execs
-from ..engine.labels import LABEL, NONCE
+from ..engine.labels import LABEL
 from ..engine.progress import Progress
 from ..errors import (
     AgentUnavailable,
@@ -38,9 +38,11 @@ from ..record import ClaudeInstance
 from ..shapes import Kind
 from ..state import Installation
 from .container_agent import LISTENING, NO_PYTHON, AgentInside
+from .container_facts import ending_of, facts_of
 from .container_plan import ContainerPlan
 from .container_sessions import archives_of, copy_of_session, tail_of_session
 from .outline import container_env, path_inside, workdir
+from .outside import check_outside
 from .place import GRACE, NoAgentPossible, Place
 from .registry import Registry
 from .repository_mounts import RepositoryMounts
@@ -63,9 +65,6 @@ _AT_ONCE = 1.0
 
 #: How often a container may end while it is being connected to.
 _CONNECT_TRIES = 3
-
-#: An exit code above this is 128 + the number of a signal.
-_KILLED = 128
 
 
 class ContainerPlace(Place):
@@ -98,9 +97,7 @@ class ContainerPlace(Place):
         self._install = Installation.at(registry.root).id_for(self.name)
         self._on_progress, self._on_dockerfile = on_progress, on_dockerfile
         self._adopted = bool(record.container)
-        self.agent = AgentInside(
-            self.execs, self.container, self.name, lambda: self._maker.agent, self.log, adopted=self._adopted
-        )
+        self.agent = AgentInside(self.execs, self.container, record, lambda: self._maker.agent, self.log)
 
     @cached_property
     def _maker(self) -> ContainerMaker:
@@ -180,10 +177,7 @@ class ContainerPlace(Place):
                     case Rung.START_AGENT:
                         await self.agent.start(facts)
                     case Rung.DIRECT:
-                        self.log.warning("fallback", channel="direct", reason="no Python in the container")
-                        from ..channels.direct import DirectChannel
-
-                        return DirectChannel(self.execs, self.container, greeting)
+                        return self.agent.none(greeting)
                     case Rung.GIVE_UP:
                         raise AgentUnavailable(
                             f"the agent in the container {self.container} cannot be reached: {problem}",
@@ -252,12 +246,12 @@ class ContainerPlace(Place):
             await self._maker.fill(self.plan, self._session_to_restore(), self.cwd, remote=await self._is_remote())
             await self._start_container()
         elif not info.running and self.record.ephemeral and not self._adopted:
-            self._ending = _ending(info)
+            self._ending = ending_of(info)
             await self._containers.wait(self.container, "removed", _END_LIMIT)  # which it does by itself
             await self._create()
             await self._start_container()
         elif not info.running:
-            self._ending = _ending(info)
+            self._ending = ending_of(info)
             orderly = info.exit_code == 0 and not info.oom_killed
             facts = {"status": info.status, "exit_code": info.exit_code, "oom_killed": info.oom_killed}
             (self.log.info if orderly else self.log.warning)("container_not_running", container=self.container, **facts)
@@ -332,17 +326,19 @@ class ContainerPlace(Place):
 
     def claude_env(self, own: Mapping[str, str] | None = None) -> dict[str, str]:
         """The same, if it can be of use in the container."""
-        return container_env(self.record, own or {})
+        return container_env(self.record, own or {}, self.home.path)
 
     async def check(self) -> None:
         """What is mounted, and the login that is given to it."""
-        self.claude_env()
+        if not self.record.key_is_outside:
+            self.claude_env()
         try:
             is_remote = await self._is_remote()
         except EngineError:
             if self.engine.address.startswith("unix://"):  # what is wrong in the record first: no engine would help
                 self.record.check_directories()
             raise
+        check_outside(self.record, is_remote=is_remote)
         if not is_remote:
             self.record.check_directories()
         if self.record.credentials:
@@ -417,33 +413,4 @@ class ContainerPlace(Place):
         place: dict[str, Any] = {"container": self.container, "status": info.status if info else "absent"}
         if info is None:
             return {**place, "image": self.record.image}
-        return {**place, **_facts(info)}
-
-
-def _facts(info: ContainerInfo) -> dict[str, Any]:
-    """What a person may want to know of a container, in JSON types."""
-    return {
-        "id": info.id,
-        "image": info.image,
-        "container_created": info.created,
-        "health": info.health or None,
-        "ports": dict(info.ports),
-        "networks": dict(info.networks),
-        "volumes": list(info.volumes),
-        "labels": {name: value for name, value in info.labels.items() if value and name != NONCE},
-        "limits": dict(info.limits),
-        "exit_code": None if info.running else info.exit_code,
-        "oom_killed": info.oom_killed,
-    }
-
-
-def _ending(info: ContainerInfo) -> Ending:
-    """What is known of a container that does not run."""
-    code = info.exit_code
-    if info.oom_killed:
-        what = "the container ran out of memory"
-    elif code is not None and code > _KILLED:
-        what = f"the container was ended by signal {code - _KILLED}"
-    else:
-        what = "the container was stopped" if code == 0 else f"the container ended with exit code {code}"
-    return Ending(what, code, info.oom_killed)
+        return {**place, **facts_of(info)}

@@ -18,6 +18,7 @@ from ..mounts import docker_socket, split_mount
 from ..record import ClaudeInstance
 from .container_agent import AGENT, MAIN, PIPES, STATE
 from .outline import path_inside
+from .outside import agent_words, surroundings
 from .place import GRACE, LINGER
 from .registry import Home
 from .worktrees import Worktree
@@ -122,6 +123,7 @@ class ContainerPlan:
             mounts.append(self._login_mount())
         command = ["sh", "-c", MAIN, "sh", agent, "serve", "--state", STATE, "--grace", str(GRACE)]
         command += [] if remote else ["--pipes", PIPES]
+        command += agent_words(record)
         return ContainerSpec(
             name=self.container,
             image=image,
@@ -133,10 +135,11 @@ class ContainerPlan:
                 "HOME": CONTAINER_HOME,
                 "TERM": "xterm-256color",
                 **({"PROJECT_ID": record.project} if record.project else {}),
+                **surroundings(record),
             },
             mounts=mounts,
             workdir=record.mount_at if record.workspace is not None else CONTAINER_HOME,
-            network=record.network,
+            network="none" if record.sealed else record.network,
             memory=record.memory,
             cpus=record.cpus,
             cpu_shares=record.cpu_shares,

@@ -8,6 +8,7 @@ import anyio.to_thread
 
 from ..errors import BridgeError, InvalidInput
 from ..names import is_uuid
+from .outside import leave_outside
 from .place import Place
 from .sessions import SavedConversation, forget_session
 
@@ -58,6 +59,7 @@ async def take_away(place: Place, session_id: str, *, conversation: bool) -> Non
         await place.stop()
         await keep(place, session_id)
     await place.remove()
+    await leave_outside(place)
     if conversation:
         sessions.forget(place.name)
     elif keeps and not goes_too:

@@ -26,23 +26,34 @@ if TYPE_CHECKING:
 __all__ = ["Outline", "container_env", "own_env", "path_inside", "workdir"]
 
 
-def own_env(record: Outlined, own: Mapping[str, str]) -> dict[str, str]:
-    """The record's variables, and the host's login where the record has none.
+def own_env(record: Outlined, own: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """The record's variables, and the host's login where the record has none; a placeholder where its key is outside.
 
     Args:
         own: of one Claude Code of several.
+        directory: the instance's.
+
+    Raises:
+        InvalidInput: its key cannot be outside.
     """
-    return {"DISABLE_AUTOUPDATER": "1", **with_login(joined(record.env, own))}
+    env = {"DISABLE_AUTOUPDATER": "1", **with_login(joined(record.env, own))}
+    if not record.key_is_outside:
+        return env
+    from .outside import with_placeholder
+
+    return with_placeholder(record, env, own, directory)
 
 
-def container_env(record: Outlined, own: Mapping[str, str]) -> dict[str, str]:
+def container_env(record: Outlined, own: Mapping[str, str], directory: Path) -> dict[str, str]:
     """As :func:`own_env`, if it can be of use in a container.
 
     Raises:
         InvalidInput: it cannot.
     """
-    env = own_env(record, own)
-    if not record.container and record.network != "host" and not record.network.startswith("container:"):
+    env = own_env(record, own, directory)
+    if record.key_is_outside:
+        pass  # it is asked from this machine
+    elif not record.container and record.network != "host" and not record.network.startswith("container:"):
         check_reachable(env, record.name)
     if record.credentials:
         check_key(joined(record.env, own), record.name)
@@ -76,6 +87,7 @@ class Outline(Value):
     Attributes:
         program: Claude Code's, as the record names it.
         in_pane: the interactive Claude Code, in a terminal that a person may share.
+        key_is_outside: Claude Code has a placeholder in the key's place.
         directory: the instance's.
     """
 
@@ -91,6 +103,7 @@ class Outline(Value):
     container: str
     program: str
     in_pane: bool
+    key_is_outside: bool
     directory: Path
 
     @classmethod
@@ -143,6 +156,7 @@ class Outline(Value):
             data.get("container", ""),
             data.get("claude", {}).get("program", "claude"),
             data["kind"] == "tmux" or bool(data.get("tmux")),
+            bool(data.get("sealed")) or data.get("key") == "outside",
             directory,
         )
 
@@ -157,7 +171,8 @@ class Outline(Value):
 
     def claude_env(self, own: Mapping[str, str]) -> dict[str, str]:
         """The variables of Claude Code's. Raises as :func:`container_env`."""
-        return container_env(self, own) if self.is_container else own_env(self, own)
+        rule = container_env if self.is_container else own_env
+        return rule(self, own, self.directory)
 
     @classmethod
     def nearest(cls, directory: str) -> Self | None:

@@ -122,6 +122,8 @@ class PanePlace(ProcessPlace):
         for name in _COPIED:
             if (users / name).is_file() and not (own / name).exists():
                 shutil.copyfile(users / name, own / name)
+        if self.record.key_is_outside:  # a login that is there is one that Claude Code reads
+            return
         if decides(self.record.env) or any(with_login(self.record.env).get(name) for name in KEYS):
             return
         login = users / ".credentials.json"

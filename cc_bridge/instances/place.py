@@ -20,6 +20,7 @@ from ..protocol.link import Hello, Link
 from ..record import ClaudeInstance
 from .chosen import Chosen
 from .outline import own_env
+from .outside import check_outside
 from .registry import Registry
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Place(abc.ABC):
             InvalidInput, EngineError: something is not.
         """
         self.record.check_workspace()
+        check_outside(self.record)
 
     @abc.abstractmethod
     async def connect(self, greeting: bytes) -> Channel:
@@ -147,7 +149,7 @@ class Place(abc.ABC):
         Args:
             own: of one Claude Code of several.
         """
-        return own_env(self.record, own or {})
+        return own_env(self.record, own or {}, self.home.path)
 
     def program(self) -> str:
         """Claude Code's, to be run beside the instance's own.

@@ -24,6 +24,7 @@ from ..login import PARTS, check_key
 from ..names import is_uuid
 from ..protocol.link import Link
 from .find_claude import find_claude
+from .outside import agent_words
 from .place import GRACE, LINGER, Place, shut_down
 from .registry import agent_archive
 from .sessions import open_session, session_path
@@ -155,6 +156,7 @@ class ProcessPlace(Place):
         argv += ["--pipes", str(self.home.pipes), "--socket", self.home.socket]
         argv += ["--state", str(self.home.journal), "--grace", str(GRACE), "--ready-fd", str(ready_write)]
         argv += ["--linger", str(LINGER)] if self.record.ephemeral else []
+        argv += agent_words(self.record)
         try:
             with open(self.home.agent_log, "ab") as log:  # noqa: ASYNC230  a small local file
                 self._process = subprocess.Popen(  # noqa: ASYNC220  a millisecond; a thread for it costs as much

@@ -140,6 +140,8 @@ SET: dict[str, Any] = {
     "docker_socket": True,
     "credentials": True,
     "user": "u",
+    "sealed": True,
+    "allow_hosts": ("packages.example",),
     "tmux": True,
     "tmux_socket": "/s",
     "pane": "%3",
@@ -151,6 +153,7 @@ SET: dict[str, Any] = {
 @pytest.mark.parametrize("field", ONLY_FOR)
 def test_a_field_that_means_nothing_for_the_kind_is_refused_by_name(field: str, kind: str) -> None:
     record = {**LOCAL, "kind": kind, **({"image": "i"} if kind == "docker" else {}), field: SET[field]}
+    record |= {"sealed": True} if field == "allow_hosts" else {}
     if kind in ONLY_FOR[field]:
         ClaudeInstance.of(**record)
         return

@@ -33,7 +33,7 @@ def test_it_is_what_the_record_says(make_record: Any, tmp_path: Path) -> None:
     for field in ("name", "kind", "workspace", "mounts", "mount_at", "env", "network", "credentials", "in_pane"):
         assert getattr(outline, field) == getattr(record, field), field
     assert (outline.program, outline.container, outline.worktree) == ("/c", "", "")
-    assert outline.claude_env({"A": "b"}) == container_env(record, {"A": "b"})
+    assert outline.claude_env({"A": "b"}) == container_env(record, {"A": "b"}, outline.directory)
     inside = str(record.workspace / "below")
     assert outline.inside(inside) == path_inside(record, inside) == "/workspace/below"
     assert outline.inside("/etc/passwd") is None

@@ -1,0 +1,66 @@
+"""Options for where the key is, and for what an instance may reach and ask."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from ..errors import InvalidInput
+from ..limits import ApiLimits
+from .parameters import Option
+
+__all__ = ["AllowHost", "ApiLimit", "Key", "KeyOption", "Sealed", "parse_api_limits"]
+
+
+class Key(enum.StrEnum):
+    """Where the key is."""
+
+    inside = "inside"
+    outside = "outside"
+
+
+Sealed = Annotated[
+    bool,
+    Option("--sealed", help="Docker: no network and no key inside; the API is asked by a proxy on this machine."),
+]
+AllowHost = Annotated[
+    list[str] | None,
+    Option(
+        "--allow-host",
+        metavar="HOST[:PORT]",
+        help="With --sealed: it may reach this host, too, by TLS; a group such as python does for its hosts. "
+        "Repeatable.",
+    ),
+]
+KeyOption = Annotated[
+    Key, Option("--key", help="outside: it has a placeholder, and a proxy on this machine puts the key in.")
+]
+ApiLimit = Annotated[
+    list[str] | None,
+    Option(
+        "--api-limit",
+        metavar="NAME=N",
+        help="With a key outside: usd-per-day, tokens-per-day, bytes-per-day, requests-per-minute or at-once. "
+        "Repeatable.",
+    ),
+]
+
+
+def parse_api_limits(texts: Sequence[str]) -> ApiLimits:
+    """Limits of ``NAME=N`` each.
+
+    Raises:
+        InvalidInput: one is none.
+    """
+    kinds = {name: type(value) for name, value in vars(ApiLimits()).items()}
+    found: dict[str, Any] = {}
+    for text in texts:
+        word, _, value = text.partition("=")
+        name = word.replace("-", "_")
+        try:
+            found[name] = kinds[name](value)
+        except (KeyError, ValueError):
+            hint = f"Write NAME=N; there are {', '.join(kinds).replace('_', '-')}."
+            raise InvalidInput(f"--api-limit {text!r} is no limit", hint=hint) from None
+    return ApiLimits(**found)
