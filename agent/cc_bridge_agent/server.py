@@ -48,9 +48,6 @@ class Server:
         journal_limit: bytes of a session's journal beyond which Claude Code waits until somebody has read.
         grace: seconds that Claude Code has, after SIGTERM to the agent, to end its turn and itself.
         linger: end after this many seconds without a client; None: stay.
-
-    Attributes:
-        egress: the way out, if it has one.
     """
 
     def __init__(self, loop: Loop, state: str, journal_limit: int, grace: float, linger: Optional[float]) -> None:
@@ -69,7 +66,7 @@ class Server:
         self._asked_by: Dict[str, str] = {}  # what has come while Claude Code fell asleep, and the host's name
         self._listeners: List[Union[PipeListener, SocketListener]] = []
         self._stopping = False
-        self.egress: Optional[Egress] = None
+        self.egress: Optional[Egress] = None  # set by who makes it, where there is one
         # A new one each time: a host that comes back sees that the agent is not the one it knew.
         self.epoch = os.urandom(8).hex()
         sweep(state)
@@ -217,8 +214,11 @@ class Server:
             client.refuse("version", "the agent speaks version %d, the host %.20r" % (wire.VERSION, frame["hello"]))
             return
         name = frame.get("session", "main")
-        if name == wire.EGRESS:
-            self._hello_of_proxy(client, frame)
+        if name == wire.EGRESS and not client.session:  # no host's: it keeps nothing alive
+            if self.egress:
+                self.egress.attach(client, frame)
+            else:
+                client.refuse("egress", "the agent has no way out: it was not told to have one, or could not")
             return
         if client.session or not wire.ID.match(name):
             client.refuse("protocol", "a second hello, or not a session's name: %.80r" % name)
@@ -244,13 +244,6 @@ class Server:
             self._cancel_linger()
             self._cancel_stop()
             log("client_attached", client=client.name, session=name)
-
-    def _hello_of_proxy(self, client: Client, frame: wire.Frame) -> None:
-        """It is no host: it keeps nothing alive, and has no session."""
-        if client.session or not self.egress:
-            client.refuse("egress", "the agent has no way out: it was not told to have one, or could not")
-        else:
-            self.egress.attach(client, frame)
 
     def _session(self, name: str) -> Session:
         if name not in self._sessions:
