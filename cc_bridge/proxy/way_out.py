@@ -44,6 +44,9 @@ _HELLO_LIMIT, _SEND_LIMIT = 10.0, 60.0
 #: Seconds for which a stream that was ended here is read on, so that what was sent is not lost with an early close.
 _LINGER = 10.0
 
+#: Of so many frames that came together, those in so many bytes are heard before other tasks go on.
+_MANY, _STEP = 64, 2048
+
 #: Pairs of pipes that are opened at once.
 _MEETINGS = 16
 
@@ -140,7 +143,12 @@ class _Service:
             with suppress(*_OVER):
                 while not self.link.closed:
                     await self.until_room()  # who does not read is not read either
-                    self._hear(self.link.receive_data(await self._channel.receive()), group)
+                    data = await self._channel.receive()
+                    # A thousand small frames must not keep the other instances waiting.
+                    step = _STEP if data.count(b"\n") > _MANY else len(data)
+                    for start in range(0, len(data), step):
+                        self._hear(self.link.receive_data(data[start : start + step]), group)
+                        await checkpoint()
             group.cancel_scope.cancel()
 
     # What is said
