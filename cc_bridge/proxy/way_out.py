@@ -50,7 +50,7 @@ _MANY, _STEP = 64, 2048
 #: Pairs of pipes that are opened at once.
 _MEETINGS = 16
 
-#: What a handler takes its part in when the program at the other end has gone.
+#: What reading and writing raise when the other end has gone.
 _OVER = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 
 #: Serves one stream. The stream is closed when it returns: cut, unless ``send_eof`` was called before.
@@ -233,10 +233,9 @@ class _Service:
         try:
             await self._handle(stream)
             await stream.linger()
-        except _OVER:
-            pass  # the program has gone, or this stream was cut: which is a stream's end
         except Exception as error:  # one that fails must not end the others
-            self._log.error("stream_failed", reason=repr(error)[:500])
+            if not _is_over(error):
+                self._log.error("stream_failed", reason=repr(error)[:500])
         finally:
             stream.cut()
 
@@ -432,6 +431,13 @@ class CarriedStream(_Stream):
     def _wake(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+
+def _is_over(error: Exception) -> bool:
+    """The program has gone, or the stream was cut: which is a stream's end, and no handler's failure."""
+    if isinstance(error, ExceptionGroup):
+        return all(map(_is_over, error.exceptions))
+    return isinstance(error, _OVER)
 
 
 def _has_no_reader(fd: int) -> bool:
