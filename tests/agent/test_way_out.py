@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 
 import anyio
 import pytest
@@ -321,3 +321,19 @@ def test_frames_that_make_no_sense_end_the_proxys_connection_only(agent: Agent) 
     assert agent.connect("egress", stream=1).hello["error"] == "gone"
     host.send({"status": True})
     assert host.until("status")
+
+
+def test_256_connections_are_held_and_others_wait_their_turn(agent: Agent) -> None:
+    host = agent.connect("egress")
+    with ExitStack() as made:
+        connections = [
+            made.enter_context(socket.create_connection(("127.0.0.1", host.hello["port"]))) for _ in range(260)
+        ]
+        numbers = [host.read()["open"] for _ in range(256)]
+        late = agent.connect("egress")
+        assert [late.read()["open"] for _ in range(256)] == numbers
+        late.send(*({"refuse": number} for number in numbers[:4]))
+        assert [late.until("open")["open"] for _ in range(4)] == [257, 258, 259, 260]
+        for connection in connections[:4]:
+            with pytest.raises(ConnectionResetError):
+                connection.recv(1)
