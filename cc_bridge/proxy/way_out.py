@@ -222,7 +222,7 @@ class _Service:
                 channel = await self._place.pipes(greeting(number))
                 stream = await PipedStream.begin(channel, number)
             self.link.forget(number)
-        except (ChannelError, *_OVER) as error:
+        except (ChannelError, OSError, *_OVER) as error:  # OSError: no descriptors are left
             self._log.info("stream_not_opened", reason=str(error))
             self.link.refuse(number)
             self.wake()

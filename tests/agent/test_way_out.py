@@ -252,6 +252,27 @@ async def test_connections_wait_for_a_proxy_and_outlive_one_that_has_not_taken_t
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("way", WAYS)
+async def test_a_proxy_that_goes_cuts_what_it_was_at_and_is_followed_by_another(agent: Agent, way: str) -> None:
+    begun = anyio.Event()
+
+    async def begin(stream: ByteStream) -> None:
+        await stream.send(b"half of it")
+        begun.set()
+        await anyio.sleep_forever()
+
+    async with proxy(agent, way, begin) as port:
+        connection = await anyio.connect_tcp("127.0.0.1", port)
+        await begun.wait()
+    with pytest.raises(anyio.BrokenResourceError):
+        while await connection.receive():
+            pass
+    await connection.aclose()
+    async with proxy(agent, way, echo) as port:
+        assert await ask(port, b"again") == b"again"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("way", WAYS)
 async def test_a_killed_agent_ends_the_service_and_its_streams(agent: Agent, way: str) -> None:
     begun, ended = anyio.Event(), anyio.Event()
 
