@@ -78,7 +78,8 @@ def test_what_is_no_hello(frame: dict[str, Any]) -> None:
 
 def test_an_agent_without_a_way_out_and_one_of_an_older_release() -> None:
     link = EgressLink()
-    assert link.receive_data(lines({"error": "egress", "message": "none"})) == [AgentRefused("egress", "none")]
+    refusal = {"error": "egress", "message": "none" * 100}
+    assert link.receive_data(lines(refusal, HELLO)) == [AgentRefused("egress", "none" * 50)]
     assert link.closed
     [event] = EgressLink().receive_data(lines({key: HELLO[key] for key in HELLO if key != "port"}))
     assert isinstance(event, Violated)
@@ -124,10 +125,11 @@ def test_either_side_cuts(link: EgressLink) -> None:
 def test_no_more_is_sent_than_there_is_credit_for(link: EgressLink) -> None:
     carry(link, 1)
     assert link.send(1, bytes(WINDOW + 1)) == WINDOW
-    assert len(said(link)) == 4
-    assert link.room(1) == 0
+    assert [len(base64.b64decode(frame["data"])) for frame in said(link)] == [65536] * 4
+    assert link.room(1) == link.outgoing == 0
     assert link.receive_data(lines({"stream": 1, "credit": 100})) == [Credited(1)]
     assert link.send(1, bytes(WINDOW)) == 100
+    assert [len(base64.b64decode(frame["data"])) for frame in said(link)] == [100]
     assert violated(link.receive_data(lines({"stream": 1, "credit": WINDOW + 1})))
 
 
