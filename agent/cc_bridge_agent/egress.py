@@ -243,7 +243,7 @@ class Carried:
 
 
 class Piped:
-    """A stream over a pair of pipes of its own. Read and written here: splice(2) is no faster between these."""
+    """A stream over a pair of pipes of its own. Read and written here; splice(2) is quicker in one direction only."""
 
     def __init__(self, egress: Egress, connection: socket.socket, number: int, fds: Tuple[int, int]) -> None:
         self._egress = egress
