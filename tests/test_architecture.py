@@ -78,6 +78,7 @@ RUNGS = {
         "errors",
         "instances",
         "limits",
+        "login",
         "logs",
         "names",
         "protocol",
