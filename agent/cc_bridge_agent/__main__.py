@@ -6,6 +6,7 @@ import sys
 from typing import List, Optional
 
 from . import __version__, attach, server
+from .egress import Egress
 from .loop import Loop
 from .rendezvous import AlreadyServing, PipeListener, SocketListener
 
@@ -56,6 +57,13 @@ def serve(options: argparse.Namespace) -> int:
             pipes = options.pipes
         except OSError as error:  # the socket, and with it docker exec, still works
             server.log("pipes_unusable", directory=options.pipes, reason=str(error))
+    if options.egress is not None:
+        try:
+            bridge.egress = Egress(loop, server.log, options.egress, bridge.epoch)
+            for name in options.egress_env:
+                os.environ[name] = "http://127.0.0.1:%d" % bridge.egress.port
+        except OSError as error:  # who needs it is told so; all else works
+            server.log("way_out_unusable", port=options.egress, reason=str(error))
     server.log("listening", pid=os.getpid(), version=__version__, pipes=pipes, socket=options.socket)
     if options.ready_fd is not None:
         os.write(options.ready_fd, b"ready\n")
@@ -87,6 +95,8 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     )
     serving.add_argument("--grace", type=float, default=5.0, help="seconds for Claude Code to end (%(default)s)")
     serving.add_argument("--linger", type=float, help="end after so many seconds without a client")
+    serving.add_argument("--egress", type=int, metavar="PORT", help="pass on what connects to this port (0: any)")
+    serving.add_argument("--egress-env", action="append", default=[], metavar="NAME", help="of a variable with its URL")
     serving.add_argument("--ready-fd", type=int, help="write a line to this descriptor when listening")
     attaching = verbs.add_parser("attach", help="copy between stdin/stdout and the agent")
     checking = verbs.add_parser("health", help="exit 0 if the agent answers")

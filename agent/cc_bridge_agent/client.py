@@ -83,6 +83,15 @@ class Client:
         if idle:
             self._write()
 
+    def hand_over(self) -> Tuple[int, int]:
+        """Its descriptors, which are the caller's from now on. All that was sent is to have been written."""
+        fds = self._read_fd, self._write_fd
+        for fd in fds:
+            self._loop.watch(fd)
+        self._read_fd = self._write_fd = -1
+        self._on_closed(self, "handed over")
+        return fds
+
     def pause_reading(self, paused: bool) -> None:
         """Back-pressure towards the host: leave its frames in the pipe."""
         if paused != self._paused and not self.closed:

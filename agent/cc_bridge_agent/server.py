@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Union
 
 from . import __version__, wire
 from .client import Client
+from .egress import Egress
 from .ledger import Ledger
 from .loop import Loop
 from .raw import LINGER, RawSession, size_of, sweep
@@ -65,6 +66,7 @@ class Server:
         self._asked_by: Dict[str, str] = {}  # what has come while Claude Code fell asleep, and the host's name
         self._listeners: List[Union[PipeListener, SocketListener]] = []
         self._stopping = False
+        self.egress: Optional[Egress] = None  # set by who makes it, where there is one
         # A new one each time: a host that comes back sees that the agent is not the one it knew.
         self.epoch = os.urandom(8).hex()
         sweep(state)
@@ -109,6 +111,8 @@ class Server:
             listener.close()
         for client in list(self._clients):
             client.close("the agent ends")
+        if self.egress:
+            self.egress.close()
         for session in self._sessions.values():
             session.ledger.journal.close()
         log("stopped")
@@ -210,6 +214,12 @@ class Server:
             client.refuse("version", "the agent speaks version %d, the host %.20r" % (wire.VERSION, frame["hello"]))
             return
         name = frame.get("session", "main")
+        if name == wire.EGRESS and not client.session:  # no host's: it keeps nothing alive
+            if self.egress:
+                self.egress.attach(client, frame)
+            else:
+                client.refuse("egress", "the agent has no way out: it was not told to have one, or could not")
+            return
         if client.session or not wire.ID.match(name):
             client.refuse("protocol", "a second hello, or not a session's name: %.80r" % name)
             return

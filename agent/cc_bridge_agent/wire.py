@@ -36,6 +36,11 @@ CONTROL = "c-"
 #: Sessions whose names begin so are raw: one process, whose standard streams are passed on as bytes.
 RAW = "raw-"
 
+#: The session of a proxy, to which connections are passed on; it has no Claude Code. And the bytes that a side may send
+#: of a stream without having been given credit for.
+EGRESS = "egress"
+WINDOW = 256 * 1024
+
 #: Python 3.11 and newer refuse what is no base64.
 _STRICT = sys.version_info >= (3, 11)
 
@@ -119,6 +124,11 @@ def decode_bytes(value: object) -> bytes:
     if not isinstance(value, str):
         raise ValueError("bytes are to be text in base64")
     return binascii.a2b_base64(value, strict_mode=True) if _STRICT else binascii.a2b_base64(value)
+
+
+def encode_stream(number: int, data: bytes) -> bytes:
+    """The frame for bytes of a connection to the way out, either way."""
+    return b'{"stream":%d,"data":"%b"}\n' % (number, binascii.b2a_base64(data, newline=False))
 
 
 def encode_queued(seq: int, input_id: str, line: bytes) -> bytes:

@@ -41,14 +41,14 @@ class Descriptor:
         """The descriptor; -1 once it is closed."""
         return self._fd
 
-    async def read(self) -> bytes:
-        """At least one byte; empty at end of file. Raises as ``Channel.receive``."""
+    async def read(self, limit: int = CHUNK) -> bytes:
+        """At least one byte, and as many at most; empty at end of file. Raises as ``Channel.receive``."""
         with self._reading:
             waited = False
             while True:
                 await checkpoint_if_cancelled()
                 try:
-                    data = os.read(self._open_fd(), CHUNK)
+                    data = os.read(self._open_fd(), limit)
                 except BlockingIOError:
                     await self.wait_readable()
                     waited = True

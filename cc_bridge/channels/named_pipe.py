@@ -107,6 +107,11 @@ class NamedPipeChannel(Channel):
         both.close()
         return cls(incoming, outgoing)
 
+    @property
+    def ends(self) -> tuple[Descriptor, Descriptor]:
+        """What is read from and what is written to, for who passes on bytes and no frames."""
+        return self._incoming, self._outgoing
+
     async def send(self, data: bytes) -> None:
         """Write to the agent's pipe; a cancelled call may have written a part, which breaks the channel."""
         await self._outgoing.write_all(data)
