@@ -178,7 +178,8 @@ class HttpServer:
         self.status = refused.status
         known = self._http.their_state in (h11.SEND_BODY, h11.DONE)
         waiting = self._http.they_are_waiting_for_100_continue
-        goes_on = known and not waiting
+        wanted = head is not None and head.get("connection").lower() != "close"
+        goes_on = known and wanted and not waiting
         lines = [
             f"HTTP/1.1 {refused.status} {reason}",
             "Content-Type: application/json",
