@@ -10,8 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import anyio
 from anyio.abc import ByteStream, TaskGroup
@@ -19,12 +18,18 @@ from anyio.abc import ByteStream, TaskGroup
 from ..errors import BridgeError, InvalidInput
 from ..instances.place import Place
 from ..instances.way_out import proxy_socket
+from ..limits import ApiLimits
+from ..logs import Log
 from ..names import NAME
+from .api import make_client
 from .attended import Attended, Gate
+from .gate import serve_connection
 from .journal import ProxyLog
 from .keys import check_source
+from .meters import Meters
 from .supervisor import OVER, Shared
 from .terms import Guest
+from .way_out import WayOut
 
 __all__ = ["Proxy", "RealGate", "work"]
 
@@ -58,26 +63,23 @@ class RealGate:
     """What is done with instances' streams, with one client of the API for all."""
 
     async def __aenter__(self) -> RealGate:
-        self._way_out = import_module("cc_bridge.proxy.way_out")
-        self._gate = import_module("cc_bridge.proxy.gate")
-        self._meters = import_module("cc_bridge.proxy.meters")
-        self._client = import_module("cc_bridge.proxy.api").make_client()
+        self._client = make_client()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    def meters(self, limits: Any, kept: Mapping[str, Any] | None) -> Any:
+    def meters(self, limits: ApiLimits, kept: Mapping[str, Any] | None) -> Meters:
         """What counts."""
-        return self._meters.Meters(limits, kept)
+        return Meters(limits, kept)
 
     async def connect(self, place: Place, log: ProxyLog, handle: Any, attached: Callable[[], None]) -> None:
         """Serve one connection to an agent."""
-        await self._way_out.WayOut(place, log).serve(handle, attached)
+        await WayOut(place, cast(Log, log)).serve(handle, attached)
 
     async def serve(self, stream: ByteStream, guest: Guest, meters: Any) -> None:
         """Serve one stream."""
-        await self._gate.serve_connection(stream, guest, meters, self._client)
+        await serve_connection(stream, guest, meters, self._client)
 
 
 class Proxy:
