@@ -144,9 +144,7 @@ class _Gate:
         if not authority or int(authority[2]) > 65535 or head.has_body:
             raise Refused(400, "invalid_request_error", "a tunnel is asked for by CONNECT name:port, without a body")
         if not self._guest.sealed or self._open_tunnel is None:
-            raise Refused(
-                403, "permission_error", "tunnels are for sealed instances, and this is none"
-            )
+            raise Refused(403, "permission_error", "tunnels are for sealed instances, and this is none")
         self._meters.check_day(time.time())
         tunnel = await self._open_tunnel(authority[1].strip("[]"), int(authority[2]), self._guest)
         try:
