@@ -14,7 +14,7 @@ __all__ = ["answer_headers", "check_request", "is_greeting", "request_headers"]
 Headers = list[tuple[str, str]]
 
 #: Whole targets, queries included: a path that is written in another way (``//``, ``%2e``, ``;``) is another path.
-#: What Claude Code asks for is in docs/claude-code.md.
+#: What Claude Code was seen to ask for is in docs/claude-code.md; the list of models costs nothing.
 _TARGETS = {
     "POST": re.compile(r"/v1/messages(/count_tokens)?(\?beta=true)?"),
     "GET": re.compile(r"/v1/models(/[A-Za-z0-9][A-Za-z0-9.-]{0,99})?(\?(beta=true|limit=[0-9]{1,4}))?"),
@@ -44,7 +44,7 @@ _SHOWN = re.compile(r"[\t\x20-\x7e]{0,4096}")
 
 
 def is_greeting(head: Head) -> bool:
-    """Whether it only asks if somebody is there, as Claude Code does with ``HEAD /``; the API is not asked."""
+    """Whether it only asks if somebody is there, by ``HEAD /``: the API is not asked, and no key is wanted."""
     return head.method == "HEAD" and head.target == "/" and not head.has_body
 
 

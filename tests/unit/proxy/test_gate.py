@@ -10,13 +10,13 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import SocketStream, UNIXSocketStream
+from anyio.abc import ByteStream, SocketStream, UNIXSocketStream
 
 from cc_bridge.limits import ApiLimits
 from cc_bridge.proxy.gate import make_client, serve_connection
 from cc_bridge.proxy.http_server import Patience
 from cc_bridge.proxy.meters import Meters
-from cc_bridge.proxy.terms import Entry, Guest, Upstream
+from cc_bridge.proxy.terms import Entry, Guest, Refused, Upstream
 
 pytestmark = pytest.mark.anyio
 
@@ -98,6 +98,27 @@ class World:
                     return got
 
 
+class Echo:
+    """A tunnel to nowhere, which says what it got."""
+
+    sent = received = 0
+
+    async def run(self, stream: ByteStream, early: bytes, passed: Callable[[int], None]) -> None:
+        self.sent = self.received = len(early)
+        await stream.send(early)
+        passed(2 * len(early))
+        await stream.send_eof()
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+async def open_tunnel(host: str, port: int, guest: Guest) -> Echo:
+    if (host, port) != ("good.example", 443):
+        raise Refused(403, "permission_error", f"{host}:{port} is not allowed")
+    return Echo()
+
+
 @asynccontextmanager
 async def world(limits: ApiLimits | None = None, **patience: float) -> AsyncIterator[World]:
     made = World(limits or ApiLimits(), Patience(**{"drain": 1.0, **patience}))
@@ -116,7 +137,7 @@ async def world(limits: ApiLimits | None = None, **patience: float) -> AsyncIter
         group.start_soon(listener.serve, made.upstream)
 
         async def serve(stream: UNIXSocketStream) -> None:
-            await serve_connection(stream, guest, made.meters, client, patience=made.patience)
+            await serve_connection(stream, guest, made.meters, client, open_tunnel=open_tunnel, patience=made.patience)
 
         made.start = lambda stream: group.start_soon(serve, stream)
         yield made
@@ -329,3 +350,24 @@ async def test_a_greeting_is_answered_here() -> None:
         got = await made.say(b"HEAD / HTTP/1.1\r\nHost: localhost:3128\r\nConnection: close\r\n\r\n", end=False)
         assert got.startswith(b"HTTP/1.1 200 ")
         assert not made.asked
+
+
+async def test_a_tunnel_is_counted_and_a_day_s_bytes_end_it() -> None:
+    said = b"CONNECT good.example:443 HTTP/1.0\r\n\r\nhello"
+    async with world(ApiLimits(bytes_per_day=9)) as made:
+        assert (await made.say(said)).endswith(b"\r\n\r\nhello")
+        assert (await made.say(said)).startswith(b"HTTP/1.1 403 ")
+        first = made.notes[0]
+        assert (first.method, first.host, first.sent, first.status) == ("CONNECT", "good.example:443", 5, 200)
+        assert "limit of 9 bytes" in first.refused
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("evil.example:443", 403), ("good.example", 400), ("good.example:99999", 400), ("[::g]:1", 400)],
+)
+async def test_a_tunnel_that_is_refused_says_why_in_its_first_line(target: str, status: int) -> None:
+    async with world() as made:
+        got = await made.say(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        assert got.startswith(b"HTTP/1.1 %d " % status)
+        assert made.notes[0].refused.encode() in got.partition(b"\r\n")[0]
