@@ -37,6 +37,7 @@ fuzz: ## Coverage-guided fuzzing of what comes out of a container, for FUZZ_SECO
 	.venv/bin/python -m tests.fuzz.fuzz frames $(FUZZ_SECONDS)
 	.venv/bin/python -m tests.fuzz.fuzz conversation $(FUZZ_SECONDS)
 	.venv/bin/python -m tests.fuzz.fuzz cost $(FUZZ_SECONDS)
+	.venv/bin/python -m tests.fuzz.fuzz gate $(FUZZ_SECONDS)
 
 mutants: ## What tests let through: small changes to each module; MODULE="link ledger --show" SEED=2 for a part, another sample.
 	@scripts/venv claude service sealed metrics oidc otel test

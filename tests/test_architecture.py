@@ -79,6 +79,7 @@ RUNGS = {
         "errors",
         "instances",
         "limits",
+        "login",
         "logs",
         "names",
         "protocol",

@@ -8,8 +8,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -261,6 +263,24 @@ async def _login() -> Check:
         return Check("login", "ok", f"{', '.join(login)}: set, and given to instances together")
     config = Path(os.environ.get("CLAUDE_CONFIG_DIR", Path.home() / ".claude"))
     if (config / ".credentials.json").exists():
-        return Check("login", "ok", f"the login of {config}, for `--on local`")
+        return _kept_login(config)
     advice = "Set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN (`claude setup-token` makes one)."
     return Check("login", "fail", "no key and no login found", advice)
+
+
+def _kept_login(config: Path) -> Check:
+    """Claude Code's own login: one that has expired is renewed by Claude Code only, where it can be."""
+    from ..proxy.keys import ClaudeLogin, Unusable
+    from .ages import ago
+
+    found = f"the login of {config}, for `--on local` and `--key outside`"
+    try:
+        login = ClaudeLogin.read(config / ".credentials.json")
+    except Unusable:  # a later Claude Code may keep it otherwise
+        return Check("login", "ok", f"the login of {config}, for `--on local`")
+    if not login.has_expired(time.time()):
+        return Check("login", "ok", found)
+    expired = f"the login of {config} has expired {ago(datetime.fromtimestamp(login.expires or 0, UTC))}"
+    if login.can_renew:
+        return Check("login", "ok", expired, "`claude` renews it when it runs; where the key is outside, nothing does.")
+    return Check("login", "fail", expired, "Start `claude`, and /login makes a new one.")

@@ -43,6 +43,7 @@ VERBS = {
     "info": Verb("info"),
     "stats": Verb("stats"),
     "logs": Verb("logs"),
+    "network": Verb("network"),
     "exec": Verb("exec_", "exec_", foreign_options=True),
     "shell": Verb("exec_", "shell"),
     "cp": Verb("cp"),
@@ -58,6 +59,7 @@ VERBS = {
     "export": Verb("export"),
     "import": Verb("import_", "import_"),
     "config": Verb("config", "app"),
+    "proxy": Verb("proxy", "app"),
     "serve": Verb("serve"),
     "claude": Verb("claude", foreign_options=True),
     "doctor": Verb("doctor"),
@@ -66,10 +68,10 @@ VERBS = {
 #: By subject, as ``--help`` lists them.
 SUBJECTS = {
     "Talk": ("run", "send", "chat", "attach"),
-    "Look": ("ps", "info", "turns", "follow", "history", "logs", "stats", "doctor", "config"),
+    "Look": ("ps", "info", "turns", "follow", "history", "logs", "network", "stats", "doctor", "config"),
     "Permissions": ("permissions", "allow", "deny"),
     "Instances": ("up", "start", "stop", "restart", "sleep", "wake", "interrupt", "update", "rm", "prune"),
     "In the container": ("exec", "shell", "cp"),
     "Conversations and images": ("export", "import", "image"),
-    "For other programs": ("serve", "claude"),
+    "For other programs": ("serve", "claude", "proxy"),
 }

@@ -8,13 +8,17 @@
     ├── installation.json         the id that tells this installation's containers from others'
     ├── fleets/<name>/            0700: a fleet's desk and accounts
     ├── workspaces/<fleet>/<name>/  0700: of instances that a fleet's pool has made
-    ├── run/                      0700: sockets of agents and panes
+    ├── run/                      0700: sockets of agents and panes, and of the proxy
+    ├── proxy/                    0700: locks and log of the proxy, if a key is outside; never a key
+    │   ├── network/<name>        what an instance has asked for
+    │   └── usage/<name>          what it has used today
     └── instances/<name>/         0700
         ├── record.json           0600: the record; it may have secrets in `env`
         ├── lock                  held by every program that uses the instance
         ├── changing              held by the one that starts, stops or removes it
         ├── session               Claude Code's session id, to go on with
         ├── pipes/                mounted read-only into the container
+        ├── placeholder           0600: what is inside in the place of a key that is outside
         ├── journal/              the agent's: what Claude Code has said; outlives agent and container
         ├── home/                 Claude Code's home in the container: conversations outlive it
         ├── config/               Claude Code's configuration and conversations in a pane

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["cc_bridge.protocol", "cc_bridge_agent.wire"]):
+with atheris.instrument_imports(include=["cc_bridge.protocol", "cc_bridge.proxy", "cc_bridge_agent.wire"]):
     from tests.fuzz.targets import TARGETS
 
 

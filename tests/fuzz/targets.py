@@ -16,6 +16,10 @@ from cc_bridge.events import TurnResult, as_dict
 from cc_bridge.protocol.commands import DeclareDone, EndProcess, ReadTranscript, SendInput
 from cc_bridge.protocol.conversation import Conversation
 from cc_bridge.protocol.link import ErrorOutput, Exited, Hello, Link, Output, Position, Started, Took, Violated
+from cc_bridge.proxy.api_rules import check_request, request_headers
+from cc_bridge.proxy.request_head import LARGEST_HEAD, find_end, read_head
+from cc_bridge.proxy.terms import Refused, Upstream
+from cc_bridge.proxy.usage import UsageReader
 from cc_bridge_agent import wire
 from cc_bridge_agent.ledger import Ledger
 
@@ -215,4 +219,42 @@ def chunks(data: bytes) -> Iterator[bytes]:
         yield data[start : start + CHUNK]
 
 
-TARGETS = {"frames": frames, "conversation": conversation, "cost": cost}
+PLACEHOLDER = "placeholder-0123456789abcdef"
+
+#: What a request to the API may ask for, in so many words.
+REACHED = {"/v1/messages", "/v1/messages/count_tokens", "/v1/models"}
+
+
+def gate(data: bytes) -> None:
+    """A container's request is refused, or reaches the API in our words only; and the same bytes as an answer."""
+    for content_type in ("text/event-stream", "application/json"):
+        reader = UsageReader(content_type)
+        for start in range(0, len(data), 7):
+            reader.receive_data(data[start : start + 7])
+        assert reader.usage().input_tokens >= 0
+    problem = None
+    try:
+        end = find_end(data)
+        if end < 0:
+            assert len(data) <= LARGEST_HEAD
+            return
+        head = read_head(data[:end])
+        check_request(head, PLACEHOLDER)
+    except Refused as refused:
+        problem = refused
+    if problem:
+        assert 400 <= problem.status < 600
+        assert len(problem.message) < 500, "it repeats what it was sent"
+        return
+    path = head.target.partition("?")[0]
+    assert path in REACHED or path.startswith("/v1/models/") or head.method == "HEAD"
+    assert ".." not in path.split("/")
+    sent = request_headers(head, Upstream("https://api", (("x-api-key", "real"),)))
+    assert [value for name, value in sent if name == "x-api-key"] == ["real"]
+    for name, value in sent:
+        assert name not in ("host", "authorization", "cookie", "connection")
+        assert not set("\r\n\0") & set(name + value)
+        assert PLACEHOLDER not in value or name != "x-api-key"
+
+
+TARGETS = {"gate": gate, "frames": frames, "conversation": conversation, "cost": cost}

@@ -16,7 +16,7 @@ from cc_bridge.protocol.conversation import Conversation
 from cc_bridge.protocol.link import Link, Output, Violated
 from cc_bridge_agent import wire
 
-from .targets import HELLO, TARGETS, TURN, conversation, cost, frames
+from .targets import HELLO, PLACEHOLDER, TARGETS, TURN, conversation, cost, frames, gate
 
 CORPUS = Path(__file__).with_name("corpus")
 
@@ -68,6 +68,22 @@ def test_the_corpus(path: Path) -> None:
 def test_any_bytes(data: bytes) -> None:
     frames(data)
     conversation(data)
+
+
+heads = st.lists(
+    st.sampled_from(
+        ["Host: localhost:1", f"x-api-key: {PLACEHOLDER}", "Content-Length: 2", "Transfer-Encoding: chunked"]
+    )
+    | st.text(st.characters(max_codepoint=255), max_size=30),
+    max_size=8,
+)
+targets = st.sampled_from(["/v1/messages", "/v1/models/a", "/v1/models/..", "//v1/messages", "/"]) | st.text(max_size=9)
+
+
+@given(st.sampled_from(["GET", "POST", "HEAD", "CONNECT"]), targets, heads)
+@thorough
+def test_any_request(method: str, target: str, lines: list[str]) -> None:
+    gate("\r\n".join([f"{method} {target} HTTP/1.1", *lines, "\r\n"]).encode("latin-1", "replace"))
 
 
 @given(st.binary(min_size=1, max_size=1), st.lists(frame_lines, max_size=20))

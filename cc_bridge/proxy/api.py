@@ -1,0 +1,163 @@
+"""One request to the Claude API: passed on with the login in it, and its answer passed back as it comes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+from anyio.abc import TaskGroup
+
+from .api_rules import answer_headers, request_headers
+from .http_server import HttpServer, HungUp
+from .meters import Meters
+from .request_head import Head
+from .terms import Guest, Refused
+from .usage import Usage, UsageReader
+
+__all__ = ["ApiRequest", "Cut", "make_client"]
+
+#: Seconds. Between two pieces of an answer as long as Claude Code itself waits (``X-Stainless-Timeout``).
+_TIMEOUTS = httpx.Timeout(connect=20.0, read=600.0, write=120.0, pool=20.0)
+
+#: Bytes. The longest answers have some megabytes.
+_LARGEST_ANSWER = 256 * 1024 * 1024
+
+
+class Cut(Exception):
+    """An answer that has begun cannot be finished; its connection has to be cut, so that nobody takes it for whole."""
+
+
+def make_client() -> httpx.AsyncClient:
+    """A client for all instances' requests; close it in the end.
+
+    It makes as many connections as are wanted, so that no instance waits for another's. It keeps no cookies and follows
+    no redirects. The host's own ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and ``NODE_EXTRA_CA_CERTS`` count.
+    """
+    trusted = httpx.create_ssl_context()
+    trusted.load_default_certs()
+    if more := os.environ.get("NODE_EXTRA_CA_CERTS"):
+        trusted.load_verify_locations(more)
+    return httpx.AsyncClient(
+        verify=trusted,
+        timeout=_TIMEOUTS,
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=60.0),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        follow_redirects=False,
+    )
+
+
+class ApiRequest:
+    """One request, from its body to its answer's end; ``run`` it once.
+
+    Attributes:
+        host: of the API, with its port where one is said.
+    """
+
+    def __init__(self, http: HttpServer, head: Head, guest: Guest, meters: Meters, client: httpx.AsyncClient) -> None:
+        self._http = http
+        self._head = head
+        self._guest = guest
+        self._meters = meters
+        self._client = client
+        self._usage = UsageReader("")
+        self._interrupted: str | None = None
+        self.host = ""
+
+    def usage(self) -> Usage:
+        """What it has used, as far as is known."""
+        return self._usage.usage()
+
+    async def run(self) -> None:
+        """Pass request and answer on. Cancelled, it leaves an answer that has begun unfinished: cut the connection.
+
+        Raises:
+            Refused: nothing was answered yet.
+            Cut: an answer has begun, and cannot be finished.
+            HungUp: the container's end is gone; the API's answer was not waited for.
+        """
+        problem: Exception | None = None
+        async with anyio.create_task_group() as group:
+            try:
+                await self._pass_on(group)
+            except (Refused, Cut, HungUp) as caught:
+                problem = caught
+            group.cancel_scope.cancel()
+        if self._interrupted is not None:
+            problem = Cut(self._interrupted) if self._interrupted else HungUp("the container's end hung up")
+        if isinstance(problem, Refused) and self._http.status:
+            problem = Cut(problem.message)
+        if problem:
+            raise problem
+
+    async def _pass_on(self, group: TaskGroup) -> None:
+        login = await self._guest.login()
+        self.host = urlsplit(login.base_url).netloc.rpartition("@")[2]
+        body = self._body(group)
+        if not self._head.has_body:
+            async for _ in body:
+                pass
+        try:
+            request = httpx.Request(
+                self._head.method,
+                login.base_url + self._head.target,
+                headers=request_headers(self._head, login),
+                content=body if self._head.has_body else None,
+                extensions={"timeout": _TIMEOUTS.as_dict()},
+            )
+            answer = await self._client.send(request, stream=True)
+        except (httpx.HTTPError, httpx.InvalidURL) as problem:
+            raise _unreachable(self.host, problem) from None
+        try:
+            await self._pass_back(answer)
+        except httpx.HTTPError as problem:
+            raise Cut(f"the API's answer has ended in the middle: {type(problem).__name__}") from None
+        finally:
+            with anyio.move_on_after(5, shield=True):
+                await answer.aclose()
+
+    async def _body(self, group: TaskGroup) -> AsyncIterator[bytes]:
+        async for piece in self._http.body():
+            self._count(len(piece))
+            yield piece
+        group.start_soon(self._watch, group)
+
+    async def _watch(self, group: TaskGroup) -> None:
+        """Who is gone need not be answered: the API's answer costs money as long as somebody listens."""
+        try:
+            self._interrupted = await self._http.watch()
+        except HungUp:
+            self._interrupted = ""
+        group.cancel_scope.cancel()
+
+    async def _pass_back(self, answer: httpx.Response) -> None:
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers.raw]
+        returned = answer_headers(answer.status_code, headers)
+        self._usage = UsageReader(answer.headers.get("content-type", ""))
+        await self._http.begin_answer(answer.status_code, returned)
+        async for piece in answer.aiter_raw():
+            await self._http.send(piece)
+            self._usage.receive_data(piece)
+            self._count(len(piece))
+            if self._http.sent > _LARGEST_ANSWER:
+                raise Cut(f"the API's answer has more than {_LARGEST_ANSWER} bytes")
+        if not self._usage.complete:
+            raise Cut("the API's answer has ended before its last event")
+        await self._http.end_answer()
+
+    def _count(self, size: int) -> None:
+        now = time.time()
+        if not self._meters.add_bytes(now, size):
+            self._meters.check_day(now)
+
+
+def _unreachable(host: str, problem: Exception) -> Refused:
+    """In words of ours: theirs may have an address, or what an unknown server said."""
+    what = type(problem).__name__
+    if isinstance(problem, httpx.ReadTimeout):
+        return Refused(504, "timeout_error", f"cc-bridge: the API at {host} did not answer in time")
+    return Refused(502, "api_error", f"cc-bridge: the API at {host} cannot be reached, or does not speak HTTP ({what})")

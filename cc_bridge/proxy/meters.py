@@ -1,0 +1,116 @@
+"""Limits on what an instance asks of the API, and its day's sums. Does no I/O; time is given, in seconds since 1970."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ..limits import ApiLimits
+from .terms import Refused
+from .usage import Usage
+
+__all__ = ["Meters"]
+
+_COUNTS = ("requests", "bytes", "input_tokens", "output_tokens")
+
+
+class Meters:
+    """What one instance has used today, and whether it may go on.
+
+    Args:
+        kept: what :meth:`as_dict` said before the program ended.
+    """
+
+    def __init__(self, limits: ApiLimits, kept: Mapping[str, Any] | None = None) -> None:
+        self.limits = limits
+        self._at_once = 0
+        self._begun: deque[float] = deque()
+        self._day = ""
+        self._sums: dict[str, int] = dict.fromkeys(_COUNTS, 0)
+        self._usd = self._usd_at_most = 0.0
+        if kept is not None:
+            self._take(kept)
+
+    def _take(self, kept: Mapping[str, Any]) -> None:
+        self._day = str(kept.get("day", ""))
+        for name in _COUNTS:
+            value = kept.get(name)
+            self._sums[name] = value if isinstance(value, int) and value > 0 else 0
+        self._usd, self._usd_at_most = _amount(kept.get("usd")), _amount(kept.get("usd_at_most"))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The day and its sums, of JSON's types: ``day``, ``requests``, ``bytes``, tokens, ``usd``, ``usd_at_most``.
+
+        The last counts models whose price is not known by the dearest; it is what ``usd_per_day`` looks at.
+        """
+        return {"day": self._day, **self._sums, "usd": self._usd, "usd_at_most": self._usd_at_most}
+
+    def begin(self, now: float) -> None:
+        """A request begins; call :meth:`end` when it has ended.
+
+        Raises:
+            Refused: a limit is reached, and it has not begun.
+        """
+        self.check_day(now)
+        while self._begun and not 0 <= now - self._begun[0] < 60:
+            self._begun.popleft()
+        if self.limits.at_once and self._at_once >= self.limits.at_once:
+            raise _for_now(f"{self._at_once} requests at once are all it may have")
+        if self.limits.requests_per_minute:
+            if len(self._begun) >= self.limits.requests_per_minute:
+                raise _for_now(f"{len(self._begun)} requests a minute are all it may have")
+            self._begun.append(now)
+        self._at_once += 1
+        self._sums["requests"] += 1
+
+    def end(self, now: float, usage: Usage) -> None:
+        """A request has ended, and used this."""
+        self._turn(now)
+        self._at_once -= 1
+        self._sums["input_tokens"] += usage.input_tokens
+        self._sums["output_tokens"] += usage.output_tokens
+        self._usd += usage.usd
+        self._usd_at_most += usage.usd_at_most
+
+    def add_bytes(self, now: float, count: int) -> bool:
+        """Count bytes of bodies or of a tunnel. Returns False when the day's are used up: stop then."""
+        self._turn(now)
+        self._sums["bytes"] += count
+        return not self.limits.bytes_per_day or self._sums["bytes"] <= self.limits.bytes_per_day
+
+    def check_day(self, now: float) -> None:
+        """Refuse what would begin when a day's limit is reached.
+
+        Raises:
+            Refused: names the limit.
+        """
+        self._turn(now)
+        tokens = self._sums["input_tokens"] + self._sums["output_tokens"]
+        for what, used, most in (
+            ("bytes", self._sums["bytes"], self.limits.bytes_per_day),
+            ("tokens", tokens, self.limits.tokens_per_day),
+            ("USD", self._usd_at_most, self.limits.usd_per_day),
+        ):
+            if most and used >= most:
+                message = f"today's limit of {most:,} {what} is reached; the day ends at midnight, UTC"
+                raise Refused(403, "permission_error", f"cc-bridge: {message}")
+
+    def _turn(self, now: float) -> None:
+        """Begin a new day where it is one. A clock that was put back does not give a day again."""
+        day = datetime.fromtimestamp(now, UTC).date().isoformat()
+        if day > self._day:
+            self._day = day
+            self._sums = dict.fromkeys(_COUNTS, 0)
+            self._usd = self._usd_at_most = 0.0
+
+
+def _amount(value: object) -> float:
+    number = float(value) if isinstance(value, int | float) else 0.0
+    return number if math.isfinite(number) and number > 0 else 0.0
+
+
+def _for_now(what: str) -> Refused:
+    return Refused(429, "rate_limit_error", f"cc-bridge: {what}; it is tried again")

@@ -1,0 +1,265 @@
+"""The working process: who asks it for what, and when it ends."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import anyio
+from anyio.abc import ByteStream, TaskGroup
+
+from ..errors import BridgeError, InvalidInput
+from ..instances.place import Place
+from ..instances.way_out import proxy_socket
+from ..limits import ApiLimits
+from ..logs import Log
+from ..names import NAME
+from .api import make_client
+from .attended import Attended, Gate
+from .gate import serve_connection
+from .journal import ProxyLog
+from .keys import check_source
+from .meters import Meters
+from .supervisor import OVER, Shared
+from .terms import Guest
+from .way_out import WayOut
+
+__all__ = ["Proxy", "RealGate", "work"]
+
+#: Seconds without any instance after which it ends.
+_IDLE = 10.0
+
+#: Seconds for who is connected to say what it wants, and for an agent to answer.
+_REQUEST_LIMIT, _ATTACH_LIMIT = 10.0, 30.0
+
+#: Bytes of a request, and requests at once.
+_LONGEST, _MOST_ASKING = 1 << 20, 64
+
+
+def work(shared: Shared, watcher: int) -> None:
+    """Serve until there is nothing left to do.
+
+    Args:
+        watcher: the pidfd of the process that starts this one again.
+    """
+    logging.getLogger("cc_bridge").addHandler(shared.log)
+    logging.getLogger("cc_bridge").propagate = False
+    anyio.run(_work, shared, watcher)
+
+
+async def _work(shared: Shared, watcher: int) -> None:
+    async with RealGate() as gate:
+        await Proxy(shared, gate, watcher).run()
+
+
+class RealGate:
+    """What is done with instances' streams, with one client of the API for all."""
+
+    async def __aenter__(self) -> RealGate:
+        self._client = make_client()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    def meters(self, limits: ApiLimits, kept: Mapping[str, Any] | None) -> Meters:
+        """What counts."""
+        return Meters(limits, kept)
+
+    async def connect(self, place: Place, log: ProxyLog, handle: Any, attached: Callable[[], None]) -> None:
+        """Serve one connection to an agent."""
+        await WayOut(place, cast(Log, log)).serve(handle, attached)
+
+    async def serve(self, stream: ByteStream, guest: Guest, meters: Any) -> None:
+        """Serve one stream."""
+        await serve_connection(stream, guest, meters, self._client)
+
+
+class Proxy:
+    """The instances that are attended, and the socket at which they are named."""
+
+    def __init__(self, shared: Shared, gate: Gate, watcher: int) -> None:
+        self._shared, self._gate, self._watcher = shared, gate, watcher
+        self._root, self._log = shared.root, shared.log
+        self._attended: dict[str, Attended] = {}
+        self._changed = anyio.Event()
+        self._asking = anyio.CapacityLimiter(_MOST_ASKING)
+        self._since = time.time()
+
+    async def run(self) -> None:
+        """Serve until it is told to stop, or no instance was there for ten seconds."""
+        async with anyio.create_task_group() as group:
+            self._log.info("proxy_started", pid=os.getpid())
+            self._restore(group)
+            for task in (self._accept, self._watch_the_watcher):
+                group.start_soon(task, group)
+            group.start_soon(self._until_signalled)
+            await self._until_idle()
+            self._end()
+            group.cancel_scope.cancel()
+
+    def _restore(self, group: TaskGroup) -> None:
+        """Attend those of the process before, which was killed."""
+        for name, source in (self._shared.notes.load() or {}).items():
+            try:
+                self._begin(name, source, group)
+            except (BridgeError, ValueError, OSError) as error:
+                self._log.warning("not_restored", instance=name, reason=str(error))
+
+    def _end(self) -> None:
+        """Nobody is to be heard any more; whoever comes now starts the next one."""
+        proxy_socket(self._root).unlink(missing_ok=True)
+        self._shared.listener.shutdown(socket.SHUT_RDWR)  # for the other process, too
+        self._shared.notes.save(OVER)
+        self._log.info("proxy_stopped")
+
+    async def _until_idle(self) -> None:
+        self._stopping = False
+        while not self._stopping:
+            changed = self._changed
+            with anyio.move_on_after(None if self._attended else _IDLE) as waited:
+                await changed.wait()
+            if waited.cancelled_caught:
+                return
+
+    async def _until_signalled(self) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                self._stop()
+                return
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._change()
+
+    async def _watch_the_watcher(self, group: TaskGroup) -> None:
+        watcher = self._watcher
+        while True:
+            await anyio.wait_readable(watcher)
+            os.close(watcher)
+            self._log.warning("supervisor_ended")
+            process = self._shared.start("watch")
+            watcher = os.pidfd_open(process.pid)
+            await anyio.sleep(0.5)  # back-off
+            process.poll()
+
+    # Who is attended
+
+    def _begin(self, name: str, source: Any, group: TaskGroup) -> Attended:
+        if not isinstance(name, str) or not NAME.match(name):
+            raise InvalidInput(f"{str(name)[:100]!r} is no name of an instance")
+        try:
+            check_source(source)
+        except ValueError as error:
+            raise InvalidInput(f"the login cannot be used: {error}", instance=name) from None
+        found = self._attended.get(name)
+        if found is None or found.is_over:
+            found = self._attended[name] = Attended(self._root, name, source, self._gate, self._log)
+            group.start_soon(self._attend, found)
+        else:
+            found.use(source)
+        self._save()
+        return found
+
+    async def _attend(self, attended: Attended) -> None:
+        await attended.run()
+        if self._attended.get(attended.name) is attended:
+            del self._attended[attended.name]
+            self._save()
+
+    def _save(self) -> None:
+        self._shared.notes.save({name: item.source for name, item in self._attended.items()})
+        self._change()
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    # Who asks
+
+    async def _accept(self, group: TaskGroup) -> None:
+        listener = self._shared.listener
+        listener.setblocking(False)
+        while True:
+            await anyio.wait_readable(listener)
+            try:
+                connection, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                continue
+            except OSError as error:  # too many descriptors, say: those who wait are heard later
+                self._log.error("not_accepted", reason=error.strerror)
+                await anyio.sleep(1)  # back-off
+                continue
+            connection.setblocking(False)
+            group.start_soon(self._hear, connection, group)
+
+    async def _hear(self, connection: socket.socket, group: TaskGroup) -> None:
+        with connection:
+            _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if uid != os.geteuid():
+                self._log.warning("refused_user", user=uid)
+                return
+            try:
+                async with self._asking:
+                    with anyio.fail_after(_REQUEST_LIMIT):
+                        line = await _line(connection)
+                    answer = await self._answered(line, group)
+                    with anyio.fail_after(_REQUEST_LIMIT):
+                        await _send(connection, json.dumps(answer).encode() + b"\n")
+            except (TimeoutError, OSError):
+                return  # who asked has gone, or does not read
+        if "stopped" in answer:
+            self._stop()
+
+    async def _answered(self, line: bytes, group: TaskGroup) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            match request:
+                case {"attend": name, "source": source}:
+                    await self._begin(name, source, group).until_attached(_ATTACH_LIMIT)
+                    return {"attached": name}
+                case {"leave": name}:
+                    if isinstance(name, str) and (attended := self._attended.pop(name, None)):
+                        attended.end()
+                        self._save()
+                    return {"left": name}
+                case {"status": True}:
+                    return {"status": self._status()}
+                case {"stop": True}:
+                    return {"stopped": True}
+            raise InvalidInput("this is no request of a proxy's")
+        except BridgeError as error:
+            return {"error": {"kind": type(error).__name__, "what": error.what, "hint": error.hint}}
+        except (ValueError, RecursionError):
+            return {"error": {"kind": "InvalidInput", "what": "this is no request"}}
+        except Exception as error:  # of this request only
+            self._log.fault("request_failed", error)
+            return {"error": {"kind": "AgentUnavailable", "what": "the proxy failed at it"}}
+
+    def _status(self) -> dict[str, Any]:
+        instances = [item.status() for _, item in sorted(self._attended.items())]
+        return {"pid": os.getpid(), "since": self._since, "instances": instances}
+
+
+async def _line(connection: socket.socket) -> bytes:
+    data = b""
+    while not data.endswith(b"\n") and len(data) <= _LONGEST:
+        await anyio.wait_readable(connection)
+        piece = connection.recv(65536)
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+async def _send(connection: socket.socket, data: bytes) -> None:
+    while data:
+        await anyio.wait_writable(connection)
+        data = data[connection.send(data) :]
