@@ -1,0 +1,228 @@
+"""Where a name leads: addresses are looked up on the host, checked, and connected to as they were checked.
+
+So neither a name that resolves to something of the host's, nor one that resolves differently the next time, leads a
+sealed instance into the host or its networks.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+import anyio
+from anyio import from_thread, to_thread
+
+from ..channels.fifo import Descriptor
+
+__all__ = [
+    "Address",
+    "Unreachable",
+    "connect",
+    "is_never",
+    "is_never_network",
+    "is_public",
+    "is_this_machine",
+    "look_up",
+    "plain",
+    "within",
+]
+
+Address = IPv4Address | IPv6Address
+
+#: Never connected to, whatever is allowed: credentials of this machine are handed out there.
+_NEVER_4 = [
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",  # "this host" (RFC 1122): Linux connects it to loopback
+        "169.254.0.0/16",  # link-local (RFC 3927): metadata of AWS, Azure, Google, Oracle and others
+        "100.100.100.200/32",  # metadata of Alibaba
+        "168.63.129.16/32",  # Azure's agent server, a public address
+        "192.0.0.0/24",  # protocol assignments (RFC 6890); .192 is metadata of Oracle
+        "224.0.0.0/3",  # multicast, reserved, broadcast
+    )
+]
+_NEVER_6 = [
+    IPv6Network(text)
+    for text in (
+        "::ffff:0:0:0/96",  # IPv4, translated (RFC 2765)
+        "64:ff9b:1::/48",  # NAT64 of a network's own (RFC 8215): nobody says where the IPv4 address is in it
+        "2001::/32",  # Teredo (RFC 4380): an IPv4 address, inverted
+        "2002::/16",  # 6to4 (RFC 3056), whose relays have gone
+        "fd00:ec2::/32",  # metadata of AWS
+        "fd20:ce::/32",  # metadata of Google
+        "fe80::/10",  # link-local
+        "fec0::/10",  # site-local (RFC 3879)
+        "ff00::/8",  # multicast
+    )
+]
+
+#: IPv4 as IPv6 (RFC 4291, deprecated). It has ``::``, which connects to loopback, and ``::1``, which may be allowed.
+_COMPATIBLE = IPv6Network("::/96")
+
+#: How hosts without IPv4 reach all of it (RFC 6052), so that what is within decides.
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+#: What is public of IPv6 (RFC 4291), and what in it is not: protocol assignments, documentation.
+_PUBLIC_6 = IPv6Network("2000::/3")
+_NOT_PUBLIC_6 = [IPv6Network(text) for text in ("2001::/23", "2001:db8::/32", "3fff::/20")]
+
+#: Relays of 6to4 (RFC 7526), which ``is_global`` takes for public.
+_NOT_PUBLIC_4 = IPv4Network("192.88.99.0/24")
+
+#: Of one name. Others are not tried.
+_ADDRESSES = 8
+
+#: Seconds: for one address, and for all of a name's. Looking up has a time of its own.
+_CONNECT, _CONNECT_ALL, _LOOK_UP = 5, 15, 10
+
+
+class Unreachable(Exception):
+    """No connection: the message says why.
+
+    Attributes:
+        forbidden: there is an address, but none that may be connected to.
+    """
+
+    def __init__(self, message: str, *, forbidden: bool = False) -> None:
+        super().__init__(message)
+        self.forbidden = forbidden
+
+
+def plain(address: Address) -> Address:
+    """An IPv4 address out of the IPv6 forms that lead to it; all else as it is."""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return address.ipv4_mapped
+        if address in _NAT64:
+            return IPv4Address(address.packed[-4:])
+    return address
+
+
+def is_never(address: Address) -> bool:
+    """Whether it is connected to by no rule."""
+    address = plain(address)
+    if isinstance(address, IPv4Address):
+        return any(address in network for network in _NEVER_4)
+    if address in _COMPATIBLE:
+        return not address.is_loopback
+    return any(address in network for network in _NEVER_6)
+
+
+def is_never_network(network: IPv4Network | IPv6Network) -> bool:
+    """Whether no address of a network is ever connected to."""
+    if isinstance(network, IPv4Network):
+        return any(network.subnet_of(never) for never in _NEVER_4)
+    return any(network.subnet_of(never) for never in _NEVER_6)
+
+
+def is_public(address: Address) -> bool:
+    """Whether it is one of the internet's, by its number."""
+    address = plain(address)
+    if is_never(address):
+        return False
+    if isinstance(address, IPv4Address):
+        return address.is_global and address not in _NOT_PUBLIC_4
+    return address in _PUBLIC_6 and not any(address in network for network in _NOT_PUBLIC_6)
+
+
+def is_this_machine(address: Address) -> bool:
+    """Whether it is one of this machine's own, public ones included: services listen there for neighbours only."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(address), 9))  # sends nothing; the kernel chooses the address it would send from
+            return ip_address(str(probe.getsockname()[0]).partition("%")[0]) == address
+    except OSError:  # it has no route, so no connection either
+        return False
+
+
+def within(address: Address, network: IPv4Network | IPv6Network | None) -> bool:
+    """Whether a rule allows an address: in the rule's network, or where it has none, a public one of others."""
+    address = plain(address)
+    if is_never(address):
+        return False
+    return address in network if network else is_public(address) and not is_this_machine(address)
+
+
+async def look_up(host: str, port: int, turns: anyio.CapacityLimiter) -> list[Address]:
+    """A host's addresses, at most eight, in the order in which they should be tried.
+
+    Args:
+        turns: how many look-ups may run. A look-up that is given up keeps its turn until the resolver has answered:
+            threads cannot be ended, and an instance that gives up quickly must not gather them.
+
+    Raises:
+        Unreachable: it has none, or the resolver takes longer than ten seconds.
+    """
+    holder, begun = object(), False
+
+    def ask() -> list[Address]:
+        nonlocal begun
+        begun = True
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        finally:
+            from_thread.run_sync(turns.release_on_behalf_of, holder)
+        addresses = dict.fromkeys(ip_address(str(where[0]).partition("%")[0]) for *_, where in found)
+        return list(addresses)[:_ADDRESSES]
+
+    try:
+        with anyio.fail_after(_LOOK_UP):
+            await turns.acquire_on_behalf_of(holder)
+            try:
+                return await to_thread.run_sync(ask, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
+            except BaseException:
+                if not begun:
+                    turns.release_on_behalf_of(holder)
+                raise
+    except TimeoutError:
+        raise Unreachable(f"{host} is not resolved in {_LOOK_UP} s") from None
+    except (OSError, UnicodeError) as error:
+        raise Unreachable(f"{host} is not resolved: {error}") from None
+
+
+async def connect(
+    host: str, port: int, may: Callable[[Address], bool], turns: anyio.CapacityLimiter
+) -> tuple[Descriptor, Address]:
+    """A connection to the first address of a host that may be used and takes it, and that address.
+
+    Raises:
+        Unreachable: there is none.
+    """
+    found = await look_up(host, port, turns)
+    addresses = [address for address in found if may(address)]
+    if not addresses:
+        shown = ", ".join(map(str, found))
+        raise Unreachable(f"{host} is at {shown}, which is no public address", forbidden=True)
+    why = ""
+    with anyio.move_on_after(_CONNECT_ALL):
+        for address in addresses:
+            try:
+                with anyio.fail_after(_CONNECT):
+                    return await _connect(address, port), address
+            except TimeoutError:
+                why = f"{address} does not answer"
+            except OSError as error:
+                why = f"{address}: {error.strerror}"
+    raise Unreachable(f"{host}:{port} cannot be reached: {why or 'it does not answer'}")
+
+
+async def _connect(address: Address, port: int) -> Descriptor:
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    made = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    made.setblocking(False)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        try:
+            made.connect((str(address), port))
+        except BlockingIOError:
+            await anyio.wait_writable(made)
+            if error := made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(error, os.strerror(error)) from None
+    except BaseException:
+        made.close()
+        raise
+    return Descriptor(made.detach())
