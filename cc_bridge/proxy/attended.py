@@ -86,14 +86,14 @@ class Attended:
         """
         record = self._registry.load(self.name)
         self.source = source
-        limits = getattr(record, "api_limits", ApiLimits())
+        limits = record.api_limits
         if self._limits != limits:
             self._limits, self._meters = limits, self._gate.meters(limits, self._kept)
         self._guest = Guest(
             name=self.name,
             placeholder=placeholder(self._registry.home(self.name).path),
-            sealed=getattr(record, "sealed", False),
-            allow_hosts=tuple(getattr(record, "allow_hosts", ())),
+            sealed=record.sealed,
+            allow_hosts=record.allow_hosts,
             limits=limits,
             login=Login(source, self._log).read,
             note=self._note,

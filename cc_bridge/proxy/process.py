@@ -29,6 +29,7 @@ from .keys import check_source
 from .meters import Meters
 from .supervisor import OVER, Shared
 from .terms import Guest
+from .tunnel import open_tunnel
 from .way_out import WayOut
 
 __all__ = ["Proxy", "RealGate", "work"]
@@ -79,7 +80,7 @@ class RealGate:
 
     async def serve(self, stream: ByteStream, guest: Guest, meters: Any) -> None:
         """Serve one stream."""
-        await serve_connection(stream, guest, meters, self._client)
+        await serve_connection(stream, guest, meters, self._client, open_tunnel=open_tunnel)
 
 
 class Proxy:
