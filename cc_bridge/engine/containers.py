@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -17,6 +17,9 @@ from .labels import NONCE, OWN_LABELS, label_filter
 from .streams import Chunk, Demultiplexer, raw_socket, read_until
 from .usage import Usage, usage_of
 
+if TYPE_CHECKING:
+    import docker
+
 __all__ = [
     "ContainerInfo",
     "ContainerSummary",
@@ -24,6 +27,9 @@ __all__ = [
 ]
 
 _OUTPUT = {"stdout": 1, "stderr": 1, "stream": 1, "logs": 0}
+
+#: What podman says of a container that it has not cleaned up after, and seconds between tries.
+_IMPROPER, _CLEANING_UP = "container state improper", (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 
 class ContainerInfo(Value):
@@ -152,7 +158,7 @@ class Containers:
                 raise ContainerStartError(error.what, hint=error.hint) from error
             return ""
         # Attached before the start, so that no line is missed and nothing is polled.
-        fd, early = await self._engine.call(lambda: raw_socket(client.api.attach_socket(name, params=_OUTPUT)))
+        fd, early = await self._attach_to_start(client, name)
         try:
             await self._engine.call(client.api.start, name, shown=shown)
             found, lines = await read_until(fd, early, awaited, limit)
@@ -166,6 +172,17 @@ class Containers:
             last = lines.strip()[-1000:] or "it logged nothing"
             raise ContainerStartError(f"the container did not come up within {limit:g} s: {last}")
         return found
+
+    async def _attach_to_start(self, client: docker.DockerClient, name: str) -> tuple[int, bytes]:
+        """Podman attaches to nothing that it has stopped and not yet cleaned up after, which takes it a moment."""
+        for pause in _CLEANING_UP:
+            try:
+                return await self._engine.call(lambda: raw_socket(client.api.attach_socket(name, params=_OUTPUT)))
+            except EngineError as error:
+                if _IMPROPER not in error.what:
+                    raise
+                await anyio.sleep(pause)  # back-off: it tells nobody when it is done
+        return await self._engine.call(lambda: raw_socket(client.api.attach_socket(name, params=_OUTPUT)))
 
     async def attach(self, name: str, *, stdin: bool = False) -> tuple[int, bytes]:
         """Connect to the main process: a socket, which the caller closes, and bytes read already.

@@ -16,6 +16,7 @@ from .service import Service
 
 __all__ = [
     "COOKIE",
+    "SECURE_COOKIE",
     "Anybody",
     "Commander",
     "Decider",
@@ -26,11 +27,13 @@ __all__ = [
     "digest_of",
     "needs",
     "seen",
+    "session_in",
     "token_in",
 ]
 
-#: The page's; its value is no token, and nothing but this service takes it.
-COOKIE = "cc_bridge"
+#: The page's; its value is no token, and nothing but this service takes it. Over TLS a browser takes it from this host
+#: alone, and not from a neighbour in the same domain, who could sign somebody in as himself.
+COOKIE, SECURE_COOKIE = "cc_bridge", "__Host-cc_bridge"
 
 #: What a page of another site cannot send without being asked first whether it may; and it is told no.
 _OUR_PAGE = "x-cc-bridge"
@@ -70,13 +73,19 @@ async def identity_of(request: Request) -> Identity:
         if scheme.lower() != "bearer":
             raise NotSignedIn("the authorization is no bearer token")
         return Identity.of(await token_in(request, secret.strip(), service.store.tokens.find))
-    cookie = request.cookies.get(COOKIE, "")
+    cookie = session_in(request)
     if not cookie:
         raise NotSignedIn("a token is needed: `Authorization: Bearer …`")
     if request.method not in _SAFE and _OUR_PAGE not in request.headers:
         raise NotSignedIn("with a cookie, a request that changes something needs the header X-CC-Bridge")
     session = await token_in(request, cookie, service.store.sessions.find)
-    return Identity.of(session.token, session.expires)
+    return Identity.of(session.token, session.expires, digest_of(cookie))
+
+
+def session_in(request: Request) -> str:
+    """The secret of the browser's session; empty: it has none. Over TLS, one that others can set is none."""
+    secure = request.cookies.get(SECURE_COOKIE, "")
+    return secure if secure or request.url.scheme == "https" else request.cookies.get(COOKIE, "")
 
 
 def digest_of(secret: str) -> str:

@@ -119,6 +119,7 @@ class Identity(Value):
         instances, projects: patterns, as a shell has them (``*``, ``?``, ``[…]``). Both empty: it sees everything.
         expires: when its token does, UTC; None: never.
         ends: when what is open for it is to end, UTC: its token expires, or the session that was shown.
+        session: tells the session that was shown from others; empty: the token itself was.
     """
 
     id: str
@@ -129,17 +130,18 @@ class Identity(Value):
     limits: Limits = NO_LIMITS
     expires: datetime | None = None
     ends: datetime | None = None
+    session: str = ""
 
     @classmethod
-    def of(cls, token: _TokenLike, session_ends: datetime | None = None) -> Identity:
+    def of(cls, token: _TokenLike, session_ends: datetime | None = None, session: str = "") -> Identity:
         """The identity of who has this token.
 
         Args:
-            session_ends: when the session expires that was shown, UTC; None: the token itself was.
+            session_ends, session: when the session expires that was shown, UTC, and what tells it from others.
         """
         ends = min((end for end in (token.expires, session_ends) if end is not None), default=None)
         own = (token.id, token.name, token.scopes, token.instances, token.projects, token.limits, token.expires)
-        return cls(*own, ends)
+        return cls(*own, ends, session)
 
     def may(self, scope: Scope) -> bool:
         """Whether it has the scope."""

@@ -101,7 +101,8 @@ class Service:
         )
         self.stopping = anyio.Event()
         self.is_ready = False
-        self._farewells: dict[str, anyio.Event] = {}
+        self._farewells: dict[tuple[str, str], anyio.Event] = {}  # of a token, and one session of it
+        self._ended: set[str] = set()  # tokens; they stay: who was let in just before may open something yet
         self._stack = AsyncExitStack()
         self._group: anyio.abc.TaskGroup | None = None
         self._log = Log("", "service")
@@ -159,21 +160,26 @@ class Service:
             told.set()
 
     def farewell(self, who: Identity) -> Farewell:
-        """When what is open for them is to end: their token expires or is revoked, or the service stops."""
-        told = self._farewells.setdefault(who.id, anyio.Event())
-        if self.stopping.is_set():
+        """When what is open for them is to end: token or session expires or is ended, or the service stops."""
+        told = self._farewells.setdefault((who.id, who.session), anyio.Event())
+        if self.stopping.is_set() or who.id in self._ended:
             told.set()
         return Farewell(told, who.ends)
 
     def revoked(self, token: str) -> None:
         """A token is none any more: what is open with it ends, and its webhooks are told nothing more."""
-        self._farewells.setdefault(token, anyio.Event()).set()  # stays: who was let in just before may open one yet
+        self._ended.add(token)
+        self.end_streams(token)
         self.deliveries.owner_changed(token, revoked=datetime.now(UTC))
 
     def end_streams(self, token: str) -> None:
         """A token may and sees something else now: who comes back gets that."""
-        if (told := self._farewells.pop(token, None)) is not None:
-            told.set()
+        for of in [of for of in self._farewells if of[0] == token]:
+            self._farewells.pop(of).set()
+
+    def signed_out(self, who: Identity) -> None:
+        """What is open for them in this session ends."""
+        self._farewells.setdefault((who.id, who.session), anyio.Event()).set()  # stays, for the same reason
 
     async def _end(self) -> None:
         self.stop()

@@ -202,7 +202,13 @@ class TestSessions:
 
     async def test_over_tls_the_cookie_stays_there(self, api: Api) -> None:
         signed_in = await api.client().post("https://localhost/v1/session", json={"token": api.first})
-        assert "secure" in signed_in.headers["set-cookie"].lower()
+        cookie = signed_in.headers["set-cookie"]
+        assert cookie.startswith("__Host-cc_bridge=")
+        assert {"Secure", "Path=/"} <= set(cookie.split("; "))
+        secret = signed_in.cookies["__Host-cc_bridge"]
+        for name, code in (("__Host-cc_bridge", 200), ("cc_bridge", 401)):  # a neighbour in the domain can set the other
+            browser = api.client(Cookie=f"{name}={secret}")
+            assert (await browser.get("https://localhost/v1/session")).status_code == code
 
     async def test_a_session_ends_with_its_token(self, api: Api) -> None:
         made = await api.token()
@@ -218,6 +224,17 @@ class TestSessions:
         for who in (expired, revoked):
             with anyio.fail_after(10):
                 await api.service.farewell(who).wait()
+
+    async def test_what_is_open_in_a_session_ends_with_it(self, api: Api) -> None:
+        one, other = (Identity("ann", "ann", frozenset({"read"}), session=session) for session in ("a", "b"))
+        open_in = [api.service.farewell(who) for who in (one, other)]
+        api.service.signed_out(one)
+        with anyio.fail_after(10):
+            await open_in[0].wait()
+            await api.service.farewell(one).wait()  # also what was let in just before
+        with anyio.move_on_after(0.01) as waited:
+            await open_in[1].wait()
+        assert waited.cancelled_caught
 
     @pytest.mark.parametrize("token", ["", "ccb_wrong", "\0", "x" * 200])
     async def test_a_wrong_token_begins_none(self, api: Api, token: str) -> None:

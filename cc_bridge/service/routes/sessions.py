@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..guards import COOKIE, Anybody, digest_of, token_in
+from ..guards import COOKIE, SECURE_COOKIE, Anybody, digest_of, session_in, token_in
 from ..identities import Identity, Scope
 from ..store import SESSION_LIFE
 from .common import PROBLEMS, TheService
@@ -57,11 +57,13 @@ async def who_am_i(who: Anybody, response: Response) -> dict[str, Any]:
 
 @router.delete("", status_code=status.HTTP_204_NO_CONTENT)
 async def sign_out(request: Request, service: TheService, who: Anybody, response: Response) -> None:
-    """End the browser's session. With a bearer token there is none, and nothing is done."""
-    if (secret := request.cookies.get(COOKIE)) is not None:
-        await service.store.sessions.end(secret)
+    """End the browser's session, and what is open in it. With a bearer token there is none, and nothing is done."""
+    if who.session:
+        await service.store.sessions.end(session_in(request))
+        service.signed_out(who)
         await service.store.audit.note(who.id, "session.ended")
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    response.delete_cookie(SECURE_COOKIE, path="/", httponly=True, samesite="strict", secure=True)
 
 
 def keep_session(response: Response, secret: str, life: timedelta, *, is_secure: bool) -> None:
@@ -71,7 +73,8 @@ def keep_session(response: Response, secret: str, life: timedelta, *, is_secure:
         is_secure: it is sent over https only.
     """
     seconds = int(life.total_seconds())
-    response.set_cookie(COOKIE, secret, max_age=seconds, path="/", httponly=True, samesite="strict", secure=is_secure)
+    name = SECURE_COOKIE if is_secure else COOKIE
+    response.set_cookie(name, secret, max_age=seconds, path="/", httponly=True, samesite="strict", secure=is_secure)
 
 
 def address_of(request: Request) -> str:
