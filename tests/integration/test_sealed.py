@@ -16,6 +16,7 @@ import pytest
 
 from cc_bridge import ApiLimits, DockerContainer, LocalProcess, TextDelta, TmuxInstance
 from cc_bridge.errors import BridgeError, InvalidInput
+from cc_bridge.instances.isolation import try_isolation
 from cc_bridge.instances.way_out import ask_proxy
 from cc_bridge.testing import ScriptedModel
 
@@ -89,6 +90,8 @@ async def test_a_turn_without_a_network_and_without_a_key(
     everything = "cat /proc/[0-9]*/environ; grep -rsa sk-ant- /home /tmp /run /var/lib/cc-bridge /workspace"
     assert KEY not in inside(instance, everything)
     assert "sk-ant-api03-" in inside(instance, everything), "it was not looked where the key would be"
+    outcomes = [outcome async for outcome in try_isolation(instance.tools, instance.record)]
+    assert [outcome.tries for outcome in outcomes if not outcome.held] == []
     assert KEY not in subprocess.check_output(["docker", "inspect", instance.container], text=True)
 
 
