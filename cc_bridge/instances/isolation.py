@@ -18,6 +18,14 @@ _BEYOND = 256 * 1024**2
 
 _ROOT = "0"
 
+_LOGIN = 'test -s "${CLAUDE_CONFIG_DIR:-$HOME/.claude}/.credentials.json" && echo GOT IT'
+_TUNNEL = """python3 -c "
+import os, socket
+port = int(os.environ['HTTPS_PROXY'].rpartition(':')[2])
+way = socket.create_connection(('127.0.0.1', port), 30)
+way.sendall(b'CONNECT HOST HTTP/1.1\\r\\nHost: HOST\\r\\n\\r\\n')
+if way.recv(99).startswith(b'HTTP/1.1 200'): print('GOT IT')" 2>/dev/null"""
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -111,9 +119,19 @@ def attempts(record: ClaudeInstance) -> Sequence[Attempt]:
             "do sleep 30 & i=$((i+1)); done 2>/dev/null; echo GOT IT",
         ),
     ]
-    if record.network == "none":
+    if record.network == "none" or record.sealed:
         script = 'test "$(grep -c : /proc/net/dev)" -gt 1 && echo GOT IT'
         found.append(Attempt("network", "find an interface but the loopback", script))
+    if record.sealed:
+        # Nothing is sent: a datagram's connect needs a route, and that is all.
+        script = "python3 -c \"import socket as s; s.socket(s.AF_INET, s.SOCK_DGRAM).connect(('192.0.2.1', 9))\" "
+        found.append(Attempt("network", "find a way to an address", f"{script} 2>/dev/null && echo GOT IT"))
+        found += [
+            Attempt("way out", f"reach {host} by the proxy", _TUNNEL.replace("HOST", host))
+            for host in ("169.254.169.254:443", "127.0.0.1:443", "not-allowed.invalid:443")
+        ]
+    if record.key_is_outside:
+        found.append(Attempt("key", "find Claude Code's login in a file", _LOGIN))
     return found
 
 

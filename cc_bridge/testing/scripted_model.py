@@ -55,11 +55,13 @@ class ScriptedModel:
 
     Attributes:
         headers: more headers of each answer, such as those of a rate limit.
+        keys: with which it was asked.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.closing = threading.Event()
         self.headers: dict[str, str] = {}
+        self.keys: set[str] = set()
         self.requests: list[_Request] = []
         self.prompts: Counter[str] = Counter()
         self._replies: deque[Reply] = deque()
@@ -205,6 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        authorization = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        self.server.model.keys.add(self.headers.get("X-Api-Key", authorization))
         if not self.path.startswith("/v1/messages"):
             self._json(404, _error_body(404))
             return

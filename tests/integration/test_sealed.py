@@ -1,0 +1,175 @@
+"""Sealed instances, end to end: no network, no key inside, and answers that outlive whoever asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from cc_bridge import ApiLimits, DockerContainer, LocalProcess, TextDelta, TmuxInstance
+from cc_bridge.errors import BridgeError, InvalidInput
+from cc_bridge.instances.isolation import try_isolation
+from cc_bridge.instances.way_out import ask_proxy
+from cc_bridge.testing import ScriptedModel
+
+pytestmark = pytest.mark.anyio
+
+KEY = "sk-ant-api03-the-real-one"
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A state directory with a proxy of its own, which is ended with the test."""
+    path = tmp_path / "state"
+    monkeypatch.setenv("CC_BRIDGE_HOME", str(path))
+    yield path
+    with suppress(BridgeError):
+        ask_proxy(path, {"stop": True})
+
+
+@pytest.fixture
+async def make(root: Path, make_record: Any, scripted_model: ScriptedModel) -> AsyncIterator[Callable[..., Any]]:
+    made: list[Any] = []
+
+    def make(cls: Any, **fields: Any) -> Any:
+        env = {**scripted_model.claude_env(), "ANTHROPIC_API_KEY": KEY, **fields.pop("env", {})}
+        made.append(cls(make_record(kind=cls.kind, **{"env": env, "ephemeral": False, **fields})))
+        return made[-1]
+
+    yield make
+    for instance in made:
+        await instance.remove()
+        await instance.cleanup()
+
+
+@pytest.fixture
+def sealed(make: Callable[..., Any], images: Any) -> Callable[..., DockerContainer]:
+    def made(**fields: Any) -> DockerContainer:
+        instance: DockerContainer = make(DockerContainer, image=images.claude, sealed=True, **fields)
+        return instance
+
+    return made
+
+
+async def answer(instance: Any, text: str = "[[say fine]]") -> str:
+    ok, said = await instance.send_command_and_wait(text, 60)
+    assert ok, said
+    return str(said)
+
+
+def status(root: Path) -> dict[str, Any]:
+    return dict((ask_proxy(root, {"status": True}) or {}).get("status", {}))
+
+
+def attended(root: Path) -> list[str]:
+    return [found["name"] for found in status(root).get("instances", [])]
+
+
+def inside(instance: DockerContainer, script: str) -> str:
+    done = subprocess.run(["docker", "exec", instance.container, "sh", "-c", script], capture_output=True, text=True)
+    return done.stdout
+
+
+@pytest.mark.docker
+async def test_a_turn_without_a_network_and_without_a_key(
+    sealed: Callable[..., DockerContainer], scripted_model: ScriptedModel
+) -> None:
+    """covers: B5, B22, T6"""
+    instance = sealed()
+    assert await answer(instance, '[[tool Bash {"command": "ls /sys/class/net"}]][[say done]]') == "done"
+    assert scripted_model.keys == {KEY}, "the model was not asked with the real key"
+    assert inside(instance, "ls /sys/class/net").split() == ["lo"]
+    everything = "cat /proc/[0-9]*/environ; grep -rsa sk-ant- /home /tmp /run /var/lib/cc-bridge /workspace"
+    assert KEY not in inside(instance, everything)
+    assert "sk-ant-api03-" in inside(instance, everything), "it was not looked where the key would be"
+    outcomes = [outcome async for outcome in try_isolation(instance.tools, instance.record)]
+    assert [outcome.tries for outcome in outcomes if not outcome.held] == []
+    assert KEY not in subprocess.check_output(["docker", "inspect", instance.container], text=True)
+
+
+HOST = """
+import anyio, os, signal, sys
+import cc_bridge
+
+async def main():
+    instance = cc_bridge.instances.factory.open(sys.argv[1])
+    turn = await instance.submit(sys.argv[2], sys.argv[3])
+    async for event in turn:
+        if isinstance(event, cc_bridge.TextDelta):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+import cc_bridge.instances.factory
+anyio.run(main)
+"""
+
+LONG = "[[say one]][[delay 1]][[say two]]"
+TURN_ID = "00000000-0000-4000-8000-000000000001"
+
+
+@pytest.mark.docker
+async def test_a_host_that_is_killed_in_mid_answer_loses_nothing(
+    sealed: Callable[..., DockerContainer], scripted_model: ScriptedModel
+) -> None:
+    """covers: B22"""
+    instance = sealed()
+    await instance.start()
+    killed = await anyio.run_process([sys.executable, "-c", HOST, instance.name, LONG, TURN_ID], check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    said = ""
+    async for event in await instance.turn(TURN_ID):
+        said += event.text if isinstance(event, TextDelta) else ""
+    assert said == "onetwo"
+    assert scripted_model.prompts[LONG] == 1
+
+
+@pytest.mark.docker
+async def test_a_proxy_that_is_killed_in_mid_answer_is_back_and_the_turn_completes(
+    sealed: Callable[..., DockerContainer], root: Path
+) -> None:
+    """By Claude Code's own retry. covers: B22"""
+    instance = sealed()
+    said, killed = "", False
+    async for event in await instance.submit("[[say one]][[delay 1]][[say two]]"):
+        if isinstance(event, TextDelta):
+            said += event.text
+            if not killed:
+                os.kill(status(root)["pid"], signal.SIGKILL)
+                killed = True
+    assert killed
+    assert said.endswith("two")
+
+
+@pytest.mark.parametrize("cls", [LocalProcess, TmuxInstance])
+async def test_a_key_outside_of_a_process(
+    make: Callable[..., Any], cls: Any, claude: str, scripted_model: ScriptedModel, tmp_path: Path, root: Path
+) -> None:
+    """covers: B5"""
+    (tmp_path / "home").mkdir()
+    home = {} if cls is TmuxInstance else {"HOME": str(tmp_path / "home")}
+    instance = make(cls, key="outside", env=home, api_limits=ApiLimits(at_once=4))
+    assert await answer(instance) == "fine"
+    assert scripted_model.keys == {KEY}
+    assert attended(root) == [instance.name]
+    await instance.stop()
+    assert attended(root) == [], "the proxy still has its login"
+
+
+async def test_a_login_of_another_provider_cannot_be_outside(make: Callable[..., Any]) -> None:
+    instance = make(LocalProcess, key="outside", env={"CLAUDE_CODE_USE_BEDROCK": "1"})
+    with pytest.raises(InvalidInput, match="CLAUDE_CODE_USE_BEDROCK"):
+        await instance.start()
+
+
+@pytest.mark.docker
+async def test_an_image_without_python_cannot_be_sealed(make: Callable[..., Any], images: Any) -> None:
+    instance = make(DockerContainer, image=images.bare, sealed=True)
+    with pytest.raises(InvalidInput, match="no Python"):
+        await instance.start()
