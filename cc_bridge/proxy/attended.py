@@ -50,7 +50,7 @@ class Gate(Protocol):
     async def connect(self, place: Place, log: ProxyLog, handle: Any, attached: Callable[[], None]) -> None:
         """``WayOut.serve``."""
 
-    async def serve(self, stream: ByteStream, guest: Guest, meters: Any) -> None:
+    async def serve(self, stream: ByteStream, guest: Callable[[], Guest], meters: Any) -> None:
         """``serve_connection``."""
 
 
@@ -71,11 +71,12 @@ class Attended:
         self._problem: BridgeError | None = None
         self._changed = anyio.Event()
         self._scope = anyio.CancelScope()
-        self._streams = self._requests = self._refused = 0
+        self._streams = self._requests = self._refused = self._unnoted = 0
         self._network = Journal(network_file(root, name))
         self._usage = usage_file(root, name)
         self._kept = self._usage_kept()
-        self._limits: ApiLimits | None = None
+        self._meters = gate.meters(ApiLimits(), self._kept)
+        self._used = anyio.Event()
         self.use(source)
 
     def use(self, source: Mapping[str, Any]) -> None:
@@ -86,15 +87,15 @@ class Attended:
         """
         record = self._registry.load(self.name)
         self.source = source
-        limits = record.api_limits
-        if self._limits != limits:
-            self._limits, self._meters = limits, self._gate.meters(limits, self._kept)
+        self._meters.limits = record.api_limits
+        self._used.set()
+        self._used = anyio.Event()
         self._guest = Guest(
             name=self.name,
             placeholder=placeholder(self._registry.home(self.name).path),
             sealed=record.sealed,
             allow_hosts=record.allow_hosts,
-            limits=limits,
+            limits=record.api_limits,
             login=Login(source, self._log).read,
             note=self._note,
         )
@@ -113,8 +114,10 @@ class Attended:
                     if isinstance(self._problem, InstanceNotFound) or now - lost >= limit:
                         self._log.info("gone", reason=str(self._problem))
                         return
-                    await anyio.sleep(pause)  # back-off
-                    pause = min(pause * 2, _LONGEST_PAUSE)
+                    used = self._used
+                    with anyio.move_on_after(pause) as waited:  # back-off, unless somebody knows that it is there now
+                        await used.wait()
+                    pause = min(pause * 2, _LONGEST_PAUSE) if waited.cancelled_caught else _FIRST_PAUSE
         finally:
             self.is_over = True
             self._change()
@@ -181,7 +184,7 @@ class Attended:
     async def _serve(self, stream: ByteStream) -> None:
         self._streams += 1
         try:
-            await self._gate.serve(stream, self._guest, self._meters)
+            await self._gate.serve(stream, lambda: self._guest, self._meters)
         finally:
             self._streams -= 1
             self._keep()
@@ -189,6 +192,12 @@ class Attended:
     def _note(self, entry: Entry) -> None:
         self._requests += 1
         self._refused += bool(entry.refused)
+        if entry.refused and self._meters.is_flooded(time.time()):
+            self._unnoted += 1  # else what is asked again and again would push out all else
+            return
+        if self._unnoted:
+            more, self._unnoted = f"{self._unnoted} more requests were refused, and not noted each", 0
+            self._network.note(Entry(self.name, "", "", refused=more))
         self._network.note(entry)
         self._keep()
 
