@@ -205,7 +205,10 @@ def _start(root: Path, name: str) -> None:
             )
         finally:
             os.close(said)
-        _left_running[:] = [one for one in (*_left_running, process) if one.poll() is None]
+        _left_running.append(process)
+        for ended in [one for one in _left_running if one.poll() is not None]:
+            with suppress(ValueError):  # another thread was quicker
+                _left_running.remove(ended)
         waiting = select.poll()  # select(2) knows no descriptors above 1023
         waiting.register(heard, select.POLLIN)
         answer = os.read(heard, 4096) if waiting.poll(_START_LIMIT * 1000) else b""

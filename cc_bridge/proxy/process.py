@@ -90,6 +90,7 @@ class Proxy:
         self._shared, self._gate, self._watcher = shared, gate, watcher
         self._root, self._log = shared.root, shared.log
         self._attended: dict[str, Attended] = {}
+        self._unrestored: dict[str, Any] = {}  # sources of those that the next process may have more luck with
         self._changed = anyio.Event()
         self._asking = anyio.CapacityLimiter(_MOST_ASKING)
         self._since = time.time()
@@ -112,7 +113,9 @@ class Proxy:
             try:
                 self._begin(name, source, group)
             except (BridgeError, ValueError, OSError) as error:
+                self._unrestored[name] = source
                 self._log.warning("not_restored", instance=name, reason=str(error))
+        self._save()
 
     def _end(self) -> None:
         """Nobody is to be heard any more; whoever comes now starts the next one."""
@@ -166,7 +169,7 @@ class Proxy:
             group.start_soon(self._attend, found)
         else:
             found.use(source)
-        self._save()
+        self._unrestored.pop(name, None)
         return found
 
     async def _attend(self, attended: Attended) -> None:
@@ -176,7 +179,8 @@ class Proxy:
             self._save()
 
     def _save(self) -> None:
-        self._shared.notes.save({name: item.source for name, item in self._attended.items()})
+        sources = {name: item.source for name, item in self._attended.items()}
+        self._shared.notes.save({**self._unrestored, **sources})
         self._change()
 
     def _change(self) -> None:
@@ -211,9 +215,9 @@ class Proxy:
                 async with self._asking:
                     with anyio.fail_after(_REQUEST_LIMIT):
                         line = await _line(connection)
-                    answer = await self._answered(line, group)
-                    with anyio.fail_after(_REQUEST_LIMIT):
-                        await _send(connection, json.dumps(answer).encode() + b"\n")
+                answer = await self._answered(line, group)
+                with anyio.fail_after(_REQUEST_LIMIT):
+                    await _send(connection, json.dumps(answer).encode() + b"\n")
             except (TimeoutError, OSError):
                 return  # who asked has gone, or does not read
         if "stopped" in answer:
@@ -224,11 +228,15 @@ class Proxy:
             request = json.loads(line)
             match request:
                 case {"attend": name, "source": source}:
-                    await self._begin(name, source, group).until_attached(_ATTACH_LIMIT)
+                    attended = self._begin(name, source, group)
+                    self._save()
+                    await attended.until_attached(_ATTACH_LIMIT)
                     return {"attached": name}
                 case {"leave": name}:
-                    if isinstance(name, str) and (attended := self._attended.pop(name, None)):
-                        attended.end()
+                    if isinstance(name, str):
+                        self._unrestored.pop(name, None)
+                        if name in self._attended:
+                            self._attended.pop(name).end()
                         self._save()
                     return {"left": name}
                 case {"status": True}:

@@ -334,7 +334,8 @@ async def test_who_asks_again_as_soon_as_all_of_an_answer_is_there_is_answered()
             with anyio.fail_after(20):
                 while not got.endswith(b"\r\n\r\n{}"):
                     got += await stream.receive()
-    assert [entry.refused for entry in made.notes] == [""] * 50
+    assert not [entry for entry in made.notes if entry.refused]
+    assert len(made.notes) >= 49  # a request is noted after its answer
 
 
 UNFINISHED = {
