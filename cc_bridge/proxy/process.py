@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import struct
@@ -43,6 +44,9 @@ _REQUEST_LIMIT, _ATTACH_LIMIT = 10.0, 30.0
 #: Bytes of a request, and requests at once.
 _LONGEST, _MOST_ASKING = 1 << 20, 64
 
+#: Descriptors, where as many may be had: two of each instance, and three of each connection of its programs.
+_MOST_DESCRIPTORS = 65536
+
 
 def work(shared: Shared, watcher: int) -> None:
     """Serve until there is nothing left to do.
@@ -52,6 +56,8 @@ def work(shared: Shared, watcher: int) -> None:
     """
     logging.getLogger("cc_bridge").addHandler(shared.log)
     logging.getLogger("cc_bridge").propagate = False
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _MOST_DESCRIPTORS)), hard))
     anyio.run(_work, shared, watcher)
 
 
