@@ -14,8 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
-
 from .. import errors
 from ..errors import AgentUnavailable, BridgeError, InvalidInput
 from ..login import PARTS
@@ -49,6 +47,8 @@ async def attend(root: Path, name: str, source: Mapping[str, Any]) -> None:
         AgentUnavailable, EngineError: it cannot be.
         InvalidInput: the proxy cannot be started, or ``source`` is none.
     """
+    import anyio.to_thread
+
     await anyio.to_thread.run_sync(attend_blocking, root, name, source, abandon_on_cancel=True)
 
 
@@ -69,6 +69,8 @@ async def leave(root: Path, name: str) -> None:
         AgentUnavailable: it does not answer.
         InvalidInput: what is in its place is another user's.
     """
+    import anyio.to_thread
+
     await anyio.to_thread.run_sync(ask_proxy, root, {"leave": name}, name, abandon_on_cancel=True)
 
 

@@ -89,13 +89,15 @@ class Attended:
         limits = record.api_limits
         if self._limits != limits:
             self._limits, self._meters = limits, self._gate.meters(limits, self._kept)
+        login = Login(source, self._log)
         self._guest = Guest(
             name=self.name,
             placeholder=placeholder(self._registry.home(self.name).path),
             sealed=record.sealed,
             allow_hosts=record.allow_hosts,
             limits=limits,
-            login=Login(source, self._log).read,
+            login=login.read,
+            login_refused=login.refused,
             note=self._note,
         )
 
