@@ -53,6 +53,7 @@ class World:
         self.asked: list[bytes] = []
         self.hung_up = anyio.Event()
         self.notes: list[Entry] = []
+        self.refused_logins: list[Upstream] = []
         self.url = ""
         self.headers: tuple[tuple[str, str], ...] = (("x-api-key", "the-real-key"),)
         self.limits, self.patience = limits, patience
@@ -130,6 +131,7 @@ async def world(limits: ApiLimits | None = None, **patience: float) -> AsyncIter
         limits=made.limits,
         login=made.login,
         note=made.notes.append,
+        login_refused=made.refused_logins.append,
     )
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
     async with make_client() as client, listener, anyio.create_task_group() as group:
@@ -167,6 +169,13 @@ async def test_the_key_is_put_in_and_what_is_the_container_s_is_left_out() -> No
         assert b"accept-encoding: identity\r\n" in asked
         for word in (b"cookie", b"forwarded", b"evil", b"gzip", b"bearer", PLACEHOLDER.encode(), b"3128"):
             assert word not in asked
+
+
+async def test_a_login_that_the_api_refuses_is_told_to_its_owner() -> None:
+    async with world() as made:
+        made.answer = b"HTTP/1.1 401 No\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+        assert (await made.say(WHOLE, end=False)).startswith(b"HTTP/1.1 401 ")
+        assert made.refused_logins == [await made.login()]
 
 
 async def test_what_an_answer_says_of_servers_and_cookies_is_left_out() -> None:
