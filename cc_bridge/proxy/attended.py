@@ -125,6 +125,12 @@ class Attended:
         """Serve it no more; what is under way is cut."""
         self._scope.cancel()
 
+    async def until_over(self, limit: float) -> None:
+        """Wait until what was under way has ended and is noted; at most so many seconds."""
+        with anyio.move_on_after(limit):
+            while not self.is_over:
+                await self._changed.wait()
+
     async def until_attached(self, limit: float) -> None:
         """Wait until there is a connection.
 

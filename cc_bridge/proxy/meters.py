@@ -96,7 +96,8 @@ class Meters:
         ):
             if most and used >= most:
                 message = f"today's limit of {most:,} {what} is reached; the day ends at midnight, UTC"
-                raise Refused(403, "permission_error", f"cc-bridge: {message}")
+                # Claude Code shows it as it is and does not ask again (docs/claude-code.md).
+                raise Refused(402, "billing_error", f"cc-bridge: {message}")
 
     def _turn(self, now: float) -> None:
         """Begin a new day where it is one. A clock that was put back does not give a day again."""

@@ -37,8 +37,8 @@ __all__ = ["Proxy", "RealGate", "work"]
 #: Seconds without any instance after which it ends.
 _IDLE = 10.0
 
-#: Seconds for who is connected to say what it wants, and for an agent to answer.
-_REQUEST_LIMIT, _ATTACH_LIMIT = 10.0, 30.0
+#: Seconds for who is connected to say what it wants, for an agent to answer, and for its streams to be cut.
+_REQUEST_LIMIT, _ATTACH_LIMIT, _LEAVE_LIMIT = 10.0, 30.0, 10.0
 
 #: Bytes of a request, and requests at once.
 _LONGEST, _MOST_ASKING = 1 << 20, 64
@@ -230,6 +230,7 @@ class Proxy:
                     if isinstance(name, str) and (attended := self._attended.pop(name, None)):
                         attended.end()
                         self._save()
+                        await attended.until_over(_LEAVE_LIMIT)  # who removes the instance removes what is noted
                     return {"left": name}
                 case {"status": True}:
                     return {"status": self._status()}

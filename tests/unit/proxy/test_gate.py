@@ -341,8 +341,9 @@ async def test_limits_of_a_minute_and_a_day() -> None:
         assert b" 200 " in await made.say(WHOLE, end=False)
         assert b" 200 " in await made.say(WHOLE, end=False)
         got = await made.say(WHOLE, end=False)
-        assert got.startswith(b"HTTP/1.1 403 ")
+        assert got.startswith(b"HTTP/1.1 402 ")
         assert b"limit of 20 tokens" in got
+        assert b"\r\nX-Should-Retry: false\r\n" in got
 
 
 async def test_a_body_in_chunks_and_one_that_is_waited_for() -> None:
@@ -365,7 +366,7 @@ async def test_a_tunnel_is_counted_and_a_day_s_bytes_end_it() -> None:
     said = b"CONNECT good.example:443 HTTP/1.0\r\n\r\nhello"
     async with world(ApiLimits(bytes_per_day=9)) as made:
         assert (await made.say(said)).endswith(b"\r\n\r\nhello")
-        assert (await made.say(said)).startswith(b"HTTP/1.1 403 ")
+        assert (await made.say(said)).startswith(b"HTTP/1.1 402 ")
         first = made.notes[0]
         assert (first.method, first.host, first.sent, first.status) == ("CONNECT", "good.example:443", 5, 200)
         assert "limit of 9 bytes" in first.refused
