@@ -23,7 +23,6 @@ from ..errors import (
 from ..instances.place import Place
 from ..instances.registry import Registry
 from ..instances.way_out import placeholder
-from ..limits import ApiLimits
 from ..record import ClaudeInstance
 from ..state import write_whole
 from .journal import Journal, ProxyLog, network_file, usage_file
@@ -75,31 +74,31 @@ class Attended:
         self._network = Journal(network_file(root, name))
         self._usage = usage_file(root, name)
         self._kept = self._usage_kept()
-        self._limits: ApiLimits | None = None
-        self.use(source)
+        record = self._registry.load(name)
+        self.source, self._login = source, Login(source, self._log)
+        self._meters = gate.meters(record.api_limits, self._kept)
+        self._guest = Guest(
+            name=name,
+            placeholder=placeholder(self._registry.home(name).path),
+            sealed=record.sealed,
+            allow_hosts=record.allow_hosts,
+            limits=record.api_limits,
+            login=lambda: self._login.read(),
+            login_refused=lambda login: self._login.refused(login),
+            note=self._note,
+        )
 
     def use(self, source: Mapping[str, Any]) -> None:
-        """Take another login, and the record as it is now, for what begins from now on.
+        """Take another login, and the record as it is now, for requests from now on, also those of open connections.
 
         Raises:
             InstanceNotFound, InvalidInput: its record cannot be read.
         """
         record = self._registry.load(self.name)
-        self.source = source
-        limits = record.api_limits
-        if self._limits != limits:
-            self._limits, self._meters = limits, self._gate.meters(limits, self._kept)
-        login = Login(source, self._log)
-        self._guest = Guest(
-            name=self.name,
-            placeholder=placeholder(self._registry.home(self.name).path),
-            sealed=record.sealed,
-            allow_hosts=record.allow_hosts,
-            limits=limits,
-            login=login.read,
-            login_refused=login.refused,
-            note=self._note,
-        )
+        if source != self.source:  # else a key that its command has printed is good for the next one, too
+            self.source, self._login = source, Login(source, self._log)
+        self._meters.limits = self._guest.limits = record.api_limits
+        self._guest.allow_hosts = record.allow_hosts
 
     async def run(self) -> None:
         """Serve it until it has gone or is left."""
