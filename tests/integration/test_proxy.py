@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from cc_bridge import ClaudeInstance, InvalidInput
+from cc_bridge import ApiLimits, ClaudeInstance, InvalidInput
 from cc_bridge.errors import AgentUnavailable, BridgeError
 from cc_bridge.instances.registry import Registry, agent_archive
 from cc_bridge.instances.way_out import ask_proxy, attend_blocking, placeholder, proxy_socket
@@ -65,7 +65,7 @@ class Setting:
         self.registry = Registry(root)
         self.home = self.registry.home(self.name)
         self.home.prepare()
-        self.home.save(ClaudeInstance(name=self.name, kind="local", workspace=workspace))
+        self.home.save(ClaudeInstance(name=self.name, kind="local", key="outside", workspace=workspace))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -93,16 +93,20 @@ class Setting:
         answer = ask_proxy(self.root, {"status": True})
         return answer["status"] if answer else None
 
-    def request(self, key: str = "") -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def request(self, key: str = "", connection: http.client.HTTPConnection | None = None) -> tuple[int, str]:
+        used = connection or self.connect()
         headers = {
             "x-api-key": key or "sk-ant-api03-" + placeholder(self.home.path),
             "content-type": "application/json",
         }
-        connection.request("POST", "/v1/messages", b"{}", {**headers, "anthropic-version": "2023-06-01"})
-        answer = connection.getresponse()
+        used.request("POST", "/v1/messages", b"{}", {**headers, "anthropic-version": "2023-06-01"})
+        answer = used.getresponse()
         text = answer.read().decode()
-        connection.close()
+        if connection is None:
+            used.close()
         return answer.status, text
 
     def first_logged(self) -> dict[str, Any]:
@@ -301,3 +305,21 @@ def test_what_a_person_sees(setting: Setting) -> None:
     assert "no proxy runs" in run("proxy", "status")
     missing = subprocess.run([CC_BRIDGE, "network", "nobody"], env=env, capture_output=True)
     assert missing.returncode == 2
+
+
+def test_what_is_changed_holds_for_connections_that_are_open(setting: Setting, tmp_path: Path) -> None:
+    """And the command that prints the key is run once for all who connect. covers: B22"""
+    variables = {"ANTHROPIC_BASE_URL": setting.upstream.url}
+    source = {"command": f"echo >> {tmp_path}/ran; echo sk-ant-printed", "variables": variables}
+    attend_blocking(setting.root, setting.name, source)
+    connection = setting.connect()
+    assert setting.request(connection=connection)[0] == 200
+    setting.registry.update(setting.name, api_limits=ApiLimits(tokens_per_day=7))
+    attend_blocking(setting.root, setting.name, source)
+    assert setting.request(connection=connection)[0] == 402
+    setting.registry.update(setting.name, api_limits=ApiLimits())
+    setting.attend()
+    assert setting.request(connection=connection)[0] == 200
+    connection.close()
+    assert setting.upstream.keys == ["sk-ant-printed", KEY]
+    assert (tmp_path / "ran").read_text() == "\n"
