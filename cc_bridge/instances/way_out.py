@@ -14,8 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
-
 from .. import errors
 from ..errors import AgentUnavailable, BridgeError, InvalidInput
 from ..login import PARTS
@@ -94,6 +92,8 @@ class Asking:
 
 
 async def _in_thread(ask: Callable[[Asking], object]) -> None:
+    import anyio.to_thread
+
     asking = Asking()
     try:
         await anyio.to_thread.run_sync(ask, asking, abandon_on_cancel=True)

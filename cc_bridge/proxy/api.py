@@ -116,6 +116,8 @@ class ApiRequest:
                 extensions={"timeout": _TIMEOUTS.as_dict()},
             )
             answer = await self._client.send(request, stream=True)
+            if answer.status_code == 401:
+                self._guest.login_refused(login)
         except (httpx.HTTPError, httpx.InvalidURL) as problem:
             if not isinstance(problem, httpx.ReadError | httpx.ReadTimeout | httpx.RemoteProtocolError):
                 self._usage = UsageReader("")  # it was not asked

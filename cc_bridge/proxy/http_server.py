@@ -20,6 +20,9 @@ _CHUNK = 64 * 1024
 #: Bytes of a refused request that are read, so that its sender, who may read nothing before it has sent all, sees why.
 _MOST_DRAINED = LARGEST_BODY
 
+#: Refusals that are the same a moment later. Claude Code with an API key asks again for minutes after a 401.
+_FINAL = (401, 402, 403)
+
 
 class HungUp(Exception):
     """The container's end is gone, or was too slow: nobody is there to be answered."""
@@ -184,6 +187,8 @@ class HttpServer:
             f"Content-Length: {len(body)}",
             "Connection: " + ("keep-alive" if goes_on else "close"),
         ]
+        if refused.status in _FINAL:
+            lines.append("X-Should-Retry: false")
         answer = "\r\n".join([*lines, "\r\n"]).encode("latin-1")
         if head is None or head.method != "HEAD":
             answer += body

@@ -121,7 +121,8 @@ class Meters:
         ):
             if most and used >= most:
                 message = f"today's limit of {most:,} {what} is reached; the day ends at midnight, UTC"
-                raise Refused(403, "permission_error", f"cc-bridge: {message}")
+                # Claude Code shows it as it is and does not ask again (docs/claude-code.md).
+                raise Refused(402, "billing_error", f"cc-bridge: {message}")
         waiting = self._reserved // BYTES_A_TOKEN
         for what, used, most in (
             ("tokens", tokens + waiting, self.limits.tokens_per_day),

@@ -38,8 +38,8 @@ __all__ = ["Proxy", "RealGate", "work"]
 #: Seconds without any instance after which it ends.
 _IDLE = 10.0
 
-#: Seconds for who is connected to say what it wants, and for an agent to answer.
-_REQUEST_LIMIT, _ATTACH_LIMIT = 10.0, 30.0
+#: Seconds for who is connected to say what it wants, for an agent to answer, and for its streams to be cut.
+_REQUEST_LIMIT, _ATTACH_LIMIT, _LEAVE_LIMIT = 10.0, 30.0, 10.0
 
 #: Bytes of a request, and requests at once.
 _LONGEST, _MOST_ASKING = 1 << 20, 64
@@ -84,7 +84,7 @@ class RealGate:
         """Serve one connection to an agent."""
         await WayOut(place, cast(Log, log)).serve(handle, attached)
 
-    async def serve(self, stream: ByteStream, guest: Callable[[], Guest], meters: Any) -> None:
+    async def serve(self, stream: ByteStream, guest: Guest, meters: Any) -> None:
         """Serve one stream."""
         await serve_connection(stream, guest, meters, self._client, open_tunnel=open_tunnel)
 
@@ -244,6 +244,7 @@ class Proxy:
                         if name in self._attended:
                             self._attended.pop(name).end()
                         self._save()
+                        await attended.until_over(_LEAVE_LIMIT)  # who removes the instance removes what is noted
                     return {"left": name}
                 case {"status": True}:
                     return {"status": self._status()}

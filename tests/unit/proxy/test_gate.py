@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -58,6 +57,7 @@ class World:
         self.asked: list[bytes] = []
         self.hung_up = anyio.Event()
         self.notes: list[Entry] = []
+        self.refused_logins: list[Upstream] = []
         self.url = ""
         self.headers: tuple[tuple[str, str], ...] = (("x-api-key", "the-real-key"),)
         self.limits, self.patience = limits, patience
@@ -70,6 +70,7 @@ class World:
             limits=limits,
             login=self.login,
             note=self.notes.append,
+            login_refused=self.refused_logins.append,
         )
         self.start: Callable[[ByteStream], object]
 
@@ -143,7 +144,7 @@ async def world(limits: ApiLimits | None = None, **patience: float) -> AsyncIter
 
         async def serve(stream: ByteStream) -> None:
             options = {"open_tunnel": open_tunnel, "patience": made.patience}
-            await serve_connection(stream, lambda: made.guest, made.meters, client, **options)
+            await serve_connection(stream, made.guest, made.meters, client, **options)
 
         made.start = lambda stream: group.start_soon(serve, stream)
         yield made
@@ -173,6 +174,13 @@ async def test_the_key_is_put_in_and_what_is_the_container_s_is_left_out() -> No
         assert b"accept-encoding: identity\r\n" in asked
         for word in (b"cookie", b"forwarded", b"evil", b"gzip", b"bearer", PLACEHOLDER.encode(), b"3128"):
             assert word not in asked
+
+
+async def test_a_login_that_the_api_refuses_is_told_to_its_owner() -> None:
+    async with world() as made:
+        made.answer = b"HTTP/1.1 401 No\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+        assert (await made.say(WHOLE, end=False)).startswith(b"HTTP/1.1 401 ")
+        assert made.refused_logins == [await made.login()]
 
 
 async def test_what_an_answer_says_of_servers_and_cookies_is_left_out() -> None:
@@ -305,7 +313,7 @@ async def test_a_kept_connection_has_the_login_and_the_limits_of_now() -> None:
             async def login(key: str = key) -> Upstream:
                 return Upstream(made.url, (("x-api-key", key),))
 
-            made.guest = replace(made.guest, login=login, limits=limits)
+            made.guest.login = login
             made.meters.limits = limits
             await stream.send(KEPT_WHOLE)
             got = b""
@@ -391,8 +399,9 @@ async def test_limits_of_a_minute_and_a_day() -> None:
         assert b" 200 " in await made.say(WHOLE, end=False)
         assert b" 200 " in await made.say(WHOLE, end=False)
         got = await made.say(WHOLE, end=False)
-        assert got.startswith(b"HTTP/1.1 403 ")
+        assert got.startswith(b"HTTP/1.1 402 ")
         assert b"limit of 20 tokens" in got
+        assert b"\r\nX-Should-Retry: false\r\n" in got
 
 
 async def test_a_body_in_chunks_and_one_that_is_waited_for() -> None:
@@ -415,7 +424,7 @@ async def test_a_tunnel_is_counted_and_a_day_s_bytes_end_it() -> None:
     said = b"CONNECT good.example:443 HTTP/1.0\r\n\r\nhello"
     async with world(ApiLimits(bytes_per_day=9)) as made:
         assert (await made.say(said)).endswith(b"\r\n\r\nhello")
-        assert (await made.say(said)).startswith(b"HTTP/1.1 403 ")
+        assert (await made.say(said)).startswith(b"HTTP/1.1 402 ")
         first = made.notes[0]
         assert (first.method, first.host, first.sent, first.status) == ("CONNECT", "good.example:443", 5, 200)
         assert "limit of 9 bytes" in first.refused
