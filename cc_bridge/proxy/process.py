@@ -224,6 +224,8 @@ class Proxy:
                 answer = await self._answered(line, group)
                 with anyio.fail_after(_REQUEST_LIMIT):
                     await _send(connection, json.dumps(answer).encode() + b"\n")
+                if "watching" in answer:
+                    await anyio.wait_readable(connection)  # until it has gone; our end is what it waits for
             except (TimeoutError, OSError):
                 return  # who asked has gone, or does not read
         if "stopped" in answer:
@@ -231,26 +233,7 @@ class Proxy:
 
     async def _answered(self, line: bytes, group: TaskGroup) -> dict[str, Any]:
         try:
-            request = json.loads(line)
-            match request:
-                case {"attend": name, "source": source}:
-                    attended = self._begin(name, source, group)
-                    self._save()
-                    await attended.until_attached(_ATTACH_LIMIT)
-                    return {"attached": name}
-                case {"leave": name}:
-                    if isinstance(name, str):
-                        self._unrestored.pop(name, None)
-                        if name in self._attended:
-                            self._attended.pop(name).end()
-                        self._save()
-                        await attended.until_over(_LEAVE_LIMIT)  # who removes the instance removes what is noted
-                    return {"left": name}
-                case {"status": True}:
-                    return {"status": self._status()}
-                case {"stop": True}:
-                    return {"stopped": True}
-            raise InvalidInput("this is no request of a proxy's")
+            return await self._understood(json.loads(line), group)
         except BridgeError as error:
             return {"error": {"kind": type(error).__name__, "what": error.what, "hint": error.hint}}
         except (ValueError, RecursionError):
@@ -258,6 +241,30 @@ class Proxy:
         except Exception as error:  # of this request only
             self._log.fault("request_failed", error)
             return {"error": {"kind": "AgentUnavailable", "what": "the proxy failed at it"}}
+
+    async def _understood(self, request: Any, group: TaskGroup) -> dict[str, Any]:
+        match request:
+            case {"attend": name, "source": source}:
+                attended = self._begin(name, source, group)
+                self._save()
+                await attended.until_attached(_ATTACH_LIMIT)
+                return {"attached": name}
+            case {"leave": name}:
+                if isinstance(name, str):
+                    self._unrestored.pop(name, None)
+                    found = self._attended.pop(name) if name in self._attended else None
+                    self._save()
+                    if found is not None:
+                        found.end()
+                        await found.until_over(_LEAVE_LIMIT)  # who removes the instance removes what is noted
+                return {"left": name}
+            case {"watch": True}:
+                return {"watching": True}
+            case {"status": True}:
+                return {"status": self._status()}
+            case {"stop": True}:
+                return {"stopped": True}
+        raise InvalidInput("this is no request of a proxy's")
 
     def _status(self) -> dict[str, Any]:
         instances = [item.status() for _, item in sorted(self._attended.items())]
