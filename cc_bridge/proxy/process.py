@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from ..instances.way_out import proxy_socket
 from ..limits import ApiLimits
 from ..logs import Log
 from ..names import NAME
-from .api import make_client
+from .api_client import ApiClient
 from .attended import Attended, Gate
 from .gate import serve_connection
 from .journal import ProxyLog
@@ -58,6 +59,7 @@ def work(shared: Shared, watcher: int) -> None:
     logging.getLogger("cc_bridge").propagate = False
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _MOST_DESCRIPTORS)), hard))
+    gc.freeze()  # what was imported stays, and need not be looked through again and again
     anyio.run(_work, shared, watcher)
 
 
@@ -70,7 +72,7 @@ class RealGate:
     """What is done with instances' streams, with one client of the API for all."""
 
     async def __aenter__(self) -> RealGate:
-        self._client = make_client()
+        self._client = ApiClient()
         return self
 
     async def __aexit__(self, *_: object) -> None:
