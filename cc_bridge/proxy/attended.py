@@ -23,6 +23,7 @@ from ..errors import (
 from ..instances.place import Place
 from ..instances.registry import Registry
 from ..instances.way_out import placeholder
+from ..limits import ApiLimits
 from ..record import ClaudeInstance
 from ..state import write_whole
 from .journal import Journal, ProxyLog, network_file, usage_file
@@ -49,7 +50,7 @@ class Gate(Protocol):
     async def connect(self, place: Place, log: ProxyLog, handle: Any, attached: Callable[[], None]) -> None:
         """``WayOut.serve``."""
 
-    async def serve(self, stream: ByteStream, guest: Guest, meters: Any) -> None:
+    async def serve(self, stream: ByteStream, guest: Callable[[], Guest], meters: Any) -> None:
         """``serve_connection``."""
 
 
@@ -70,23 +71,14 @@ class Attended:
         self._problem: BridgeError | None = None
         self._changed = anyio.Event()
         self._scope = anyio.CancelScope()
-        self._streams = self._requests = self._refused = 0
+        self._streams = self._requests = self._refused = self._unnoted = 0
         self._network = Journal(network_file(root, name))
         self._usage = usage_file(root, name)
         self._kept = self._usage_kept()
-        record = self._registry.load(name)
         self.source, self._login = source, Login(source, self._log)
-        self._meters = gate.meters(record.api_limits, self._kept)
-        self._guest = Guest(
-            name=name,
-            placeholder=placeholder(self._registry.home(name).path),
-            sealed=record.sealed,
-            allow_hosts=record.allow_hosts,
-            limits=record.api_limits,
-            login=lambda: self._login.read(),
-            login_refused=lambda login: self._login.refused(login),
-            note=self._note,
-        )
+        self._meters = gate.meters(ApiLimits(), self._kept)
+        self._used = anyio.Event()
+        self.use(source)
 
     def use(self, source: Mapping[str, Any]) -> None:
         """Take another login, and the record as it is now, for requests from now on, also those of open connections.
@@ -97,8 +89,19 @@ class Attended:
         record = self._registry.load(self.name)
         if source != self.source:  # else a key that its command has printed is good for the next one, too
             self.source, self._login = source, Login(source, self._log)
-        self._meters.limits = self._guest.limits = record.api_limits
-        self._guest.allow_hosts = record.allow_hosts
+        self._meters.limits = record.api_limits
+        self._used.set()
+        self._used = anyio.Event()
+        self._guest = Guest(
+            name=self.name,
+            placeholder=placeholder(self._registry.home(self.name).path),
+            sealed=record.sealed,
+            allow_hosts=record.allow_hosts,
+            limits=record.api_limits,
+            login=self._login.read,
+            login_refused=self._login.refused,
+            note=self._note,
+        )
 
     async def run(self) -> None:
         """Serve it until it has gone or is left."""
@@ -114,8 +117,10 @@ class Attended:
                     if isinstance(self._problem, InstanceNotFound) or now - lost >= limit:
                         self._log.info("gone", reason=str(self._problem))
                         return
-                    await anyio.sleep(pause)  # back-off
-                    pause = min(pause * 2, _LONGEST_PAUSE)
+                    used = self._used
+                    with anyio.move_on_after(pause) as waited:  # back-off, unless somebody knows that it is there now
+                        await used.wait()
+                    pause = min(pause * 2, _LONGEST_PAUSE) if waited.cancelled_caught else _FIRST_PAUSE
         finally:
             self.is_over = True
             self._change()
@@ -188,7 +193,7 @@ class Attended:
     async def _serve(self, stream: ByteStream) -> None:
         self._streams += 1
         try:
-            await self._gate.serve(stream, self._guest, self._meters)
+            await self._gate.serve(stream, lambda: self._guest, self._meters)
         finally:
             self._streams -= 1
             self._keep()
@@ -196,6 +201,12 @@ class Attended:
     def _note(self, entry: Entry) -> None:
         self._requests += 1
         self._refused += bool(entry.refused)
+        if entry.refused and self._meters.is_flooded(time.time()):
+            self._unnoted += 1  # else what is asked again and again would push out all else
+            return
+        if self._unnoted:
+            more, self._unnoted = f"{self._unnoted} more requests were refused, and not noted each", 0
+            self._network.note(Entry(self.name, "", "", refused=more))
         self._network.note(entry)
         self._keep()
 

@@ -25,6 +25,9 @@ _AUTHORITY = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]
 #: Characters of what a container says, as it is noted.
 _LONGEST_NOTE = 300
 
+#: Seconds for which an answer is held back that refuses, where many were refused before it.
+_HELD_BACK = 1.0
+
 
 class Tunnel(Protocol):
     """A connection to a server. ``sent`` and ``received``: bytes, as the instance sees them."""
@@ -44,7 +47,7 @@ OpenTunnel = Callable[[str, int, Guest], Awaitable[Tunnel]]
 
 async def serve_connection(
     stream: ByteStream,
-    guest: Guest,
+    guest: Callable[[], Guest],
     meters: Meters,
     client: httpx.AsyncClient,
     *,
@@ -56,6 +59,7 @@ async def serve_connection(
     Each request that ended or was refused is given to ``guest.note``. A cancelled one cuts its connection.
 
     Args:
+        guest: the instance as it is now; asked for each request, because Claude Code keeps its connections.
         meters: the instance's; all its connections share them.
         client: see :func:`make_client`; shared by all instances.
         open_tunnel: connects to a server that the instance may reach, or raises Refused; None: there are no tunnels.
@@ -75,7 +79,7 @@ class _Gate:
     def __init__(
         self,
         stream: ByteStream,
-        guest: Guest,
+        guest: Callable[[], Guest],
         meters: Meters,
         client: httpx.AsyncClient,
         open_tunnel: OpenTunnel | None,
@@ -85,10 +89,11 @@ class _Gate:
         self._open_tunnel = open_tunnel
         self.http = HttpServer(stream, patience)
         self.cut = True
-        self._guest = guest
+        self._newest_guest = guest
+        self._guest = guest()
         self._meters = meters
         self._client = client
-        self._entry = Entry(guest.name, "", "")
+        self._entry = Entry(self._guest.name, "", "")
         self._began = 0.0
 
     async def serve_one(self) -> bool:
@@ -98,6 +103,7 @@ class _Gate:
         head, goes_on = None, False
         try:
             head = await self.http.next_head()
+            self._guest = self._newest_guest()
             if head:
                 self._began = anyio.current_time()
                 self._entry = _entry_of(head, self._guest.name)
@@ -131,7 +137,7 @@ class _Gate:
             await request.run()
         finally:
             usage = request.usage()
-            self._meters.end(time.time(), usage)
+            self._meters.end(time.time(), usage, request.asked)
             self._entry = self._entry.replace(
                 host=request.host or self._entry.host,
                 input_tokens=usage.input_tokens,
@@ -165,7 +171,10 @@ class _Gate:
 
     async def _refuse(self, refused: Refused, head: Head | None) -> bool:
         self.http.status = refused.status
+        self._meters.refuse(time.time())
         self._note(refused.message)
+        if self._meters.is_flooded(time.time()):
+            await anyio.sleep(_HELD_BACK)  # back-off: for who asks again and again, so that others have their turn
         try:
             return await self.http.refuse(refused, head)
         except HungUp:

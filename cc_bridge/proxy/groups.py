@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from .allowed import Rule, read_host, read_rule
+from ..allowed_hosts import Rule, read_host, read_rule
 
 __all__ = ["apt_urls", "hosts_of_urls", "npm_urls", "pip_urls", "rules_of"]
 

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import anyio
 import httpcore
 
 from ..errors import InvalidInput
+from ..ip_addresses import is_public
 
-__all__ = ["CheckedNetwork", "checked_url", "is_public"]
+__all__ = ["CheckedNetwork", "checked_url"]
 
 _LONGEST = 2000
-
-#: IPv6 addresses that stand for IPv4 ones, behind a translator: NAT64 (RFC 6052, 8215), 6to4 (RFC 3056).
-_TRANSLATED = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "::/96")))
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the internet's, and of no machine or network of ours."""
-    parsed = ip_address(address.partition("%")[0])
-    if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped:
-            return is_public(str(parsed.ipv4_mapped))
-        if parsed.is_site_local or any(parsed in network for network in _TRANSLATED):
-            return False
-    return parsed.is_global and not parsed.is_multicast
 
 
 def checked_url(url: str, *, allow_private: bool) -> str:
@@ -59,9 +46,13 @@ _HINT = "The service must be told to send webhooks to private addresses."
 
 def _is_private_literal(host: str) -> bool:
     try:
-        return not is_public(host)
+        return not _is_public(host)
     except ValueError:  # a name
         return False
+
+
+def _is_public(address: str) -> bool:
+    return is_public(ip_address(address.partition("%")[0]))
 
 
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
@@ -118,6 +109,6 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         addresses = [str(sockaddr[0]) for *_, sockaddr in found]
         if self._allow_private:
             return addresses
-        if public := [address for address in addresses if is_public(address)]:
+        if public := [address for address in addresses if _is_public(address)]:
             return public
         raise httpcore.ConnectError(f"{host} is a private address. {_HINT}")

@@ -8,41 +8,9 @@ import httpcore
 import pytest
 
 from cc_bridge import InvalidInput
-from cc_bridge.service.public_addresses import CheckedNetwork, checked_url, is_public
+from cc_bridge.service.public_addresses import CheckedNetwork, checked_url
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1",
-        "10.1.2.3",
-        "192.168.1.1",
-        "172.16.0.1",
-        "169.254.169.254",
-        "100.64.0.1",
-        "0.0.0.0",
-        "224.0.0.1",
-        "255.255.255.255",
-        "::1",
-        "::",
-        "fe80::1%eth0",
-        "fd00::1",
-        "ff02::1",
-        "::ffff:10.0.0.1",
-        "::ffff:127.0.0.1",
-        "64:ff9b::a00:1",
-        "2002:a00:1::",
-    ],
-)
-def test_private_ones(address: str) -> None:
-    assert not is_public(address)
-
-
-@pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "2606:4700::1111", "::ffff:1.1.1.1"])
-def test_public_ones(address: str) -> None:
-    assert is_public(address)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +92,7 @@ async def test_another_address_of_a_name_is_tried_where_one_refuses(monkeypatch:
 
 async def test_of_several_addresses_only_public_ones_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     async def resolve(*_: object, **__: object) -> list[object]:
-        return [(0, 0, 0, "", (address, 80)) for address in ("127.0.0.1", "1.1.1.1", "::1")]
+        return [(0, 0, 0, "", (address, 80)) for address in ("127.0.0.1", "1.1.1.1", "fe80::1%lo")]
 
     monkeypatch.setattr(anyio, "getaddrinfo", resolve)
     assert await CheckedNetwork(allow_private=False)._addresses("a.test", 80) == ["1.1.1.1"]

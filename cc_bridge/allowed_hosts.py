@@ -5,7 +5,8 @@
 ``name:port``           that host and port
 ``*.name:port``         its subdomains of any depth, without the name itself
 ``…=ADDRESS``           only where it resolves to that address or network, which may be a private one
-``python`` and others   a group: the hosts that this machine's own tools use; see :mod:`.groups`
+``python`` and others   a group: the hosts that this machine's own tools use; see
+                        :mod:`.proxy.groups`
 ======================  ==========================================================================
 
 Hosts have names: an address in a name's place is refused, because a certificate and a greeting speak of names.
@@ -15,14 +16,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 
-from ..values import Value
-from .addresses import is_never_network
+from .ip_addresses import Network, is_never_network
+from .values import Value
 
-__all__ = ["GROUPS", "Network", "Rule", "matching", "read_host", "read_port", "read_rule"]
-
-Network = IPv4Network | IPv6Network
+__all__ = ["GROUPS", "Rule", "matching", "read_host", "read_port", "read_rule"]
 
 #: Words that are groups. A host of the same name is written with its port.
 GROUPS = ("python", "node", "debian", "github")
@@ -97,7 +96,9 @@ def read_rule(text: str) -> Rule:
             raise ValueError("*. before a name with one label would allow too much")
         return Rule(name, read_port(port) if colon else _HTTPS, subdomains, network)
     except ValueError as error:
-        raise ValueError(f"{text!r}: {error}; write NAME, NAME:PORT, *.NAME:PORT or NAME:PORT=NETWORK") from None
+        raise ValueError(
+            f"{text[:_LONGEST_NAME]!r}: {error}; write NAME, NAME:PORT, *.NAME:PORT or NAME:PORT=NETWORK"
+        ) from None
 
 
 def _read_network(text: str) -> Network:
