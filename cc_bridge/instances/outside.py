@@ -64,7 +64,10 @@ def surroundings(record: ClaudeInstance) -> dict[str, str]:
         return {}
     proxy = f"http://127.0.0.1:{PORT}"
     return {
-        **{"HTTPS_PROXY": proxy, "https_proxy": proxy, "NO_PROXY": _LOOPBACK, "no_proxy": _LOOPBACK},
+        "HTTPS_PROXY": proxy,
+        "https_proxy": proxy,
+        "NO_PROXY": _LOOPBACK,
+        "no_proxy": _LOOPBACK,
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",  # else each start would be refused half a dozen tunnels
     }
 

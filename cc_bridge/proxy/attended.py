@@ -23,7 +23,6 @@ from ..errors import (
 from ..instances.place import Place
 from ..instances.registry import Registry
 from ..instances.way_out import placeholder
-from ..limits import ApiLimits
 from ..record import ClaudeInstance
 from ..state import write_whole
 from .journal import Journal, ProxyLog, network_file, usage_file
@@ -50,7 +49,7 @@ class Gate(Protocol):
     async def connect(self, place: Place, log: ProxyLog, handle: Any, attached: Callable[[], None]) -> None:
         """``WayOut.serve``."""
 
-    async def serve(self, stream: ByteStream, guest: Callable[[], Guest], meters: Any) -> None:
+    async def serve(self, stream: ByteStream, guest: Guest, meters: Any) -> None:
         """``serve_connection``."""
 
 
@@ -75,10 +74,20 @@ class Attended:
         self._network = Journal(network_file(root, name))
         self._usage = usage_file(root, name)
         self._kept = self._usage_kept()
-        self.source, self._login = source, Login(source, self._log)
-        self._meters = gate.meters(ApiLimits(), self._kept)
         self._used = anyio.Event()
-        self.use(source)
+        record = self._registry.load(name)
+        self.source, self._login = source, Login(source, self._log)
+        self._meters = gate.meters(record.api_limits, self._kept)
+        self._guest = Guest(
+            name=name,
+            placeholder=placeholder(self._registry.home(name).path),
+            sealed=record.sealed,
+            allow_hosts=record.allow_hosts,
+            limits=record.api_limits,
+            login=lambda: self._login.read(),
+            login_refused=lambda login: self._login.refused(login),
+            note=self._note,
+        )
 
     def use(self, source: Mapping[str, Any]) -> None:
         """Take another login, and the record as it is now, for requests from now on, also those of open connections.
@@ -89,19 +98,10 @@ class Attended:
         record = self._registry.load(self.name)
         if source != self.source:  # else a key that its command has printed is good for the next one, too
             self.source, self._login = source, Login(source, self._log)
-        self._meters.limits = record.api_limits
+        self._meters.limits = self._guest.limits = record.api_limits
+        self._guest.allow_hosts = record.allow_hosts
         self._used.set()
         self._used = anyio.Event()
-        self._guest = Guest(
-            name=self.name,
-            placeholder=placeholder(self._registry.home(self.name).path),
-            sealed=record.sealed,
-            allow_hosts=record.allow_hosts,
-            limits=record.api_limits,
-            login=self._login.read,
-            login_refused=self._login.refused,
-            note=self._note,
-        )
 
     async def run(self) -> None:
         """Serve it until it has gone or is left."""
@@ -193,7 +193,7 @@ class Attended:
     async def _serve(self, stream: ByteStream) -> None:
         self._streams += 1
         try:
-            await self._gate.serve(stream, lambda: self._guest, self._meters)
+            await self._gate.serve(stream, self._guest, self._meters)
         finally:
             self._streams -= 1
             self._keep()

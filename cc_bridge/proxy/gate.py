@@ -47,7 +47,7 @@ OpenTunnel = Callable[[str, int, Guest], Awaitable[Tunnel]]
 
 async def serve_connection(
     stream: ByteStream,
-    guest: Callable[[], Guest],
+    guest: Guest,
     meters: Meters,
     client: httpx.AsyncClient,
     *,
@@ -59,7 +59,6 @@ async def serve_connection(
     Each request that ended or was refused is given to ``guest.note``. A cancelled one cuts its connection.
 
     Args:
-        guest: the instance as it is now; asked for each request, because Claude Code keeps its connections.
         meters: the instance's; all its connections share them.
         client: see :func:`make_client`; shared by all instances.
         open_tunnel: connects to a server that the instance may reach, or raises Refused; None: there are no tunnels.
@@ -79,7 +78,7 @@ class _Gate:
     def __init__(
         self,
         stream: ByteStream,
-        guest: Callable[[], Guest],
+        guest: Guest,
         meters: Meters,
         client: httpx.AsyncClient,
         open_tunnel: OpenTunnel | None,
@@ -89,11 +88,10 @@ class _Gate:
         self._open_tunnel = open_tunnel
         self.http = HttpServer(stream, patience)
         self.cut = True
-        self._newest_guest = guest
-        self._guest = guest()
+        self._guest = guest
         self._meters = meters
         self._client = client
-        self._entry = Entry(self._guest.name, "", "")
+        self._entry = Entry(guest.name, "", "")
         self._began = 0.0
 
     async def serve_one(self) -> bool:
@@ -103,7 +101,6 @@ class _Gate:
         head, goes_on = None, False
         try:
             head = await self.http.next_head()
-            self._guest = self._newest_guest()
             if head:
                 self._began = anyio.current_time()
                 self._entry = _entry_of(head, self._guest.name)

@@ -84,7 +84,7 @@ class RealGate:
         """Serve one connection to an agent."""
         await WayOut(place, cast(Log, log)).serve(handle, attached)
 
-    async def serve(self, stream: ByteStream, guest: Callable[[], Guest], meters: Any) -> None:
+    async def serve(self, stream: ByteStream, guest: Guest, meters: Any) -> None:
         """Serve one stream."""
         await serve_connection(stream, guest, meters, self._client, open_tunnel=open_tunnel)
 

@@ -68,9 +68,9 @@ class Refused(Exception):
         self.message = message
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Guest:
-    """An instance, as the proxy sees it.
+    """An instance, as the proxy sees it. What changes is changed in it: its open connections are asked by it, too.
 
     Attributes:
         name: the instance's.

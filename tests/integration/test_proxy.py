@@ -97,21 +97,21 @@ class Setting:
         answer = ask_proxy(self.root, {"status": True})
         return answer["status"] if answer else None
 
-    def request(self, key: str = "") -> tuple[int, str]:
-        with closing(self.connect()) as connection:
-            return self.request_over(connection, key)
-
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
-    def request_over(self, connection: http.client.HTTPConnection, key: str = "") -> tuple[int, str]:
+    def request(self, key: str = "", connection: http.client.HTTPConnection | None = None) -> tuple[int, str]:
+        used = connection or self.connect()
         headers = {
             "x-api-key": key or "sk-ant-api03-" + placeholder(self.home.path),
             "content-type": "application/json",
         }
-        connection.request("POST", "/v1/messages", b"{}", {**headers, "anthropic-version": "2023-06-01"})
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        used.request("POST", "/v1/messages", b"{}", {**headers, "anthropic-version": "2023-06-01"})
+        answer = used.getresponse()
+        text = answer.read().decode()
+        if connection is None:
+            used.close()
+        return answer.status, text
 
     def first_logged(self) -> dict[str, Any]:
         """The first request, as soon as it is in the log."""
@@ -258,7 +258,7 @@ def test_a_hundred_instances(tmp_path: Path) -> None:
         list(threads.map(Setting.attend, settings))
         ways = [(setting, stack.enter_context(closing(setting.connect()))) for setting in settings * 3]
         for _ in range(3):
-            assert {status for status, _ in threads.map(lambda way: way[0].request_over(way[1]), ways)} == {200}
+            assert {status for status, _ in threads.map(lambda way: way[0].request(connection=way[1]), ways)} == {200}
         assert len(upstream.keys) == 900
         assert set(upstream.keys) == {KEY}
         status = settings[0].status()
@@ -352,13 +352,13 @@ def test_what_is_changed_holds_for_connections_that_are_open(setting: Setting, t
     source = {"command": f"echo >> {tmp_path}/ran; echo sk-ant-printed", "variables": variables}
     attend_blocking(setting.root, setting.name, source)
     connection = setting.connect()
-    assert setting.request_over(connection)[0] == 200
+    assert setting.request(connection=connection)[0] == 200
     setting.registry.update(setting.name, api_limits=ApiLimits(tokens_per_day=7))
     attend_blocking(setting.root, setting.name, source)
-    assert setting.request_over(connection)[0] == 402
+    assert setting.request(connection=connection)[0] == 402
     setting.registry.update(setting.name, api_limits=ApiLimits())
     setting.attend()
-    assert setting.request_over(connection)[0] == 200
+    assert setting.request(connection=connection)[0] == 200
     connection.close()
     assert setting.upstream.keys == ["sk-ant-printed", KEY]
     assert (tmp_path / "ran").read_text() == "\n"

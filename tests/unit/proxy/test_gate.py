@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -145,7 +144,7 @@ async def world(limits: ApiLimits | None = None, **patience: float) -> AsyncIter
 
         async def serve(stream: ByteStream) -> None:
             options = {"open_tunnel": open_tunnel, "patience": made.patience}
-            await serve_connection(stream, lambda: made.guest, made.meters, client, **options)
+            await serve_connection(stream, made.guest, made.meters, client, **options)
 
         made.start = lambda stream: group.start_soon(serve, stream)
         yield made
@@ -314,7 +313,7 @@ async def test_a_kept_connection_has_the_login_and_the_limits_of_now() -> None:
             async def login(key: str = key) -> Upstream:
                 return Upstream(made.url, (("x-api-key", key),))
 
-            made.guest = replace(made.guest, login=login, limits=limits)
+            made.guest.login = login
             made.meters.limits = limits
             await stream.send(KEPT_WHOLE)
             got = b""
