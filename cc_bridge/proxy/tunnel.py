@@ -39,7 +39,7 @@ class _Exits:
 
     def __init__(self, allow_hosts: tuple[str, ...]) -> None:
         self.look_ups = anyio.CapacityLimiter(_LOOK_UPS)
-        self._allow_hosts = allow_hosts
+        self.allow_hosts = allow_hosts
         self._rules: list[Rule] | None = None
         self._reading = anyio.Lock()
         self._empty: list[str] = []  # groups that this machine has no hosts for
@@ -62,7 +62,7 @@ class _Exits:
 
     async def _read(self) -> list[Rule]:
         rules: list[Rule] = []
-        for item in self._allow_hosts:
+        for item in self.allow_hosts:
             if item in GROUPS:
                 of_group = await groups.rules_of(item)
                 rules += of_group
@@ -92,7 +92,9 @@ async def open_tunnel(host: str, port: int | str, guest: Guest) -> Tunnel:
         host, port = read_host(host), read_port(str(port))
     except ValueError as error:
         raise Refused(400, "invalid_request_error", str(error).encode("ascii", "replace").decode()) from None
-    exits = _exits.get(guest) or _exits.setdefault(guest, _Exits(guest.allow_hosts))
+    exits = _exits.get(guest)
+    if exits is None or exits.allow_hosts != guest.allow_hosts:
+        exits = _exits[guest] = _Exits(guest.allow_hosts)
     rules = await exits.towards(host, port)
 
     def may(address: Address) -> bool:
