@@ -32,6 +32,7 @@ _POWERS = frozenset(
     (
         *("workspace", "image", "dockerfile", "mounts", "mount_at", "env", "network", "ports", "restart"),
         *("writable", "docker_socket", "credentials", "user", "tmux_socket"),
+        *("key_command", "key_file", "allow_hosts"),
         *("program", "mcp_config", "extra", "allowed_tools", "permission_mode", "skip_permissions"),
         *("system_prompt", "append_system_prompt", "allow"),
     )

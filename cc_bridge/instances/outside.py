@@ -65,7 +65,13 @@ def surroundings(record: ClaudeInstance) -> dict[str, str]:
     if not record.sealed:
         return {}
     proxy = f"http://127.0.0.1:{PORT}"
-    return {"HTTPS_PROXY": proxy, "https_proxy": proxy, "NO_PROXY": _LOOPBACK, "no_proxy": _LOOPBACK}
+    return {
+        "HTTPS_PROXY": proxy,
+        "https_proxy": proxy,
+        "NO_PROXY": _LOOPBACK,
+        "no_proxy": _LOOPBACK,
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",  # else each start would be refused half a dozen tunnels
+    }
 
 
 def login_outside(record: Outlined) -> dict[str, Any]:

@@ -136,7 +136,7 @@ class Asking:
 
 
 async def _in_thread(ask: Callable[[Asking], object]) -> None:
-    import anyio.to_thread
+    import anyio.to_thread  # on demand: `cc-bridge claude` does without
 
     asking = Asking()
     try:
@@ -153,6 +153,7 @@ def placeholder(home: Path) -> str:
         from ..state import write_whole
 
         if not path.exists():
+            make_private(home)  # the first thing that is kept of it, where a program comes in Claude Code's place
             write_whole(path, os.urandom(20).hex().encode(), new=True)
     return path.read_text()
 

@@ -24,6 +24,7 @@ from cc_bridge import open as open_instance
 from cc_bridge.bridge.piped import PipedSession, Stopped
 from cc_bridge.instances.outline import Outline
 from cc_bridge.instances.registry import Registry
+from cc_bridge.instances.way_out import ask_proxy
 from cc_bridge.protocol.link import Exited
 from cc_bridge.protocol.raw import Start
 from cc_bridge.testing import ScriptedModel
@@ -354,6 +355,41 @@ async def test_where_the_agent_listens_no_event_loop_is_imported(instance: Local
     argv = [sys.executable, "-c", code]
     done = await anyio.run_process(argv, cwd=instance.record.workspace, input=b"")
     assert done.stdout == b"7 False\n"
+
+
+async def test_where_its_key_is_outside_the_proxy_is_told_first_also_without_an_event_loop(
+    make_record: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """covers: B5"""
+    monkeypatch.setenv("CC_BRIDGE_HOME", str(tmp_path / "state"))
+    program, root = tmp_path / "program", tmp_path / "state"
+    program.write_text("#!/bin/sh\necho $ANTHROPIC_BASE_URL\n")
+    program.chmod(0o755)
+    env = {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}
+    options = ClaudeOptions(program=str(program))
+    instance = await begun(LocalProcess(make_record(claude=options, env=env, key="outside")))
+    try:
+        ask_proxy(root, {"stop": True})
+        words = [
+            sys.executable,
+            "-X",
+            "importtime",
+            "-m",
+            "cc_bridge.cli.claude",
+            "--instance",
+            instance.name,
+            "--",
+            "-p",
+        ]
+        done = await anyio.run_process(words)
+        assert b" anyio\n" not in done.stderr
+        assert done.stdout.startswith(b"http://127.0.0.1:")
+        assert done.stdout != b"http://127.0.0.1:9\n"
+        status = (ask_proxy(root, {"status": True}) or {})["status"]
+        assert [found["name"] for found in status["instances"]] == [instance.name]
+    finally:
+        await instance.cleanup()
+        ask_proxy(root, {"stop": True})
 
 
 @pytest.mark.parametrize("where", ["local", pytest.param("docker", marks=pytest.mark.docker)])

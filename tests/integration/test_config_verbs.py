@@ -106,6 +106,9 @@ env = { TOKEN = "hush" }
 claude = { model = "sonnet", program = "./\\u202eclaude" }
 [templates.t]
 mounts = ["/:/host", "/etc:/etc"]
+sealed = true
+key_command = "pass key"
+allow_hosts = ["evil.example"]
 claude.mcp_config = ["servers.json"]
 """
 
@@ -121,6 +124,8 @@ def test_what_is_trusted_is_shown_before(here: Path) -> None:
         "  defaults.env.TOKEN = ***",
         "  defaults.claude.program = ./\\u202eclaude",
         "  templates.t.mounts = /:/host, /etc:/etc",
+        "  templates.t.key_command = pass key",
+        "  templates.t.allow_hosts = evil.example",
         "  templates.t.claude.program = ./\\u202eclaude",
         "  templates.t.claude.mcp_config = servers.json",
     ]

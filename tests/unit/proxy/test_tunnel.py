@@ -215,6 +215,17 @@ async def test_a_server_that_is_not_there() -> None:
     assert refused.value.status == 502
 
 
+async def test_hosts_that_are_changed_count_from_the_next_tunnel_on() -> None:
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    changed = guest(f"localhost:{port}=127.0.0.1")
+    async with listener:
+        await (await open_tunnel("localhost", port, changed)).aclose()
+        changed.allow_hosts = ()
+        with pytest.raises(Refused, match="not allowed"):
+            await open_tunnel("localhost", port, changed)
+
+
 async def test_who_is_not_sealed_has_no_tunnels() -> None:
     with pytest.raises(Refused, match="not sealed"):
         await open_tunnel("localhost", 443, guest("localhost", sealed=False))
