@@ -18,6 +18,7 @@ PARTS = (
     "sdk",
     "send",
     "claude",
+    "sealed",
     "throughput",
     "many",
     "idle",

@@ -70,7 +70,8 @@ class ByHand:
         self._process.wait()
 
 
-async def _turn(instance: InstanceInterface) -> tuple[float, float]:
+async def one_turn(instance: InstanceInterface) -> tuple[float, float]:
+    """Seconds until the first token, and until the end is known."""
     began, first = time.perf_counter(), 0.0
     async for event in instance.stream(PROMPT):
         if isinstance(event, TextDelta) and not first:
@@ -106,14 +107,14 @@ async def run(sheet: Sheet) -> None:
                     instances[name] = await stack.enter_async_context(kind(there))
             else:
                 sheet.note("no engine answers here: no containers")
-            turns: dict[str, Act] = {name: partial(_turn, instance) for name, instance in instances.items()}
+            turns: dict[str, Act] = {name: partial(one_turn, instance) for name, instance in instances.items()}
             turns[FLOOR] = _by_hand(stack.enter_context(closing(ByHand(env, homes[1]))))
             turns["the Agent SDK's client"] = await stack.enter_async_context(_agent_sdk(env, homes[2]))
-            times, added = await _in_blocks(turns)
+            times, added = await in_blocks(turns)
             await stack.aclose()
             # Its Claude Code draws, also after the turn, so it is measured when the others have gone.
             async with TmuxInstance(record("tmux", env=env)) as pane:
-                times[PANE] = (await _in_blocks({PANE: partial(_turn, pane)}))[0][PANE]
+                times[PANE] = (await in_blocks({PANE: partial(one_turn, pane)}))[0][PANE]
             times["a new exec, or process, per command"] = _new_ones(env, homes[3], image)
         _tell(sheet, times, added)
 
@@ -133,7 +134,7 @@ def _by_hand(hand: ByHand) -> Act:
     return turn
 
 
-async def _in_blocks(turns: dict[str, Act]) -> tuple[dict[str, Times], dict[str, list[float]]]:
+async def in_blocks(turns: dict[str, Act], floor: str = FLOOR) -> tuple[dict[str, Times], dict[str, list[float]]]:
     """Some turns of each in every round, and what each has added to the floor's first tokens in that round.
 
     Several in a row, without the first two, because a Claude Code that has rested is slower; in an order that changes.
@@ -148,7 +149,7 @@ async def _in_blocks(turns: dict[str, Act]) -> tuple[dict[str, Times], dict[str,
                 samples += values
             medians[name] = statistics.median(first for first, _ in block)
         for name, median in medians.items():
-            added[name].append(median - medians.get(FLOOR, 0.0))
+            added[name].append(median - medians.get(floor, 0.0))
     return times, added
 
 

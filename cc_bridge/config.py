@@ -92,6 +92,8 @@ _RECORD: Checks = {
     "sealed": a_flag,
     "allow_hosts": texts,
     "key": one_of("inside", "outside"),
+    "key_command": a_text,
+    "key_file": a_text,
     "api_limits": lambda value: value,
     "labels": a_table,
     "project": a_text,
@@ -346,7 +348,7 @@ class _Reader:
         for name, inner in (("claude", _CLAUDE), ("rules", _RULES), ("api_limits", _API_LIMITS)):
             if name in fields:
                 fields[name] = self._checked(f"{key}.{name}", fields[name], inner)
-        self._make_absolute(key, fields, "workspace", "dockerfile")
+        self._make_absolute(key, fields, "workspace", "dockerfile", "key_file")
         return fields
 
     def _make_absolute(self, key: str, fields: dict[str, Any], *names: str) -> None:

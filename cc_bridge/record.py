@@ -81,6 +81,10 @@ class ClaudeInstance:
             address of a private network.
         key: ``inside``: Claude Code has the key; ``outside``: it has a placeholder, and that proxy the key, as with
             ``sealed``, which includes it.
+        key_command: a command of this machine's that prints the key on one line, where the key is outside; it is run by
+            the shell, as this user, and again after five minutes or when the API refuses the key. Then the address
+            and its headers are ``env``'s, and nothing is taken of this machine's login. Whoever may set it runs it.
+        key_file: a file of this machine with the key on one line, read for each request; otherwise the same.
         api_limits: what it may ask of the API where its key is outside.
         tmux: Docker: the interactive Claude Code in a tmux pane in the container, which a person may attach to.
         tmux_socket: tmux: the socket of a server of the user's, to open a session there; by default the instance has
@@ -116,6 +120,8 @@ class ClaudeInstance:
     sealed: bool = False
     allow_hosts: tuple[str, ...] = ()
     key: Literal["inside", "outside"] = "inside"
+    key_command: str = ""
+    key_file: Path | None = None
     api_limits: ApiLimits = field(default_factory=ApiLimits)
     labels: dict[str, str] = field(default_factory=dict)
     project: str = ""
@@ -216,6 +222,11 @@ class ClaudeInstance:
             yield "key: outside only of a container that is made, and container names one that is there"
         if not self.key_is_outside and self.api_limits != ApiLimits():
             yield "api_limits: only where the key is outside: who has a key asks past them"
+        sources = [name for name in ("key_command", "key_file") if getattr(self, name)]
+        if sources and not self.key_is_outside:
+            yield f"{sources[0]}: only where the key is outside"
+        if len(sources) > 1:
+            yield "key_command and key_file: where is the key?"
 
     def as_json_types(self) -> dict[str, Any]:
         """All fields as JSON types, secrets included: what is kept on this machine."""
@@ -314,6 +325,12 @@ def _path(value: object) -> Path | None:
         raise ValueError("it is relative, and the current directory has been removed") from None
 
 
+def _command(value: object) -> str:
+    if "\0" in (text := checks.text(value)):
+        raise ValueError("it has a NUL character")
+    return text
+
+
 def _ports(value: object) -> dict[int, int]:
     ports = checks.numbers_by_number(value)
     if not all(0 < inside <= _LAST_PORT and 0 <= outside <= _LAST_PORT for inside, outside in ports.items()):
@@ -386,12 +403,13 @@ _CHECKS: dict[str, checks.Check] = {
     **dict.fromkeys(("read_only_workspace", "writable", "docker_socket", "credentials", "ephemeral"), checks.flag),
     **dict.fromkeys(("tmux", "relay", "fork", "sealed"), checks.flag),
     **dict.fromkeys(("memory", "cpu_shares", "pids"), checks.whole_number),
-    **dict.fromkeys(("workspace", "dockerfile", "repository"), _path),
+    **dict.fromkeys(("workspace", "dockerfile", "repository", "key_file"), _path),
     "name": _name,
     "kind": checks.one_of("docker", "local", "tmux"),
     "mounts": _mounts,
     "allow_hosts": _allow_hosts,
     "key": checks.one_of("inside", "outside"),
+    "key_command": _command,
     "api_limits": _api_limits,
     "env": _env,
     "cpus": checks.number,

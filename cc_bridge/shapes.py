@@ -45,6 +45,8 @@ class InstanceFields(TypedDict, total=False):
     sealed: bool
     allow_hosts: Sequence[str]
     key: Literal["inside", "outside"]
+    key_command: str
+    key_file: str | Path | None
     api_limits: ApiLimits
     labels: Mapping[str, str]
     project: str

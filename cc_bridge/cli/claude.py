@@ -190,7 +190,7 @@ def _connected(
     outline: Outline, args: Sequence[str], env: Mapping[str, str], cwd: str, terminal: Terminal | None
 ) -> PipedSession | None:
     """Connected to an agent that listens, with what it is to start; None: it takes more than that."""
-    if outline.in_pane or outline.container or outline.key_is_outside:  # of the last the proxy is to know
+    if outline.in_pane or outline.container:
         return None
     from ..bridge.piped import PipedSession
     from ..protocol.raw import Start
@@ -201,7 +201,17 @@ def _connected(
 
         program = find_claude(program)
     start = Start.of([program, *args], outline.claude_env(env), cwd, tty=terminal.size if terminal else None)
-    return PipedSession.connect(str(outline.directory / "pipes"), start)
+    piped = PipedSession.connect(str(outline.directory / "pipes"), start)
+    if piped is not None and outline.key_is_outside:
+        from ..instances.outside import login_outside
+        from ..instances.way_out import attend_blocking
+
+        try:
+            attend_blocking(state_root(), outline.name, login_outside(outline))
+        except BaseException:
+            piped.close()
+            raise
+    return piped
 
 
 def _copied(name: str, piped: PipedSession, terminal: Terminal | None) -> int:

@@ -30,7 +30,7 @@ def network(
 ) -> None:
     """Show the requests that came out of an instance whose key is outside, and those that were refused.
 
-    Never a body, and never a key. What is kept of an instance that was removed is shown, too.
+    Never a body, and never a key. It goes with the instance.
     """
     from ..instances.registry import Registry
     from ..proxy.journal import network_file, records

@@ -45,6 +45,7 @@ def prune(
 
     It says what it would remove and asks. Only what this installation has made is ever touched.
     """
+    from ..instances.proxy_files import forgotten
     from ..instances.registry import Registry
     from ..manager.manager import ContainerManager
     from .display import Display, print_json
@@ -57,6 +58,7 @@ def prune(
                 stale = registry.stale()
                 kept = [name for name in registry.names() if name not in stale]
                 found = [_directory(registry, name) for name in stale]
+                found += [_proxys(registry, name) for name in forgotten(registry.root, registry.names())]
                 try:
                     manager = await open_ones.enter_async_context(ContainerManager())
                     found += await _leftovers(manager, kept, images=images, volumes=volumes)
@@ -89,6 +91,17 @@ def _directory(registry: Registry, name: str) -> _Leftover:
             raise InvalidInput("it is used again, or has gone", instance=name)
 
     return _Leftover("directory", name, "the host of this ephemeral instance was killed", remove)
+
+
+def _proxys(registry: Registry, name: str) -> _Leftover:
+    async def remove() -> None:
+        from ..instances.proxy_files import forget
+
+        if name in registry.names():  # it has been made again meanwhile
+            raise InvalidInput("it is used again", instance=name)
+        forget(registry.root, name)
+
+    return _Leftover("network log", name, "its instance has gone", remove)
 
 
 def _conversations(registry: Registry) -> list[_Leftover]:

@@ -19,7 +19,7 @@ from ..kinds import ONLY_FOR, means_something
 from .completion import complete_conversation, complete_mode, complete_pane, complete_template
 from .options import load
 from .parameters import Option, given
-from .sealed_options import AllowHost, ApiLimit, Key, KeyOption, Sealed, parse_api_limits
+from .sealed_options import AllowHost, ApiLimit, Key, KeyCommand, KeyFile, KeyOption, Sealed, parse_api_limits
 from .time_options import SleepAfter, StopAfter
 from .words import check_claude_args, parse_env, parse_ports, parse_size, parse_times, parse_tools, read_mcp_config
 
@@ -192,6 +192,8 @@ class Options:
     sealed: Sealed = False
     allow_host: AllowHost = None
     key: KeyOption = Key.inside
+    key_command: KeyCommand = ""
+    key_file: KeyFile = None
     api_limit: ApiLimit = None
     docker_socket: DockerSocket = False
     tmux: Tmux = False
@@ -307,6 +309,8 @@ class Options:
             relay=self.relay,
             fork=self.fork,
             key=self.key.value,
+            key_command=self.key_command,
+            key_file=self.key_file,
             api_limits=parse_api_limits(self.api_limit or ()),
             claude=ClaudeOptions(
                 model=self.model,

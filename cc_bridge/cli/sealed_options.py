@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from ..errors import InvalidInput
 from ..limits import ApiLimits
 from .parameters import Option
 
-__all__ = ["AllowHost", "ApiLimit", "Key", "KeyOption", "Sealed", "parse_api_limits"]
+__all__ = ["AllowHost", "ApiLimit", "Key", "KeyCommand", "KeyFile", "KeyOption", "Sealed", "parse_api_limits"]
 
 
 class Key(enum.StrEnum):
@@ -36,6 +37,15 @@ AllowHost = Annotated[
 KeyOption = Annotated[
     Key, Option("--key", help="outside: it has a placeholder, and a proxy on this machine puts the key in.")
 ]
+KeyCommand = Annotated[
+    str,
+    Option(
+        "--key-command", metavar="COMMAND", help="With a key outside: this command of this machine's prints the key."
+    ),
+]
+KeyFile = Annotated[
+    Path | None, Option("--key-file", metavar="FILE", help="With a key outside: the key is in this file.")
+]
 ApiLimit = Annotated[
     list[str] | None,
     Option(
@@ -47,14 +57,14 @@ ApiLimit = Annotated[
 ]
 
 
-def parse_api_limits(texts: Sequence[str]) -> ApiLimits:
-    """Limits of ``NAME=N`` each.
+def parse_api_limits(texts: Sequence[str], before: ApiLimits | None = None) -> ApiLimits:
+    """Limits of ``NAME=N`` each, and those of before in the place of the others.
 
     Raises:
         InvalidInput: one is none.
     """
     kinds = {name: type(value) for name, value in vars(ApiLimits()).items()}
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = dict(vars(before or ApiLimits()))
     for text in texts:
         word, _, value = text.partition("=")
         name = word.replace("-", "_")

@@ -11,6 +11,7 @@ from ..errors import InvalidInput
 from . import options as o
 from . import record_options as r
 from .parameters import given as given_in
+from .sealed_options import AllowHost, ApiLimit, KeyCommand, KeyFile, parse_api_limits
 from .session import run_async
 from .time_options import SleepAfter, StopAfter
 from .words import parse_env, parse_times, parse_tools, read_mcp_config
@@ -31,19 +32,24 @@ def update(
     skip_permissions: r.SkipPermissions = False,
     env: r.Env = None,
     relay: r.Relay = True,
+    allow_host: AllowHost = None,
+    api_limit: ApiLimit = None,
+    key_command: KeyCommand = "",
+    key_file: KeyFile = None,
     sleep_after: SleepAfter = "",
     stop_after: StopAfter = "",
 ) -> None:
     """Change an instance's options; Claude Code has them when it is started the next time. Prints its name.
 
-    What is given replaces what was there; variables are added to those that it has. Everything else, such as limits,
-    mounts and the image, is its container's: `cc-bridge rm` makes room for a new one.
+    What is given replaces what was there; variables and limits on the API are added to those that it has. Hosts,
+    these limits and where the key is hold from the next command on; `--allow-host ''` allows none. Everything else,
+    such as memory, mounts and the image, is its container's: `cc-bridge rm` makes room for a new one.
     """
     from ..instances.registry import Registry
     from .display import Display
 
     async def main() -> int:
-        given = given_in(context)
+        given = set(given_in(context))
         if not given:
             raise InvalidInput("nothing to change is given", instance=name, hint="`cc-bridge update --help` says what.")
         words: dict[str, Any] = {
@@ -58,18 +64,25 @@ def update(
         }
         changes = {word: value for word, value in words.items() if word in given}
         more = parse_env(env or ())
-        seconds = parse_times(sleep_after=sleep_after, stop_after=stop_after)
+        others: dict[str, Any] = parse_times(sleep_after=sleep_after, stop_after=stop_after)
+        if "relay" in given:
+            others["relay"] = relay
+        if "allow_host" in given:
+            others["allow_hosts"] = tuple(filter(None, allow_host or ()))
+        if given & {"key_command", "key_file"}:  # one takes the place of the other
+            others |= {"key_command": key_command, "key_file": key_file}
         Registry().change(
             name,
             lambda record: {
                 "claude": replace(record.claude, **changes),
                 "env": {**record.env, **more},
-                "relay": relay if "relay" in given else record.relay,
-                **seconds,
+                "api_limits": parse_api_limits(api_limit or (), record.api_limits),
+                **others,
             },
         )
         with Display() as display:
-            display.note(f"`cc-bridge restart {name}` starts it with that, if it runs")
+            if not given <= {"allow_host", "api_limit", "key_command", "key_file"}:
+                display.note(f"`cc-bridge restart {name}` starts it with that, if it runs")
         print(name)
         return 0
 

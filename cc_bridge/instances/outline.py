@@ -88,6 +88,7 @@ class Outline(Value):
         program: Claude Code's, as the record names it.
         in_pane: the interactive Claude Code, in a terminal that a person may share.
         key_is_outside: Claude Code has a placeholder in the key's place.
+        key_command, key_file: where the key is, then.
         directory: the instance's.
     """
 
@@ -104,6 +105,8 @@ class Outline(Value):
     program: str
     in_pane: bool
     key_is_outside: bool
+    key_command: str
+    key_file: Path | None
     directory: Path
 
     @classmethod
@@ -157,6 +160,8 @@ class Outline(Value):
             data.get("claude", {}).get("program", "claude"),
             data["kind"] == "tmux" or bool(data.get("tmux")),
             bool(data.get("sealed")) or data.get("key") == "outside",
+            data.get("key_command", ""),
+            Path(data["key_file"]) if data.get("key_file") else None,
             directory,
         )
 

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..channels.base import Channel
 from ..errors import InvalidInput
 from ..login import KEYS, PARTS, check_key, decides, login_file, other_provider, with_login
+from .claude_settings import check_settings, config_directory
 from .way_out import attend, leave, placeholder
 
 if TYPE_CHECKING:
+    from ..channels.base import Channel
     from ..record import ClaudeInstance
     from .outline import Outlined
     from .place import Place
@@ -66,17 +67,26 @@ def surroundings(record: ClaudeInstance) -> dict[str, str]:
 
 
 def login_outside(record: Outlined) -> dict[str, Any]:
-    """The login that the proxy is given, as JSON types: ``variables`` as they are, or the ``login_file``.
+    """The login that the proxy is given, as JSON types: ``variables`` as they are, and where the key is, if elsewhere.
 
     Raises:
         InvalidInput: there is none, or it is of another provider's.
     """
-    env = with_login(record.env)
+    has_source = bool(record.key_command or record.key_file)
+    env = record.env if has_source else with_login(record.env)
     if other := other_provider(env):
         what = f"{other} is set, and with a key outside only Anthropic's own API, or a gateway to it, can be asked"
         raise InvalidInput(what, instance=record.name, hint="Unset it, or leave the key inside.")
-    if any(env.get(name) for name in KEYS):
-        return {"variables": {name: env[name] for name in PARTS if env.get(name)}}
+    variables = {name: env[name] for name in PARTS if env.get(name)}
+    if has_source and (key := next((name for name in KEYS if name in variables), "")):
+        what = f"its env has {key}, and key_command or key_file says where the key is"
+        raise InvalidInput(what, instance=record.name, hint="Leave one out.")
+    if record.key_command:
+        return {"command": record.key_command, "variables": variables}
+    if record.key_file:
+        return {"file": str(record.key_file), "variables": variables}
+    if any(name in variables for name in KEYS):
+        return {"variables": variables}
     check_key(env, record.name)
     return {"login_file": str(login_file())}
 
@@ -92,13 +102,16 @@ def with_placeholder(
         directory: the instance's.
 
     Raises:
-        InvalidInput: as :func:`login_outside`, or ``own`` names a login.
+        InvalidInput: as :func:`login_outside`, or ``own`` or Claude Code's settings have a login.
     """
     if decides(own):
         raise InvalidInput("its key is outside, and a Claude Code of it gets no login of its own", instance=record.name)
-    variables = login_outside(record).get("variables", {})
-    key = next((name for name in KEYS if variables.get(name)), "CLAUDE_CODE_OAUTH_TOKEN")
+    source = login_outside(record)
+    login = "CLAUDE_CODE_OAUTH_TOKEN" if "login_file" in source else "ANTHROPIC_API_KEY"
+    key = next((name for name in KEYS if source.get("variables", {}).get(name)), login)
     around = {} if record.kind == "docker" else os.environ
+    if record.kind == "local":
+        check_settings(config_directory({**around, **env}), record.name)
     not_proxied = env.get("NO_PROXY") or around.get("NO_PROXY") or around.get("no_proxy", "")
     not_proxied = ",".join(filter(None, (not_proxied, _LOOPBACK)))  # the way out is on loopback
     return {

@@ -21,6 +21,7 @@ from ..login import KEYS, PARTS, decides, with_login
 from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from ..record import ClaudeInstance
 from ..shapes import Kind
+from .claude_settings import check_settings, without_login
 from .process_place import ProcessPlace
 from .registry import Registry, agent_archive
 
@@ -91,6 +92,8 @@ class PanePlace(ProcessPlace):
     def claude_env(self, own: Mapping[str, str] | None = None) -> dict[str, str]:
         """The same, and the pane's own configuration."""
         env = super().claude_env(own)
+        if self.record.key_is_outside:
+            check_settings(self._config, self.name)
         return {**env, "CLAUDE_CONFIG_DIR": str(self.home.config)} if self._has_own_config else env
 
     async def check(self) -> None:
@@ -121,7 +124,10 @@ class PanePlace(ProcessPlace):
         own.mkdir(mode=0o700, exist_ok=True)
         for name in _COPIED:
             if (users / name).is_file() and not (own / name).exists():
-                shutil.copyfile(users / name, own / name)
+                if name == "settings.json" and self.record.key_is_outside:
+                    (own / name).write_text(without_login((users / name).read_text(errors="replace")))
+                else:
+                    shutil.copyfile(users / name, own / name)
         if self.record.key_is_outside:  # a login that is there is one that Claude Code reads
             return
         if decides(self.record.env) or any(with_login(self.record.env).get(name) for name in KEYS):

@@ -23,6 +23,7 @@ from ..errors import AgentUnavailable, ChannelError
 from ..login import PARTS, check_key
 from ..names import is_uuid
 from ..protocol.link import Link
+from .claude_settings import config_directory
 from .find_claude import find_claude
 from .outside import agent_words
 from .place import GRACE, LINGER, Place, shut_down
@@ -107,8 +108,7 @@ class ProcessPlace(Place):
     @property
     def _config(self) -> Path:
         """Claude Code's configuration directory."""
-        env = {**os.environ, **self.record.env}
-        return Path(env.get("CLAUDE_CONFIG_DIR") or Path(env.get("HOME", "~")).expanduser() / ".claude")
+        return config_directory({**os.environ, **self.record.env})
 
     @property
     def _real_config(self) -> Path:

@@ -55,13 +55,16 @@ from ..state import (
     write_whole,
 )
 from ..values import Value
+from .proxy_files import forget
 from .sessions import Sessions
 from .steps import exclusive_if_free
 
 __all__ = ["Home", "Registry", "agent_archive", "can_change", "let_go", "state_root"]
 
-#: Fields that can be changed: they enter with each start of Claude Code, and rules at once. Others are its place's.
-_CHANGEABLE = ("claude", "env", "relay", "rules", "sleep_after", "stop_after")
+#: Fields that the proxy looks at.
+_OF_THE_PROXY = ("allow_hosts", "api_limits", "key_command", "key_file")
+#: Fields that can be changed: they enter with each start of Claude Code, rules at once. Others are its place's.
+_CHANGEABLE = ("claude", "env", "relay", "rules", "sleep_after", "stop_after", *_OF_THE_PROXY)
 
 #: What says that there is no record of a name; a name may be longer than a directory's can be.
 _THERE_IS_NONE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
@@ -285,9 +288,9 @@ class Home(Value):
         Raises:
             InvalidInput: names what could not be removed.
         """
-        left = []
+        left, root = [], self.path.parent.parent
         # In both places: what 0.1.0 has started is in the shared one only as long as it runs.
-        for place in {runtime_directory(self.path.parent.parent), shared_runtime_directory()}:
+        for place in {runtime_directory(root), shared_runtime_directory()}:
             with contextlib.suppress(FileNotFoundError), opened(place) as run:
                 ours = os.fstat(run).st_uid == os.geteuid()
                 for suffix in (".sock.lock", ".pane.lock", ".sock", ".pane") if ours else ():
@@ -303,6 +306,7 @@ class Home(Value):
                 gone = f".{self.path.name}.{os.urandom(4).hex()}"
                 os.rename(self.path.name, gone, src_dir_fd=instances, dst_dir_fd=instances)
                 left += remove_tree(instances, gone)
+            forget(root, self.path.name)
         if left:
             more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
             raise InvalidInput(
@@ -342,7 +346,7 @@ class Registry:
         return self.home(name).load()
 
     def update(self, name: str, **changes: Any) -> ClaudeInstance:
-        """Change an instance's record; Claude Code has the changes when it is started the next time (``restart()``).
+        """Change a record, for Claude Code's next start (``restart()``), or for the proxy from the next connection on.
 
         Args:
             changes: fields of :func:`can_change`, as :meth:`ClaudeInstance.of` takes them; they replace what was there.

@@ -9,19 +9,17 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import anyio.to_thread
 
 from .. import errors
 from ..errors import AgentUnavailable, BridgeError, InvalidInput
 from ..login import PARTS
 from ..state import make_private, runtime_directory
 
-__all__ = ["ask_proxy", "attend", "attend_blocking", "leave", "placeholder", "proxy_socket"]
+__all__ = ["Asking", "ask_proxy", "attend", "attend_blocking", "leave", "placeholder", "proxy_socket"]
 
 #: Seconds for the proxy to start, and to answer; it waits less for an agent.
 _START_LIMIT, _ANSWER_LIMIT = 20.0, 60.0
@@ -49,14 +47,14 @@ async def attend(root: Path, name: str, source: Mapping[str, Any]) -> None:
         AgentUnavailable, EngineError: it cannot be.
         InvalidInput: the proxy cannot be started, or ``source`` is none.
     """
-    await anyio.to_thread.run_sync(attend_blocking, root, name, source, abandon_on_cancel=True)
+    await _in_thread(lambda asking: attend_blocking(root, name, source, asking))
 
 
-def attend_blocking(root: Path, name: str, source: Mapping[str, Any]) -> None:
+def attend_blocking(root: Path, name: str, source: Mapping[str, Any], asking: Asking | None = None) -> None:
     """The same without an event loop."""
     request = {"attend": name, "source": dict(source)}
     for _ in range(_TRIES):
-        if ask_proxy(root, request, name) is not None:
+        if ask_proxy(root, request, name, asking) is not None:
             return
         _start(root, name)
     raise AgentUnavailable("the proxy that holds its key ends again and again", instance=name, hint=_HINT)
@@ -69,7 +67,39 @@ async def leave(root: Path, name: str) -> None:
         AgentUnavailable: it does not answer.
         InvalidInput: what is in its place is another user's.
     """
-    await anyio.to_thread.run_sync(ask_proxy, root, {"leave": name}, name, abandon_on_cancel=True)
+    await _in_thread(lambda asking: ask_proxy(root, {"leave": name}, name, asking))
+
+
+class Asking:
+    """What a thread waits for, so that whoever gives up can end the wait: a program that ends waits for its threads."""
+
+    def __init__(self) -> None:
+        self._connection: socket.socket | None = None
+        self._given_up = False
+
+    def on(self, connection: socket.socket) -> None:
+        """The thread waits for this one from now on."""
+        self._connection = connection
+        if self._given_up:
+            raise AgentUnavailable("whoever asked has given up")
+
+    def give_up(self) -> None:
+        """End the wait."""
+        self._given_up = True
+        if self._connection is not None:
+            with suppress(OSError):  # it has ended by itself
+                self._connection.shutdown(socket.SHUT_RDWR)
+
+
+async def _in_thread(ask: Callable[[Asking], object]) -> None:
+    import anyio.to_thread
+
+    asking = Asking()
+    try:
+        await anyio.to_thread.run_sync(ask, asking, abandon_on_cancel=True)
+    except BaseException:
+        asking.give_up()
+        raise
 
 
 def placeholder(home: Path) -> str:
@@ -94,7 +124,9 @@ def proxy_socket(root: Path) -> Path:
     return runtime_directory(root.absolute()) / f"{digest}.proxy"
 
 
-def ask_proxy(root: Path, request: Mapping[str, Any], name: str = "") -> dict[str, Any] | None:
+def ask_proxy(
+    root: Path, request: Mapping[str, Any], name: str = "", asking: Asking | None = None
+) -> dict[str, Any] | None:
     """Ask the proxy; its answer, or None: none runs, or it has ended meanwhile.
 
     Raises:
@@ -108,6 +140,8 @@ def ask_proxy(root: Path, request: Mapping[str, Any], name: str = "") -> dict[st
         try:
             make_private(path.parent)
             connection.connect(str(path))
+            if asking is not None:
+                asking.on(connection)
             _check_peer(connection, path)
             connection.sendall(json.dumps(request).encode() + b"\n")
             answer = _line(connection)
@@ -171,8 +205,13 @@ def _start(root: Path, name: str) -> None:
             )
         finally:
             os.close(said)
-        _left_running[:] = [one for one in (*_left_running, process) if one.poll() is None]
-        answer = os.read(heard, 4096) if select.select([heard], [], [], _START_LIMIT)[0] else b""
+        _left_running.append(process)
+        for ended in [one for one in _left_running if one.poll() is not None]:
+            with suppress(ValueError):  # another thread was quicker
+                _left_running.remove(ended)
+        waiting = select.poll()  # select(2) knows no descriptors above 1023
+        waiting.register(heard, select.POLLIN)
+        answer = os.read(heard, 4096) if waiting.poll(_START_LIMIT * 1000) else b""
     finally:
         os.close(heard)
     if answer != b"ready\n":

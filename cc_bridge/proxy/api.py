@@ -65,12 +65,18 @@ class ApiRequest:
         self._meters = meters
         self._client = client
         self._usage = UsageReader("")
+        self._asked = 0  # bytes of a body that costs something
         self._interrupted: str | None = None
         self.host = ""
 
     def usage(self) -> Usage:
-        """What it has used, as far as is known."""
+        """What it has used: as the answer said, or where it did not come to that, by the length of what was asked."""
         return self._usage.usage()
+
+    @property
+    def asked(self) -> int:
+        """Bytes of its body that were read, where they cost something."""
+        return self._asked
 
     async def run(self) -> None:
         """Pass request and answer on. Cancelled, it leaves an answer that has begun unfinished: cut the connection.
@@ -110,7 +116,11 @@ class ApiRequest:
                 extensions={"timeout": _TIMEOUTS.as_dict()},
             )
             answer = await self._client.send(request, stream=True)
+            if answer.status_code == 401:
+                self._guest.login_refused(login)
         except (httpx.HTTPError, httpx.InvalidURL) as problem:
+            if not isinstance(problem, httpx.ReadError | httpx.ReadTimeout | httpx.RemoteProtocolError):
+                self._usage = UsageReader("")  # it was not asked
             raise _unreachable(self.host, problem) from None
         try:
             await self._pass_back(answer)
@@ -123,8 +133,16 @@ class ApiRequest:
     async def _body(self, group: TaskGroup) -> AsyncIterator[bytes]:
         async for piece in self._http.body():
             self._count(len(piece))
+            if not self._is_free:
+                self._asked += len(piece)
+                self._meters.reserve(len(piece))
             yield piece
+        self._usage = UsageReader("", self._asked)
         group.start_soon(self._watch, group)
+
+    @property
+    def _is_free(self) -> bool:
+        return "/count_tokens" in self._head.target
 
     async def _watch(self, group: TaskGroup) -> None:
         """Who is gone need not be answered: the API's answer costs money as long as somebody listens."""
@@ -137,7 +155,7 @@ class ApiRequest:
     async def _pass_back(self, answer: httpx.Response) -> None:
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers.raw]
         returned = answer_headers(answer.status_code, headers)
-        self._usage = UsageReader(answer.headers.get("content-type", ""))
+        self._usage = UsageReader(answer.headers.get("content-type", ""), self._asked)
         await self._http.begin_answer(answer.status_code, returned)
         async for piece in answer.aiter_raw():
             await self._http.send(piece)

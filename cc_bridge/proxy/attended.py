@@ -23,7 +23,6 @@ from ..errors import (
 from ..instances.place import Place
 from ..instances.registry import Registry
 from ..instances.way_out import placeholder
-from ..limits import ApiLimits
 from ..record import ClaudeInstance
 from ..state import write_whole
 from .journal import Journal, ProxyLog, network_file, usage_file
@@ -71,33 +70,38 @@ class Attended:
         self._problem: BridgeError | None = None
         self._changed = anyio.Event()
         self._scope = anyio.CancelScope()
-        self._streams = self._requests = self._refused = 0
+        self._streams = self._requests = self._refused = self._unnoted = 0
         self._network = Journal(network_file(root, name))
         self._usage = usage_file(root, name)
         self._kept = self._usage_kept()
-        self._limits: ApiLimits | None = None
-        self.use(source)
+        self._used = anyio.Event()
+        record = self._registry.load(name)
+        self.source, self._login = source, Login(source, self._log)
+        self._meters = gate.meters(record.api_limits, self._kept)
+        self._guest = Guest(
+            name=name,
+            placeholder=placeholder(self._registry.home(name).path),
+            sealed=record.sealed,
+            allow_hosts=record.allow_hosts,
+            limits=record.api_limits,
+            login=lambda: self._login.read(),
+            login_refused=lambda login: self._login.refused(login),
+            note=self._note,
+        )
 
     def use(self, source: Mapping[str, Any]) -> None:
-        """Take another login, and the record as it is now, for what begins from now on.
+        """Take another login, and the record as it is now, for requests from now on, also those of open connections.
 
         Raises:
             InstanceNotFound, InvalidInput: its record cannot be read.
         """
         record = self._registry.load(self.name)
-        self.source = source
-        limits = record.api_limits
-        if self._limits != limits:
-            self._limits, self._meters = limits, self._gate.meters(limits, self._kept)
-        self._guest = Guest(
-            name=self.name,
-            placeholder=placeholder(self._registry.home(self.name).path),
-            sealed=record.sealed,
-            allow_hosts=record.allow_hosts,
-            limits=limits,
-            login=Login(source, self._log).read,
-            note=self._note,
-        )
+        if source != self.source:  # else a key that its command has printed is good for the next one, too
+            self.source, self._login = source, Login(source, self._log)
+        self._meters.limits = self._guest.limits = record.api_limits
+        self._guest.allow_hosts = record.allow_hosts
+        self._used.set()
+        self._used = anyio.Event()
 
     async def run(self) -> None:
         """Serve it until it has gone or is left."""
@@ -113,8 +117,10 @@ class Attended:
                     if isinstance(self._problem, InstanceNotFound) or now - lost >= limit:
                         self._log.info("gone", reason=str(self._problem))
                         return
-                    await anyio.sleep(pause)  # back-off
-                    pause = min(pause * 2, _LONGEST_PAUSE)
+                    used = self._used
+                    with anyio.move_on_after(pause) as waited:  # back-off, unless somebody knows that it is there now
+                        await used.wait()
+                    pause = min(pause * 2, _LONGEST_PAUSE) if waited.cancelled_caught else _FIRST_PAUSE
         finally:
             self.is_over = True
             self._change()
@@ -122,6 +128,12 @@ class Attended:
     def end(self) -> None:
         """Serve it no more; what is under way is cut."""
         self._scope.cancel()
+
+    async def until_over(self, limit: float) -> None:
+        """Wait until what was under way has ended and is noted; at most so many seconds."""
+        with anyio.move_on_after(limit):
+            while not self.is_over:
+                await self._changed.wait()
 
     async def until_attached(self, limit: float) -> None:
         """Wait until there is a connection.
@@ -189,6 +201,12 @@ class Attended:
     def _note(self, entry: Entry) -> None:
         self._requests += 1
         self._refused += bool(entry.refused)
+        if entry.refused and self._meters.is_flooded(time.time()):
+            self._unnoted += 1  # else what is asked again and again would push out all else
+            return
+        if self._unnoted:
+            more, self._unnoted = f"{self._unnoted} more requests were refused, and not noted each", 0
+            self._network.note(Entry(self.name, "", "", refused=more))
         self._network.note(entry)
         self._keep()
 

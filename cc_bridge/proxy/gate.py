@@ -25,6 +25,9 @@ _AUTHORITY = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]
 #: Characters of what a container says, as it is noted.
 _LONGEST_NOTE = 300
 
+#: Seconds for which an answer is held back that refuses, where many were refused before it.
+_HELD_BACK = 1.0
+
 
 class Tunnel(Protocol):
     """A connection to a server. ``sent`` and ``received``: bytes, as the instance sees them."""
@@ -131,7 +134,7 @@ class _Gate:
             await request.run()
         finally:
             usage = request.usage()
-            self._meters.end(time.time(), usage)
+            self._meters.end(time.time(), usage, request.asked)
             self._entry = self._entry.replace(
                 host=request.host or self._entry.host,
                 input_tokens=usage.input_tokens,
@@ -165,7 +168,10 @@ class _Gate:
 
     async def _refuse(self, refused: Refused, head: Head | None) -> bool:
         self.http.status = refused.status
+        self._meters.refuse(time.time())
         self._note(refused.message)
+        if self._meters.is_flooded(time.time()):
+            await anyio.sleep(_HELD_BACK)  # back-off: for who asks again and again, so that others have their turn
         try:
             return await self.http.refuse(refused, head)
         except HungUp:

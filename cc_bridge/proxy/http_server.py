@@ -20,6 +20,9 @@ _CHUNK = 64 * 1024
 #: Bytes of a refused request that are read, so that its sender, who may read nothing before it has sent all, sees why.
 _MOST_DRAINED = LARGEST_BODY
 
+#: Refusals that are the same a moment later. Claude Code with an API key asks again for minutes after a 401.
+_FINAL = (401, 402, 403)
+
 
 class HungUp(Exception):
     """The container's end is gone, or was too slow: nobody is there to be answered."""
@@ -54,7 +57,6 @@ class HttpServer:
         self._patience = patience
         self._rest = b""
         self._http = h11.Connection(h11.SERVER)
-        self._answered = False
         self.sent = self.received = 0
         self.status = 0
 
@@ -66,7 +68,7 @@ class HttpServer:
             HungUp: it ended in the middle of one.
         """
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=LARGEST_HEAD)
-        self._answered, self.sent, self.received, self.status = False, 0, 0, 0
+        self.sent, self.received, self.status = 0, 0, 0
         if not self._rest:
             with anyio.move_on_after(self._patience.idle):
                 self._rest = await self._receive(at_end=b"")
@@ -137,17 +139,17 @@ class HttpServer:
         return h11.NEED_DATA if event is h11.NEED_DATA else h11.EndOfMessage
 
     async def watch(self) -> str:
-        """Wait until the container hangs up, or sends what it may not send yet; returns which, in words.
+        """Wait until the container hangs up, or has sent what it may not send yet; returns which, in words.
 
-        Call it when a request has been read. What comes when its answer is complete is the next request.
+        Call it when a request has been read. What comes later is the next request's, which may know sooner than this
+        end that it has all of the answer; no more than a piece of it is taken.
         """
         if self._http.trailing_data[0]:
             return "a second request came before the first was answered"
-        data = await self._receive(at_end=b"")
-        if data and self._answered:
-            self._rest = data
+        self._rest = await self._receive(at_end=b"")
+        if self._rest:
             await anyio.sleep_forever()
-        return "a second request came before the first was answered" if data else ""
+        return ""
 
     async def begin_answer(self, status: int, headers: list[tuple[str, str]]) -> None:
         """Send an answer's head; without a ``content-length`` its body is sent in chunks."""
@@ -162,7 +164,6 @@ class HttpServer:
 
     async def end_answer(self) -> None:
         """The answer is complete."""
-        self._answered = True
         await self._write(h11.EndOfMessage())
 
     async def may_go_on(self) -> bool:
@@ -186,6 +187,8 @@ class HttpServer:
             f"Content-Length: {len(body)}",
             "Connection: " + ("keep-alive" if goes_on else "close"),
         ]
+        if refused.status in _FINAL:
+            lines.append("X-Should-Retry: false")
         answer = "\r\n".join([*lines, "\r\n"]).encode("latin-1")
         if head is None or head.method != "HEAD":
             answer += body

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..names import NAME
+from ..instances.proxy_files import before, network_file, usage_file
 from .terms import Entry
 
 __all__ = ["Journal", "ProxyLog", "as_record", "log_file", "network_file", "records", "usage_file"]
@@ -29,28 +29,8 @@ def log_file(root: Path) -> Path:
     return root / "proxy" / "log"
 
 
-def network_file(root: Path, name: str) -> Path:
-    """The requests of one instance: a file each, so that a noisy one does not push out what others have asked.
-
-    Raises:
-        ValueError: this is no name of an instance.
-    """
-    return _of_instance(root, "network", name)
-
-
-def usage_file(root: Path, name: str) -> Path:
-    """What an instance has used on the day. Raises as :func:`network_file`."""
-    return _of_instance(root, "usage", name)
-
-
-def _of_instance(root: Path, what: str, name: str) -> Path:
-    if not NAME.match(name):
-        raise ValueError(f"{name!r} is no name of an instance")
-    return root / "proxy" / what / name
-
-
 class Journal:
-    """One such file, and the one before it (``.1``).
+    """One such file, and the one before it (:func:`before`).
 
     What cannot be written (the disk is full) is dropped, and how much that was is said in the next line that can be:
     requests do not fail for want of a log.
@@ -84,7 +64,7 @@ class Journal:
         try:
             size = os.fstat(fd).st_size
             if size and size + len(line) > self._largest:
-                os.replace(self._path, _before(self._path))
+                os.replace(self._path, before(self._path))
                 os.close(fd)
                 fd = os.open(self._path, flags, 0o600)
             elif size and os.pread(fd, 1, size - 1) != b"\n":  # the end of a line was lost, with a process or a disk
@@ -100,7 +80,7 @@ class Journal:
 
 def records(path: Path) -> Iterator[dict[str, Any]]:
     """All that is kept, the oldest first; what is no record is left out."""
-    for file in (_before(path), path):
+    for file in (before(path), path):
         with contextlib.suppress(FileNotFoundError), open(file, "rb") as lines:
             for line in lines:
                 if (found := as_record(line)) is not None:
@@ -114,10 +94,6 @@ def as_record(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _before(path: Path) -> Path:
-    return path.with_name(path.name + ".1")
 
 
 def _short(value: Any) -> Any:

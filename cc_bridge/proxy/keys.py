@@ -49,6 +49,9 @@ _LONGEST_LOGIN = 1024 * 1024
 _COMMAND_LIMIT = 30.0
 _KEY_AGE = 300.0
 
+#: Seconds for which a command's key is used though the API refuses it.
+_FRESH = 5.0
+
 _SAYS_MORE = "`cc-bridge proxy logs` on its machine says more"
 
 
@@ -165,6 +168,18 @@ class Login:
             self._log.warning("no_login", source=describe_source(self._source), reason=str(error))
             raise Refused(401, "authentication_error", f"cc-bridge: {error}; {_SAYS_MORE}") from None
 
+    def refused(self, login: Upstream) -> None:
+        """The API lets this login in no longer: a command's key is read anew for the next request.
+
+        One that was read just now is kept: its command would print the same, and a container decides how often.
+        """
+        if (
+            self._made
+            and self._clock() - self._made[0] >= _FRESH
+            and set(_headers_of(self._made[1])) <= set(login.headers)
+        ):
+            self._made = None
+
     async def _headers(self) -> tuple[tuple[str, str], ...]:
         if "login_file" in self._source:
             login = ClaudeLogin.read(Path(self._source["login_file"]))
@@ -196,6 +211,8 @@ def _headers_of(key: bytes, name: str = "") -> tuple[tuple[str, str], ...]:
         return ("authorization", f"Bearer {text}"), _BETA
     if name == "ANTHROPIC_AUTH_TOKEN":
         return (("authorization", f"Bearer {text}"),)
+    if not name and not text.startswith("sk-ant-"):  # a gateway's: either header, as Claude Code does it
+        return ("x-api-key", text), ("authorization", f"Bearer {text}")
     return (("x-api-key", text),)
 
 

@@ -10,11 +10,20 @@ from typing import Any
 
 from ..limits import ApiLimits
 from .terms import Refused
-from .usage import Usage
+from .usage import BYTES_A_TOKEN, Usage
 
 __all__ = ["Meters"]
 
 _COUNTS = ("requests", "bytes", "input_tokens", "output_tokens")
+
+#: Requests at once where the tokens or the USD of a day are limited and nothing else is said: so many may go beyond it.
+_AT_ONCE = 16
+
+#: USD for a token that is being asked about, until the answer says what it costs: what most models take.
+_A_TOKEN = 5e-6
+
+#: Refused requests in a minute beyond which each is held back, and noted together with others.
+_MOST_REFUSED = 100
 
 
 class Meters:
@@ -27,7 +36,9 @@ class Meters:
     def __init__(self, limits: ApiLimits, kept: Mapping[str, Any] | None = None) -> None:
         self.limits = limits
         self._at_once = 0
+        self._reserved = 0  # bytes of what was asked and has not been answered
         self._begun: deque[float] = deque()
+        self._refused: deque[float] = deque(maxlen=_MOST_REFUSED + 1)
         self._day = ""
         self._sums: dict[str, int] = dict.fromkeys(_COUNTS, 0)
         self._usd = self._usd_at_most = 0.0
@@ -57,7 +68,8 @@ class Meters:
         self.check_day(now)
         while self._begun and not 0 <= now - self._begun[0] < 60:
             self._begun.popleft()
-        if self.limits.at_once and self._at_once >= self.limits.at_once:
+        most = self.limits.at_once or (_AT_ONCE if self.limits.tokens_per_day or self.limits.usd_per_day else 0)
+        if most and self._at_once >= most:
             raise _for_now(f"{self._at_once} requests at once are all it may have")
         if self.limits.requests_per_minute:
             if len(self._begun) >= self.limits.requests_per_minute:
@@ -66,10 +78,23 @@ class Meters:
         self._at_once += 1
         self._sums["requests"] += 1
 
-    def end(self, now: float, usage: Usage) -> None:
-        """A request has ended, and used this."""
+    def refuse(self, now: float) -> None:
+        """A request was refused."""
+        self._refused.append(now)
+
+    def is_flooded(self, now: float) -> bool:
+        """Whether so much was refused in the last minute that more of it is no news."""
+        return len(self._refused) > _MOST_REFUSED and 0 <= now - self._refused[0] < 60
+
+    def reserve(self, count: int) -> None:
+        """Bytes are asked that cost something; until their request ends they count by their length."""
+        self._reserved += count
+
+    def end(self, now: float, usage: Usage, reserved: int = 0) -> None:
+        """A request has ended, and used this; so many bytes were reserved for it."""
         self._turn(now)
         self._at_once -= 1
+        self._reserved -= reserved
         self._sums["input_tokens"] += usage.input_tokens
         self._sums["output_tokens"] += usage.output_tokens
         self._usd += usage.usd
@@ -96,7 +121,15 @@ class Meters:
         ):
             if most and used >= most:
                 message = f"today's limit of {most:,} {what} is reached; the day ends at midnight, UTC"
-                raise Refused(403, "permission_error", f"cc-bridge: {message}")
+                # Claude Code shows it as it is and does not ask again (docs/claude-code.md).
+                raise Refused(402, "billing_error", f"cc-bridge: {message}")
+        waiting = self._reserved // BYTES_A_TOKEN
+        for what, used, most in (
+            ("tokens", tokens + waiting, self.limits.tokens_per_day),
+            ("USD", self._usd_at_most + waiting * _A_TOKEN, self.limits.usd_per_day),
+        ):
+            if most and used >= most:
+                raise _for_now(f"what is left of today's {most:,} {what} is being used")
 
     def _turn(self, now: float) -> None:
         """Begin a new day where it is one. A clock that was put back does not give a day again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import struct
@@ -37,11 +38,14 @@ __all__ = ["Proxy", "RealGate", "work"]
 #: Seconds without any instance after which it ends.
 _IDLE = 10.0
 
-#: Seconds for who is connected to say what it wants, and for an agent to answer.
-_REQUEST_LIMIT, _ATTACH_LIMIT = 10.0, 30.0
+#: Seconds for who is connected to say what it wants, for an agent to answer, and for its streams to be cut.
+_REQUEST_LIMIT, _ATTACH_LIMIT, _LEAVE_LIMIT = 10.0, 30.0, 10.0
 
 #: Bytes of a request, and requests at once.
 _LONGEST, _MOST_ASKING = 1 << 20, 64
+
+#: Descriptors, where as many may be had: two of each instance, and three of each connection of its programs.
+_MOST_DESCRIPTORS = 65536
 
 
 def work(shared: Shared, watcher: int) -> None:
@@ -52,6 +56,8 @@ def work(shared: Shared, watcher: int) -> None:
     """
     logging.getLogger("cc_bridge").addHandler(shared.log)
     logging.getLogger("cc_bridge").propagate = False
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _MOST_DESCRIPTORS)), hard))
     anyio.run(_work, shared, watcher)
 
 
@@ -90,6 +96,7 @@ class Proxy:
         self._shared, self._gate, self._watcher = shared, gate, watcher
         self._root, self._log = shared.root, shared.log
         self._attended: dict[str, Attended] = {}
+        self._unrestored: dict[str, Any] = {}  # sources of those that the next process may have more luck with
         self._changed = anyio.Event()
         self._asking = anyio.CapacityLimiter(_MOST_ASKING)
         self._since = time.time()
@@ -112,7 +119,9 @@ class Proxy:
             try:
                 self._begin(name, source, group)
             except (BridgeError, ValueError, OSError) as error:
+                self._unrestored[name] = source
                 self._log.warning("not_restored", instance=name, reason=str(error))
+        self._save()
 
     def _end(self) -> None:
         """Nobody is to be heard any more; whoever comes now starts the next one."""
@@ -166,7 +175,7 @@ class Proxy:
             group.start_soon(self._attend, found)
         else:
             found.use(source)
-        self._save()
+        self._unrestored.pop(name, None)
         return found
 
     async def _attend(self, attended: Attended) -> None:
@@ -176,7 +185,8 @@ class Proxy:
             self._save()
 
     def _save(self) -> None:
-        self._shared.notes.save({name: item.source for name, item in self._attended.items()})
+        sources = {name: item.source for name, item in self._attended.items()}
+        self._shared.notes.save({**self._unrestored, **sources})
         self._change()
 
     def _change(self) -> None:
@@ -211,9 +221,9 @@ class Proxy:
                 async with self._asking:
                     with anyio.fail_after(_REQUEST_LIMIT):
                         line = await _line(connection)
-                    answer = await self._answered(line, group)
-                    with anyio.fail_after(_REQUEST_LIMIT):
-                        await _send(connection, json.dumps(answer).encode() + b"\n")
+                answer = await self._answered(line, group)
+                with anyio.fail_after(_REQUEST_LIMIT):
+                    await _send(connection, json.dumps(answer).encode() + b"\n")
             except (TimeoutError, OSError):
                 return  # who asked has gone, or does not read
         if "stopped" in answer:
@@ -224,12 +234,17 @@ class Proxy:
             request = json.loads(line)
             match request:
                 case {"attend": name, "source": source}:
-                    await self._begin(name, source, group).until_attached(_ATTACH_LIMIT)
+                    attended = self._begin(name, source, group)
+                    self._save()
+                    await attended.until_attached(_ATTACH_LIMIT)
                     return {"attached": name}
                 case {"leave": name}:
-                    if isinstance(name, str) and (attended := self._attended.pop(name, None)):
-                        attended.end()
+                    if isinstance(name, str):
+                        self._unrestored.pop(name, None)
+                        if name in self._attended:
+                            self._attended.pop(name).end()
                         self._save()
+                        await attended.until_over(_LEAVE_LIMIT)  # who removes the instance removes what is noted
                     return {"left": name}
                 case {"status": True}:
                     return {"status": self._status()}

@@ -87,6 +87,7 @@ def main(words: Sequence[str]) -> None:
     except BaseException as error:
         shared.log.fault("proxy_failed", error)
         raise
+    os._exit(0)  # a look-up of a name may still hang in a thread
 
 
 def _begin(root: Path, ready: int) -> None:

@@ -68,9 +68,9 @@ class Refused(Exception):
         self.message = message
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Guest:
-    """An instance, as the proxy sees it.
+    """An instance, as the proxy sees it. What changes is changed in it: its open connections are asked by it, too.
 
     Attributes:
         name: the instance's.
@@ -79,6 +79,7 @@ class Guest:
         sealed: it has no network; hosts of ``allow_hosts`` are reached by tunnels. Otherwise there are no tunnels.
         allow_hosts: as ``ClaudeInstance.allow_hosts`` has them.
         login: reads the login as it is now. Raises :class:`Refused` where there is none, or it has expired.
+        login_refused: takes a login that the API has answered with 401.
         note: takes a request that has ended, or was refused.
     """
 
@@ -89,3 +90,4 @@ class Guest:
     limits: ApiLimits
     login: Callable[[], Awaitable[Upstream]]
     note: Callable[[Entry], None]
+    login_refused: Callable[[Upstream], None] = lambda _: None

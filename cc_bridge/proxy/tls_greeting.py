@@ -13,6 +13,7 @@ _RECORD = 2**14
 _RECORD_HEAD, _MESSAGE_HEAD = 5, 4
 _HANDSHAKE, _CLIENT_HELLO, _SSL_3 = 22, 1, 3
 _SERVER_NAME, _HOST_NAME = 0, 0
+_ENCRYPTED_HELLO = 0xFE0D  # RFC 9849: another name is inside, which the server sees
 _RANDOM = 32
 
 
@@ -113,6 +114,8 @@ def _server_name(message: bytes) -> str:
     found = []
     while extensions:
         kind, content = extensions.number(2), extensions.block(2)
+        if kind == _ENCRYPTED_HELLO:
+            raise NoGreeting("a TLS greeting with an encrypted one inside (ECH)")
         if kind == _SERVER_NAME:
             found.append(content)
     if len(found) != 1:

@@ -8,7 +8,7 @@ from typing import Any
 from ..values import Value
 from .prices import DEAREST, Price, price_of
 
-__all__ = ["Usage", "UsageReader"]
+__all__ = ["BYTES_A_TOKEN", "Usage", "UsageReader"]
 
 #: Bytes. A line of a stream is an event: those that are longer carry no usage.
 _LONGEST_LINE = 1024 * 1024
@@ -19,7 +19,7 @@ _MOST_TOKENS = 1_000_000_000
 
 #: Where an answer ends before it has said how many tokens it has: bytes of a piece's event beside the text, and of
 #: text for a token. On the safe side: a token of English has about four characters.
-_AROUND, _BYTES_A_TOKEN = 100, 3
+_AROUND, BYTES_A_TOKEN = 100, 3
 
 #: Events that are looked into, of those of a stream.
 _SAYING = (b'"message_start"', b'"message_delta"', b'"message_stop"', b'"error"')
@@ -48,10 +48,12 @@ class UsageReader:
     """Reads one answer. Give each piece to ``receive_data`` after it was passed on; ``usage()`` is what it had so far.
 
     Args:
-        content_type: the answer's.
+        content_type: the answer's; empty: none has begun.
+        asked: bytes that it answers. Where it does not come to say what it has used, these were.
     """
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, asked: int = 0) -> None:
+        self._asked = asked
         self._streamed = content_type.partition(";")[0].strip().lower() == "text/event-stream"
         self._rest = bytearray()
         self._skipping = False
@@ -135,8 +137,10 @@ class UsageReader:
         get = self._numbers.get
         written, read = get("cache_creation_input_tokens", 0), get("cache_read_input_tokens", 0)
         fresh, output = get("input_tokens", 0), get("output_tokens", 0)
+        if not (self._numbers or self._final or self._ended):
+            fresh = self._asked // BYTES_A_TOKEN
         if not self._final:
-            output = max(output, self._text // _BYTES_A_TOKEN)
+            output = max(output, self._text // BYTES_A_TOKEN)
         price = None if self._fast else price_of(self._model)
         hour = min(written, get("ephemeral_1h_input_tokens", 0))
         usd = _usd(price or DEAREST, fresh, written - hour, hour, read, output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -13,13 +14,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cc_bridge import ClaudeInstance, InvalidInput
+from cc_bridge import ApiLimits, ClaudeInstance, InvalidInput
 from cc_bridge.errors import AgentUnavailable, BridgeError
 from cc_bridge.instances.registry import Registry, agent_archive
 from cc_bridge.instances.way_out import ask_proxy, attend_blocking, placeholder, proxy_socket
@@ -27,6 +29,10 @@ from cc_bridge.proxy.journal import Journal
 
 KEY = "the-real-key"
 CC_BRIDGE = str(Path(sys.executable).parent / "cc-bridge")
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # who connects while it is full may be reset
 
 
 class Upstream:
@@ -50,7 +56,7 @@ class Upstream:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -58,14 +64,12 @@ class Upstream:
 class Setting:
     """A state directory with one instance, whose agent runs and has a way out."""
 
-    name = "guest"
-
-    def __init__(self, root: Path, upstream: Upstream, workspace: Path) -> None:
-        self.root, self.upstream = root, upstream
+    def __init__(self, root: Path, upstream: Upstream, workspace: Path, name: str = "guest") -> None:
+        self.root, self.upstream, self.name = root, upstream, name
         self.registry = Registry(root)
         self.home = self.registry.home(self.name)
         self.home.prepare()
-        self.home.save(ClaudeInstance(name=self.name, kind="local", workspace=workspace))
+        self.home.save(ClaudeInstance(name=self.name, kind="local", key="outside", workspace=workspace))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -93,16 +97,20 @@ class Setting:
         answer = ask_proxy(self.root, {"status": True})
         return answer["status"] if answer else None
 
-    def request(self, key: str = "") -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def request(self, key: str = "", connection: http.client.HTTPConnection | None = None) -> tuple[int, str]:
+        used = connection or self.connect()
         headers = {
             "x-api-key": key or "sk-ant-api03-" + placeholder(self.home.path),
             "content-type": "application/json",
         }
-        connection.request("POST", "/v1/messages", b"{}", {**headers, "anthropic-version": "2023-06-01"})
-        answer = connection.getresponse()
+        used.request("POST", "/v1/messages", b"{}", {**headers, "anthropic-version": "2023-06-01"})
+        answer = used.getresponse()
         text = answer.read().decode()
-        connection.close()
+        if connection is None:
+            used.close()
         return answer.status, text
 
     def first_logged(self) -> dict[str, Any]:
@@ -227,6 +235,41 @@ def test_it_ends_with_the_last_instance(setting: Setting) -> None:
     assert not proxy_socket(setting.root).exists()
 
 
+@pytest.mark.thorough  # a hundred processes
+def test_a_hundred_instances(tmp_path: Path) -> None:
+    """Three connections of each are open at once, which takes more descriptors than a process usually gets."""
+    upstream = Upstream()
+    with ExitStack() as stack, ThreadPoolExecutor(16) as threads:
+        stack.callback(upstream.server.server_close)
+        stack.callback(upstream.server.shutdown)
+
+        def make(number: int) -> Setting:
+            made = Setting(tmp_path / "state", upstream, tmp_path, f"guest-{number}")
+            stack.callback(made.end)
+            return made
+
+        settings = list(threads.map(make, range(100)))
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        try:
+            settings[0].attend()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        list(threads.map(Setting.attend, settings))
+        ways = [(setting, stack.enter_context(closing(setting.connect()))) for setting in settings * 3]
+        for _ in range(3):
+            assert {status for status, _ in threads.map(lambda way: way[0].request(connection=way[1]), ways)} == {200}
+        assert len(upstream.keys) == 900
+        assert set(upstream.keys) == {KEY}
+        status = settings[0].status()
+        assert status
+        assert [item["streams"] for item in status["instances"]] == [3] * 100
+        assert [item["requests"] for item in status["instances"]] == [9] * 100
+        assert len(os.listdir(f"/proc/{status['pid']}/fd")) < 100 * 2 + 300 * 2 + 100
+        size = int(Path(f"/proc/{status['pid']}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        assert size < 150 << 20
+
+
 def test_hostile_names_are_refused(setting: Setting) -> None:
     names: list[Any] = ["../guest", "", "A", 7, "nobody"]
     for name in names:
@@ -301,3 +344,21 @@ def test_what_a_person_sees(setting: Setting) -> None:
     assert "no proxy runs" in run("proxy", "status")
     missing = subprocess.run([CC_BRIDGE, "network", "nobody"], env=env, capture_output=True)
     assert missing.returncode == 2
+
+
+def test_what_is_changed_holds_for_connections_that_are_open(setting: Setting, tmp_path: Path) -> None:
+    """And the command that prints the key is run once for all who connect. covers: B22"""
+    variables = {"ANTHROPIC_BASE_URL": setting.upstream.url}
+    source = {"command": f"echo >> {tmp_path}/ran; echo sk-ant-printed", "variables": variables}
+    attend_blocking(setting.root, setting.name, source)
+    connection = setting.connect()
+    assert setting.request(connection=connection)[0] == 200
+    setting.registry.update(setting.name, api_limits=ApiLimits(tokens_per_day=7))
+    attend_blocking(setting.root, setting.name, source)
+    assert setting.request(connection=connection)[0] == 402
+    setting.registry.update(setting.name, api_limits=ApiLimits())
+    setting.attend()
+    assert setting.request(connection=connection)[0] == 200
+    connection.close()
+    assert setting.upstream.keys == ["sk-ant-printed", KEY]
+    assert (tmp_path / "ran").read_text() == "\n"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cc_bridge import ClaudeInstance
+from cc_bridge.instances.proxy_files import before, forgotten, network_file, usage_file
 from cc_bridge.instances.registry import Home, Registry
 from cc_bridge.instances.sessions import SavedConversation
 from tests.command import COMMAND, Terminal, cc
@@ -53,6 +54,31 @@ def test_what_is_on_this_machine_is_removed_whatever_docker_says(
     assert done.returncode == 0, done.stderr
     assert "containers and what belongs to them stay: " in done.stderr
     assert not stale.path.exists()
+
+
+def test_what_the_proxy_has_kept_goes_with_the_instance(
+    stale: Home, make_record: Callable[..., ClaudeInstance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, gone, living = Registry().root, f"gone-{uuid.uuid4().hex[:8]}", f"lives-{uuid.uuid4().hex[:8]}.1"
+    files = [
+        path for name in (gone, living, stale.path.name) for path in (network_file(root, name), usage_file(root, name))
+    ]
+    for path in (*files, before(files[0])):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text("x")
+    home = Registry().home(living)
+    home.prepare()
+    home.save(make_record(name=living, ephemeral=False))
+    assert gone in forgotten(root, Registry().names())
+    try:
+        done = cc("prune", "--force")
+        assert f"network log  {gone}" in done.stdout
+        assert living not in done.stdout
+        assert [path.exists() for path in files] == [False, False, True, True, False, False]
+        assert not before(files[0]).exists()
+    finally:
+        home.remove()
+    assert not any(path.exists() for path in files)
 
 
 @pytest.mark.parametrize("lives", ["one name", "another", "other name", ""])

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
-from cc_bridge import ClaudeInstance, ClaudeOptions, DockerContainer, LocalProcess, TmuxInstance
+from cc_bridge import ApiLimits, ClaudeInstance, ClaudeOptions, DockerContainer, LocalProcess, TmuxInstance
 from cc_bridge.errors import AgentUnavailable, ClaudeError, EngineTimeout, InstanceDiffers, InvalidInput
 from cc_bridge.instances.registry import Home, Registry
 from cc_bridge.instances.sessions import Sessions
@@ -132,6 +132,28 @@ async def test_the_verb_update(make: Make) -> None:
         assert cc("update", name).returncode == cc("update", "nobody", "--model=x").returncode == 2
     finally:
         await instance.remove()
+
+
+def test_the_verb_update_changes_what_the_proxy_looks_at(make: Make) -> None:
+    """covers: B22"""
+    record = make(kind="docker", image="i", sealed=True, allow_hosts=["a.example"], ephemeral=False)
+    home = Registry().home(record.name)
+    home.prepare()
+    home.save(record)
+    try:
+        words = ("--allow-host=b.example", "--api-limit=at-once=2", "--key-file=key")
+        done = cc("update", record.name, *words)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{record.name}\n", "")
+        assert cc("update", record.name, "--api-limit=usd-per-day=1").returncode == 0
+        changed = Registry().load(record.name)
+        assert changed.allow_hosts == ("b.example",)
+        assert changed.api_limits == ApiLimits(at_once=2, usd_per_day=1.0)
+        assert changed.key_file == Path("key").absolute()
+        assert cc("update", record.name, "--key-command=pass key", "--allow-host=").returncode == 0
+        changed = Registry().load(record.name)
+        assert (changed.key_command, changed.key_file, changed.allow_hosts) == ("pass key", None, ())
+    finally:
+        home.remove()
 
 
 @pytest.mark.parametrize("made_for", [DockerContainer, LocalProcess, TmuxInstance])

@@ -8,16 +8,20 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from cc_bridge import ApiLimits, DockerContainer, LocalProcess, TextDelta, TmuxInstance
+from cc_bridge import ApiLimits, DockerContainer, LocalProcess, TextDelta, TmuxInstance, ToolResult
+from cc_bridge.channels.named_pipe import prepare_directory
 from cc_bridge.errors import BridgeError, InvalidInput
+from cc_bridge.instances.container_plan import ContainerPlan
 from cc_bridge.instances.isolation import try_isolation
 from cc_bridge.instances.way_out import ask_proxy
+from cc_bridge.protocol.command_line import ClaudeOptions
 from cc_bridge.testing import ScriptedModel
 
 pytestmark = pytest.mark.anyio
@@ -53,10 +57,26 @@ async def make(root: Path, make_record: Any, scripted_model: ScriptedModel) -> A
 @pytest.fixture
 def sealed(make: Callable[..., Any], images: Any) -> Callable[..., DockerContainer]:
     def made(**fields: Any) -> DockerContainer:
-        instance: DockerContainer = make(DockerContainer, image=images.claude, sealed=True, **fields)
+        claude = ClaudeOptions(allowed_tools=("Bash",))
+        instance: DockerContainer = make(DockerContainer, image=images.claude, sealed=True, claude=claude, **fields)
         return instance
 
     return made
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Both sides see pipes, and they are not the same: as where the engine has a kernel of its own."""
+    elsewhere = str(tmp_path / "elsewhere")
+    spec = ContainerPlan.spec
+
+    def moved(plan: ContainerPlan, *args: Any, **options: Any) -> Any:
+        prepare_directory(elsewhere)
+        made = spec(plan, *args, **options)
+        mounts = [m.replace(source=elsewhere) if m.target == "/run/cc-bridge" else m for m in made.mounts]
+        return replace(made, mounts=mounts)
+
+    monkeypatch.setattr(ContainerPlan, "spec", moved)
 
 
 async def answer(instance: Any, text: str = "[[say fine]]") -> str:
@@ -111,7 +131,33 @@ anyio.run(main)
 """
 
 LONG = "[[say one]][[delay 1]][[say two]]"
+AGAIN = "[[say one]][[delay 1]][[say another two]]"
 TURN_ID = "00000000-0000-4000-8000-000000000001"
+
+
+async def kill_the_host(instance: DockerContainer, model: ScriptedModel) -> None:
+    """In mid-answer; the answer is complete afterwards, and the model was asked once."""
+    killed = await anyio.run_process([sys.executable, "-c", HOST, instance.name, LONG, TURN_ID], check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    said = ""
+    async for event in await instance.turn(TURN_ID):
+        said += event.text if isinstance(event, TextDelta) else ""
+    assert said == "onetwo"
+    assert model.prompts[LONG] == 1
+
+
+async def kill_the_proxy(instance: DockerContainer, root: Path, model: ScriptedModel) -> None:
+    """In mid-answer; Claude Code asks the model again by itself, and the turn is complete."""
+    said, killed = "", False
+    async for event in await instance.submit(AGAIN):
+        if isinstance(event, TextDelta):
+            said += event.text
+            if not killed:
+                os.kill(status(root)["pid"], signal.SIGKILL)
+                killed = True
+    assert killed
+    assert said.endswith("two")
+    assert model.prompts[AGAIN] == 2
 
 
 @pytest.mark.docker
@@ -121,30 +167,36 @@ async def test_a_host_that_is_killed_in_mid_answer_loses_nothing(
     """covers: B22"""
     instance = sealed()
     await instance.start()
-    killed = await anyio.run_process([sys.executable, "-c", HOST, instance.name, LONG, TURN_ID], check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    said = ""
-    async for event in await instance.turn(TURN_ID):
-        said += event.text if isinstance(event, TextDelta) else ""
-    assert said == "onetwo"
-    assert scripted_model.prompts[LONG] == 1
+    await kill_the_host(instance, scripted_model)
 
 
 @pytest.mark.docker
 async def test_a_proxy_that_is_killed_in_mid_answer_is_back_and_the_turn_completes(
-    sealed: Callable[..., DockerContainer], root: Path
+    sealed: Callable[..., DockerContainer], root: Path, scripted_model: ScriptedModel
 ) -> None:
-    """By Claude Code's own retry. covers: B22"""
+    """covers: B22"""
+    await kill_the_proxy(sealed(), root, scripted_model)
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("apart")
+async def test_pipes_that_never_meet(
+    sealed: Callable[..., DockerContainer], root: Path, scripted_model: ScriptedModel
+) -> None:
+    """All of it over an attached exec. covers: B22, C13"""
     instance = sealed()
-    said, killed = "", False
-    async for event in await instance.submit("[[say one]][[delay 1]][[say two]]"):
+    said = []
+    async for event in instance.stream('[[tool Bash {"command": "ls /sys/class/net"}]][[say one]][[hang]]'):
+        said.append(event)
         if isinstance(event, TextDelta):
-            said += event.text
-            if not killed:
-                os.kill(status(root)["pid"], signal.SIGKILL)
-                killed = True
-    assert killed
-    assert said.endswith("two")
+            break  # the model is not done, and its first token is here
+    assert [event.content for event in said if isinstance(event, ToolResult)] == ["lo"]
+    assert (await instance.get_info())["channel"] == "exec"
+    assert '"channel": "exec"' in (root / "proxy/log").read_text()
+    await instance.interrupt()
+    await kill_the_host(instance, scripted_model)
+    await kill_the_proxy(instance, root, scripted_model)
+    assert scripted_model.keys == {KEY}
 
 
 @pytest.mark.parametrize("cls", [LocalProcess, TmuxInstance])

@@ -132,6 +132,7 @@ def test_a_smallest_greeting() -> None:
         (altered(named("ä.example".encode())), "is none"),
         (altered(named(b"a.example")[:-1]), "cut short"),
         (altered(b""), "names no server"),
+        (altered(named(b"a.example") + b"\xfe\x0d\0\0"), "encrypted one inside"),
     ],
 )
 def test_what_is_no_greeting_to_one_server(data: bytes, why: str) -> None:

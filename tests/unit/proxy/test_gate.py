@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,11 +13,14 @@ import anyio
 import pytest
 from anyio.abc import ByteStream, SocketStream, UNIXSocketStream
 
+from cc_bridge.channels.fifo import Descriptor
+from cc_bridge.channels.named_pipe import NamedPipeChannel
 from cc_bridge.limits import ApiLimits
 from cc_bridge.proxy.gate import make_client, serve_connection
 from cc_bridge.proxy.http_server import Patience
 from cc_bridge.proxy.meters import Meters
 from cc_bridge.proxy.terms import Entry, Guest, Refused, Upstream
+from cc_bridge.proxy.way_out import PipedStream
 
 pytestmark = pytest.mark.anyio
 
@@ -53,11 +57,22 @@ class World:
         self.asked: list[bytes] = []
         self.hung_up = anyio.Event()
         self.notes: list[Entry] = []
+        self.refused_logins: list[Upstream] = []
         self.url = ""
         self.headers: tuple[tuple[str, str], ...] = (("x-api-key", "the-real-key"),)
         self.limits, self.patience = limits, patience
         self.meters = Meters(limits)
-        self.start: Callable[[UNIXSocketStream], None]
+        self.guest = Guest(
+            name="g",
+            placeholder=PLACEHOLDER,
+            sealed=True,
+            allow_hosts=(),
+            limits=limits,
+            login=self.login,
+            note=self.notes.append,
+            login_refused=self.refused_logins.append,
+        )
+        self.start: Callable[[ByteStream], object]
 
     async def login(self) -> Upstream:
         return Upstream(self.url, self.headers)
@@ -122,22 +137,14 @@ async def open_tunnel(host: str, port: int, guest: Guest) -> Echo:
 @asynccontextmanager
 async def world(limits: ApiLimits | None = None, **patience: float) -> AsyncIterator[World]:
     made = World(limits or ApiLimits(), Patience(**{"drain": 1.0, **patience}))
-    guest = Guest(
-        name="g",
-        placeholder=PLACEHOLDER,
-        sealed=True,
-        allow_hosts=(),
-        limits=made.limits,
-        login=made.login,
-        note=made.notes.append,
-    )
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
     async with make_client() as client, listener, anyio.create_task_group() as group:
         made.url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
         group.start_soon(listener.serve, made.upstream)
 
-        async def serve(stream: UNIXSocketStream) -> None:
-            await serve_connection(stream, guest, made.meters, client, open_tunnel=open_tunnel, patience=made.patience)
+        async def serve(stream: ByteStream) -> None:
+            options = {"open_tunnel": open_tunnel, "patience": made.patience}
+            await serve_connection(stream, made.guest, made.meters, client, **options)
 
         made.start = lambda stream: group.start_soon(serve, stream)
         yield made
@@ -167,6 +174,13 @@ async def test_the_key_is_put_in_and_what_is_the_container_s_is_left_out() -> No
         assert b"accept-encoding: identity\r\n" in asked
         for word in (b"cookie", b"forwarded", b"evil", b"gzip", b"bearer", PLACEHOLDER.encode(), b"3128"):
             assert word not in asked
+
+
+async def test_a_login_that_the_api_refuses_is_told_to_its_owner() -> None:
+    async with world() as made:
+        made.answer = b"HTTP/1.1 401 No\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+        assert (await made.say(WHOLE, end=False)).startswith(b"HTTP/1.1 401 ")
+        assert made.refused_logins == [await made.login()]
 
 
 async def test_what_an_answer_says_of_servers_and_cookies_is_left_out() -> None:
@@ -279,6 +293,59 @@ async def test_the_container_hangs_up_and_the_api_is_not_listened_to_any_longer(
             await made.hung_up.wait()
 
 
+async def test_who_hangs_up_before_the_answer_begins_has_used_what_was_asked() -> None:
+    async with world(ApiLimits(tokens_per_day=30)) as made:
+        made.hangs, made.answer = True, b"HTTP/1.1 "
+        body = b" " * 98 + b"{}"
+        async with await made.connect() as stream:
+            await stream.send(WHOLE.replace(b"Content-Length: 2\r\n\r\n{}", b"Content-Length: 100\r\n\r\n" + body))
+            while not made.asked:
+                await anyio.lowlevel.checkpoint()
+        with anyio.fail_after(20):
+            await made.hung_up.wait()
+        assert b"limit of 30 tokens" in await made.say(WHOLE)
+
+
+async def test_a_kept_connection_has_the_login_and_the_limits_of_now() -> None:
+    async with world() as made, piped(made) as stream:
+        for key, limits in (("first", ApiLimits()), ("second", ApiLimits(requests_per_minute=1))):
+
+            async def login(key: str = key) -> Upstream:
+                return Upstream(made.url, (("x-api-key", key),))
+
+            made.guest.login = login
+            made.meters.limits = limits
+            await stream.send(KEPT_WHOLE)
+            got = b""
+            with anyio.fail_after(20):
+                while not got.endswith(b"0\r\n\r\n"):
+                    got += await stream.receive()
+        assert [key in asked for key, asked in zip((b"first", b"second"), made.asked, strict=True)] == [True, True]
+        await stream.send(KEPT_WHOLE)
+        with anyio.fail_after(20):
+            assert b" 429 " in await stream.receive()
+
+
+def piped(made: World) -> PipedStream:
+    """A connection, as agents have them. anyio's own cannot wait right after a wait that was cancelled (4.16)."""
+    ends = [Descriptor(end) for _ in range(2) for end in os.pipe2(os.O_NONBLOCK)]
+    made.start(PipedStream(NamedPipeChannel(ends[0], ends[3])))
+    return PipedStream(NamedPipeChannel(ends[2], ends[1]))
+
+
+async def test_who_asks_again_as_soon_as_all_of_an_answer_is_there_is_answered() -> None:
+    async with world() as made, piped(made) as stream:
+        made.answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+        for _ in range(50):
+            await stream.send(KEPT_WHOLE)
+            got = b""
+            with anyio.fail_after(20):
+                while not got.endswith(b"\r\n\r\n{}"):
+                    got += await stream.receive()
+    assert not [entry for entry in made.notes if entry.refused]
+    assert len(made.notes) >= 49  # a request is noted after its answer
+
+
 UNFINISHED = {
     "in a chunk": STREAM + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(events(START, DELTA))[:-9],
     "between chunks": STREAM + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(events(START)),
@@ -332,8 +399,9 @@ async def test_limits_of_a_minute_and_a_day() -> None:
         assert b" 200 " in await made.say(WHOLE, end=False)
         assert b" 200 " in await made.say(WHOLE, end=False)
         got = await made.say(WHOLE, end=False)
-        assert got.startswith(b"HTTP/1.1 403 ")
+        assert got.startswith(b"HTTP/1.1 402 ")
         assert b"limit of 20 tokens" in got
+        assert b"\r\nX-Should-Retry: false\r\n" in got
 
 
 async def test_a_body_in_chunks_and_one_that_is_waited_for() -> None:
@@ -356,7 +424,7 @@ async def test_a_tunnel_is_counted_and_a_day_s_bytes_end_it() -> None:
     said = b"CONNECT good.example:443 HTTP/1.0\r\n\r\nhello"
     async with world(ApiLimits(bytes_per_day=9)) as made:
         assert (await made.say(said)).endswith(b"\r\n\r\nhello")
-        assert (await made.say(said)).startswith(b"HTTP/1.1 403 ")
+        assert (await made.say(said)).startswith(b"HTTP/1.1 402 ")
         first = made.notes[0]
         assert (first.method, first.host, first.sent, first.status) == ("CONNECT", "good.example:443", 5, 200)
         assert "limit of 9 bytes" in first.refused

@@ -47,7 +47,7 @@ async def test_the_address_and_headers_of_a_gateway_go_with_its_key(tmp_path: Pa
 async def test_a_file_is_read_anew_for_each_request(tmp_path: Path) -> None:
     file = tmp_path / "key"
     login = Login({"file": str(file)}, ProxyLog(Journal(tmp_path / "log")))
-    for key in ("one", "two"):
+    for key in ("sk-ant-one", "sk-ant-two"):
         file.write_text(key + "\n")
         assert (await login.read()).headers == (("x-api-key", key),)
 
@@ -76,13 +76,29 @@ async def test_a_commands_key_is_used_for_a_while(tmp_path: Path) -> None:
     now = [1000.0]
     ran = tmp_path / "ran"
     login = Login(
-        {"command": f"echo x >> {ran}; echo the-key"}, ProxyLog(Journal(tmp_path / "log")), clock=lambda: now[0]
+        {"command": f"echo x >> {ran}; echo sk-ant-key"}, ProxyLog(Journal(tmp_path / "log")), clock=lambda: now[0]
     )
     for _ in range(3):
-        assert (await login.read()).headers == (("x-api-key", "the-key"),)
+        assert (await login.read()).headers == (("x-api-key", "sk-ant-key"),)
     now[0] += 301
     await login.read()
     assert ran.read_text() == "x\nx\n"
+
+
+async def test_a_commands_key_that_the_api_refuses_is_read_anew(tmp_path: Path) -> None:
+    now, ran = [1000.0], tmp_path / "ran"
+    command = f'echo >> {ran}; echo "key-$(wc -l < {ran})"'
+    login = Login({"command": command}, ProxyLog(Journal(tmp_path / "log")), clock=lambda: now[0])
+    first = await login.read()
+    login.refused(first)
+    assert await login.read() == first, "a container may have it run as often as it likes"
+    now[0] += 6
+    login.refused(first)
+    second = await login.read()
+    assert second.headers == (("x-api-key", "key-2"), ("authorization", "Bearer key-2")), "a gateway takes either"
+    now[0] += 6
+    login.refused(first)  # a request that was under way with the one before
+    assert await login.read() == second
 
 
 async def test_a_login_of_claude_code_is_told_when_it_has_expired(tmp_path: Path) -> None:

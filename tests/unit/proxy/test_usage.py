@@ -107,6 +107,29 @@ def test_a_day_s_limit_lasts_until_the_day_ends_and_over_a_restart(limits: ApiLi
     again.begin(2 * DAY)
 
 
+def test_what_is_asked_and_not_answered_counts_meanwhile() -> None:
+    meters = Meters(ApiLimits(tokens_per_day=30))
+    meters.begin(DAY)
+    meters.reserve(90)
+    with pytest.raises(Refused, match="is being used") as told:
+        meters.begin(DAY)
+    assert told.value.status == 429
+    meters.end(DAY, Usage("", 20, 0, 0.0, 0.0), 90)
+    for _ in range(16):
+        meters.begin(DAY)
+    with pytest.raises(Refused, match="16 requests at once"):
+        meters.begin(DAY)
+
+
+def test_much_that_is_refused_is_no_news() -> None:
+    meters = Meters(ApiLimits())
+    for number in range(101):
+        assert not meters.is_flooded(DAY)
+        meters.refuse(DAY + number / 10)
+    assert meters.is_flooded(DAY + 11)
+    assert not meters.is_flooded(DAY + 61)
+
+
 def test_requests_at_once_and_in_a_minute() -> None:
     meters = Meters(ApiLimits(at_once=1, requests_per_minute=2))
     meters.begin(DAY)
