@@ -241,10 +241,11 @@ class Proxy:
                 case {"leave": name}:
                     if isinstance(name, str):
                         self._unrestored.pop(name, None)
-                        if name in self._attended:
-                            self._attended.pop(name).end()
+                        left = self._attended.pop(name, None)
                         self._save()
-                        await attended.until_over(_LEAVE_LIMIT)  # who removes the instance removes what is noted
+                        if left is not None:
+                            left.end()
+                            await left.until_over(_LEAVE_LIMIT)  # who removes the instance removes what is noted
                     return {"left": name}
                 case {"status": True}:
                     return {"status": self._status()}

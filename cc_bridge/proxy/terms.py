@@ -68,7 +68,7 @@ class Refused(Exception):
         self.message = message
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Guest:
     """An instance, as the proxy sees it. What changes is changed in it: its open connections are asked by it, too.
 

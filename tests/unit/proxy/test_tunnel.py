@@ -226,6 +226,19 @@ async def test_a_refusal_names_the_option() -> None:
     assert refused.value.message == "evil.example:443 is not allowed: cc-bridge ... --allow-host evil.example:443"
 
 
+async def test_what_is_allowed_may_change() -> None:
+    one = guest("localhost:1=127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(Refused, match="not allowed"):
+            await open_tunnel("localhost", port, one)
+        one.allow_hosts = (f"localhost:{port}=127.0.0.1",)
+        await (await open_tunnel("localhost", port, one)).aclose()
+        one.allow_hosts = ()
+        with pytest.raises(Refused, match="not allowed"):
+            await open_tunnel("localhost", port, one)
+
+
 @pytest.mark.parametrize(
     ("host", "rule", "status", "why"),
     [
