@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import ssl
@@ -201,6 +202,8 @@ async def test_much_passes_and_gets_room(pair: tuple[Ends, Ends]) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(tunnel.run, ours, HELLO)
             assert await everything(theirs) == data
+            if hasattr(ours, "read_fd"):
+                assert fcntl.fcntl(theirs.reading.fileno(), fcntl.F_GETPIPE_SZ) == 2**20
             await theirs.aclose()
 
 
