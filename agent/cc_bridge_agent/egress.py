@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import struct
+from functools import partial
 from typing import Callable, Dict, Optional, Tuple, Union
 
 from . import __version__, wire
@@ -22,6 +23,9 @@ _MOST = 256
 _PATIENCE, _PAUSE = 30.0, 1.0
 
 _CHUNK = 65536
+
+#: Bytes that splice(2) moves at most, and tries in vain until a stream's bytes are read and written instead.
+_MOVE, _STALLS = 2**20, 8
 
 
 class Egress:
@@ -242,77 +246,87 @@ class Carried:
         self._egress.loop.watch(self._socket.fileno(), readable, self._write if self._out.size else None)
 
 
+class _Direction:
+    """Bytes from a descriptor to another, of which one is ``pipe`` (-1: ended). ``clogged``: no more is taken now."""
+
+    def __init__(self, source: int, target: int, pipe: int) -> None:
+        self._source, self._target, self.pipe = source, target, pipe
+        self._rest = memoryview(b"")  # read, and not written
+        self._stalls = 0 if hasattr(os, "splice") else _STALLS
+        self.clogged = False
+
+    def move(self) -> bool:
+        """Move what there is; True: that was all for good. Raises OSError where either is broken."""
+        try:
+            if self._stalls < _STALLS:
+                # Before an urgent byte of TCP's nothing is spliced, which may pass for the end. Reading shows it.
+                moved = os.splice(self._source, self._target, _MOVE, flags=os.SPLICE_F_NONBLOCK)
+                self._stalls, self.clogged = 0 if moved else _STALLS, False
+                return False
+            self._rest = self._rest or memoryview(os.read(self._source, _CHUNK))
+            ended = not self._rest
+            self._rest = self._rest[os.write(self._target, self._rest) :]
+            self.clogged = bool(self._rest)
+            return ended
+        except BlockingIOError:
+            self.clogged = bool(self._rest) or not _ready(self._target, select.POLLOUT)
+            self._stalls += not self.clogged and _ready(self._source, select.POLLIN)
+            return False
+
+
 class Piped:
-    """A stream over a pair of pipes of its own. Read and written here; splice(2) is quicker in one direction only."""
+    """A stream over a pair of pipes of its own: from Python 3.10 on the kernel moves its bytes."""
 
     def __init__(self, egress: Egress, connection: socket.socket, number: int, fds: Tuple[int, int]) -> None:
-        self._egress = egress
-        self._socket = connection
-        self._number = number
-        self._read_fd, self._write_fd = fds  # -1: this direction has ended
-        self._up = self._down = memoryview(b"")  # read, and not written: towards the proxy, and from it
+        self._egress, self._socket, self._number = egress, connection, number
+        self._up = _Direction(connection.fileno(), fds[1], fds[1])
+        self._down = _Direction(fds[0], connection.fileno(), fds[0])
+        self._move_up, self._move_down = partial(self._move, self._up), partial(self._move, self._down)
         self._watch()
 
     def cut(self) -> None:
         """End both directions at once."""
         # First the end that is read: the proxy has to see, with the end of file, that nobody reads any more.
-        self._read_fd, self._write_fd = self._close(self._read_fd), self._close(self._write_fd)
+        self._end(self._down)
+        self._end(self._up)
         self._egress.over(self._number, self._socket, cut=True)
 
-    def _move_up(self) -> None:
-        was_clogged = bool(self._up)
+    def _move(self, way: _Direction) -> None:
+        was_clogged = way.clogged
         try:
-            self._up = self._up or memoryview(self._socket.recv(_CHUNK))
-            if self._up:
-                self._up = self._up[os.write(self._write_fd, self._up) :]
-            else:
-                self._write_fd = self._close(self._write_fd)
-        except BlockingIOError:
-            pass
+            if way.move():
+                if way is self._down and self._up.pipe != -1 and _ready(self._up.pipe, 0):
+                    raise BrokenPipeError  # both pipes have ended at once: it was cut
+                if way is self._down:
+                    self._socket.shutdown(socket.SHUT_WR)
+                self._end(way)
         except OSError:
             self.cut()
             return
-        if self._write_fd == -1 or bool(self._up) != was_clogged:
-            self._watch()
-
-    def _move_down(self) -> None:
-        was_clogged = bool(self._down)
-        try:
-            self._down = self._down or memoryview(os.read(self._read_fd, _CHUNK))
-            if self._down:
-                self._down = self._down[self._socket.send(self._down) :]
-            elif self._write_fd != -1 and self._has_no_reader():
-                raise BrokenPipeError  # both pipes have ended at once: it was cut
-            else:
-                self._socket.shutdown(socket.SHUT_WR)
-                self._read_fd = self._close(self._read_fd)
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.cut()
-            return
-        if self._read_fd == -1 or bool(self._down) != was_clogged:
+        if way.pipe == -1 or way.clogged != was_clogged:
             self._watch()
 
     def _watch(self) -> None:
-        watch, up, down = self._egress.loop.watch, self._write_fd != -1, self._read_fd != -1
-        if not up and not down:
+        watch, up, down = self._egress.loop.watch, self._up, self._down
+        if up.pipe == down.pipe == -1:
             self._egress.over(self._number, self._socket)
             return
-        if up:  # where a pipe is written it is never readable, but without a reader the kernel reports an error there
-            watch(self._write_fd, self.cut, self._move_up if self._up else None)
-        if down:
-            watch(self._read_fd, None if self._down else self._move_down)
-        readable = self._move_up if up and not self._up else None
-        watch(self._socket.fileno(), readable, self._move_down if down and self._down else None)
+        if up.pipe != -1:  # it is never readable, but without a reader the kernel reports an error there
+            watch(up.pipe, self.cut, self._move_up if up.clogged else None)
+        if down.pipe != -1:
+            watch(down.pipe, None if down.clogged else self._move_down)
+        readable = self._move_up if up.pipe != -1 and not up.clogged else None
+        watch(self._socket.fileno(), readable, self._move_down if down.pipe != -1 and down.clogged else None)
 
-    def _has_no_reader(self) -> bool:
-        asked = select.poll()
-        asked.register(self._write_fd, 0)
-        return bool(asked.poll(0))
+    def _end(self, way: _Direction) -> None:
+        if way.pipe != -1:
+            self._egress.loop.watch(way.pipe)
+            os.close(way.pipe)
+            way.pipe = -1
 
-    def _close(self, fd: int) -> int:
-        if fd != -1:
-            self._egress.loop.watch(fd)
-            os.close(fd)
-        return -1
+
+def _ready(fd: int, mask: int) -> bool:
+    """Whether one of these events is there, or the other end has gone."""
+    asked = select.poll()
+    asked.register(fd, mask)
+    return bool(asked.poll(0))

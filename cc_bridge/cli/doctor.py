@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import anyio.to_thread
 
@@ -23,6 +23,9 @@ from .completion import complete_name
 from .configuration import current_directory
 from .parameters import Argument, Option
 from .session import report, run_async
+
+if TYPE_CHECKING:
+    from ..instances.isolation import Outcome
 
 __all__ = ["Check", "claude_check", "doctor", "tmux_check"]
 
@@ -68,7 +71,7 @@ def doctor(
 
     One of the two kinds of instance is enough: a machine without Docker, or without a local Claude Code,
     is in order. With NAME: check one instance, and exit 1 if something is wrong with it; nothing is started.
-    With --isolation: exit 1 if an attempt succeeded.
+    With --isolation: exit 1 if an attempt succeeded, or could not be made.
     """
     from .display import print_json
     from .tables import print_table
@@ -121,9 +124,15 @@ async def _isolation(name: str, as_json: bool) -> int:
     if as_json:
         print_json([asdict(outcome) for outcome in outcomes])
     else:
-        rows = [["held" if item.held else "LOOSE", item.limit, item.tries] for item in outcomes]
+        rows = [[_said(item), item.limit, item.tries] for item in outcomes]
         print_table(["", "LIMIT", "TRIED TO"], rows)
     return 0 if all(outcome.held for outcome in outcomes) else 1
+
+
+def _said(outcome: Outcome) -> str:
+    if not outcome.tried:
+        return "UNTRIED"
+    return "held" if outcome.held else "LOOSE"
 
 
 def _with_advice(check: Check) -> str:

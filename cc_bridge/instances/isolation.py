@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from ..engine.container_tools import ContainerTools
 from ..record import ClaudeInstance
 
-__all__ = ["Attempt", "Outcome", "attempts", "try_isolation"]
+__all__ = ["Attempt", "Outcome", "attempts", "try_isolation", "try_one"]
 
-#: What a script says when it got what it tried for.
-_GOT = b"GOT IT"
+#: What a script says when it got what it tried for; and when that was refused, if it can tell this from other failures.
+_GOT, _HELD = b"GOT IT", b"HELD"
 
 #: Bytes that the attempt at memory goes beyond the limit.
 _BEYOND = 256 * 1024**2
@@ -19,12 +19,22 @@ _BEYOND = 256 * 1024**2
 _ROOT = "0"
 
 _LOGIN = 'test -s "${CLAUDE_CONFIG_DIR:-$HOME/.claude}/.credentials.json" && echo GOT IT'
+
+#: A proxy that answers 502 has tried to go there.
 _TUNNEL = """python3 -c "
 import os, socket
 port = int(os.environ['HTTPS_PROXY'].rpartition(':')[2])
 way = socket.create_connection(('127.0.0.1', port), 30)
 way.sendall(b'CONNECT HOST HTTP/1.1\\r\\nHost: HOST\\r\\n\\r\\n')
-if way.recv(99).startswith(b'HTTP/1.1 200'): print('GOT IT')" 2>/dev/null"""
+line = way.makefile('rb').readline(99).split()
+says = {b'200': 'GOT IT', b'502': 'GOT IT', b'400': 'HELD', b'403': 'HELD'}
+print(says.get(line[1], ''))" 2>/dev/null"""
+
+#: Nothing is sent: a datagram's connect needs a route, and that is all.
+_ROUTE = """python3 -c "
+import errno, socket
+failed = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect_ex(('192.0.2.1', 9))
+print({0: 'GOT IT', errno.ENETUNREACH: 'HELD'}.get(failed, ''))" 2>/dev/null"""
 
 
 @dataclass(frozen=True)
@@ -33,21 +43,29 @@ class Attempt:
 
     Attributes:
         user: as whom; root, where even that must not help.
+        tells: it says "HELD" where it was refused; where it says neither, it has failed otherwise.
     """
 
     limit: str
     tries: str
     script: str
     user: str = ""
+    tells: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an attempt. ``held``: it did not succeed."""
+    """What became of an attempt.
+
+    Attributes:
+        held: it did not succeed.
+        tried: False: it could not be tried, and so nothing is known.
+    """
 
     limit: str
     tries: str
     held: bool
+    tried: bool = True
 
 
 def attempts(record: ClaudeInstance) -> Sequence[Attempt]:
@@ -123,11 +141,9 @@ def attempts(record: ClaudeInstance) -> Sequence[Attempt]:
         script = 'test "$(grep -c : /proc/net/dev)" -gt 1 && echo GOT IT'
         found.append(Attempt("network", "find an interface but the loopback", script))
     if record.sealed:
-        # Nothing is sent: a datagram's connect needs a route, and that is all.
-        script = "python3 -c \"import socket as s; s.socket(s.AF_INET, s.SOCK_DGRAM).connect(('192.0.2.1', 9))\" "
-        found.append(Attempt("network", "find a way to an address", f"{script} 2>/dev/null && echo GOT IT"))
+        found.append(Attempt("network", "find a way to an address", _ROUTE, tells=True))
         found += [
-            Attempt("way out", f"reach {host} by the proxy", _TUNNEL.replace("HOST", host))
+            Attempt("way out", f"reach {host} by the proxy", _TUNNEL.replace("HOST", host), tells=True)
             for host in ("169.254.169.254:443", "127.0.0.1:443", "not-allowed.invalid:443")
         ]
     if record.key_is_outside:
@@ -142,5 +158,11 @@ async def try_isolation(tools: ContainerTools, record: ClaudeInstance) -> AsyncG
         EngineError: of the kind that fits.
     """
     for attempt in attempts(record):
-        done = await tools.exec(["sh", "-c", attempt.script], user=attempt.user, limit=120)
-        yield Outcome(attempt.limit, attempt.tries, held=_GOT not in done.stdout)
+        yield await try_one(tools, attempt)
+
+
+async def try_one(tools: ContainerTools, attempt: Attempt) -> Outcome:
+    """Try something. Raises as :func:`try_isolation`."""
+    done = await tools.exec(["sh", "-c", attempt.script], user=attempt.user, limit=120)
+    tried = not attempt.tells or _GOT in done.stdout or _HELD in done.stdout
+    return Outcome(attempt.limit, attempt.tries, held=tried and _GOT not in done.stdout, tried=tried)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import select
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import anyio
 import anyio.abc
@@ -21,8 +24,15 @@ _IDLE = 3600
 #: Seconds: how exactly that is kept, so that a deadline is not set with each chunk.
 _EXACT = 30
 
-#: Consecutive splices without waiting before other tasks get to run.
-_SPLICES = 16
+#: Bytes moved without waiting before other tasks get to run.
+_STEP = 2**20
+
+#: Splices in vain, though there is something to read and room for it, until bytes are copied instead.
+_STALLS = 8
+
+#: A pipe that so many bytes have passed gets more room, the most that anybody may ask for (pipe(7)): with 64 KiB each
+#: process waits for the next one's processor. Others need none, and a user has 64 MiB in all.
+_BULK, _ROOM = 4 * 2**20, 2**20
 
 
 class Pump:
@@ -74,14 +84,15 @@ class Pump:
 
     async def _send_all(self) -> None:
         source = getattr(self._stream, "read_fd", -1)
-        if source == -1 or not await self._splice(source, self._server.fileno(), self._sent):
-            try:
-                while True:
-                    data = await self._stream.receive(CHUNK)
-                    await self._server.write_all(data)
-                    self._sent(len(data))
-            except anyio.EndOfStream:
-                pass
+        if source != -1:
+            await self._splice(source, self._server.fileno(), source, self._sent)
+        try:
+            while True:
+                data = await self._stream.receive(CHUNK)
+                await self._server.write_all(data)
+                self._sent(len(data))
+        except anyio.EndOfStream:
+            pass
         try:
             self._server.end_writing()
         except OSError as error:  # the server has reset it
@@ -89,34 +100,55 @@ class Pump:
 
     async def _receive_all(self) -> None:
         target = getattr(self._stream, "write_fd", -1)
-        if target == -1 or not await self._splice(self._server.fileno(), target, self._received):
-            while data := await self._server.read():
-                await self._stream.send(data)
-                self._received(len(data))
+        if target != -1:
+            await self._splice(self._server.fileno(), target, target, self._received)
+        while data := await self._server.read():
+            await self._stream.send(data)
+            self._received(len(data))
         await self._stream.send_eof()
 
-    async def _splice(self, source: int, target: int, moved: Callable[[int], None]) -> bool:
-        """Until the source's end of file. False: these cannot be spliced, and nothing was moved."""
-        unyielded = 0
-        while True:
+    async def _splice(self, source: int, target: int, pipe: int, moved: Callable[[int], None]) -> None:
+        """Until these cannot be spliced (any more): who copies what is left also finds the end.
+
+        Before an urgent byte of TCP's there is something to read, but nothing to splice, and it may pass for the end.
+        """
+        unyielded = stalls = total = 0
+        while stalls < _STALLS:
             try:
-                count = os.splice(source, target, CHUNK, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
-            except BlockingIOError:  # either has nothing, or the other has no room
+                count = os.splice(source, target, _ROOM, flags=os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK)
+            except BlockingIOError:
+                stalls += await self._until_ready(source, target)
                 unyielded = 0
-                await anyio.wait_readable(source)
-                await anyio.wait_writable(target)
                 continue
             except OSError as error:
                 if error.errno == errno.EINVAL:  # neither is a pipe
-                    return False
+                    return
                 raise anyio.BrokenResourceError from error
             if not count:
-                return True
+                return
             moved(count)
-            unyielded += 1
-            if unyielded >= _SPLICES:
+            if total < _BULK <= total + count:
+                with suppress(OSError):  # this user has no more
+                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _ROOM)
+            total += count
+            stalls, unyielded = 0, unyielded + count
+            if unyielded >= _STEP:
                 unyielded = 0
                 await checkpoint()
+
+    async def _until_ready(self, source: int, target: int) -> bool:
+        """Wait until there is something to read and room for it; True: that was so already."""
+        asked = select.poll()
+        asked.register(source, select.POLLIN)
+        asked.register(target, select.POLLOUT)
+        ready = [fd for fd, _ in asked.poll(0)]
+        if source not in ready:
+            await anyio.wait_readable(source)
+        if target not in ready:
+            await anyio.wait_writable(target)
+        if len(ready) == 2:
+            await checkpoint()
+        return len(ready) == 2
 
     def _sent(self, count: int) -> None:
         self._put_off()

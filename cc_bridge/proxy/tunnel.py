@@ -35,24 +35,25 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class _Exits:
-    """What one instance may reach: its rules, with groups filled in at the first tunnel."""
+    """What one instance may reach: its rules, with groups filled in at the first tunnel, and when they are changed."""
 
-    def __init__(self, allow_hosts: tuple[str, ...]) -> None:
+    def __init__(self) -> None:
         self.look_ups = anyio.CapacityLimiter(_LOOK_UPS)
-        self.allow_hosts = allow_hosts
-        self._rules: list[Rule] | None = None
+        self._read_of: tuple[str, ...] | None = None
+        self._rules: list[Rule] = []
         self._reading = anyio.Lock()
         self._empty: list[str] = []  # groups that this machine has no hosts for
 
-    async def towards(self, host: str, port: int) -> list[Rule]:
+    async def towards(self, host: str, port: int, allow_hosts: tuple[str, ...]) -> list[Rule]:
         """Rules that allow it: one at least.
 
         Raises:
             Refused: there is none.
         """
         async with self._reading:
-            if self._rules is None:
-                self._rules = await self._read()
+            if self._read_of != allow_hosts:
+                self._rules = await self._read(allow_hosts)
+                self._read_of = allow_hosts
         if found := matching(self._rules, host, port):
             return found
         why = f"{host}:{port} is not allowed: cc-bridge ... --allow-host {host}:{port}"
@@ -60,9 +61,10 @@ class _Exits:
             why += f" (no hosts are known here for: {', '.join(self._empty)})"
         raise Refused(403, "permission_error", why)
 
-    async def _read(self) -> list[Rule]:
+    async def _read(self, allow_hosts: tuple[str, ...]) -> list[Rule]:
         rules: list[Rule] = []
-        for item in self.allow_hosts:
+        self._empty = []
+        for item in allow_hosts:
             if item in GROUPS:
                 of_group = await groups.rules_of(item)
                 rules += of_group
@@ -92,10 +94,8 @@ async def open_tunnel(host: str, port: int | str, guest: Guest) -> Tunnel:
         host, port = read_host(host), read_port(str(port))
     except ValueError as error:
         raise Refused(400, "invalid_request_error", str(error).encode("ascii", "replace").decode()) from None
-    exits = _exits.get(guest)
-    if exits is None or exits.allow_hosts != guest.allow_hosts:
-        exits = _exits[guest] = _Exits(guest.allow_hosts)
-    rules = await exits.towards(host, port)
+    exits = _exits.get(guest) or _exits.setdefault(guest, _Exits())
+    rules = await exits.towards(host, port, guest.allow_hosts)
 
     def may(address: Address) -> bool:
         return any(within(address, rule.network) for rule in rules)

@@ -106,6 +106,21 @@ async def test_bytes_go_both_ways_and_each_way_ends_by_itself(agent: Agent, way:
 
 
 @pytest.mark.anyio
+async def test_an_urgent_byte_stops_nothing(agent: Agent) -> None:
+    """It cannot be spliced, and is lost; what comes behind it is read."""
+    async with proxy(agent, "pipes", echo) as port:
+        with socket.create_connection(("127.0.0.1", port)) as program:
+            for data, flags in ((b"ab", 0), (b"!", socket.MSG_OOB), (b"cd", 0)):
+                program.send(data, flags)
+            program.shutdown(socket.SHUT_WR)
+            async with await anyio.connect_tcp("127.0.0.1", port) as other:  # the loop does not turn in vain
+                await other.send_eof()
+                with pytest.raises(anyio.EndOfStream):
+                    await other.receive()
+            assert await anyio.to_thread.run_sync(program.makefile("rb").read) == b"abcd"
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("way", WAYS)
 async def test_two_hundred_streams_at_once(agent: Agent, way: str) -> None:
     together, everybody = 0, anyio.Event()

@@ -168,7 +168,7 @@ async def test_pip_and_git(sealed: Any, site: Site, root: Path) -> None:
     done = inside(instance, *pip, f"https://{site.other}/simple")
     assert done.returncode
     assert f"Tunnel connection failed: 403 {why}" in done.stderr
-    assert refused(root, instance)[-2:] == [why, why]
+    assert refused(root, instance).count(why) == 2
 
     done = inside(instance, "git", "clone", f"https://{site.allowed}/made.git", "cloned")
     assert done.returncode == 0, done.stderr
@@ -176,7 +176,7 @@ async def test_pip_and_git(sealed: Any, site: Site, root: Path) -> None:
     done = inside(instance, "git", "clone", f"https://{site.other}/made.git", "other")
     assert done.returncode
     assert "CONNECT tunnel failed, response 403" in done.stderr  # and no word more
-    assert refused(root, instance)[-1] == why
+    assert refused(root, instance).count(why) == 3
 
 
 @pytest.mark.thorough

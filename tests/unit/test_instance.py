@@ -164,7 +164,7 @@ def test_a_field_that_means_nothing_for_the_kind_is_refused_by_name(field: str, 
 
 def test_allowed_hosts_are_read_as_the_proxy_reads_them() -> None:
     sealed = {**LOCAL, "kind": "docker", "image": "i", "sealed": True}
-    hosts = ("python", "a.example", "*.a.example:8443", "b.example:443=10.0.0.0/8")
+    hosts = ("python", "node", "debian", "github", "a.example", "*.a.example:8443", "b.example:443=10.0.0.0/8")
     assert ClaudeInstance.of(**sealed, allow_hosts=hosts).allow_hosts == hosts
     for wrong in ("a.example:99999", "127.1", "a.example=169.254.169.254", "a.example=10.0.0.1/8", "pythn:", "*"):
         with pytest.raises(InvalidInput, match=r"allow_hosts: .*write NAME"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import ssl
@@ -168,6 +169,44 @@ async def test_a_server_that_breaks_off_is_no_end(pair: tuple[Ends, Ends]) -> No
     assert ours.writing.fileno() != -1, "the stream was told of a proper end"
 
 
+async def test_an_urgent_byte_stops_nothing(pair: tuple[Ends, Ends]) -> None:
+    """It cannot be spliced, and is lost; what comes behind it is read."""
+    ours, theirs = pair
+
+    async def urges(client: anyio.abc.SocketStream) -> None:
+        await client.receive()
+        with socket.socket(fileno=os.dup(client.extra(anyio.abc.SocketAttribute.raw_socket).fileno())) as raw:
+            for data, flags in ((b"ab", 0), (b"!", socket.MSG_OOB), (b"cd", 0)):
+                raw.send(data, flags)
+        await client.send_eof()
+        assert await everything(client) == b""
+
+    async with server(urges) as port:
+        tunnel = await open_tunnel("localhost", port, guest(f"localhost:{port}=127.0.0.1"))
+        async with anyio.create_task_group() as group:
+            group.start_soon(tunnel.run, ours, HELLO)
+            assert await everything(theirs) == b"abcd"
+            await theirs.aclose()
+
+
+async def test_much_passes_and_gets_room(pair: tuple[Ends, Ends]) -> None:
+    ours, theirs = pair
+    data = bytes(10_000_000)
+
+    async def answers(client: anyio.abc.SocketStream) -> None:
+        await client.receive()
+        await client.send(data)
+
+    async with server(answers) as port:
+        tunnel = await open_tunnel("localhost", port, guest(f"localhost:{port}=127.0.0.1"))
+        async with anyio.create_task_group() as group:
+            group.start_soon(tunnel.run, ours, HELLO)
+            assert await everything(theirs) == data
+            if hasattr(ours, "read_fd"):
+                assert fcntl.fcntl(theirs.reading.fileno(), fcntl.F_GETPIPE_SZ) == 2**20
+            await theirs.aclose()
+
+
 async def test_a_limit_ends_a_tunnel(pair: tuple[Ends, Ends]) -> None:
     ours, _ = pair
 
@@ -188,6 +227,19 @@ async def test_a_refusal_names_the_option() -> None:
     with pytest.raises(Refused) as refused:
         await open_tunnel("evil.example", 443, guest("good.example", "*.evil.example"))
     assert refused.value.message == "evil.example:443 is not allowed: cc-bridge ... --allow-host evil.example:443"
+
+
+async def test_what_is_allowed_may_change() -> None:
+    one = guest("localhost:1=127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(Refused, match="not allowed"):
+            await open_tunnel("localhost", port, one)
+        one.allow_hosts = (f"localhost:{port}=127.0.0.1",)
+        await (await open_tunnel("localhost", port, one)).aclose()
+        one.allow_hosts = ()
+        with pytest.raises(Refused, match="not allowed"):
+            await open_tunnel("localhost", port, one)
 
 
 @pytest.mark.parametrize(
