@@ -106,6 +106,9 @@ class Egress:
             self.loop.watch(self._socket.fileno())
             self.loop.call_later(_PAUSE, self._listen)
             return
+        if _user_of(connection) not in (os.getuid(), 0, None):
+            connection.close()  # another user of this machine, who would take places from Claude Code
+            return
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         number = self._newest = self._newest + 1
@@ -172,6 +175,18 @@ class Egress:
         for stream in list(self._streams.values()):
             if isinstance(stream, Carried):
                 stream.cut()
+
+
+def _user_of(connection: socket.socket) -> Optional[int]:
+    """Whose the other end is, of a connection over this loopback (proc(5), tcp); None: nobody can say."""
+    try:
+        ends = (connection.getpeername(), connection.getsockname())
+        names = ["%08X:%04X" % (struct.unpack("=I", socket.inet_aton(host))[0], port) for host, port in ends]
+        ours = " ".join(names)
+        with open("/proc/net/tcp") as table:
+            return next((int(line.split()[7]) for line in table if ours in line), None)
+    except (OSError, ValueError):
+        return None
 
 
 class Carried:

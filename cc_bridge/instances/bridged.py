@@ -107,8 +107,7 @@ class BridgedInstance(InstanceInterface):
         self.claude_hint = place.claude_hint
         self._place = place
         self._registry = registry or place.registry
-        self._home = place.home
-        self._log = place.log
+        self._home, self._log = place.home, place.log
         self._kept = KeptRecord(place.home)
         self._first_launch, self._has_launched = True, False
         self.only_looks = self._found_nobody = False

@@ -190,4 +190,5 @@ async def leave_outside(place: Place) -> None:
     """The place has ended, and the proxy is told."""
     if place.record.key_is_outside:
         place.attended_by = 0
-        await leave(place.registry.root, place.name)
+        with suppress(AgentUnavailable):  # it does not answer; without the agent it ends by itself
+            await leave(place.registry.root, place.name)

@@ -73,12 +73,12 @@ async def leave(root: Path, name: str) -> None:
 
 
 def proxy_now(root: Path) -> int:
-    """Which proxy this program asked last, as a number that no other gets; 0: it has gone. Asks and waits for nobody."""
+    """Which proxy this program asked last, as a number that no other gets; 0: it has gone. Waits for nobody."""
     number, connection = _watched.get(root, (0, None))
     if connection is None:
         return 0
     try:
-        connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        connection.recv(1)  # it does not block, and nothing is said there
     except BlockingIOError:
         return number
     except OSError:
@@ -103,6 +103,7 @@ def _keep_watch(root: Path) -> None:
     if not answered:  # it has just ended; the next command finds that out
         connection.close()
         return
+    connection.setblocking(False)
     _, before = _watched.pop(root, (0, None))
     if before is not None:
         before.close()

@@ -102,7 +102,9 @@ class Service:
         self.stopping = anyio.Event()
         self.is_ready = False
         self._farewells: dict[tuple[str, str], anyio.Event] = {}  # of a token, and one session of it
-        self._ended: set[str] = set()  # tokens; they stay: who was let in just before may open something yet
+        self._ended: set[str] = (
+            set()
+        )  # tokens and sessions; they stay: who was let in just before may open something yet
         self._stack = AsyncExitStack()
         self._group: anyio.abc.TaskGroup | None = None
         self._log = Log("", "service")
@@ -162,7 +164,7 @@ class Service:
     def farewell(self, who: Identity) -> Farewell:
         """When what is open for them is to end: token or session expires or is ended, or the service stops."""
         told = self._farewells.setdefault((who.id, who.session), anyio.Event())
-        if self.stopping.is_set() or who.id in self._ended:
+        if self.stopping.is_set() or self._ended & {who.id, who.session}:
             told.set()
         return Farewell(told, who.ends)
 
@@ -179,7 +181,9 @@ class Service:
 
     def signed_out(self, who: Identity) -> None:
         """What is open for them in this session ends."""
-        self._farewells.setdefault((who.id, who.session), anyio.Event()).set()  # stays, for the same reason
+        self._ended.add(who.session)
+        if (told := self._farewells.pop((who.id, who.session), None)) is not None:
+            told.set()
 
     async def _end(self) -> None:
         self.stop()

@@ -322,6 +322,19 @@ async def test_pipes_have_descriptors_of_which_nothing_was_read(agent: Agent) ->
         assert await ask(port, b"early") == b"EARLY"
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_another_user_of_the_machine_takes_no_place(agent: Agent) -> None:
+    """covers: T2"""
+    port = port_of(agent)
+    if not (child := os.fork()):
+        try:
+            os.setuid(65534)
+            os._exit(socket.create_connection(("127.0.0.1", port), 20).recv(1) != b"")
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_an_agent_that_was_not_told_to_has_no_way_out(make_agent: MakeAgent) -> None:
     agent = make_agent()
     assert agent.connect("egress").hello["error"] == "egress"

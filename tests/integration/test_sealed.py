@@ -210,6 +210,10 @@ async def test_a_key_outside_of_a_process(
     assert await answer(instance) == "fine"
     assert scripted_model.keys == {KEY}
     assert attended(root) == [instance.name]
+    ask_proxy(root, {"stop": True})
+    while ask_proxy(root, {"status": True}) is not None:  # it answers until it ends
+        await anyio.lowlevel.checkpoint()
+    assert await answer(instance) == "fine", "who is connected has the next one attend"
     await instance.stop()
     assert attended(root) == [], "the proxy still has its login"
 

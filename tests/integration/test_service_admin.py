@@ -201,6 +201,8 @@ class TestSessions:
         assert (await browser.get("/v1/session")).status_code == 401
 
     async def test_over_tls_the_cookie_stays_there(self, api: Api) -> None:
+        behind = await api.client(Origin="https://localhost").post("/v1/session", json={"token": api.first})
+        assert behind.headers["set-cookie"].startswith("__Host-cc_bridge="), "a proxy speaks TLS"
         signed_in = await api.client().post("https://localhost/v1/session", json={"token": api.first})
         cookie = signed_in.headers["set-cookie"]
         assert cookie.startswith("__Host-cc_bridge=")

@@ -43,7 +43,7 @@ async def sign_in(request: Request, service: TheService, body: SignIn, response:
     secret = await service.store.sessions.make(token.id)
     service.strikes.right(digest_of(secret))  # wrong tokens of others from this address must not keep them out
     await service.store.audit.note(token.id, "session.begun", "", {"address": address_of(request)})
-    keep_session(response, secret, SESSION_LIFE, is_secure=request.url.scheme == "https")
+    keep_session(response, secret, SESSION_LIFE, is_secure=_is_secure(request))
     response.headers["Cache-Control"] = "no-store"
     return _shown(Identity.of(token))
 
@@ -64,6 +64,11 @@ async def sign_out(request: Request, service: TheService, who: Anybody, response
         await service.store.audit.note(who.id, "session.ended")
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
     response.delete_cookie(SECURE_COOKIE, path="/", httponly=True, samesite="strict", secure=True)
+
+
+def _is_secure(request: Request) -> bool:
+    """The browser speaks TLS, be it with a proxy before us: then it says so of the page that asks."""
+    return "https" in (request.url.scheme, request.headers.get("origin", "").partition(":")[0])
 
 
 def keep_session(response: Response, secret: str, life: timedelta, *, is_secure: bool) -> None:
