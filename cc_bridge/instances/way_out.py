@@ -74,17 +74,17 @@ async def leave(root: Path, name: str) -> None:
 
 def proxy_now(root: Path) -> int:
     """Which proxy this program asked last, as a number that no other gets; 0: it has gone. Waits for nobody."""
-    number, connection = _watched.get(root, (0, None))
-    if connection is None:
+    number, connection = _watched.get(root, (0, -1))
+    if connection == -1:
         return 0
     try:
-        connection.recv(1)  # it does not block, and nothing is said there
+        os.read(connection, 1)  # it does not block, and nothing is said there
     except BlockingIOError:
         return number
     except OSError:
         pass  # it has gone
     _watched.pop(root, None)
-    connection.close()
+    os.close(connection)
     return 0
 
 
@@ -104,14 +104,14 @@ def _keep_watch(root: Path) -> None:
         connection.close()
         return
     connection.setblocking(False)
-    _, before = _watched.pop(root, (0, None))
-    if before is not None:
-        before.close()
-    _watched[root] = next(_numbers), connection
+    _, before = _watched.pop(root, (0, -1))
+    if before != -1:
+        os.close(before)
+    _watched[root] = next(_numbers), connection.detach()
 
 
 #: Connections whose end is a proxy's, by the state directory, with their numbers.
-_watched: dict[Path, tuple[int, socket.socket]] = {}
+_watched: dict[Path, tuple[int, int]] = {}
 _numbers = itertools.count(1)
 
 

@@ -329,7 +329,10 @@ def test_another_user_of_the_machine_takes_no_place(agent: Agent) -> None:
     if not (child := os.fork()):
         try:
             os.setuid(65534)
-            os._exit(socket.create_connection(("127.0.0.1", port), 20).recv(1) != b"")
+            with socket.socket() as connection:
+                connection.settimeout(20)
+                connection.connect(("127.0.0.1", port))
+                os._exit(connection.recv(1) != b"")
         finally:
             os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
