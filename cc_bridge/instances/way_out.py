@@ -104,6 +104,7 @@ def _keep_watch(root: Path) -> None:
         connection.close()
         return
     connection.setblocking(False)
+    connection.setblocking(False)  # with a limit of time, Python waits before it receives, whatever the flags say
     _, before = _watched.pop(root, (0, None))
     if before is not None:
         before.close()
