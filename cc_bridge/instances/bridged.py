@@ -28,7 +28,7 @@ from .info import describe
 from .kept_conversation import take_away
 from .kept_record import KeptRecord
 from .life import Step
-from .outside import connected, stop_outside
+from .outside import attended, connected, stop_outside
 from .place import GRACE, Place
 from .registry import Registry
 from .sessions import export_session, session_to_begin_with
@@ -127,6 +127,7 @@ class BridgedInstance(InstanceInterface):
 
     async def submit(self, prompt: Prompt, id: str | None = None) -> Turn:  # noqa: A002
         """Queue a command; in a pane, also refuse what cannot be typed there (InvalidInput)."""
+        await attended(self._place)
         return await self._bridge.submit(typed(prompt) if self.record.in_pane else prompt, id)
 
     async def turn(self, id: str) -> Turn:  # noqa: A002

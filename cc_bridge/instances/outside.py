@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidInput
+from ..errors import AgentUnavailable, EngineError, InvalidInput
 from ..login import KEYS, PARTS, check_key, decides, login_file, other_provider, with_login
 from .claude_settings import check_settings, config_directory
-from .way_out import attend, leave, placeholder
+from .way_out import attend, leave, placeholder, proxy_now
 
 if TYPE_CHECKING:
     from ..channels.base import Channel
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PORT",
     "agent_words",
+    "attended",
     "check_outside",
     "connected",
     "leave_outside",
@@ -153,11 +155,23 @@ async def connected(place: Place, greeting: bytes) -> Channel:
     channel = await place.connect(greeting)
     if place.record.key_is_outside:
         try:
-            await attend(place.registry.root, place.name, login_outside(place.record))
+            await _attend(place)
         except BaseException:  # cancelled, too: nobody else has the channel
             await channel.aclose()
             raise
     return channel
+
+
+async def attended(place: Place) -> None:
+    """The proxy that attended to a place has not gone since, or the next one does. Raises as :func:`connected`."""
+    if place.attended_by and place.attended_by != proxy_now(place.registry.root):
+        with suppress(AgentUnavailable, EngineError):  # its agent has ended, too; the next one is attended to at once
+            await _attend(place)
+
+
+async def _attend(place: Place) -> None:
+    await attend(place.registry.root, place.name, login_outside(place.record))
+    place.attended_by = proxy_now(place.registry.root)
 
 
 async def stop_outside(place: Place) -> None:
@@ -169,4 +183,5 @@ async def stop_outside(place: Place) -> None:
 async def leave_outside(place: Place) -> None:
     """The place has ended, and the proxy is told."""
     if place.record.key_is_outside:
+        place.attended_by = 0
         await leave(place.registry.root, place.name)

@@ -50,6 +50,7 @@ class Place(abc.ABC):
 
     Attributes:
         is_new: the instance is being made, and nothing stays of it if that fails.
+        attended_by: the proxy that has its key, where that is outside, as ``way_out.proxy_now`` numbers it; 0: none.
 
     Raises:
         InvalidInput: the record is of another kind.
@@ -70,6 +71,7 @@ class Place(abc.ABC):
         self.home = registry.home(record.name)
         self.log = Log(record.name, record.kind)
         self.is_new = False
+        self.attended_by = 0
         self._ending = Ending("")
 
     @property

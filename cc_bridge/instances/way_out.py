@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
@@ -19,7 +20,7 @@ from ..errors import AgentUnavailable, BridgeError, InvalidInput
 from ..login import PARTS
 from ..state import make_private, runtime_directory
 
-__all__ = ["Asking", "ask_proxy", "attend", "attend_blocking", "leave", "placeholder", "proxy_socket"]
+__all__ = ["Asking", "ask_proxy", "attend", "attend_blocking", "leave", "placeholder", "proxy_now", "proxy_socket"]
 
 #: Seconds for the proxy to start, and to answer; it waits less for an agent.
 _START_LIMIT, _ANSWER_LIMIT = 20.0, 60.0
@@ -55,6 +56,7 @@ def attend_blocking(root: Path, name: str, source: Mapping[str, Any], asking: As
     request = {"attend": name, "source": dict(source)}
     for _ in range(_TRIES):
         if ask_proxy(root, request, name, asking) is not None:
+            _keep_watch(root)
             return
         _start(root, name)
     raise AgentUnavailable("the proxy that holds its key ends again and again", instance=name, hint=_HINT)
@@ -68,6 +70,48 @@ async def leave(root: Path, name: str) -> None:
         InvalidInput: what is in its place is another user's.
     """
     await _in_thread(lambda asking: ask_proxy(root, {"leave": name}, name, asking))
+
+
+def proxy_now(root: Path) -> int:
+    """Which proxy this program asked last, as a number that no other gets; 0: it has gone. Waits for nobody."""
+    number, connection = _watched.get(root, (0, None))
+    if connection is None:
+        return 0
+    try:
+        connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return number
+    except OSError:
+        pass  # it has gone
+    _watched.pop(root, None)
+    connection.close()
+    return 0
+
+
+def _keep_watch(root: Path) -> None:
+    """Have a connection to the proxy whose end is its end."""
+    if proxy_now(root):
+        return
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(_ANSWER_LIMIT)
+        connection.connect(str(proxy_socket(root)))
+        connection.sendall(b'{"watch":true}\n')
+        answered = _line(connection)
+    except OSError:
+        answered = b""
+    if not answered:  # it has just ended; the next command finds that out
+        connection.close()
+        return
+    _, before = _watched.pop(root, (0, None))
+    if before is not None:
+        before.close()
+    _watched[root] = next(_numbers), connection
+
+
+#: Connections whose end is a proxy's, by the state directory, with their numbers.
+_watched: dict[Path, tuple[int, socket.socket]] = {}
+_numbers = itertools.count(1)
 
 
 class Asking:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import AsyncIterator
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlsplit
 
 import anyio
 import httpx
 from anyio.abc import TaskGroup
 
+from .api_client import ApiClient
 from .api_rules import answer_headers, request_headers
 from .http_server import HttpServer, HungUp
 from .meters import Meters
@@ -19,7 +18,7 @@ from .request_head import Head
 from .terms import Guest, Refused
 from .usage import Usage, UsageReader
 
-__all__ = ["ApiRequest", "Cut", "make_client"]
+__all__ = ["ApiRequest", "Cut"]
 
 #: Seconds. Between two pieces of an answer as long as Claude Code itself waits (``X-Stainless-Timeout``).
 _TIMEOUTS = httpx.Timeout(connect=20.0, read=600.0, write=120.0, pool=20.0)
@@ -32,25 +31,6 @@ class Cut(Exception):
     """An answer that has begun cannot be finished; its connection has to be cut, so that nobody takes it for whole."""
 
 
-def make_client() -> httpx.AsyncClient:
-    """A client for all instances' requests; close it in the end.
-
-    It makes as many connections as are wanted, so that no instance waits for another's. It keeps no cookies and follows
-    no redirects. The host's own ``HTTPS_PROXY``, ``SSL_CERT_FILE`` and ``NODE_EXTRA_CA_CERTS`` count.
-    """
-    trusted = httpx.create_ssl_context()
-    trusted.load_default_certs()
-    if more := os.environ.get("NODE_EXTRA_CA_CERTS"):
-        trusted.load_verify_locations(more)
-    return httpx.AsyncClient(
-        verify=trusted,
-        timeout=_TIMEOUTS,
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=60.0),
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        follow_redirects=False,
-    )
-
-
 class ApiRequest:
     """One request, from its body to its answer's end; ``run`` it once.
 
@@ -58,7 +38,7 @@ class ApiRequest:
         host: of the API, with its port where one is said.
     """
 
-    def __init__(self, http: HttpServer, head: Head, guest: Guest, meters: Meters, client: httpx.AsyncClient) -> None:
+    def __init__(self, http: HttpServer, head: Head, guest: Guest, meters: Meters, client: ApiClient) -> None:
         self._http = http
         self._head = head
         self._guest = guest
@@ -115,7 +95,7 @@ class ApiRequest:
                 content=body if self._head.has_body else None,
                 extensions={"timeout": _TIMEOUTS.as_dict()},
             )
-            answer = await self._client.send(request, stream=True)
+            answer = await self._client.send(request)
             if answer.status_code == 401:
                 self._guest.login_refused(login)
         except (httpx.HTTPError, httpx.InvalidURL) as problem:

@@ -8,17 +8,17 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import anyio
-import httpx
 from anyio.abc import ByteStream
 
-from .api import ApiRequest, Cut, make_client
+from .api import ApiRequest, Cut
+from .api_client import ApiClient
 from .api_rules import check_request, is_greeting
 from .http_server import HttpServer, HungUp, Patience
 from .meters import Meters
 from .request_head import Head
 from .terms import Entry, Guest, Refused
 
-__all__ = ["OpenTunnel", "Tunnel", "make_client", "serve_connection"]
+__all__ = ["OpenTunnel", "Tunnel", "serve_connection"]
 
 _AUTHORITY = re.compile(r"([A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]{1,5})")
 
@@ -49,7 +49,7 @@ async def serve_connection(
     stream: ByteStream,
     guest: Guest,
     meters: Meters,
-    client: httpx.AsyncClient,
+    client: ApiClient,
     *,
     open_tunnel: OpenTunnel | None = None,
     patience: Patience | None = None,
@@ -60,7 +60,7 @@ async def serve_connection(
 
     Args:
         meters: the instance's; all its connections share them.
-        client: see :func:`make_client`; shared by all instances.
+        client: shared by all instances.
         open_tunnel: connects to a server that the instance may reach, or raises Refused; None: there are no tunnels.
         patience: how long the container may take for what.
     """
@@ -80,7 +80,7 @@ class _Gate:
         stream: ByteStream,
         guest: Guest,
         meters: Meters,
-        client: httpx.AsyncClient,
+        client: ApiClient,
         open_tunnel: OpenTunnel | None,
         patience: Patience,
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ from ..instances.way_out import proxy_socket
 from ..limits import ApiLimits
 from ..logs import Log
 from ..names import NAME
-from .api import make_client
+from .api_client import ApiClient
 from .attended import Attended, Gate
 from .gate import serve_connection
 from .journal import ProxyLog
@@ -58,6 +59,7 @@ def work(shared: Shared, watcher: int) -> None:
     logging.getLogger("cc_bridge").propagate = False
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _MOST_DESCRIPTORS)), hard))
+    gc.freeze()  # what was imported stays, and need not be looked through again and again
     anyio.run(_work, shared, watcher)
 
 
@@ -70,7 +72,7 @@ class RealGate:
     """What is done with instances' streams, with one client of the API for all."""
 
     async def __aenter__(self) -> RealGate:
-        self._client = make_client()
+        self._client = ApiClient()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -224,6 +226,8 @@ class Proxy:
                 answer = await self._answered(line, group)
                 with anyio.fail_after(_REQUEST_LIMIT):
                     await _send(connection, json.dumps(answer).encode() + b"\n")
+                if "watching" in answer:
+                    await anyio.wait_readable(connection)  # until it has gone; our end is what it waits for
             except (TimeoutError, OSError):
                 return  # who asked has gone, or does not read
         if "stopped" in answer:
@@ -231,27 +235,7 @@ class Proxy:
 
     async def _answered(self, line: bytes, group: TaskGroup) -> dict[str, Any]:
         try:
-            request = json.loads(line)
-            match request:
-                case {"attend": name, "source": source}:
-                    attended = self._begin(name, source, group)
-                    self._save()
-                    await attended.until_attached(_ATTACH_LIMIT)
-                    return {"attached": name}
-                case {"leave": name}:
-                    if isinstance(name, str):
-                        self._unrestored.pop(name, None)
-                        left = self._attended.pop(name, None)
-                        self._save()
-                        if left is not None:
-                            left.end()
-                            await left.until_over(_LEAVE_LIMIT)  # who removes the instance removes what is noted
-                    return {"left": name}
-                case {"status": True}:
-                    return {"status": self._status()}
-                case {"stop": True}:
-                    return {"stopped": True}
-            raise InvalidInput("this is no request of a proxy's")
+            return await self._understood(json.loads(line), group)
         except BridgeError as error:
             return {"error": {"kind": type(error).__name__, "what": error.what, "hint": error.hint}}
         except (ValueError, RecursionError):
@@ -259,6 +243,30 @@ class Proxy:
         except Exception as error:  # of this request only
             self._log.fault("request_failed", error)
             return {"error": {"kind": "AgentUnavailable", "what": "the proxy failed at it"}}
+
+    async def _understood(self, request: Any, group: TaskGroup) -> dict[str, Any]:
+        match request:
+            case {"attend": name, "source": source}:
+                attended = self._begin(name, source, group)
+                self._save()
+                await attended.until_attached(_ATTACH_LIMIT)
+                return {"attached": name}
+            case {"leave": name}:
+                if isinstance(name, str):
+                    self._unrestored.pop(name, None)
+                    found = self._attended.pop(name) if name in self._attended else None
+                    self._save()
+                    if found is not None:
+                        found.end()
+                        await found.until_over(_LEAVE_LIMIT)  # who removes the instance removes what is noted
+                return {"left": name}
+            case {"watch": True}:
+                return {"watching": True}
+            case {"status": True}:
+                return {"status": self._status()}
+            case {"stop": True}:
+                return {"stopped": True}
+        raise InvalidInput("this is no request of a proxy's")
 
     def _status(self) -> dict[str, Any]:
         instances = [item.status() for _, item in sorted(self._attended.items())]

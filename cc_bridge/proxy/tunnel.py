@@ -35,25 +35,24 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class _Exits:
-    """What one instance may reach: its rules, with groups filled in at the first tunnel, and when they are changed."""
+    """What one instance may reach: its rules, with groups filled in at the first tunnel."""
 
-    def __init__(self) -> None:
+    def __init__(self, allow_hosts: tuple[str, ...]) -> None:
         self.look_ups = anyio.CapacityLimiter(_LOOK_UPS)
-        self._read_of: tuple[str, ...] | None = None
-        self._rules: list[Rule] = []
+        self.allow_hosts = allow_hosts
+        self._rules: list[Rule] | None = None
         self._reading = anyio.Lock()
         self._empty: list[str] = []  # groups that this machine has no hosts for
 
-    async def towards(self, host: str, port: int, allow_hosts: tuple[str, ...]) -> list[Rule]:
+    async def towards(self, host: str, port: int) -> list[Rule]:
         """Rules that allow it: one at least.
 
         Raises:
             Refused: there is none.
         """
         async with self._reading:
-            if self._read_of != allow_hosts:
-                self._rules = await self._read(allow_hosts)
-                self._read_of = allow_hosts
+            if self._rules is None:
+                self._rules = await self._read()
         if found := matching(self._rules, host, port):
             return found
         why = f"{host}:{port} is not allowed: cc-bridge ... --allow-host {host}:{port}"
@@ -61,10 +60,9 @@ class _Exits:
             why += f" (no hosts are known here for: {', '.join(self._empty)})"
         raise Refused(403, "permission_error", why)
 
-    async def _read(self, allow_hosts: tuple[str, ...]) -> list[Rule]:
+    async def _read(self) -> list[Rule]:
         rules: list[Rule] = []
-        self._empty = []
-        for item in allow_hosts:
+        for item in self.allow_hosts:
             if item in GROUPS:
                 of_group = await groups.rules_of(item)
                 rules += of_group
@@ -94,8 +92,10 @@ async def open_tunnel(host: str, port: int | str, guest: Guest) -> Tunnel:
         host, port = read_host(host), read_port(str(port))
     except ValueError as error:
         raise Refused(400, "invalid_request_error", str(error).encode("ascii", "replace").decode()) from None
-    exits = _exits.get(guest) or _exits.setdefault(guest, _Exits())
-    rules = await exits.towards(host, port, guest.allow_hosts)
+    exits = _exits.get(guest)
+    if exits is None or exits.allow_hosts != guest.allow_hosts:
+        exits = _exits[guest] = _Exits(guest.allow_hosts)
+    rules = await exits.towards(host, port)
 
     def may(address: Address) -> bool:
         return any(within(address, rule.network) for rule in rules)

@@ -16,7 +16,8 @@ from anyio.abc import ByteStream, SocketStream, UNIXSocketStream
 from cc_bridge.channels.fifo import Descriptor
 from cc_bridge.channels.named_pipe import NamedPipeChannel
 from cc_bridge.limits import ApiLimits
-from cc_bridge.proxy.gate import make_client, serve_connection
+from cc_bridge.proxy.api_client import ApiClient
+from cc_bridge.proxy.gate import serve_connection
 from cc_bridge.proxy.http_server import Patience
 from cc_bridge.proxy.meters import Meters
 from cc_bridge.proxy.terms import Entry, Guest, Refused, Upstream
@@ -138,7 +139,7 @@ async def open_tunnel(host: str, port: int, guest: Guest) -> Echo:
 async def world(limits: ApiLimits | None = None, **patience: float) -> AsyncIterator[World]:
     made = World(limits or ApiLimits(), Patience(**{"drain": 1.0, **patience}))
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
-    async with make_client() as client, listener, anyio.create_task_group() as group:
+    async with ApiClient() as client, listener, anyio.create_task_group() as group:
         made.url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
         group.start_soon(listener.serve, made.upstream)
 
