@@ -21,7 +21,8 @@ from cc_bridge.instances.isolation import Outcome, attempts, try_one
 from cc_bridge.ip_addresses import Address
 from cc_bridge.proxy import tunnel
 from cc_bridge.proxy.addresses import Unreachable
-from cc_bridge.proxy.gate import make_client, serve_connection
+from cc_bridge.proxy.api_client import ApiClient
+from cc_bridge.proxy.gate import serve_connection
 from cc_bridge.proxy.meters import Meters
 from cc_bridge.proxy.terms import Guest, Upstream
 
@@ -56,7 +57,7 @@ async def proxy() -> AsyncIterator[int]:
         login=no_login,
         note=lambda _: None,
     )
-    async with make_client() as client, await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+    async with ApiClient() as client, await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
 
         async def serve(stream: ByteStream) -> None:
             await serve_connection(stream, guest, Meters(ApiLimits()), client, open_tunnel=tunnel.open_tunnel)
