@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 __all__ = ["run", "run_claude"]
@@ -10,6 +11,7 @@ __all__ = ["run", "run_claude"]
 
 def run() -> None:
     """The console script."""
+    open_what_is_closed()
     if sys.argv[1:] == ["--version"]:
         from cc_bridge_agent import __version__
 
@@ -32,6 +34,18 @@ def run() -> None:
 
 def run_claude() -> None:
     """The console script that is named where a tool wants the path of a ``claude``."""
+    open_what_is_closed()
     from . import claude
 
     claude.run(sys.argv[1:])
+
+
+def open_what_is_closed() -> None:
+    """A standard stream that is closed is an empty one; else the next file would be taken for it."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, mode, closefd=False))

@@ -206,7 +206,10 @@ class TestSessions:
         assert cookie.startswith("__Host-cc_bridge=")
         assert {"Secure", "Path=/"} <= set(cookie.split("; "))
         secret = signed_in.cookies["__Host-cc_bridge"]
-        for name, code in (("__Host-cc_bridge", 200), ("cc_bridge", 401)):  # a neighbour in the domain can set the other
+        for name, code in (
+            ("__Host-cc_bridge", 200),
+            ("cc_bridge", 401),
+        ):  # a neighbour in the domain can set the other
             browser = api.client(Cookie=f"{name}={secret}")
             assert (await browser.get("https://localhost/v1/session")).status_code == code
 
