@@ -66,6 +66,8 @@ def run(words: Sequence[str], *, is_verb: bool = False) -> NoReturn:
         from .session import report
 
         code = report(error)
+    except KeyboardInterrupt:  # before anything of Claude Code's was there to be told
+        code = -signal.SIGINT
     sys.stdout.flush()
     if code < 0:  # whoever waits for this program is told the same signal
         if -code != signal.SIGKILL:

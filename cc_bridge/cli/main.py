@@ -18,9 +18,7 @@ def run() -> None:
         print(f"cc-bridge {__version__}")
         return
     if sys.argv[1:2] == ["claude"]:
-        from . import claude
-
-        claude.run(sys.argv[2:], is_verb=True)
+        _be_claude(sys.argv[2:], is_verb=True)
     gc.set_threshold(50_000)  # importing makes much, and nothing that has to be collected
     from . import quick
 
@@ -35,9 +33,19 @@ def run() -> None:
 def run_claude() -> None:
     """The console script that is named where a tool wants the path of a ``claude``."""
     open_what_is_closed()
+    _be_claude(sys.argv[1:], is_verb=False)
+
+
+def _be_claude(words: list[str], *, is_verb: bool) -> None:
+    import signal
+
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # while it loads there is nothing to clean up
     from . import claude
 
-    claude.run(sys.argv[1:])
+    signal.signal(signal.SIGINT, handler)
+    claude.run(words, is_verb=is_verb)
 
 
 def open_what_is_closed() -> None:
