@@ -60,15 +60,15 @@ def run(words: Sequence[str], *, is_verb: bool = False) -> NoReturn:
         words: ``--instance NAME`` and ``--``, which may both be left out, and Claude Code's.
         is_verb: what stands before ``--`` are options of ``up``, too.
     """
-    _open_what_is_closed()
     try:
         code = _main(*_split(words, is_verb=is_verb))
     except BridgeError as error:
         from .session import report
 
         code = report(error)
-    if sys.stdout is not None:  # it may be closed
-        sys.stdout.flush()
+    except KeyboardInterrupt:  # before anything of Claude Code's was there to be told
+        code = -signal.SIGINT
+    sys.stdout.flush()
     if code < 0:  # whoever waits for this program is told the same signal
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
@@ -89,15 +89,6 @@ def claude(
     none.
     """
     run(words, is_verb=True)
-
-
-def _open_what_is_closed() -> None:
-    """A standard stream that is closed reads as its end; else what is opened next would be taken for it."""
-    for fd in (0, 1, 2):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest that is free
 
 
 def _split(words: Sequence[str], *, is_verb: bool) -> tuple[str, list[str], list[str]]:

@@ -42,6 +42,12 @@ async def answer_of(name: str, turn_id: str, prompt: str | None = None) -> str:
         await instance.release()
 
 
+def test_nobody_listens_to_what_is_said(name: str, scripted_model: ScriptedModel) -> None:
+    words = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *COMMAND, "send", name, "[[say unheard]]"]
+    assert subprocess.run(words, check=False, timeout=60).returncode == 0
+    assert scripted_model.prompts["[[say unheard]]"] == 1
+
+
 def test_it_is_asked_once_and_answered_to_who_finds_it_or_gives_it_again(
     name: str, scripted_model: ScriptedModel
 ) -> None:
