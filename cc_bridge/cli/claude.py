@@ -199,7 +199,7 @@ def _connected(
 
         try:
             attend_blocking(state_root(), outline.name, login_outside(outline))
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: nobody else has the connection
             piped.close()
             raise
     return piped

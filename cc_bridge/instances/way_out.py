@@ -142,7 +142,7 @@ async def _in_thread(ask: Callable[[Asking], object]) -> None:
     asking = Asking()
     try:
         await anyio.to_thread.run_sync(ask, asking, abandon_on_cancel=True)
-    except BaseException:
+    except BaseException:  # cancelled, too: the thread must not go on waiting for nobody
         asking.give_up()
         raise
 

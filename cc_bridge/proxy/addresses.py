@@ -84,7 +84,7 @@ async def look_up(host: str, port: int, turns: anyio.CapacityLimiter) -> list[Ad
             await turns.acquire_on_behalf_of(holder)
             try:
                 return await to_thread.run_sync(ask, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
-            except BaseException:
+            except BaseException:  # cancelled, too: a thread that was not begun gives no turn back
                 if not begun:
                     turns.release_on_behalf_of(holder)
                 raise
@@ -133,7 +133,7 @@ async def _connect(address: Address, port: int) -> Descriptor:
             await anyio.wait_writable(made)
             if error := made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise OSError(error, os.strerror(error)) from None
-    except BaseException:
+    except BaseException:  # cancelled, too: nobody else has the socket
         made.close()
         raise
     return Descriptor(made.detach())

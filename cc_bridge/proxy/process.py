@@ -159,7 +159,7 @@ class Proxy:
             self._log.warning("supervisor_ended")
             process = self._shared.start("watch")
             watcher = os.pidfd_open(process.pid)
-            await anyio.sleep(0.5)  # back-off
+            await anyio.sleep(0.5)  # back-off: one that dies as soon as it is started is not started without a pause
             process.poll()
 
     # Who is attended

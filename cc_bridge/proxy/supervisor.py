@@ -183,4 +183,4 @@ def _watch(shared: Shared, worker: int | None = None) -> None:
             return
         shared.log.warning("proxy_ended", exit_code=code)
         if deaths > 1:
-            time.sleep(min(0.1 * 2**deaths, 5.0))  # back-off
+            time.sleep(min(0.1 * 2**deaths, 5.0))  # back-off: it died as soon as it was started

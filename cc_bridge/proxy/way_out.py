@@ -315,7 +315,7 @@ class PipedStream(_Stream):
             said = await stream._incoming.read(len(answer(number)))
             if said != answer(number):
                 raise AgentUnavailable(f"the connection was not passed on: {said[:80]!r}")
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody else has the stream
             stream.cut()
             raise
         return stream

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 
 from cc_bridge import ApiLimits, DockerContainer, LocalProcess, TextDelta, TmuxInstance, ToolResult
 from cc_bridge.channels.named_pipe import prepare_directory
-from cc_bridge.errors import BridgeError, InvalidInput
+from cc_bridge.errors import InvalidInput
 from cc_bridge.instances.container_plan import ContainerPlan
 from cc_bridge.instances.isolation import try_isolation
 from cc_bridge.instances.way_out import ask_proxy
@@ -27,16 +26,6 @@ from cc_bridge.testing import ScriptedModel
 pytestmark = pytest.mark.anyio
 
 KEY = "sk-ant-api03-the-real-one"
-
-
-@pytest.fixture
-def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """A state directory with a proxy of its own, which is ended with the test."""
-    path = tmp_path / "state"
-    monkeypatch.setenv("CC_BRIDGE_HOME", str(path))
-    yield path
-    with suppress(BridgeError):
-        ask_proxy(path, {"stop": True})
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import subprocess
 import threading
 import zipfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,6 @@ from typing import Any
 import pytest
 
 from cc_bridge import DockerContainer
-from cc_bridge.errors import BridgeError
-from cc_bridge.instances.way_out import ask_proxy
 from cc_bridge.proxy.journal import network_file, records
 from tests.conftest import lacking
 
@@ -105,16 +102,6 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made = Site(tmp_path / "site")
     yield made
     made.close()
-
-
-@pytest.fixture
-def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A state directory with a proxy of its own, which is ended with the test."""
-    path = tmp_path / "state"
-    monkeypatch.setenv("CC_BRIDGE_HOME", str(path))
-    yield path
-    with suppress(BridgeError):
-        ask_proxy(path, {"stop": True})
 
 
 @pytest.fixture
