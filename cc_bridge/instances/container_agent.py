@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+
+import anyio
 
 from ..bridge.connection import Connection
 from ..channels.base import Channel
@@ -210,8 +213,10 @@ class AgentInside:
         argv = ["sh", "-c", script, "sh", self.path]
         channel = await DockerExecChannel.open(self._execs, self._container, argv)
         async with channel:
-            await channel.send(self._archive.read_bytes())
-            await channel.send_eof()
+            with suppress(anyio.BrokenResourceError):  # it has ended; its exit code says why
+                await channel.send(self._archive.read_bytes())
+            with suppress(OSError):
+                await channel.send_eof()
             await channel.exchange(b"")
         if channel.exit_code:
             said = channel.stderr.decode("utf-8", "replace").strip()[-300:]

@@ -170,7 +170,8 @@ async def connected(place: Place, greeting: bytes) -> Channel:
 
 async def attended(place: Place) -> None:
     """The proxy that attended to a place has not gone since, or the next one does. Raises as :func:`connected`."""
-    if place.attended_by and place.attended_by != proxy_now(place.registry.root):
+    asked = place.attended_by
+    if asked is not None and (asked == 0 or asked != proxy_now(place.registry.root)):
         with suppress(AgentUnavailable, EngineError):  # its agent has ended, too; the next one is attended to at once
             await _attend(place)
 
@@ -189,6 +190,6 @@ async def stop_outside(place: Place) -> None:
 async def leave_outside(place: Place) -> None:
     """The place has ended, and the proxy is told."""
     if place.record.key_is_outside:
-        place.attended_by = 0
+        place.attended_by = None
         with suppress(AgentUnavailable):  # it does not answer; without the agent it ends by itself
             await leave(place.registry.root, place.name)

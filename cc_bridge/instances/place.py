@@ -50,7 +50,8 @@ class Place(abc.ABC):
 
     Attributes:
         is_new: the instance is being made, and nothing stays of it if that fails.
-        attended_by: the proxy that has its key, where that is outside, as ``way_out.proxy_now`` numbers it; 0: none.
+        attended_by: the proxy that has its key, where that is outside, as ``way_out.proxy_now`` numbers it; 0: one
+            that has gone; None: none was asked.
 
     Raises:
         InvalidInput: the record is of another kind.
@@ -71,7 +72,7 @@ class Place(abc.ABC):
         self.home = registry.home(record.name)
         self.log = Log(record.name, record.kind)
         self.is_new = False
-        self.attended_by = 0
+        self.attended_by: int | None = None
         self._ending = Ending("")
 
     @property

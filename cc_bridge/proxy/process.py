@@ -11,7 +11,8 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import anyio
@@ -99,6 +100,7 @@ class Proxy:
         self._root, self._log = shared.root, shared.log
         self._attended: dict[str, Attended] = {}
         self._unrestored: dict[str, Any] = {}  # sources of those that the next process may have more luck with
+        self._watching: set[socket.socket] = set()
         self._changed = anyio.Event()
         self._asking = anyio.CapacityLimiter(_MOST_ASKING)
         self._since = time.time()
@@ -127,6 +129,8 @@ class Proxy:
 
     def _end(self) -> None:
         """Nobody is to be heard any more; whoever comes now starts the next one."""
+        for watching in self._watching:  # first of all: who finds nobody at the socket knows that this one has gone
+            watching.shutdown(socket.SHUT_RDWR)
         proxy_socket(self._root).unlink(missing_ok=True)
         self._shared.listener.shutdown(socket.SHUT_RDWR)  # for the other process, too
         self._shared.notes.save(OVER)
@@ -227,11 +231,20 @@ class Proxy:
                 with anyio.fail_after(_REQUEST_LIMIT):
                     await _send(connection, json.dumps(answer).encode() + b"\n")
                 if "watching" in answer:
-                    await anyio.wait_readable(connection)  # until it has gone; our end is what it waits for
+                    with self._watched_by(connection):
+                        await anyio.wait_readable(connection)  # until it has gone; our end is what it waits for
             except (TimeoutError, OSError):
                 return  # who asked has gone, or does not read
         if "stopped" in answer:
             self._stop()
+
+    @contextmanager
+    def _watched_by(self, connection: socket.socket) -> Iterator[None]:
+        self._watching.add(connection)
+        try:
+            yield
+        finally:
+            self._watching.discard(connection)
 
     async def _answered(self, line: bytes, group: TaskGroup) -> dict[str, Any]:
         try:

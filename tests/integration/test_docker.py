@@ -16,6 +16,7 @@ import pytest
 import structlog
 
 from cc_bridge import ClaudeInstance, ClaudeOptions, DockerContainer, TextDelta, TurnInterrupted
+from cc_bridge.channels.docker_exec import DockerExecChannel
 from cc_bridge.errors import (
     AgentUnavailable,
     ClaudeNotFound,
@@ -560,8 +561,20 @@ async def test_engine_down(make_docker: MakeDocker, monkeypatch: pytest.MonkeyPa
     assert not Registry().home(instance.name).path.exists()
 
 
-async def test_agent_that_cannot_be_started(make_docker: MakeDocker, images: Any) -> None:
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_agent_that_cannot_be_started(
+    make_docker: MakeDocker, images: Any, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
     """covers: C11"""
+    send = DockerExecChannel.send
+
+    async def send_late(channel: DockerExecChannel, data: bytes) -> None:
+        await send(channel, data[:100_000])
+        if len(data) > 100_000:  # the archive, and the command has failed already
+            raise anyio.BrokenResourceError
+
+    if is_late:
+        monkeypatch.setattr(DockerExecChannel, "send", send_late)
     name = f"cc-bridge-test-full-{os.getpid()}"
     argv = ["run", "-d", "--init", "--name", name, "--read-only", "--entrypoint", "sleep"]
     docker(*argv, images.claude, "1000")

@@ -19,7 +19,7 @@ from cc_bridge.channels.named_pipe import prepare_directory
 from cc_bridge.errors import InvalidInput
 from cc_bridge.instances.container_plan import ContainerPlan
 from cc_bridge.instances.isolation import try_isolation
-from cc_bridge.instances.way_out import ask_proxy
+from cc_bridge.instances.way_out import ask_proxy, proxy_now
 from cc_bridge.protocol.command_line import ClaudeOptions
 from cc_bridge.testing import ScriptedModel
 
@@ -202,6 +202,7 @@ async def test_a_key_outside_of_a_process(
     ask_proxy(root, {"stop": True})
     while ask_proxy(root, {"status": True}) is not None:  # it answers until it ends
         await anyio.lowlevel.checkpoint()
+    assert proxy_now(root) == 0, "nobody is at the socket, and who asked it is not told"
     assert await answer(instance) == "fine", "who is connected has the next one attend"
     await instance.stop()
     assert attended(root) == [], "the proxy still has its login"
