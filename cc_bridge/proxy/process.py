@@ -73,7 +73,7 @@ class RealGate:
     """What is done with instances' streams, with one client of the API for all."""
 
     async def __aenter__(self) -> RealGate:
-        self._client = ApiClient()
+        self._client = await ApiClient().__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:

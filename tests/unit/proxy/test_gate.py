@@ -96,7 +96,7 @@ class World:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
-        self.start(await UNIXSocketStream.from_socket(theirs))
+        self.start(Served(theirs))
         return await UNIXSocketStream.from_socket(ours)
 
     async def say(self, data: bytes, *, end: bool = True) -> bytes:
@@ -112,6 +112,28 @@ class World:
                         got += await stream.receive()
                 except (anyio.EndOfStream, anyio.BrokenResourceError):
                     return got
+
+
+class Served(ByteStream):
+    """The gate's end. anyio's own stream of a socket cannot be cancelled when it has just become readable (4.16)."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._reader, self._writer = Descriptor(os.dup(end.fileno())), Descriptor(end.detach())
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        if data := await self._reader.read(max_bytes):
+            return data
+        raise anyio.EndOfStream
+
+    async def send(self, item: bytes) -> None:
+        await self._writer.write_all(item)
+
+    async def send_eof(self) -> None:
+        self._writer.end_writing()
+
+    async def aclose(self) -> None:
+        self._reader.close()
+        self._writer.close()
 
 
 class Echo:
