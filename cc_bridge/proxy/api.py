@@ -54,7 +54,8 @@ class ApiRequest:
         self._interrupted: str | None = None
         self._problem: Exception | None = None  # of the body's
         self._sending = anyio.CancelScope()
-        self._all_read = anyio.Event()  # of the body
+        self._left_alone = anyio.Event()  # nobody reads from the container for the API (any more)
+        self._left_alone.set()
         self.host = ""
 
     def usage(self) -> Usage:
@@ -80,6 +81,9 @@ class ApiRequest:
                 await self._pass_on(group)
             except (Refused, Cut, HungUp) as caught:
                 problem = caught
+            finally:
+                with anyio.move_on_after(5, shield=True):
+                    await self._left_alone.wait()  # the body is read in another task, which is ending
             group.cancel_scope.cancel()
         if self._interrupted is not None:
             problem = Cut(self._interrupted) if self._interrupted else HungUp("the container's end hung up")
@@ -100,8 +104,6 @@ class ApiRequest:
             raise Cut(f"the API's answer has ended in the middle: {type(problem).__name__}") from None
         finally:
             answer.close()
-            with anyio.move_on_after(5, shield=True):
-                await self._all_read.wait()  # an answer may come before: nobody else reads from the container then
 
     async def _ask(self, login: Upstream, group: TaskGroup) -> aiohttp.ClientResponse:
         url, headers = login.base_url + self._head.target, request_headers(self._head, login)
@@ -121,6 +123,7 @@ class ApiRequest:
         raise _unreachable(self.host, TimeoutError())
 
     async def _body(self, group: TaskGroup) -> AsyncIterator[bytes]:
+        self._left_alone = anyio.Event()
         try:
             async for piece in self._http.body():
                 self._count(len(piece))
@@ -128,13 +131,15 @@ class ApiRequest:
                     self._asked += len(piece)
                     self._meters.reserve(len(piece))
                 self._sending.deadline = anyio.current_time() + _TAKING_LIMIT
-                yield piece
+                self._left_alone.set()
+                yield piece  # where the other task may end
+                self._left_alone = anyio.Event()
                 self._sending.deadline = math.inf
         except (Refused, HungUp) as problem:
             self._problem = problem
             raise
         finally:
-            self._all_read.set()
+            self._left_alone.set()
         if not self._http.status:
             self._usage = UsageReader("", self._asked)
         group.start_soon(self._watch, group)

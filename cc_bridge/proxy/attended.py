@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, cast
 
 import anyio
 from anyio.abc import ByteStream
@@ -23,13 +23,19 @@ from ..errors import (
 from ..instances.place import Place
 from ..instances.registry import Registry
 from ..instances.way_out import placeholder
+from ..logs import Log
 from ..record import ClaudeInstance
 from ..state import write_whole
+from .api_client import ApiClient
+from .gate import serve_connection
 from .journal import Journal, ProxyLog, network_file, usage_file
 from .keys import Login, describe_source
+from .meters import Meters
 from .terms import Entry, Guest
+from .tunnel import open_tunnel
+from .way_out import WayOut
 
-__all__ = ["Attended", "Gate", "place_of"]
+__all__ = ["Attended", "place_of"]
 
 #: Seconds without the agent after which an instance has gone: where it is known to have ended, and where it is not.
 _GONE, _LOST = 20.0, 600.0
@@ -38,19 +44,6 @@ _GONE, _LOST = 20.0, 600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 
 _ENDED = (NobodyListens, ContainerNotFound, ContainerNotRunning)
-
-
-class Gate(Protocol):
-    """What is done with an instance's streams."""
-
-    def meters(self, limits: Any, kept: Mapping[str, Any] | None) -> Any:
-        """What counts; it has ``as_dict``."""
-
-    async def connect(self, place: Place, log: ProxyLog, handle: Any, attached: Callable[[], None]) -> None:
-        """``WayOut.serve``."""
-
-    async def serve(self, stream: ByteStream, guest: Guest, meters: Any) -> None:
-        """``serve_connection``."""
 
 
 class Attended:
@@ -62,8 +55,8 @@ class Attended:
         is_over: it has gone, or was left.
     """
 
-    def __init__(self, root: Path, name: str, source: Mapping[str, Any], gate: Gate, log: ProxyLog) -> None:
-        self._registry, self._gate, self._log = Registry(root), gate, log.of(name)
+    def __init__(self, root: Path, name: str, source: Mapping[str, Any], client: ApiClient, log: ProxyLog) -> None:
+        self._registry, self._client, self._log = Registry(root), client, log.of(name)
         self.name = name
         self.is_attached = self.is_over = False
         self._since = time.time()
@@ -77,7 +70,7 @@ class Attended:
         self._used = anyio.Event()
         record = self._registry.load(name)
         self.source, self._login = source, Login(source, self._log)
-        self._meters = gate.meters(record.api_limits, self._kept)
+        self._meters = Meters(record.api_limits, self._kept)
         self._guest = Guest(
             name=name,
             placeholder=placeholder(self._registry.home(name).path),
@@ -176,7 +169,7 @@ class Attended:
         try:
             place = place_of(self._registry.load(self.name), self._registry)
             try:
-                await self._gate.connect(place, self._log, self._serve, attached)
+                await WayOut(place, cast(Log, self._log)).serve(self._serve, attached)
             finally:
                 with anyio.CancelScope(shield=True):
                     await place.release()
@@ -193,7 +186,7 @@ class Attended:
     async def _serve(self, stream: ByteStream) -> None:
         self._streams += 1
         try:
-            await self._gate.serve(stream, self._guest, self._meters)
+            await serve_connection(stream, self._guest, self._meters, self._client, open_tunnel=open_tunnel)
         finally:
             self._streams -= 1
             self._keep()

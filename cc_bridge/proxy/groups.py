@@ -62,19 +62,20 @@ async def _ask(*command: str) -> str:
     return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
 
 
-def _rules(hosts: Iterable[str]) -> tuple[Rule, ...]:
-    return tuple(Rule(host, 443) for host in dict.fromkeys(hosts))
+def _rules(hosts: Iterable[tuple[str, int]]) -> tuple[Rule, ...]:
+    return tuple(Rule(host, port) for host, port in dict.fromkeys(hosts))
 
 
-def hosts_of_urls(urls: Iterable[str]) -> list[str]:
-    """Hosts of web addresses; others, such as files, have none."""
+def hosts_of_urls(urls: Iterable[str]) -> list[tuple[str, int]]:
+    """Hosts of web addresses with their ports, of plain HTTP that of HTTPS; others, such as files, have none."""
     hosts = []
     for url in urls:
         try:
             parts = urlsplit(url)
             if parts.scheme in ("http", "https"):
-                hosts.append(read_host(parts.hostname or ""))
-        except ValueError:  # an address in a name's place, or no URL
+                port = parts.port if parts.scheme == "https" else None
+                hosts.append((read_host(parts.hostname or ""), port or 443))
+        except ValueError:  # an address in a name's place, no port, or no URL
             continue
     return hosts
 
@@ -103,7 +104,7 @@ def npm_urls(listed: str) -> list[str]:
     ]
 
 
-def _apt_hosts_here() -> list[str]:
+def _apt_hosts_here() -> list[tuple[str, int]]:
     folder = Path("/etc/apt")
     paths = [folder / "sources.list", *sorted(folder.glob("sources.list.d/*"))]
     return hosts_of_urls(url for path in paths for url in _apt_urls_of(path))

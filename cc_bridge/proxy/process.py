@@ -11,31 +11,22 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import anyio
-from anyio.abc import ByteStream, TaskGroup
+from anyio.abc import TaskGroup
 
 from ..errors import BridgeError, InvalidInput
-from ..instances.place import Place
 from ..instances.way_out import proxy_socket
-from ..limits import ApiLimits
-from ..logs import Log
 from ..names import NAME
 from .api_client import ApiClient
-from .attended import Attended, Gate
-from .gate import serve_connection
-from .journal import ProxyLog
+from .attended import Attended
 from .keys import check_source
-from .meters import Meters
 from .supervisor import OVER, Shared
-from .terms import Guest
-from .tunnel import open_tunnel
-from .way_out import WayOut
 
-__all__ = ["Proxy", "RealGate", "work"]
+__all__ = ["Proxy", "work"]
 
 #: Seconds without any instance after which it ends.
 _IDLE = 10.0
@@ -65,38 +56,15 @@ def work(shared: Shared, watcher: int) -> None:
 
 
 async def _work(shared: Shared, watcher: int) -> None:
-    async with RealGate() as gate:
-        await Proxy(shared, gate, watcher).run()
-
-
-class RealGate:
-    """What is done with instances' streams, with one client of the API for all."""
-
-    async def __aenter__(self) -> RealGate:
-        self._client = await ApiClient().__aenter__()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
-
-    def meters(self, limits: ApiLimits, kept: Mapping[str, Any] | None) -> Meters:
-        """What counts."""
-        return Meters(limits, kept)
-
-    async def connect(self, place: Place, log: ProxyLog, handle: Any, attached: Callable[[], None]) -> None:
-        """Serve one connection to an agent."""
-        await WayOut(place, cast(Log, log)).serve(handle, attached)
-
-    async def serve(self, stream: ByteStream, guest: Guest, meters: Any) -> None:
-        """Serve one stream."""
-        await serve_connection(stream, guest, meters, self._client, open_tunnel=open_tunnel)
+    async with ApiClient() as client:
+        await Proxy(shared, client, watcher).run()
 
 
 class Proxy:
     """The instances that are attended, and the socket at which they are named."""
 
-    def __init__(self, shared: Shared, gate: Gate, watcher: int) -> None:
-        self._shared, self._gate, self._watcher = shared, gate, watcher
+    def __init__(self, shared: Shared, client: ApiClient, watcher: int) -> None:
+        self._shared, self._client, self._watcher = shared, client, watcher
         self._root, self._log = shared.root, shared.log
         self._attended: dict[str, Attended] = {}
         self._unrestored: dict[str, Any] = {}  # sources of those that the next process may have more luck with
@@ -177,7 +145,7 @@ class Proxy:
             raise InvalidInput(f"the login cannot be used: {error}", instance=name) from None
         found = self._attended.get(name)
         if found is None or found.is_over:
-            found = self._attended[name] = Attended(self._root, name, source, self._gate, self._log)
+            found = self._attended[name] = Attended(self._root, name, source, self._client, self._log)
             group.start_soon(self._attend, found)
         else:
             found.use(source)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..instances.way_out import proxy_socket
@@ -101,6 +102,7 @@ def _begin(root: Path, ready: int) -> None:
         if _somebody_listens(root):
             os.write(ready, b"ready\n")
             return
+        _end_unreachable(root / "proxy" / "lock")
         shared = Shared(root, _locked(root / "proxy" / "lock"), _listen(root).detach(), Notes.make().fd)
     except Exception as error:
         os.write(ready, f"{error or type(error).__name__}\n".encode()[:4000])
@@ -128,6 +130,14 @@ def _locked(path: Path) -> int:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     return fd
+
+
+def _end_unreachable(lock: Path) -> None:
+    """Nobody listens: who has the lock is about to end, or its socket's file was removed, and it cannot be reached."""
+    with suppress(OSError, ValueError):  # there is none
+        pid = int(lock.read_text())
+        if b"cc_bridge.proxy" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGTERM)
 
 
 def _somebody_listens(root: Path) -> bool:
@@ -166,6 +176,7 @@ def _watch(shared: Shared, worker: int | None = None) -> None:
             signal.pidfd_send_signal(current[0], signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, pass_on)
+    os.pwrite(shared.lock, b"%-20d" % os.getpid(), 0)
     deaths = 0
     while True:
         begun, process = time.monotonic(), None

@@ -270,6 +270,17 @@ def test_a_hundred_instances(tmp_path: Path) -> None:
         assert size < 150 << 20
 
 
+def test_one_whose_socket_was_removed_gives_way(setting: Setting) -> None:
+    setting.attend()
+    before = setting.status()
+    proxy_socket(setting.root).unlink()
+    setting.attend()
+    after = setting.status()
+    assert before and after
+    assert before["pid"] != after["pid"]
+    assert setting.request()[0] == 200
+
+
 def test_hostile_names_are_refused(setting: Setting) -> None:
     names: list[Any] = ["../guest", "", "A", 7, "nobody"]
     for name in names:

@@ -152,12 +152,12 @@ def test_an_endless_greeting_is_cut_off() -> None:
 def test_pips_indexes() -> None:
     listed = ":env:.index-url='https://u:p@mirror.example/simple'\nglobal.extra-index-url='\\nfile:///x\\nhttps://more.example/s'"
     indexes, extra = groups.pip_urls(listed)
-    assert groups.hosts_of_urls([*indexes, *extra]) == ["mirror.example", "more.example"]
+    assert groups.hosts_of_urls([*indexes, *extra]) == [("mirror.example", 443), ("more.example", 443)]
 
 
 def test_npms_registries() -> None:
     listed = '{"registry": "https://npm.example/", "@corp:registry": "https://corp.example:8443/x", "editor": "vi"}'
-    assert groups.hosts_of_urls(groups.npm_urls(listed)) == ["npm.example", "corp.example"]
+    assert groups.hosts_of_urls(groups.npm_urls(listed)) == [("npm.example", 443), ("corp.example", 8443)]
     assert not groups.npm_urls("npm ERR!")
 
 
@@ -181,9 +181,12 @@ URIs: http://off.example/debian
 Suites: bookworm
 Components: main
 """
-    assert groups.hosts_of_urls(groups.apt_urls(lines, deb822=False)) == ["deb.example"]
-    assert groups.hosts_of_urls(groups.apt_urls(stanzas, deb822=True)) == ["deb.example", "second.example"]
+    assert groups.hosts_of_urls(groups.apt_urls(lines, deb822=False)) == [("deb.example", 443)]
+    assert groups.hosts_of_urls(groups.apt_urls(stanzas, deb822=True)) == [
+        ("deb.example", 443),
+        ("second.example", 443),
+    ]
 
 
 def test_web_addresses_without_a_host_are_left_out() -> None:
-    assert not groups.hosts_of_urls(["file:///opt/x", "https://10.0.0.1/", "http://[bad", "x"])
+    assert not groups.hosts_of_urls(["file:///opt/x", "https://10.0.0.1/", "http://[bad", "https://a.example:x/", "x"])
