@@ -251,19 +251,14 @@ def _start(root: Path, name: str) -> None:
             )
         finally:
             os.close(said)
-        _left_running.append(process)
-        for ended in [one for one in _left_running if one.poll() is not None]:
-            with suppress(ValueError):  # another thread was quicker
-                _left_running.remove(ended)
         waiting = select.poll()  # select(2) knows no descriptors above 1023
         waiting.register(heard, select.POLLIN)
         answer = os.read(heard, 4096) if waiting.poll(_START_LIMIT * 1000) else b""
+        if not answer:
+            process.kill()
+        process.wait()  # what goes on is its child, which is nobody's here
     finally:
         os.close(heard)
     if answer != b"ready\n":
         why = answer.decode("utf-8", "replace").strip() or "it ended, or took too long"
         raise AgentUnavailable(f"the proxy that holds its key could not be started: {why}", instance=name, hint=_HINT)
-
-
-#: Proxies that were started here and go on. Kept, so that one that ends is waited for and leaves no zombie.
-_left_running: list[subprocess.Popen[bytes]] = []

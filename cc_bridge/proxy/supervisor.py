@@ -104,6 +104,8 @@ def _begin(root: Path, ready: int) -> None:
             return
         _end_unreachable(root / "proxy" / "lock")
         shared = Shared(root, _locked(root / "proxy" / "lock"), _listen(root).detach(), Notes.make().fd)
+        if os.fork():
+            os._exit(0)  # who began it is not its parent, which would have to wait for its end
     except Exception as error:
         os.write(ready, f"{error or type(error).__name__}\n".encode()[:4000])
         raise
