@@ -6,6 +6,7 @@ sealed instance into the host or its networks.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -38,6 +39,10 @@ class Unreachable(Exception):
         self.forbidden = forbidden
 
 
+#: No descriptors, no memory.
+_CANNOT_SAY = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
 def is_this_machine(address: Address) -> bool:
     """Whether it is one of this machine's own, public ones included: services listen there for neighbours only."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -45,8 +50,8 @@ def is_this_machine(address: Address) -> bool:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((str(address), 9))  # sends nothing; the kernel chooses the address it would send from
             return ip_address(str(probe.getsockname()[0]).partition("%")[0]) == address
-    except OSError:  # it has no route, so no connection either
-        return False
+    except OSError as error:  # it has no route, so no connection either; or nobody can say
+        return error.errno in _CANNOT_SAY
 
 
 def within(address: Address, network: Network | None) -> bool:

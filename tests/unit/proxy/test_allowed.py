@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import ssl
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -43,6 +44,13 @@ def test_a_rule_without_a_network_is_for_public_addresses(address: str) -> None:
 
 def test_this_machines_own_addresses_are_known() -> None:
     assert is_this_machine(ip_address("127.0.0.1"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        assert is_this_machine(ip_address("192.0.2.7")), "without descriptors nobody can say"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not is_this_machine(ip_address("192.0.2.7"))
 
 
 def hello(name: str | None) -> bytes:
