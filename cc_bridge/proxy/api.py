@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
-import aiohttp
 import anyio
+import httpx
 from anyio.abc import TaskGroup
 
 from .api_client import ApiClient
@@ -16,20 +15,16 @@ from .api_rules import answer_headers, request_headers
 from .http_server import HttpServer, HungUp
 from .meters import Meters
 from .request_head import Head
-from .terms import Guest, Refused, Upstream
+from .terms import Guest, Refused
 from .usage import Usage, UsageReader
 
 __all__ = ["ApiRequest", "Cut"]
 
-#: Seconds for the API to take a piece of a request.
-_TAKING_LIMIT = 120.0
+#: Seconds. Between two pieces of an answer as long as Claude Code itself waits (``X-Stainless-Timeout``).
+_TIMEOUTS = httpx.Timeout(connect=20.0, read=600.0, write=120.0, pool=20.0)
 
 #: Bytes. The longest answers have some megabytes.
 _LARGEST_ANSWER = 256 * 1024 * 1024
-
-
-#: After these the API was not asked anything.
-_NOT_ASKED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
 
 class Cut(Exception):
@@ -52,10 +47,6 @@ class ApiRequest:
         self._usage = UsageReader("")
         self._asked = 0  # bytes of a body that costs something
         self._interrupted: str | None = None
-        self._problem: Exception | None = None  # of the body's
-        self._sending = anyio.CancelScope()
-        self._left_alone = anyio.Event()  # nobody reads from the container for the API (any more)
-        self._left_alone.set()
         self.host = ""
 
     def usage(self) -> Usage:
@@ -81,9 +72,6 @@ class ApiRequest:
                 await self._pass_on(group)
             except (Refused, Cut, HungUp) as caught:
                 problem = caught
-            finally:
-                with anyio.move_on_after(5, shield=True):
-                    await self._left_alone.wait()  # the body is read in another task, which is ending
             group.cancel_scope.cancel()
         if self._interrupted is not None:
             problem = Cut(self._interrupted) if self._interrupted else HungUp("the container's end hung up")
@@ -95,53 +83,41 @@ class ApiRequest:
     async def _pass_on(self, group: TaskGroup) -> None:
         login = await self._guest.login()
         self.host = urlsplit(login.base_url).netloc.rpartition("@")[2]
-        answer = await self._ask(login, group)
-        if answer.status == 401:
-            self._guest.login_refused(login)
-        try:
-            await self._pass_back(answer)
-        except (aiohttp.ClientError, TimeoutError) as problem:
-            raise Cut(f"the API's answer has ended in the middle: {type(problem).__name__}") from None
-        finally:
-            answer.close()
-
-    async def _ask(self, login: Upstream, group: TaskGroup) -> aiohttp.ClientResponse:
-        url, headers = login.base_url + self._head.target, request_headers(self._head, login)
         body = self._body(group)
         if not self._head.has_body:
             async for _ in body:
                 pass
         try:
-            with self._sending:
-                return await self._client.send(self._head.method, url, headers, body if self._head.has_body else None)
-        except (aiohttp.ClientError, TimeoutError) as problem:
-            if self._problem:
-                raise self._problem from None
-            if isinstance(problem, _NOT_ASKED):
-                self._usage = UsageReader("")
+            request = httpx.Request(
+                self._head.method,
+                login.base_url + self._head.target,
+                headers=request_headers(self._head, login),
+                content=body if self._head.has_body else None,
+                extensions={"timeout": _TIMEOUTS.as_dict()},
+            )
+            answer = await self._client.send(request)
+            if answer.status_code == 401:
+                self._guest.login_refused(login)
+        except (httpx.HTTPError, httpx.InvalidURL) as problem:
+            if not isinstance(problem, httpx.ReadError | httpx.ReadTimeout | httpx.RemoteProtocolError):
+                self._usage = UsageReader("")  # it was not asked
             raise _unreachable(self.host, problem) from None
-        raise _unreachable(self.host, TimeoutError())
+        try:
+            await self._pass_back(answer)
+        except httpx.HTTPError as problem:
+            raise Cut(f"the API's answer has ended in the middle: {type(problem).__name__}") from None
+        finally:
+            with anyio.move_on_after(5, shield=True):
+                await answer.aclose()
 
     async def _body(self, group: TaskGroup) -> AsyncIterator[bytes]:
-        self._left_alone = anyio.Event()
-        try:
-            async for piece in self._http.body():
-                self._count(len(piece))
-                if not self._is_free:
-                    self._asked += len(piece)
-                    self._meters.reserve(len(piece))
-                self._sending.deadline = anyio.current_time() + _TAKING_LIMIT
-                self._left_alone.set()
-                yield piece  # where the other task may end
-                self._left_alone = anyio.Event()
-                self._sending.deadline = math.inf
-        except (Refused, HungUp) as problem:
-            self._problem = problem
-            raise
-        finally:
-            self._left_alone.set()
-        if not self._http.status:
-            self._usage = UsageReader("", self._asked)
+        async for piece in self._http.body():
+            self._count(len(piece))
+            if not self._is_free:
+                self._asked += len(piece)
+                self._meters.reserve(len(piece))
+            yield piece
+        self._usage = UsageReader("", self._asked)
         group.start_soon(self._watch, group)
 
     @property
@@ -156,11 +132,12 @@ class ApiRequest:
             self._interrupted = ""
         group.cancel_scope.cancel()
 
-    async def _pass_back(self, answer: aiohttp.ClientResponse) -> None:
-        returned = answer_headers(answer.status, answer.headers.items())
+    async def _pass_back(self, answer: httpx.Response) -> None:
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers.raw]
+        returned = answer_headers(answer.status_code, headers)
         self._usage = UsageReader(answer.headers.get("content-type", ""), self._asked)
-        await self._http.begin_answer(answer.status, returned)
-        async for piece in answer.content.iter_any():
+        await self._http.begin_answer(answer.status_code, returned)
+        async for piece in answer.aiter_raw():
             await self._http.send(piece)
             self._usage.receive_data(piece)
             self._count(len(piece))
@@ -179,6 +156,6 @@ class ApiRequest:
 def _unreachable(host: str, problem: Exception) -> Refused:
     """In words of ours: theirs may have an address, or what an unknown server said."""
     what = type(problem).__name__
-    if isinstance(problem, TimeoutError) and not isinstance(problem, _NOT_ASKED):
+    if isinstance(problem, httpx.ReadTimeout):
         return Refused(504, "timeout_error", f"cc-bridge: the API at {host} did not answer in time")
     return Refused(502, "api_error", f"cc-bridge: the API at {host} cannot be reached, or does not speak HTTP ({what})")

@@ -108,7 +108,7 @@ def _betas(head: Head, login: Upstream) -> Iterable[str]:
 
 def _framing(head: Head) -> Headers:
     if head.get("transfer-encoding"):
-        return []  # who sends a body of unknown length chunks it
+        return [("transfer-encoding", "chunked")]
     return [("content-length", str(int(head.get("content-length") or 0)))] if head.method == "POST" else []
 
 

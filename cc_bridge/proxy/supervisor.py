@@ -102,7 +102,7 @@ def _begin(root: Path, ready: int) -> None:
         if _somebody_listens(root):
             os.write(ready, b"ready\n")
             return
-        _end_unreachable(root / "proxy" / "lock")
+        _end_unreachable(root)
         shared = Shared(root, _locked(root / "proxy" / "lock"), _listen(root).detach(), Notes.make().fd)
         if os.fork():
             os._exit(0)  # who began it is not its parent, which would have to wait for its end
@@ -134,12 +134,16 @@ def _locked(path: Path) -> int:
     return fd
 
 
-def _end_unreachable(lock: Path) -> None:
+def _end_unreachable(root: Path) -> None:
     """Nobody listens: who has the lock is about to end, or its socket's file was removed, and it cannot be reached."""
-    with suppress(OSError, ValueError):  # there is none
-        pid = int(lock.read_text())
-        if b"cc_bridge.proxy" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGTERM)
+    with suppress(OSError, ValueError), (root / "proxy" / "lock").open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = int(lock.read(20))
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if words[2:6] in ([b"-m", b"cc_bridge.proxy", what, os.fsencode(root)] for what in (b"begin", b"watch")):
+                os.kill(pid, signal.SIGTERM)
 
 
 def _somebody_listens(root: Path) -> bool:
