@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cc_bridge.protocol.egress import (
@@ -187,6 +187,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=60), st.integers(1, 5000))
+@example([("open", 0), ("accept", 0), ("credit", 0, 1)], 1)
 def test_whatever_comes_accounts_stay_within_their_bounds(plan: list[tuple[Any, ...]], cut_at: int) -> None:
     link = EgressLink()
     link.receive_data(lines(HELLO))
