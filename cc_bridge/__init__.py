@@ -59,10 +59,13 @@ if TYPE_CHECKING:
         NameConflict,
         NetworkConflict,
         NoSpaceLeft,
+        NotASwarm,
         NotLoggedIn,
+        PlacementFailed,
         PositionGone,
         ProtocolError,
         RequestRefused,
+        SwarmConflict,
         TurnError,
         TurnFailed,
         TurnInterrupted,
@@ -184,8 +187,8 @@ _PLACES = {
         "ConnectionLost ContainerNotFound ContainerNotRunning ContainerStartError DockerfileNotApproved "
         "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound "
         "InstanceBusy InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict "
-        "NetworkConflict NoSpaceLeft NotLoggedIn PositionGone ProtocolError RequestRefused TurnError TurnFailed "
-        "TurnInterrupted TurnNotFound"
+        "NetworkConflict NoSpaceLeft NotASwarm NotLoggedIn PlacementFailed PositionGone ProtocolError "
+        "RequestRefused SwarmConflict TurnError TurnFailed TurnInterrupted TurnNotFound"
     ),
     "events": (
         "ActiveGoal ApiRetry AuthStatus BackgroundTask BackgroundTasks CommandsChanged CompactBoundary "
@@ -314,6 +317,7 @@ __all__ = [
     "NetworkConflict",
     "NetworkSpec",
     "NoSpaceLeft",
+    "NotASwarm",
     "NotLoggedIn",
     "Notification",
     "OnDockerfile",
@@ -324,6 +328,7 @@ __all__ = [
     "PermissionRules",
     "PersistedFile",
     "PersonTurn",
+    "PlacementFailed",
     "PluginInstall",
     "PositionGone",
     "Progress",
@@ -345,6 +350,7 @@ __all__ = [
     "StatusChanged",
     "Step",
     "SubagentText",
+    "SwarmConflict",
     "TaskNotification",
     "TaskProgress",
     "TaskStarted",

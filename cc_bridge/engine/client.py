@@ -230,7 +230,7 @@ class Engine:
             return
         # Without a socket there is no engine to wait for; one that refuses connections may be starting. After a failed
         # wait the next call, such as a clean-up, does not wait again.
-        found = self._found = await self.call(find_address)
+        found = self._found = await self._find()
         missing = found.scheme == "unix" and not os.path.exists(found.path)
         url = await self._tunnelled(found)
         repeat = not missing and not self._unreachable
@@ -240,6 +240,9 @@ class Engine:
             self._unreachable = True
             raise
         self._unreachable = False
+
+    async def _find(self) -> Address:
+        return await self.call(find_address)
 
     async def _tunnelled(self, address: Address) -> str:
         if address.scheme != "ssh":
