@@ -300,6 +300,7 @@ __all__ = [
     "InstanceNotFound",
     "InstanceOptions",
     "InvalidInput",
+    "LeaseLost",
     "Kind",
     "LimitReached",
     "Limits",
