@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         InstanceDiffers,
         InstanceNotFound,
         InvalidInput,
+        LeaseLost,
         LimitReached,
         NameConflict,
         NetworkConflict,
@@ -183,7 +184,7 @@ _PLACES = {
         "ClaudeError ClaudeNotFound ClaudeStartError "
         "ConnectionLost ContainerNotFound ContainerNotRunning ContainerStartError DockerfileNotApproved "
         "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound "
-        "InstanceBusy InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict "
+        "InstanceBusy InstanceDiffers InstanceNotFound InvalidInput LeaseLost LimitReached NameConflict "
         "NetworkConflict NoSpaceLeft NotLoggedIn PositionGone ProtocolError RequestRefused TurnError TurnFailed "
         "TurnInterrupted TurnNotFound"
     ),
@@ -300,8 +301,8 @@ __all__ = [
     "InstanceNotFound",
     "InstanceOptions",
     "InvalidInput",
-    "LeaseLost",
     "Kind",
+    "LeaseLost",
     "LimitReached",
     "Limits",
     "LocalCommandOutput",

@@ -152,9 +152,7 @@ class Link:
         fence: int | None = None,
         limit: int = wire.MAX_FRAME,
     ) -> None:
-        self._host = host
-        self._looks = looks
-        self.fence = fence
+        self._host, self._looks, self.fence = host, looks, fence
         self.state = LinkState.NEW
         self.session = session
         self.last_seq = 0
