@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         InstanceDiffers,
         InstanceNotFound,
         InvalidInput,
+        LeaseLost,
         LimitReached,
         NameConflict,
         NetworkConflict,
@@ -186,7 +187,7 @@ _PLACES = {
         "ClaudeError ClaudeNotFound ClaudeStartError "
         "ConnectionLost ContainerNotFound ContainerNotRunning ContainerStartError DockerfileNotApproved "
         "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound "
-        "InstanceBusy InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict "
+        "InstanceBusy InstanceDiffers InstanceNotFound InvalidInput LeaseLost LimitReached NameConflict "
         "NetworkConflict NoSpaceLeft NotASwarm NotLoggedIn PlacementFailed PositionGone ProtocolError "
         "RequestRefused SwarmConflict TurnError TurnFailed TurnInterrupted TurnNotFound"
     ),
@@ -304,6 +305,7 @@ __all__ = [
     "InstanceOptions",
     "InvalidInput",
     "Kind",
+    "LeaseLost",
     "LimitReached",
     "Limits",
     "LocalCommandOutput",

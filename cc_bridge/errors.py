@@ -28,6 +28,7 @@
     ├── ChannelError                 the way to the agent
     │   ├── AgentUnavailable         nobody listens there, and it could not be started
     │   ├── ConnectionLost           it broke; the turn in progress is not lost with it if the agent lives
+    │   │   └── LeaseLost            another program, maybe of another machine, drives the instance by now
     │   └── ProtocolError            the peer sent what the protocol does not allow
     ├── TurnNotFound                 no turn of that id is kept
     ├── PositionGone                 what an instance said after that position is not kept
@@ -77,6 +78,7 @@ __all__ = [
     "InstanceDiffers",
     "InstanceNotFound",
     "InvalidInput",
+    "LeaseLost",
     "LimitReached",
     "NameConflict",
     "NetworkConflict",
@@ -286,6 +288,16 @@ class AgentUnavailable(ChannelError):
 
 class ConnectionLost(ChannelError):
     """The connection to the agent broke. The next command connects again."""
+
+
+class LeaseLost(ConnectionLost):
+    """Another program has taken the lease of the instance, because this one did not renew it in time.
+
+    The next command waits until the lease is free, and takes it. One that was sent and not answered is sent again under
+    its id, and done once.
+    """
+
+    hint = "It was suspended, or the place of the lease was out of reach, for longer than a lease lasts."
 
 
 class ProtocolError(ChannelError):
