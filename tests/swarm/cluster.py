@@ -28,7 +28,7 @@ from tests.turns import using
 __all__ = ["ENGINE_LABEL", "Cluster", "Node"]
 
 #: The label of a node that says where its engine is.
-ENGINE_LABEL = f"{LABEL}.engine"
+ENGINE_LABEL = f"io.{LABEL}.engine"
 
 #: Seconds between a node's signs of life; Swarm's own default is 5.
 HEARTBEAT = 1.0
@@ -43,13 +43,10 @@ class Node(Machine):
     """A machine of a swarm.
 
     Attributes:
-        address: in the cluster's network.
         id: Swarm's name for it; empty where it is in none.
     """
 
-    def __init__(self, name: str, number: int, directory: Path, cgroup: str, address: str) -> None:
-        super().__init__(name, number, directory, cgroup)
-        self.address, self.id = address, ""
+    id = ""
 
 
 class Cluster:
@@ -64,6 +61,7 @@ class Cluster:
         name: of this cluster among all of this machine's.
         nodes: the machines.
         gateway: this machine's address in the cluster's network: a server on it is reached from containers.
+        certificates: with which the nodes' engines are reached, for ``DOCKER_CERT_PATH``.
         directory: everything of it on disk.
     """
 
@@ -77,14 +75,16 @@ class Cluster:
             self._lock = (self.directory / "lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX)  # the kernel opens it when this process has gone
         self._switch: Switch | None = None
+        self.certificates = self.directory / "certificates"
         self.nodes: list[Node] = []
         subnet = _free_subnet()
         self.gateway = f"{subnet}.254"
         for number in range(nodes):
             directory = self.directory / str(number)
             directory.mkdir()
-            address = f"{subnet}.{number + 1}"
-            self.nodes.append(Node(f"{self.name}-{number}", number, directory, self.name, address))
+            name, address = f"{self.name}-{number}", f"{subnet}.{number + 1}"
+            certificates = self.certificates
+            self.nodes.append(Node(name, number, directory, address, cgroup=self.name, certificates=certificates))
 
     def __enter__(self) -> Cluster:
         try:
@@ -99,18 +99,18 @@ class Cluster:
 
     def _start(self) -> None:
         self._switch = Switch(f"sw{os.getpid()}.{self.name.rpartition('-')[2]}"[:15], self.gateway)
-        waits = []
+        _certify(self.certificates, [node.address for node in self.nodes])
         for node in self.nodes:
             to_copy = image_files.lend(self._images, node.directory / "data")
-            node.boot(self._switch, node.address)
-            waits.append(node.begin())
-        for wait in waits:
-            wait()
+            node.boot(self._switch)
+            node.begin()
+        for node in self.nodes:
+            node.until_ready()
         self._init()
         with ThreadPoolExecutor(len(self.nodes)) as threads:
             list(threads.map(self.join, self.nodes[1:]))
             if to_copy:
-                list(threads.map(lambda node: image_files.copy(to_copy, node.url), self.nodes))
+                list(threads.map(lambda node: image_files.copy(to_copy, node.client), self.nodes))
         for node in self.nodes:
             self.await_state(node, "ready")
             self.label(node, {ENGINE_LABEL: node.url})
@@ -205,19 +205,23 @@ class Cluster:
     # What befalls machines
 
     def kill(self, node: Node) -> None:
-        """It loses its power."""
+        """It loses its power: nobody hears of its connections any more, not even that they have ended."""
+        assert self._switch is not None
+        self._switch.take_away(node.cable)
         node.cut_power()
 
     def boot(self, node: Node) -> None:
         """After `kill`: with the same disk. The engine answers; whether the swarm has it, `await_state` says."""
         assert self._switch is not None
-        node.boot(self._switch, node.address)
-        node.begin()()
+        node.boot(self._switch)
+        node.begin()
+        node.until_ready()
 
     def restart(self, node: Node, *, kill: bool = False) -> None:
         """Its engine alone: asked to end, or killed, and begun again."""
         node.end_engine("KILL" if kill else "TERM")
-        node.begin()()
+        node.begin()
+        node.until_ready()
 
     def stop(self, node: Node) -> None:
         """Everything on it stands still."""
@@ -228,7 +232,7 @@ class Cluster:
         node.signal("CONT")
 
     def partition(self, node: Node) -> None:
-        """Its cable is pulled. Its engine's socket, which is a file of this machine's, goes on."""
+        """Its cable is pulled. `Node.client`, whose socket is a file of this machine's, goes on."""
         assert self._switch is not None
         self._switch.pull(node.cable)
 
@@ -300,6 +304,28 @@ def _remove(directory: Path) -> None:
         for path, _, _ in os.walk(root, topdown=False):
             with contextlib.suppress(OSError):
                 os.rmdir(path)
+
+
+def _certify(directory: Path, addresses: Sequence[str]) -> None:
+    """One that certifies itself, for all engines and whoever talks to them."""
+    directory.mkdir(mode=0o700)
+    names = ",".join(f"IP:{address}" for address in addresses)
+    argv = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    argv += ["-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=swarm", "-addext", f"subjectAltName={names}"]
+    argv += ["-addext", "extendedKeyUsage=serverAuth,clientAuth"]
+    subprocess.run(argv, check=True, cwd=directory, capture_output=True)
+    shutil.copy(directory / "cert.pem", directory / "ca.pem")
 
 
 def _free_subnet() -> str:

@@ -32,12 +32,9 @@ def lend(images: Sequence[str], data: Path) -> list[str]:
     return [image.image for image in found if image not in lent]
 
 
-def copy(images: list[str], url: str) -> None:
+def copy(images: list[str], there: docker.DockerClient) -> None:
     """The slow way, which always works."""
-    with (
-        contextlib.closing(docker.from_env(timeout=_LIMIT)) as client,
-        contextlib.closing(docker.DockerClient(url, timeout=_LIMIT)) as there,
-    ):
+    with contextlib.closing(docker.from_env(timeout=_LIMIT)) as client:
         for image in images:
             there.api.load_image(client.api.get_image(image))
 

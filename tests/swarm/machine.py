@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -23,10 +23,13 @@ import docker
 __all__ = ["LIMIT", "PROGRAMS", "Holder", "Machine", "Switch", "ip"]
 
 #: What has to be on the search path; beside it, root.
-PROGRAMS = ("dockerd", "iptables", "ip", "mount", "nsenter", "unshare")
+PROGRAMS = ("dockerd", "iptables", "ip", "mount", "nsenter", "openssl", "unshare")
 
 #: Seconds for whatever is waited for here.
 LIMIT = 60.0
+
+#: Of an engine, for TLS.
+_PORT = 2376
 
 # The first process of a machine: /run is as after a start, orphans are the kernel's to bury (an engine takes a dead
 # containerd for a living one while its id is there), and the end of the input is the end of all.
@@ -123,6 +126,10 @@ class Switch:
         """Nothing comes through it any more, and nobody is told."""
         ip(self._holder.enter("net"), f"link set {cable} nomaster")
 
+    def take_away(self, cable: str) -> None:
+        """For good; whoever hung on it is told as little."""
+        ip(self._holder.enter("net"), f"link delete {cable}")
+
     def plug(self, cable: str) -> None:
         """After `pull`."""
         ip(self._holder.enter("net"), f"link set {cable} master switch")
@@ -140,19 +147,27 @@ class Machine:
         name: its host name.
         number: below 100, of its kind.
         directory: what is on its disk; made by whoever makes the machine.
+        address: in the network of the switch.
         cgroup: below which its engine puts containers.
+        certificates: of its engine, in Docker's names; to be made before it starts.
 
     Attributes:
-        url: of its engine.
+        url: of its engine, in the network, over TLS with the certificates.
+        client: Docker's own, of its engine, which does not need the network.
     """
 
-    def __init__(self, name: str, number: int, directory: Path, cgroup: str) -> None:
-        self.name, self.number, self.directory, self._cgroup = name, number, directory, cgroup
-        self.url = f"unix://{directory}/node.sock"
+    def __init__(
+        self, name: str, number: int, directory: Path, address: str, *, cgroup: str, certificates: Path
+    ) -> None:
+        self.name, self.number, self.directory, self.address = name, number, directory, address
+        self._cgroup, self._certificates = cgroup, certificates
+        self._socket = f"unix://{directory}/node.sock"
+        self.url = f"tcp://{address}:{_PORT}"
         self.cable = f"to{number}"
         self._holder: Holder | None = None
         self._engine: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._ready: socket.socket | None = None
         self._client: docker.DockerClient | None = None
 
     @property
@@ -162,32 +177,29 @@ class Machine:
 
     @property
     def client(self) -> docker.DockerClient:
-        """Docker's own, of its engine."""
         if self._client is None:
-            self._client = docker.DockerClient(self.url, version="1.41", timeout=LIMIT)
+            self._client = docker.DockerClient(self._socket, version="1.41", timeout=LIMIT)
         return self._client
 
-    def boot(self, switch: Switch, address: str) -> None:
+    def boot(self, switch: Switch) -> None:
         """Without its engine."""
         self._holder = Holder(_FIRST, [self.name, sys.executable], ["--pid", "--fork", "--mount", "--uts", "--net"])
         mac = f"02:cc:b0:00:00:{self.number + 1:02x}"  # the same as before, or the others would look for the old one
         switch.connect(self.cable, f"eth0 address {mac} netns {self._holder.pid}")
-        ip(self._holder.enter("net"), f"address add {address}/24 dev eth0", "link set eth0 up")
+        ip(self._holder.enter("net"), f"address add {self.address}/24 dev eth0", "link set eth0 up")
 
-    def begin(self) -> Callable[[], None]:
-        """Start the engine: what is returned waits until it answers.
-
-        Raises:
-            RuntimeError: when waiting; with the last lines of the engine's log.
-        """
+    def begin(self) -> None:
+        """Start the engine; `until_ready` waits for it."""
         assert self._holder is not None
         told = self.directory / "ready"
         told.unlink(missing_ok=True)
-        ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        ready.bind(str(told))
+        self._ready = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._ready.bind(str(told))
         config = self.directory / "daemon.json"
         config.write_text("{}")  # and not this machine's
-        argv = ["dockerd", f"--config-file={config}", f"--data-root={self.directory}/data", f"--host={self.url}"]
+        argv = ["dockerd", f"--config-file={config}", f"--data-root={self.directory}/data", f"--host={self._socket}"]
+        argv += [f"--host={self.url}", "--tlsverify", f"--tlscacert={self._certificates}/ca.pem"]
+        argv += [f"--tlscert={self._certificates}/cert.pem", f"--tlskey={self._certificates}/key.pem"]
         argv += ["--exec-root=/run/docker", "--pidfile=/run/docker.pid", "--userland-proxy=false"]
         argv += [
             "--storage-driver=overlay2",
@@ -203,13 +215,28 @@ class Machine:
             start_new_session=True,
             env={**os.environ, "NOTIFY_SOCKET": str(told), "HOME": str(self.directory)},
         )
-        engine = self._engine
 
-        def wait() -> None:
-            with ready:
-                _await_ready(ready, engine, self.directory / "dockerd.log")
+    def until_ready(self) -> None:
+        """The engine answers.
 
-        return wait
+        Raises:
+            RuntimeError: it does not; with the last lines of its log.
+        """
+        assert self._engine is not None
+        assert self._ready is not None
+        ended = os.pidfd_open(self._engine.pid)
+        try:
+            end = time.monotonic() + LIMIT
+            while (left := end - time.monotonic()) > 0:
+                found, _, _ = select.select([self._ready, ended], [], [], left)
+                if self._ready in found and b"READY=1" in self._ready.recv(4096):  # as to systemd
+                    return
+                if ended in found:
+                    break
+        finally:
+            os.close(ended)
+        tail = (self.directory / "dockerd.log").read_text(errors="replace").splitlines()[-15:]
+        raise RuntimeError("\n".join(["an engine did not start; the end of its log:", *tail]))
 
     def cut_power(self) -> None:
         """Everything on it ends at once; its disk stays. Again does nothing."""
@@ -243,28 +270,12 @@ class Machine:
                 self._engine.kill()  # what entered has ended, unless it had stopped with what it had started
             self._engine.wait(LIMIT)
             self._engine = None
-        if self._log is not None:
-            self._log.close()
-            self._log = None
+        for kept in (self._log, self._ready):
+            if kept is not None:
+                kept.close()
+        self._log = self._ready = None
 
 
 def ip(within: list[str], *commands: str) -> None:
     """Commands of `ip`, in one go, in a namespace or here."""
     subprocess.run([*within, "ip", "-batch", "-"], input="\n".join(commands), text=True, check=True)
-
-
-def _await_ready(ready: socket.socket, engine: subprocess.Popen[bytes], log: Path) -> None:
-    """The engine says so, as to systemd."""
-    ended = os.pidfd_open(engine.pid)
-    try:
-        end = time.monotonic() + LIMIT
-        while (left := end - time.monotonic()) > 0:
-            found, _, _ = select.select([ready, ended], [], [], left)
-            if ready in found and b"READY=1" in ready.recv(4096):
-                return
-            if ended in found:
-                break
-    finally:
-        os.close(ended)
-    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-    raise RuntimeError(f"an engine did not start; the end of its log:\n{tail}")
