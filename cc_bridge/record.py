@@ -58,8 +58,8 @@ class ClaudeInstance:
         sleep_after: seconds idle after which Claude Code is ended until the next command. None: 600, or 0 in a pane.
         stop_after: seconds asleep, with no program connected, to the end of its container or agent. None: 86,400.
         created: when the record was made; UTC.
-        image: Docker, Swarm: the image; ``auto``: that of the workspace's Dockerfile, else the default one; ``cc-bridge``: the
-            default one. Required unless ``dockerfile`` or ``container`` is given.
+        image: Docker, Swarm: the image; ``auto``: that of the workspace's Dockerfile, else the default one;
+            ``cc-bridge``: the default one. A swarm's nodes have it or can pull it. Required unless ``dockerfile`` or ``container`` is given.
         dockerfile: Docker: build this file, with the workspace as its context, instead of using an image.
         container: Docker: an existing container to use, which is then neither created nor removed.
         mount_at: Docker, Swarm: where the workspace is in the container.
@@ -76,8 +76,8 @@ class ClaudeInstance:
         docker_socket: Docker: mount the engine's socket. Whoever has it is root on the engine's machine.
         credentials: Docker: mount this user's Claude Code login, read-only.
         user: Docker, Swarm: user in the container; by default the host's, or 1000:1000 where the host's is root.
-        sealed: Docker, Swarm: no network, and no key inside. What it asks of the API goes over the way to its agent to a proxy
-            on this machine, which puts the key in; other hosts are reached only where ``allow_hosts`` says so.
+        sealed: Docker, Swarm: no network, and no key inside. What it asks of the API goes over the way to its agent to
+            a proxy on this machine, which puts the key in; other hosts are reached only where ``allow_hosts`` says so.
         allow_hosts: Docker, Swarm: what a sealed one may reach besides the API, by TLS: ``name``, ``name:port``,
             ``*.name:port`` for names below, a group's name, and ``name:port=ADDRESS_OR_NETWORK`` for one that is at an
             address of a private network.
@@ -102,8 +102,8 @@ class ClaudeInstance:
         tmux_socket: tmux: the socket of a server of the user's, to open a session there; by default the instance has
             its own.
         pane: tmux: an existing pane, such as ``%3``, whose Claude Code is taken over; ``tmux_socket`` says where.
-        relay: Docker, Swarm, tmux: in a pane: read the API's stream on its way, on loopback, for tokens as they come; else
-            only finished lines do.
+        relay: Docker, Swarm, tmux: in a pane: read the API's stream on its way, on loopback, for tokens as they come;
+            else only finished lines do.
     """
 
     name: str

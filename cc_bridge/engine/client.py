@@ -117,7 +117,10 @@ class Engine:
         """The engine's address, for messages."""
         if self._found is not None:
             return self._found.url
-        address = str(getattr(self._client.api, "base_url", "")) if self._client is not None else ""
+        api = self._client.api if self._client is not None else None
+        address = str(getattr(api, "base_url", ""))
+        if path := str(getattr(getattr(api, "_custom_adapter", None), "socket_path", "")):
+            return f"unix://{path}"
         if address.startswith("http") and not address.startswith("http+docker"):
             return address
         return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
