@@ -16,7 +16,7 @@ from ..engine.client import Engine
 from ..engine.container_spec import CONTAINER_HOME
 from ..engine.containers import Containers
 from ..engine.labels import LABEL
-from ..engine.node_engines import NodeEngines
+from ..engine.node_engines import NodeEngines, engine_at
 from ..engine.progress import Progress
 from ..engine.services import ServiceInfo, Services, TaskInfo
 from ..errors import (
@@ -49,7 +49,7 @@ from .task_container import TaskContainer, ending_of_task
 if TYPE_CHECKING:
     import docker
 
-__all__ = ["SwarmPlace"]
+__all__ = ["SwarmPlace", "swarm_place_of"]
 
 #: Seconds for Swarm to have a task run and for its node to answer: what a node's death takes to be noticed is in it.
 _PLACE_LIMIT = 90.0
@@ -71,6 +71,9 @@ class SwarmPlace(ContainedPlace):
         client: a manager's; see :class:`~cc_bridge.SwarmService`.
         nodes: instead: the engines of the nodes, which several instances may share and somebody else closes.
         on_progress: see :class:`~cc_bridge.SwarmService`.
+
+    Attributes:
+        owns_engine: it is closed with this object.
     """
 
     kind: ClassVar[Kind] = "swarm"
@@ -85,7 +88,8 @@ class SwarmPlace(ContainedPlace):
         on_progress: Progress | None = None,
     ) -> None:
         super().__init__(record, registry)
-        self._owns_engine, self._owns_nodes = nodes is None and not isinstance(client, Engine), nodes is None
+        self.owns_engine = nodes is None and not isinstance(client, Engine)
+        self._owns_nodes = nodes is None
         self._nodes = nodes or NodeEngines(client if isinstance(client, Engine) else Engine(client))
         self.engine = self._nodes.manager
         self._services = Services(self.engine)
@@ -311,7 +315,7 @@ class SwarmPlace(ContainedPlace):
         """Close the connections, unless they are the caller's."""
         if self._owns_nodes:
             await self._nodes.aclose()
-        if self._owns_engine:
+        if self.owns_engine:
             await self.engine.aclose()
 
     # Conversations
@@ -353,6 +357,17 @@ class SwarmPlace(ContainedPlace):
                 about = await Containers(await self._nodes.of(task.node)).inspect(task.container)
                 place |= {**facts_of(about), "container": about.name, "image": self.record.image}
         return place
+
+
+def swarm_place_of(record: ClaudeInstance, registry: Registry) -> SwarmPlace:
+    """The place by the manager that it was reached by last, whatever this program's environment says."""
+    try:
+        url = (registry.home(record.name).path / "manager").read_text()
+    except FileNotFoundError:
+        return SwarmPlace(record, registry)
+    place = SwarmPlace(record, registry, engine_at(url, "its instance's directory"))
+    place.owns_engine = True
+    return place
 
 
 def _pauses() -> Any:
