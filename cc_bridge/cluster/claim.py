@@ -91,6 +91,7 @@ class Claim:
         """
         if self._is_free(note, now):
             return self._taken(note, wall)
+        self.fence = None
         if not note.next:
             return note.replace(next=self._me)
         return self._since + self._ttl
