@@ -15,6 +15,7 @@ from ..bridge.bridge import Bridge
 from ..bridge.permissions import leave_to_others
 from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
+from ..cluster.lease import ended_under, started_under
 from ..errors import AgentUnavailable, ChannelError, EngineError, InstanceDiffers, InvalidInput
 from ..events import ContextUsage, SlashCommand
 from ..instance import InstanceInterface, OnPermission
@@ -37,6 +38,7 @@ from .steps import Steps, exclusive
 from .typed import typed
 
 if TYPE_CHECKING:
+    from ..cluster.lease import Lease
     from ..protocol.blocks import Prompt
     from ..shapes import InstanceActivity, InstanceInfo, Kind
     from .worktrees import Worktree
@@ -170,15 +172,20 @@ class BridgedInstance(InstanceInterface):
 
     # Its life
 
+    @property
+    def lease(self) -> Lease | None:
+        """See ``Place``."""
+        return self._place.lease
+
     async def rest(self) -> bool:
         """See ``Place``."""
         return await self._steps.rest()
 
     @asynccontextmanager
-    async def starting(self, abandon: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    async def starting(self, abandon: Callable[[], Awaitable[None]], *, drives: bool = False) -> AsyncIterator[None]:
         """See ``Place``. A first start that fails or is given up is undone, whoever wanted it."""
         alone = exclusive(self._home.changing, _OTHERS_START, self.name, self._home.make)
-        async with self._steps.take(Step.START), alone:
+        async with self._steps.take(Step.START), started_under(self.lease if drives else None), alone:
             try:
                 yield
             except BaseException:  # cancelled, too: a start that was given up has failed
@@ -195,7 +202,8 @@ class BridgedInstance(InstanceInterface):
         """The instance ends within: no start is under way, here or in another program, and none begins."""
         # What is to be removed is made before: another program may begin to make it at this moment.
         make = self._home.make if step is Step.REMOVE else None
-        async with self._steps.take(step), exclusive(self._home.changing, _OTHERS_END, self.name, make):
+        alone = exclusive(self._home.changing, _OTHERS_END, self.name, make)
+        async with self._steps.take(step), ended_under(self.lease, _OTHERS_END), alone:
             yield
 
     async def _undo_start(self) -> None:
@@ -254,6 +262,8 @@ class BridgedInstance(InstanceInterface):
                     await self._place.release()
                 finally:
                     self._kept.let_go()
+                    if self.lease is not None:
+                        await self.lease.give_up()
 
     async def remove(self, *, conversation: bool = False) -> None:
         """Remove it with its place and its directory; its conversation is kept, unless told otherwise or ephemeral."""

@@ -79,6 +79,11 @@ class Conversation:
         """How often what kinds of messages were not understood."""
         return self._output.unknown
 
+    @property
+    def delivery(self) -> Delivery:
+        """How turns get to Claude Code, for who says when they may."""
+        return self._delivery
+
     # What callers want
 
     def submit(self, turn_id: str, prompt: Prompt, now: float) -> None:
