@@ -33,8 +33,14 @@ _HEADERS = 8 * 1024 * 1024
 _IN_MEMORY = 1024 * 1024
 _LONGEST_ANSWER = 4096
 
+#: Runs this one module of the agent's: all of it takes 90 ms longer to load.
+_RUN = """import sys
+sys.path.insert(0, sys.argv[1])
+from cc_bridge_agent import conversation
+sys.exit(conversation.run(sys.argv[2]))"""
+
 #: Exit codes of a command that did not say why it failed.
-_REASONS = {2: "its agent is too old", 126: "it has no Python", 127: "it has no Python"}
+_REASONS = {126: "it has no Python", 127: "it has no Python"}
 
 
 class ConversationCopy:
@@ -156,7 +162,7 @@ class ConversationCopy:
             await channel.send(data)
 
     async def _open(self, execs: Execs, container: str, way: str) -> DockerExecChannel:
-        return await DockerExecChannel.open(execs, container, ["python3", "-IS", self._agent, "conversation", way])
+        return await DockerExecChannel.open(execs, container, ["python3", "-IS", "-c", _RUN, self._agent, way])
 
     def _request(self, session_id: str, cwd: str) -> dict[str, Any]:
         project = session_path(session_id, cwd).parts[1]
