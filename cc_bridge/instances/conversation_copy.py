@@ -136,6 +136,19 @@ class ConversationCopy:
         self._log.info("conversation_restored" if restored else "conversation_is_there", session=session_id)
         return restored
 
+    async def open(self, session_id: str) -> IO[bytes] | None:
+        """The transcript as it was copied last, to be closed by the caller; None: there is none.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+
+        def find() -> IO[bytes] | None:
+            index = self._files.index()
+            return self._files.open(index.files[TRANSCRIPT]) if index.session == session_id else None
+
+        return await anyio.to_thread.run_sync(find)
+
     async def _put(self, channel: DockerExecChannel, request: dict[str, Any], index: Index, origin: str) -> bool:
         ours = index.files[TRANSCRIPT]
         await channel.send(_line_of({**request, "size": ours.size}))
