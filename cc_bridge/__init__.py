@@ -55,14 +55,18 @@ if TYPE_CHECKING:
         InstanceDiffers,
         InstanceNotFound,
         InvalidInput,
+        LeaseLost,
         LimitReached,
         NameConflict,
         NetworkConflict,
         NoSpaceLeft,
+        NotASwarm,
         NotLoggedIn,
+        PlacementFailed,
         PositionGone,
         ProtocolError,
         RequestRefused,
+        SwarmConflict,
         TurnError,
         TurnFailed,
         TurnInterrupted,
@@ -183,9 +187,9 @@ _PLACES = {
         "ClaudeError ClaudeNotFound ClaudeStartError "
         "ConnectionLost ContainerNotFound ContainerNotRunning ContainerStartError DockerfileNotApproved "
         "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound "
-        "InstanceBusy InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict "
-        "NetworkConflict NoSpaceLeft NotLoggedIn PositionGone ProtocolError RequestRefused TurnError TurnFailed "
-        "TurnInterrupted TurnNotFound"
+        "InstanceBusy InstanceDiffers InstanceNotFound InvalidInput LeaseLost LimitReached NameConflict "
+        "NetworkConflict NoSpaceLeft NotASwarm NotLoggedIn PlacementFailed PositionGone ProtocolError "
+        "RequestRefused SwarmConflict TurnError TurnFailed TurnInterrupted TurnNotFound"
     ),
     "events": (
         "ActiveGoal ApiRetry AuthStatus BackgroundTask BackgroundTasks CommandsChanged CompactBoundary "
@@ -301,6 +305,7 @@ __all__ = [
     "InstanceOptions",
     "InvalidInput",
     "Kind",
+    "LeaseLost",
     "LimitReached",
     "Limits",
     "LocalCommandOutput",
@@ -314,6 +319,7 @@ __all__ = [
     "NetworkConflict",
     "NetworkSpec",
     "NoSpaceLeft",
+    "NotASwarm",
     "NotLoggedIn",
     "Notification",
     "OnDockerfile",
@@ -324,6 +330,7 @@ __all__ = [
     "PermissionRules",
     "PersistedFile",
     "PersonTurn",
+    "PlacementFailed",
     "PluginInstall",
     "PositionGone",
     "Progress",
@@ -345,6 +352,7 @@ __all__ = [
     "StatusChanged",
     "Step",
     "SubagentText",
+    "SwarmConflict",
     "TaskNotification",
     "TaskProgress",
     "TaskStarted",

@@ -70,7 +70,7 @@ _RULES: Checks = {"allow": texts, "ask": texts, "deny": texts}
 
 #: Fields of a record that are not one instance's own.
 _RECORD: Checks = {
-    "kind": one_of("docker", "local", "tmux"),
+    "kind": one_of("docker", "local", "tmux", "swarm"),
     "image": a_text,
     "dockerfile": a_text,
     "workspace": a_text,

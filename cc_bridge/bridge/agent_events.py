@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from ..errors import BridgeError, ClaudeNotFound, ClaudeStartError, ConnectionLost, ProtocolError
+from ..errors import BridgeError, ClaudeNotFound, ClaudeStartError, ConnectionLost, LeaseLost, ProtocolError
 from ..logs import Log
 from ..protocol.conversation import Conversation
 from ..protocol.link import (
@@ -219,4 +219,6 @@ def refusal_error(refusal: AgentRefused, instance: str, claude_hint: str | None)
         return ClaudeNotFound(what, instance=instance, hint=claude_hint)
     if refusal.code == "start":
         return ClaudeStartError(f"Claude Code cannot be started: {refusal.message}", instance=instance)
+    if refusal.code == "fence":
+        return LeaseLost(f"the agent: {refusal.message}", instance=instance)
     return ConnectionLost(f"the agent: {refusal.message}", instance=instance)

@@ -164,8 +164,8 @@ class Asleep(Value):
 class AgentRefused(Value):
     """The agent refused a request.
 
-    ``code`` is ``start``, ``not_running``, ``full``, ``busy``, ``stopping``, ``gone``, ``state``, ``version`` or
-    ``protocol``.
+    ``code`` is ``start``, ``not_running``, ``full``, ``busy``, ``stopping``, ``gone``, ``state``, ``fence``,
+    ``version`` or ``protocol``.
 
     Attributes:
         id: of the refused input; empty: it was not an input, or an older agent does not say.
