@@ -1,4 +1,4 @@
-"""The agent's command line: ``serve``, ``attach``, ``health``, ``pane``, ``conversation``."""
+"""The agent's command line: ``serve``, ``attach``, ``health``, ``pane``."""
 
 import argparse
 import os
@@ -29,10 +29,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
         from .pane import program  # on demand: the bridge itself needs none of it
 
         return program.run(options)
-    if options.verb == "conversation":
-        from . import conversation  # on demand, too
-
-        return conversation.run(options.way)
     try:
         if options.verb == "attach":
             return attach.attach(options.socket)
@@ -114,12 +110,10 @@ def _parse(arguments: Optional[List[str]]) -> argparse.Namespace:
     panes.add_argument("--unset", default="", help="variables that Claude Code must not inherit, parted by commas")
     panes.add_argument("--no-relay", action="store_true", help="let Claude Code talk to the API directly")
     panes.add_argument("claude", nargs=argparse.REMAINDER, help="-- and Claude Code's command line")
-    copying = verbs.add_parser("conversation", help="copy a session's files out of here, or into here")
-    copying.add_argument("way", choices=("give", "take"))
     for verb in (serving, attaching, checking):
         verb.add_argument("--socket", help="the agent's own socket (agent.sock in $TMPDIR/cc-bridge-UID)")
     options = parser.parse_args(arguments)
-    if options.verb in ("serve", "attach", "health"):
+    if options.verb != "pane":
         options.socket = options.socket or default_socket()
     return options
 

@@ -1,4 +1,4 @@
-"""``conversation give``, ``conversation take``: the files of a Claude Code session, out of here and into here.
+"""``give`` and ``take``: the files of a Claude Code session, out of here and into here, beside the agent.
 
 For a host that keeps a copy, because what is here may be gone with its machine. A file is a header, which is a line
 of JSON (``{"name": …, "from": 10, "size": 25}``), and the bytes from there on; ``{"end": true}`` ends them. Names do

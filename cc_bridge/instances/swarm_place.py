@@ -37,6 +37,7 @@ from .container_agent import AgentInside
 from .container_facts import facts_of
 from .container_plan import ContainerPlan
 from .container_sessions import archives_of, tail_of_session
+from .conversation_copy import ConversationCopy
 from .node_channel import NodeChannel
 from .outside import check_outside
 from .place import GRACE, NoAgentPossible
@@ -92,6 +93,7 @@ class SwarmPlace(ContainedPlace):
         self._install = Installation.at(registry.root).id_for(self.name)
         self._on_progress = on_progress
         self._task: TaskContainer | None = None  # that was connected to last
+        self._copy = ConversationCopy(self.home.path / "conversation", self.log)
 
     @cached_property
     def _maker(self) -> ServiceMaker:
@@ -179,6 +181,7 @@ class SwarmPlace(ContainedPlace):
         known = task.container == self._joined
         if not known:
             await found.let_go()
+            await self._restore(found)
         channel = await found.attach(greeting)
         if channel is None and known and not found.agent.python_missing:
             await found.let_go()
@@ -322,12 +325,28 @@ class SwarmPlace(ContainedPlace):
         return True
 
     async def open_session(self, session_id: str) -> IO[bytes] | None:
-        """The session's file, out of the container."""
+        """The session's file, out of the container, or as it was copied last."""
         path = f"{CONTAINER_HOME}/.claude/{session_path(session_id, self.cwd)}"
         with suppress(ContainerNotFound, ContainerNotRunning):
             found = await self.find()
             return await archives_of(found.engine).get_file(found.id, path, LARGEST)
-        return None
+        return await self._copy.open(session_id)
+
+    async def copy_conversation(self) -> None:
+        """Copy what is new of it out of the container that was connected to last; the log says if that fails."""
+        if (found := self._task) is not None and not found.agent.python_missing:
+            where = self._origin(found)
+            await self._copy.copy(found.execs, found.id, self.home.session_id, self.cwd, origin=where)
+
+    async def _restore(self, found: TaskContainer) -> None:
+        """Before Claude Code starts in a new container, it has what was copied out of the last one."""
+        if not found.agent.python_missing:
+            where = self._origin(found)
+            await self._copy.restore(found.execs, found.id, self.home.session_id, self.cwd, origin=where)
+
+    def _origin(self, found: TaskContainer) -> str:
+        """Where its home is: each node has volumes of its own, but for those of a driver that all nodes share."""
+        return found.task.node if self.record.volume_driver in ("", "local") else self.record.volume_driver
 
     async def read_transcript(self, session_id: str) -> list[str] | None:
         """Read the transcript's tail by a command in the container."""

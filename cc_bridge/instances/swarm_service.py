@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
+from ..bridge.bridge import Bridge
 from ..engine.client import Engine
 from ..engine.labels import LABEL
 from ..engine.progress import Progress
@@ -12,6 +13,7 @@ from ..engine.services import Services
 from ..errors import InstanceNotFound
 from ..record import ClaudeInstance
 from ..shapes import Kind
+from ..turn import Turn
 from .bridged import InstanceOptions
 from .contained_instance import ContainedInstance
 from .container_agent import PANE_ATTACH
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     import docker
 
     from ..engine.container_tools import ContainerTools
+    from ..protocol.blocks import Prompt
 
 __all__ = ["SwarmService"]
 
@@ -87,6 +90,22 @@ class SwarmService(ContainedInstance):
             several = ", ".join(service.name for service in found)
             raise InstanceNotFound(f"the swarm has several instances {name!r}: {several}", hint="Remove all but one.")
         return cls(record_in(found[0].labels, found[0].name, env or {}), client, **options)
+
+    async def submit(self, prompt: Prompt, id: str | None = None) -> Turn:  # noqa: A002
+        """See the contract. Who reads the turn to its end knows that the conversation is copied."""
+        if self._is_attended:  # by who has heard the end of its node, and copies when a turn has ended
+            return await super().submit(prompt, id)
+        if self._bridge.channel_kind is not None and self._bridge.active is None:
+            # Its node may have gone meanwhile. What is given to an agent that has gone cannot be given to the next:
+            # nobody knows whether it ran.
+            await self._bridge.make_ready()
+        return (await super().submit(prompt, id)).and_then(self._swarm.copy_conversation)
+
+    def use_bridge(self, make_bridge: Callable[..., Bridge]) -> None:
+        """See ``BridgedInstance``."""
+        super().use_bridge(make_bridge)
+        self._is_attended = make_bridge is not Bridge
+        self.after_turn = self._swarm.copy_conversation if self._is_attended else None
 
     @property
     def service(self) -> str:

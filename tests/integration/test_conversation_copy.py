@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cc_bridge import ClaudeInstance, DockerContainer
+from cc_bridge import ClaudeInstance, DockerContainer, Prompt, TextDelta, Turn, Verdict, Waiting
 from cc_bridge.channels.base import Channel
 from cc_bridge.instances.container_place import ContainerPlace
 from cc_bridge.instances.conversation_copy import ConversationCopy
@@ -40,6 +40,12 @@ class Movable(DockerContainer):
             return channel
 
         self._place.connect = connect_and_restore  # type: ignore[method-assign]
+
+    async def submit(self, prompt: Prompt, id: str | None = None) -> Turn:  # noqa: A002
+        """Nothing is given to an agent that has gone since: it would not be known whether it ran."""
+        if self._bridge.active is None:
+            await self._bridge.make_ready()
+        return await super().submit(prompt, id)
 
     async def tell(self, text: str) -> None:
         ok, said = await self.send_command_and_wait(text, 60)
@@ -88,3 +94,25 @@ async def test_it_goes_on_in_a_new_container(instance: Movable, scripted_model: 
     await instance.restart()
     await instance.tell("the fourth words")
     assert instance.restored == 1, "the container had all of it"
+
+
+async def test_what_the_lost_one_had_does_not_run_again(instance: Movable, scripted_model: ScriptedModel) -> None:
+    """One turn runs and one waits there: both end, with a cause; the next one goes on."""
+    await instance.tell("the first words")
+    running = await instance.submit("[[say well]] [[hang]]")
+    async for event in running:
+        if isinstance(event, TextDelta):
+            break
+    waiting = await instance.submit("the words that waited")
+    async for event in waiting:
+        if isinstance(event, Waiting):
+            break
+    await instance.lose_all()
+    assert (await running.result()).verdict is Verdict.INTERRUPTED
+    result = await waiting.result()
+    assert result.verdict is Verdict.INTERRUPTED
+    assert "may have run" in result.error
+    await instance.tell("the last words")
+    heard = json.dumps(scripted_model.requests[-1].body["messages"])
+    assert "the first words" in heard
+    assert "that waited" not in heard

@@ -85,7 +85,7 @@ class CopyHere(ConversationCopy):
     waits: anyio.Event
 
     async def _open(self, execs: Execs, container: str, way: str) -> Any:
-        argv = [sys.executable, "-IS", str(agent_archive(state_root())), "conversation", way]
+        argv = [sys.executable, "-IS", "-c", conversation_copy._RUN, str(agent_archive(state_root())), way]
         if self.program:
             argv = [sys.executable, "-IS", "-c", self.program]
         self.waits = anyio.Event()
@@ -169,13 +169,13 @@ async def test_nothing_to_copy(copy: CopyHere, two: Machine) -> None:
         "while True: print('x' * 65536)",
         "print('{')",
         "import signal; signal.pause()",
-        "import sys; sys.exit(2)",
+        "import sys; sys.exit(127)",
         "print('[1]')",
         'print(\'{"size": -1, "digest": 5}\')',
         "print('{\"size\": 0}')",
         'print(\'{"size": 0, "digest": ""}\'); input(); input()',
     ],
-    ids=["endless", "torn", "silent", "too old", "no object", "no size", "no digest", "no end"],
+    ids=["endless", "torn", "silent", "no Python", "no object", "no size", "no digest", "no end"],
 )
 async def test_a_hostile_container(
     copy: CopyHere, one: Machine, two: Machine, program: str, monkeypatch: pytest.MonkeyPatch
