@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from cc_bridge import SwarmService
 from cc_bridge.instances.bridged import InstanceOptions
-from cc_bridge.instances.swarm_service import SwarmService
 from cc_bridge.testing import ScriptedModel
 from tests.conftest import lacking
 from tests.swarm.cluster import Cluster
