@@ -140,6 +140,7 @@ if TYPE_CHECKING:
     from .instances.local_process import LocalProcess
     from .instances.registry import Home, Registry
     from .instances.sessions import SavedConversation, Sessions
+    from .instances.swarm_service import SwarmService
     from .instances.tmux_instance import TmuxInstance
     from .instances.worktrees import Worktree
     from .limits import ApiLimits, Limits
@@ -209,6 +210,7 @@ _PLACES = {
     "instances.local_process": "LocalProcess",
     "instances.registry": "Home Registry",
     "instances.sessions": "SavedConversation Sessions",
+    "instances.swarm_service": "SwarmService",
     "instances.tmux_instance": "TmuxInstance",
     "instances.worktrees": "Worktree",
     "limits": "ApiLimits Limits",
@@ -353,6 +355,7 @@ __all__ = [
     "Step",
     "SubagentText",
     "SwarmConflict",
+    "SwarmService",
     "TaskNotification",
     "TaskProgress",
     "TaskStarted",

@@ -29,6 +29,7 @@ SEALED_NETWORK = f"{LABEL}-sealed"
 WAITING = '"event": "waiting"'
 
 _WAIT = f"""echo '{{{WAITING}}}' >&2; read -r go || exit 1; exec </dev/null
+[ -w "$HOME" ] && [ -w {STATE} ] || {{ echo "$HOME and {STATE} cannot be written to" >&2; exit 1; }}
 """
 
 #: Bytes of output that an engine keeps, and of /tmp.

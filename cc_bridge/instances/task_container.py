@@ -106,15 +106,18 @@ class TaskContainer:
         """Before anything runs in it: its volumes are its user's, and one that is to have no network has none."""
         archives, plan = Archives(self.engine), self._plan
         for path in plan.owned:
-            with tar_of_directory(".", *plan.owner) as archive:
-                await archives.put(self.id, path, archive)
+            await self._give(archives, path)
         if plan.record.workspace_volume and not plan.record.read_only_workspace:
             can = await self.execs.run(self.id, ["test", "-w", plan.record.mount_at])
             if can.exit_code:
-                with tar_of_directory(".", *plan.owner) as archive:
-                    await archives.put(self.id, plan.record.mount_at, archive)
+                await self._give(archives, plan.record.mount_at)
         if not plan.has_network:
             await self._cut_off()
+
+    async def _give(self, archives: Archives, path: str) -> None:
+        """A volume's directory to its user. An engine passes over an archive's ``.``, and not over its ``/``."""
+        with tar_of_directory("/", *self._plan.owner) as archive:
+            await archives.put(self.id, path, archive)
 
     async def _cut_off(self) -> None:
         """Take its networks away.
