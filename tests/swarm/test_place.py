@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from cc_bridge import ClaudeInstance
-from cc_bridge.instances.swarm_service import SwarmService
+from cc_bridge import ClaudeInstance, SwarmService
 from cc_bridge.testing import ScriptedModel
 from tests.swarm.cluster import Cluster
 
