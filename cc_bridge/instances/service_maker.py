@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,15 @@ from ..engine.node_engines import NodeEngines
 from ..engine.progress import Progress
 from ..engine.services import ServiceInfo, Services
 from ..engine.volumes import Volumes
-from ..errors import ContainerNotFound, EngineError, ImageNotFound, NameConflict
+from ..errors import ContainerNotFound, EngineError, ImageNotFound, InvalidInput, NameConflict
 from ..logs import Log
 from .registry import Registry, agent_archive
-from .service_plan import SEALED_NETWORK, ServicePlan
+from .service_plan import SEALED_NETWORK, ServicePlan, record_in
 
 __all__ = ["ServiceMaker"]
+
+#: Seconds after which the service of an ephemeral instance that nobody knows is an orphan.
+_STALE = 120.0
 
 #: Since this version of its API an engine can be asked that a service's programs gain no privileges.
 _NO_NEW_PRIVILEGES = (1, 44)
@@ -48,7 +53,7 @@ class ServiceMaker:
         return agent_archive(self._registry.root)
 
     async def make(self, plan: ServicePlan) -> ServiceInfo:
-        """Make the service. Another program may have made it meanwhile: then it is that one's.
+        """Make the service, without a task. Another program may have made it meanwhile: then it is that one's.
 
         Raises:
             EngineError: says what cannot be had.
@@ -70,8 +75,23 @@ class ServiceMaker:
                     raise
             else:
                 self._log.info("service_created", service=plan.service, image=image)
+                await self._sweep(plan)
                 return made
         raise AssertionError("every way out of the loop is above")
+
+    async def _sweep(self, plan: ServicePlan) -> None:
+        """Remove services of ephemeral instances whose programs were killed; their agents have ended by themselves."""
+        labels = {f"{LABEL}.install": plan.labels[f"{LABEL}.install"], f"{LABEL}.type": "service"}
+        known = self._registry.names()
+        for service in await Services(self._manager).labelled(labels):
+            if service.labels.get(f"{LABEL}.instance") in known:
+                continue
+            with suppress(InvalidInput, ValueError):
+                record = record_in(service.labels, service.name, {})
+                age = datetime.now(UTC) - datetime.fromisoformat(service.created)
+                if record.ephemeral and age.total_seconds() > _STALE:
+                    self._log.warning("orphan_removed", service=service.name)
+                    await self.take_away(plan.of(record))
 
     async def _config(self) -> tuple[str, str]:
         """Id and name of the config that has the agent."""

@@ -10,8 +10,11 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 import anyio
 
 from ..bridge.surroundings import Ending
+from ..bridge.this_program import this_program
 from ..channels.base import Channel
 from ..channels.named_pipe import NobodyListens
+from ..cluster.lease import Lease
+from ..cluster.service_note import ServiceNote
 from ..engine.client import Engine
 from ..engine.container_spec import CONTAINER_HOME
 from ..engine.containers import Containers
@@ -97,6 +100,8 @@ class SwarmPlace(ContainedPlace):
         self._install = Installation.at(registry.root).id_for(self.name)
         self._on_progress = on_progress
         self._task: TaskContainer | None = None  # that was connected to last
+        note = ServiceNote(self.engine, self.own, self._make)
+        self.lease = Lease(note, self.log, name=self.name, host=this_program())
         self._copy = ConversationCopy(self.home.path / "conversation", self.log)
 
     @cached_property
@@ -125,10 +130,15 @@ class SwarmPlace(ContainedPlace):
     async def connect(self, greeting: bytes) -> Channel:
         """Have the service and a task of it run, wherever that is, and attach to the agent in it.
 
+        Who does not hold the lease, and so only reads on, comes to what runs, and changes nothing.
+
         Raises:
             PlacementFailed: Swarm runs it nowhere; its reason is in it.
             EngineUnavailable: its node cannot be reached from here.
         """
+        assert self.lease is not None
+        if self.lease.fence is None:
+            return await self.way_to_look(greeting)
         deadline = anyio.current_time() + _PLACE_LIMIT
         for pause in _pauses():
             task = await self._placed(max(1.0, deadline - anyio.current_time()))
@@ -157,11 +167,10 @@ class SwarmPlace(ContainedPlace):
         service = await self.own()
         if service is None:
             self._ending = Ending("the service was removed")
-            await self.check()
-            await self._maker.make(self.plan)
-            return
+            service = await self._make()
         if service.replicas == 0:
-            self._ending = Ending("the service was stopped")
+            if not self._ending.what:
+                self._ending = Ending("" if self.is_new else "the service was stopped")
             await self._services.scale(service.name, 1)
             return
         tasks = await self._services.tasks(service.name)
@@ -171,6 +180,11 @@ class SwarmPlace(ContainedPlace):
         if tasks and not any(task.is_wanted for task in tasks):
             self._ending = ending_of_task(tasks[0], "")
             await self._services.update(await self._services.inspect(service.name), force=True)
+
+    async def _make(self) -> ServiceInfo:
+        """Make the service, without a task."""
+        await self.check()
+        return await self._maker.make(self.plan)
 
     async def _trouble_of(self, node: str) -> str:
         """A node that is not ready: its name, and what it is."""
@@ -298,6 +312,10 @@ class SwarmPlace(ContainedPlace):
         """Scale to 0, and wait until nothing of it runs, as far as its node answers."""
         if await self.own() is None:
             return
+        if not self.record.ephemeral:
+            with suppress(EngineError):
+                self._task = self._task or await self.find()
+            await self.copy_conversation()
         await self._services.scale(self.service, 0)
         if not await self._services.until_over(self.service, _END_LIMIT):
             self.log.warning("tasks_not_ended", service=self.service)
