@@ -120,7 +120,7 @@ def test_a_fleet_takes_its_options() -> None:
         ("[defaults]\npids = true", "defaults.pids: it is to be a whole number"),
         ("[defaults]\nname = 'x'", "defaults.name: there is no such key"),
         ("[defaults]\nmounts = ['x']", "defaults: mounts"),
-        ("[defaults]\nkind = 'ssh'", "defaults.kind: it is to be one of docker, local, tmux"),
+        ("[defaults]\nkind = 'ssh'", "defaults.kind: it is to be one of docker, local, tmux, swarm"),
         ("[defaults]\nenv = { A = 1 }", "defaults.env: it is to be a table of texts"),
         ("[defaults]\nports = { x = 1 }", "defaults.ports: it is to be a table of ports"),
         ("[defaults]\nrules = { allow = ['Bash('] }", "is no permission rule"),
