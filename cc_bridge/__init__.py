@@ -60,10 +60,13 @@ if TYPE_CHECKING:
         NameConflict,
         NetworkConflict,
         NoSpaceLeft,
+        NotASwarm,
         NotLoggedIn,
+        PlacementFailed,
         PositionGone,
         ProtocolError,
         RequestRefused,
+        SwarmConflict,
         TurnError,
         TurnFailed,
         TurnInterrupted,
@@ -137,6 +140,7 @@ if TYPE_CHECKING:
     from .instances.local_process import LocalProcess
     from .instances.registry import Home, Registry
     from .instances.sessions import SavedConversation, Sessions
+    from .instances.swarm_service import SwarmService
     from .instances.tmux_instance import TmuxInstance
     from .instances.worktrees import Worktree
     from .limits import ApiLimits, Limits
@@ -185,8 +189,8 @@ _PLACES = {
         "ConnectionLost ContainerNotFound ContainerNotRunning ContainerStartError DockerfileNotApproved "
         "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound "
         "InstanceBusy InstanceDiffers InstanceNotFound InvalidInput LeaseLost LimitReached NameConflict "
-        "NetworkConflict NoSpaceLeft NotLoggedIn PositionGone ProtocolError RequestRefused TurnError TurnFailed "
-        "TurnInterrupted TurnNotFound"
+        "NetworkConflict NoSpaceLeft NotASwarm NotLoggedIn PlacementFailed PositionGone ProtocolError "
+        "RequestRefused SwarmConflict TurnError TurnFailed TurnInterrupted TurnNotFound"
     ),
     "events": (
         "ActiveGoal ApiRetry AuthStatus BackgroundTask BackgroundTasks CommandsChanged CompactBoundary "
@@ -206,6 +210,7 @@ _PLACES = {
     "instances.local_process": "LocalProcess",
     "instances.registry": "Home Registry",
     "instances.sessions": "SavedConversation Sessions",
+    "instances.swarm_service": "SwarmService",
     "instances.tmux_instance": "TmuxInstance",
     "instances.worktrees": "Worktree",
     "limits": "ApiLimits Limits",
@@ -316,6 +321,7 @@ __all__ = [
     "NetworkConflict",
     "NetworkSpec",
     "NoSpaceLeft",
+    "NotASwarm",
     "NotLoggedIn",
     "Notification",
     "OnDockerfile",
@@ -326,6 +332,7 @@ __all__ = [
     "PermissionRules",
     "PersistedFile",
     "PersonTurn",
+    "PlacementFailed",
     "PluginInstall",
     "PositionGone",
     "Progress",
@@ -347,6 +354,8 @@ __all__ = [
     "StatusChanged",
     "Step",
     "SubagentText",
+    "SwarmConflict",
+    "SwarmService",
     "TaskNotification",
     "TaskProgress",
     "TaskStarted",

@@ -30,6 +30,7 @@ from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
 from .instances.docker_container import DockerContainer as _DockerContainer
 from .instances.local_process import LocalProcess as _LocalProcess
 from .instances.registry import Registry
+from .instances.swarm_service import SwarmService as _SwarmService
 from .instances.tmux_instance import TmuxInstance as _TmuxInstance
 from .instances.worktrees import Worktree
 from .protocol.blocks import Prompt
@@ -49,6 +50,7 @@ __all__ = [
     "LocalProcess",
     "OnDockerfile",
     "OnPermission",
+    "SwarmService",
     "TmuxInstance",
     "open",
 ]
@@ -375,6 +377,51 @@ class DockerContainer(_Bridged[_DockerContainer]):
         return self._loop.call(partial(self._instance.exec, argv, user=user, limit=limit))
 
 
+class SwarmService(_Bridged[_SwarmService]):
+    """A blocking :class:`cc_bridge.SwarmService`, with its arguments; ``options``: see :class:`BlockingOptions`."""
+
+    def __init__(
+        self,
+        instance: ClaudeInstance,
+        client: docker.DockerClient | None = None,
+        *,
+        on_progress: Progress | None = None,
+        **options: Unpack[BlockingOptions],
+    ) -> None:
+        super().__init__(_SwarmService(instance, client, on_progress=on_progress, **_asynchronous(options)))
+
+    @property
+    def service(self) -> str:
+        """The service's name."""
+        return self._instance.service
+
+    def get_tools(self) -> BlockingTools:
+        """What a person does to the container that it has now, by hand.
+
+        Raises:
+            ContainerNotFound, ContainerNotRunning, EngineError: as they say.
+        """
+        return BlockingTools(self._loop, self._loop.call(self._instance.get_tools))
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """Numbers of the container's user and group."""
+        return self._instance.owner
+
+    @property
+    def attach_argv(self) -> list[str]:
+        """The command, in the container, by which a person comes to its pane; Ctrl-B D leaves it."""
+        return self._instance.attach_argv
+
+    def exec(self, argv: list[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
+        """Run a command in the container, for debugging; its output is buffered. ``limit``: seconds.
+
+        Raises:
+            ContainerNotFound, ContainerNotRunning, EngineError: as they say.
+        """
+        return self._loop.call(partial(self._instance.exec, argv, user=user, limit=limit))
+
+
 def open(  # noqa: A001  as cc_bridge.open
     name: str,
     *,
@@ -382,7 +429,7 @@ def open(  # noqa: A001  as cc_bridge.open
     on_progress: Progress | None = None,
     on_dockerfile: OnDockerfile | None = None,
     **options: Unpack[BlockingOptions],
-) -> DockerContainer | LocalProcess | TmuxInstance:
+) -> DockerContainer | LocalProcess | SwarmService | TmuxInstance:
     """The instance that exists under this name; see :func:`cc_bridge.open`.
 
     Raises:
@@ -392,6 +439,8 @@ def open(  # noqa: A001  as cc_bridge.open
     record = (options.get("registry") or Registry()).load(name)
     if record.kind == "docker":
         return DockerContainer(record, client, on_progress=on_progress, on_dockerfile=on_dockerfile, **options)
+    if record.kind == "swarm":
+        return SwarmService(record, client, on_progress=on_progress, **options)
     return TmuxInstance(record, **options) if record.kind == "tmux" else LocalProcess(record, **options)
 
 

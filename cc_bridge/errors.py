@@ -21,7 +21,10 @@
     │   ├── ImageBuildError          a step of a Dockerfile failed
     │   ├── ContainerNotFound
     │   ├── ContainerNotRunning
-    │   └── ContainerStartError      created or started, and ended at once
+    │   ├── ContainerStartError      created or started, and ended at once
+    │   ├── NotASwarm                the engine is no manager of a swarm
+    │   ├── SwarmConflict            somebody else has changed the same service or node at the same moment
+    │   └── PlacementFailed          Swarm runs the service at no node; ``pending``: it still looks for one
     ├── ChannelError                 the way to the agent
     │   ├── AgentUnavailable         nobody listens there, and it could not be started
     │   ├── ConnectionLost           it broke; the turn in progress is not lost with it if the agent lives
@@ -80,10 +83,13 @@ __all__ = [
     "NameConflict",
     "NetworkConflict",
     "NoSpaceLeft",
+    "NotASwarm",
     "NotLoggedIn",
+    "PlacementFailed",
     "PositionGone",
     "ProtocolError",
     "RequestRefused",
+    "SwarmConflict",
     "TurnError",
     "TurnFailed",
     "TurnInterrupted",
@@ -244,6 +250,32 @@ class ContainerNotRunning(EngineError):
 
 class ContainerStartError(EngineError):
     """The container could not be started, or ended at once."""
+
+
+class NotASwarm(EngineError):
+    """The engine is no manager of a swarm."""
+
+    hint = "Point DOCKER_HOST at a manager; `docker node ls` there shows its nodes, `docker swarm init` makes a swarm."
+
+
+class SwarmConflict(EngineError):
+    """Somebody else has changed the same service or node at the same moment. Nothing was done."""
+
+    hint = "Look at it again, and repeat the change."
+
+
+class PlacementFailed(EngineError):
+    """Swarm runs the service at no node; the message has Swarm's own reason.
+
+    Attributes:
+        pending: it still looks for a node.
+    """
+
+    hint = "`docker service ps --no-trunc` and `docker node ls` at a manager show what Swarm sees."
+
+    def __init__(self, what: str, *, instance: str = "", hint: str | None = None, pending: bool = False) -> None:
+        super().__init__(what, instance=instance, hint=hint)
+        self.pending = pending
 
 
 class ChannelError(BridgeError):

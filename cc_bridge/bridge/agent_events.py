@@ -84,7 +84,7 @@ class AgentEvents:
     def greeted(self, hello: Hello, now: float, *, continues: bool) -> None:
         """A connection was made. ``continues``: what follows begins before what the hello says."""
         conversation = self._conversation
-        conversation.greeted(hello.queue, resumed=continues)
+        conversation.greeted(hello.queue, resumed=continues, journal=hello.journal)
         if self._follows or not continues or self._catches_up:
             self.claude_runs = hello.state == "running"
         if hello.resumed and not (self._follows or continues):

@@ -69,6 +69,10 @@ class Inhabited(Surroundings, Protocol):
     async def is_running(self) -> bool:
         """An agent answers there."""
 
+    @property
+    def after_turn(self) -> Callable[[], Coroutine[Any, Any, None]] | None:
+        """What is to be done when a turn has ended; None: nothing."""
+
     def let_go(self) -> None:
         """Nothing is done with it for a while: other programs need not wait for this one."""
 
@@ -551,6 +555,8 @@ class Attended(Bridge):
             self._asking.heard(turn, event)
         elif isinstance(event, TurnResult):
             self._host.turn_ended(turn, event, self._driver.claude_pid)
+            if self._shelf.after_turn is not None:
+                self._host.start_soon(self._shelf.after_turn)
 
     def _heard_all(self) -> None:
         """After a step: hand out what it has brought."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, TypedDict
@@ -88,6 +88,7 @@ class BridgedInstance(InstanceInterface):
 
     Attributes:
         only_looks: whatever does not run is not started by this object: place, agent, or Claude Code.
+        after_turn: what a fleet does when it has heard a turn's end; None: nothing.
     """
 
     #: The kind of record that this class runs.
@@ -103,9 +104,9 @@ class BridgedInstance(InstanceInterface):
         silence: float = 30.0,
         interrupt_limit: float = 10.0,
     ) -> None:
-        self.record = place.record
-        self.name = place.name
+        self.record, self.name = place.record, place.name
         self.claude_hint, self.lease = place.claude_hint, place.lease
+        self.after_turn: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._place = place
         self._registry = registry or place.registry
         self._home, self._log = place.home, place.log

@@ -254,13 +254,14 @@ class Conversation:
 
     # What happens on the link
 
-    def greeted(self, queue: Iterable[str] | None, *, resumed: bool = False) -> None:
+    def greeted(self, queue: Iterable[str] | None, *, resumed: bool = False, journal: str = "") -> None:
         """The agent has said hello. ``queue``: inputs that wait there; None: it has no queue.
 
         Args:
             resumed: what follows begins before what the hello says: the queue is known from there.
+            journal: names what the agent keeps. Turns that were given to another one end, because they may have run.
         """
-        self.delivery.greeted(queue, resumed=resumed)
+        self._output.end_all(self.delivery.greeted(queue, resumed=resumed, journal=journal))
 
     def accepted(self, input_id: str, now: float) -> None:
         """The agent will pass an input on when the turns before it have ended, or once more to the next Claude Code."""
@@ -334,8 +335,7 @@ class Conversation:
     def connection_resumed(self, now: float) -> list[str]:
         """The connection broke and goes on without a gap: what the agent may not have got is sent again.
 
-        Returns:
-            The ids of these inputs, which may prove to be accepted already.
+        Returns: the ids of these inputs, which may prove to be accepted already.
         """
         return self.delivery.resumed(now)
 

@@ -23,6 +23,8 @@ from .verdicts import Judgement
 
 __all__ = ["Delivery", "Judgements"]
 
+_MAY_HAVE_RUN = "the agent that had it is gone, with all that it kept: it may have run there, and was not given again"
+
 #: Turns that are to end, and how.
 Judgements = list[tuple[TrackedTurn, Judgement]]
 
@@ -46,6 +48,7 @@ class Delivery:
         self.outbox = Outbox()
         self.queue = AgentQueue()
         self.requests = ControlRequests()
+        self._journal = ""  # of the agent that was greeted last
         self._turns = turns
         self._silence = silence
         self._interrupt_limit = interrupt_limit
@@ -89,6 +92,7 @@ class Delivery:
         """Send what waits here, if there is room."""
         while self._may_send and self.queue.has_room(self._turns.with_agent) and (turn := self._turns.next_queued):
             turn.send(now, self._silence)
+            turn.journal = self._journal
             self.outbox.add(SendInput(turn.id, sj.user_message(content_of(turn.prompt), turn.id)))
 
     def ask(self, request: Raw) -> str:
@@ -137,13 +141,17 @@ class Delivery:
 
     # What the agent says
 
-    def greeted(self, queue: Iterable[str] | None, *, resumed: bool) -> None:
+    def greeted(self, queue: Iterable[str] | None, *, resumed: bool, journal: str = "") -> Judgements:
         """The agent has said hello; see :meth:`~cc_bridge.protocol.conversation.Conversation.greeted`."""
+        lost = [turn for turn in self._turns if turn.state is TurnState.QUEUED and turn.journal not in ("", journal)]
+        self._journal = journal
         self.queue.exists = queue is not None
         if not resumed:
             self.queue.found(queue or ())
         if queue is not None:
             self.outbox.add(*[Withdraw(input_id) for input_id in self.queue.withdrawing])
+        # An agent with the same journal knows them by their ids, and runs them once.
+        return [(turn, Judgement(Verdict.INTERRUPTED, _MAY_HAVE_RUN)) for turn in lost if journal]
 
     def process_ready(self, now: float) -> None:
         """Claude Code runs."""

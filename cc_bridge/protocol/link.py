@@ -399,6 +399,7 @@ class Link:
             pid=get_optional_int(frame, "pid"),
             raw=frame.get("raw") is True,
             tty=frame.get("tty") is True,
+            journal=start.journal,
         )
         if not 0 <= start.seq <= hello.seq:
             raise ValueError(f"frames from {frame['from']} on, and the newest is {frame['seq']}")

@@ -44,9 +44,10 @@ class Hello(Value):
         pid: Claude Code's process, as it is numbered there; None: none runs, or something stands in for the agent.
         raw: the session is a raw one; False where one was asked for: the agent is of a release that has none.
         tty: the agent can start a raw session's process on a terminal.
+        journal: tells what the agent keeps from what another one does, which has other disks; empty: it keeps nothing.
     """
 
-    NOT_COMPARED = ("start", "pid", "raw", "tty")
+    NOT_COMPARED = ("start", "pid", "raw", "tty", "journal")
 
     agent: str
     epoch: str
@@ -60,6 +61,7 @@ class Hello(Value):
     pid: int | None = None
     raw: bool = False
     tty: bool = False
+    journal: str = ""
 
 
 class Started(Value):

@@ -1,0 +1,395 @@
+"""A service of a Docker Swarm: its container is at whichever node, and reached by that node's engine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any, ClassVar
+
+import anyio
+
+from ..bridge.surroundings import Ending
+from ..channels.base import Channel
+from ..channels.named_pipe import NobodyListens
+from ..engine.client import Engine
+from ..engine.container_spec import CONTAINER_HOME
+from ..engine.containers import Containers
+from ..engine.labels import LABEL
+from ..engine.node_engines import NodeEngines, engine_at
+from ..engine.progress import Progress
+from ..engine.services import ServiceInfo, Services, TaskInfo
+from ..errors import (
+    ConnectionLost,
+    ContainerNotFound,
+    ContainerNotRunning,
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    NameConflict,
+    PlacementFailed,
+)
+from ..record import ClaudeInstance
+from ..shapes import Kind
+from ..state import Installation, write_whole
+from .contained_place import ContainedPlace
+from .container_agent import AgentInside
+from .container_facts import facts_of
+from .container_plan import ContainerPlan
+from .container_sessions import archives_of, tail_of_session
+from .conversation_copy import ConversationCopy
+from .node_channel import NodeChannel
+from .outside import check_outside
+from .place import GRACE, NoAgentPossible
+from .registry import Registry
+from .service_maker import ServiceMaker
+from .service_plan import ServicePlan
+from .sessions import LARGEST, session_path
+from .task_container import TaskContainer, ending_of_task
+
+if TYPE_CHECKING:
+    import docker
+
+__all__ = ["SwarmPlace", "swarm_place_of"]
+
+#: Seconds for Swarm to have a task run and for its node to answer: what a node's death takes to be noticed is in it.
+_PLACE_LIMIT = 90.0
+
+#: Seconds for a service's tasks to have ended.
+_END_LIMIT = GRACE + 25
+
+#: Seconds between two tries to reach a task, of which Swarm may not know yet that it has gone.
+_PAUSES = (0.1, 0.3, 1.0)
+
+#: What says that a task is not where Swarm had it last.
+_NOT_THERE = (EngineUnavailable, EngineTimeout, ContainerNotFound, ContainerNotRunning)
+
+
+class SwarmPlace(ContainedPlace):
+    """A service of one replica, made on first use, which Swarm places anew when its node has gone.
+
+    Args:
+        client: a manager's; see :class:`~cc_bridge.SwarmService`.
+        nodes: instead: the engines of the nodes, which several instances may share and somebody else closes.
+        on_progress: see :class:`~cc_bridge.SwarmService`.
+
+    Attributes:
+        owns_engine: it is closed with this object.
+    """
+
+    kind: ClassVar[Kind] = "swarm"
+
+    def __init__(
+        self,
+        record: ClaudeInstance,
+        registry: Registry,
+        client: docker.DockerClient | Engine | None = None,
+        *,
+        nodes: NodeEngines | None = None,
+        on_progress: Progress | None = None,
+    ) -> None:
+        super().__init__(record, registry)
+        self.owns_engine = nodes is None and not isinstance(client, Engine)
+        self._owns_nodes = nodes is None
+        self._nodes = nodes or NodeEngines(client if isinstance(client, Engine) else Engine(client))
+        self.engine = self._nodes.manager
+        self._services = Services(self.engine)
+        self._install = Installation.at(registry.root).id_for(self.name)
+        self._on_progress = on_progress
+        self._task: TaskContainer | None = None  # that was connected to last
+        self._copy = ConversationCopy(self.home.path / "conversation", self.log)
+
+    @cached_property
+    def _maker(self) -> ServiceMaker:
+        return ServiceMaker(self._nodes, self.registry, self.log, on_progress=self._on_progress)
+
+    @property
+    def service(self) -> str:
+        """The service's name."""
+        return self.record.service or f"cc-bridge-{self.name}-{self._install}"
+
+    @property
+    def plan(self) -> ServicePlan:
+        """What the service is like."""
+        like = ContainerPlan(self.record, self.service, self.home, self._install, None, self.log)
+        return ServicePlan(self.record, self.service, like)
+
+    @property
+    def agent(self) -> AgentInside:  # type: ignore[override]
+        """The one in the container that was connected to last."""
+        assert self._task is not None
+        return self._task.agent
+
+    # The way to the agent
+
+    async def connect(self, greeting: bytes) -> Channel:
+        """Have the service and a task of it run, wherever that is, and attach to the agent in it.
+
+        Raises:
+            PlacementFailed: Swarm runs it nowhere; its reason is in it.
+            EngineUnavailable: its node cannot be reached from here.
+        """
+        deadline = anyio.current_time() + _PLACE_LIMIT
+        for pause in _pauses():
+            task = await self._placed(max(1.0, deadline - anyio.current_time()))
+            try:
+                return await self._join(task, greeting)
+            except _NOT_THERE as error:
+                # Swarm hears of a node's or a container's end seconds later.
+                self.log.warning("task_not_reached", task=task.id, node=task.node, reason=error.what)
+                if anyio.current_time() > deadline:
+                    raise
+            await anyio.sleep(pause)  # back-off: of tasks there are no events
+        raise AssertionError("pauses go on for ever")
+
+    async def _placed(self, limit: float) -> TaskInfo:
+        """A task that runs, as far as Swarm knows."""
+        await self._ensure_wanted()
+        try:
+            return await self._services.until_running(self.service, limit)
+        except PlacementFailed as error:
+            if not error.pending and not self.is_new:
+                await self._services.scale(self.service, 0)  # Swarm would try it for ever
+            raise PlacementFailed(error.what, instance=self.name, pending=error.pending) from error
+
+    async def _ensure_wanted(self) -> None:
+        """Swarm is to run a task of it; what was with the last one is noted."""
+        service = await self.own()
+        if service is None:
+            self._ending = Ending("the service was removed")
+            await self.check()
+            await self._maker.make(self.plan)
+            return
+        if service.replicas == 0:
+            self._ending = Ending("the service was stopped")
+            await self._services.scale(service.name, 1)
+            return
+        tasks = await self._services.tasks(service.name)
+        before = next((task for task in tasks if self._task and task.id == self._task.task.id), None)
+        if before is not None and not before.is_running:
+            self._ending = ending_of_task(before, await self._trouble_of(before.node))
+        if tasks and not any(task.is_wanted for task in tasks):
+            self._ending = ending_of_task(tasks[0], "")
+            await self._services.update(await self._services.inspect(service.name), force=True)
+
+    async def _trouble_of(self, node: str) -> str:
+        """A node that is not ready: its name, and what it is."""
+        with suppress(EngineError):
+            found = await self._nodes.nodes.inspect(node)
+            return "" if found.is_ready else f"{found.hostname} is {found.state}"
+        return f"{node} has left the swarm"
+
+    async def _join(self, task: TaskInfo, greeting: bytes) -> Channel:
+        """Attach to the agent in a task's container; the main process of a new one is let go before."""
+        found = TaskContainer(await self._nodes.of(task.node), task, self.plan, lambda: self._maker.agent, self.log)
+        known = task.container == self._joined
+        if not known:
+            await found.let_go()
+            await self._restore(found)
+        channel = await found.attach(greeting)
+        if channel is None and known and not found.agent.python_missing:
+            await found.let_go()
+            channel = await found.attach(greeting)
+        if channel is None and not found.agent.python_missing:
+            raise ContainerNotRunning(f"no agent answers in the container {task.container[:12]}")
+        if channel is None:
+            channel = found.agent.none(greeting)
+        self._task = found
+        if not known:
+            self.log.info("task_joined", service=self.service, task=task.id, node=task.node)
+            self._remember(task.container)
+        return NodeChannel(channel, self._until_gone(task.node))
+
+    @property
+    def _joined(self) -> str:
+        """The container that was let go last, as far as this machine knows."""
+        with suppress(OSError):
+            return (self.home.path / "container").read_text(errors="replace")
+        return ""
+
+    def _remember(self, container: str) -> None:
+        with suppress(FileNotFoundError):  # the instance is being removed
+            write_whole(self.home.path / "container", container.encode())
+            write_whole(self.home.path / "manager", self.engine.address.encode())
+
+    def _until_gone(self, node: str) -> Callable[[], Awaitable[None]]:
+        async def until_gone() -> None:
+            while True:
+                try:
+                    await self._nodes.nodes.until_down(node)
+                except ContainerNotFound:
+                    pass
+                except EngineError as error:
+                    self.log.warning("node_not_watched", node=node, reason=error.what)
+                    await anyio.sleep(_PAUSES[-1])  # back-off: the manager cannot be asked
+                    continue
+                self.log.warning("node_gone", node=node)
+                return
+
+        return until_gone
+
+    async def way(self, greeting: bytes) -> Channel:
+        """As :meth:`way_to_look`: this machine has no way of its own."""
+        return await self.way_to_look(greeting)
+
+    async def way_to_look(self, greeting: bytes) -> Channel:
+        """An attached exec, in a container that runs."""
+        try:
+            found = await self.find()
+            channel = await found.attach(greeting)
+        except (ContainerNotFound, ContainerNotRunning) as error:
+            raise NobodyListens(error.what, instance=self.name) from error
+        if found.agent.python_missing:
+            raise NoAgentPossible(f"the container of {self.service} has no Python", instance=self.name)
+        if channel is None:
+            raise NobodyListens(f"no agent answers in the container of {self.service}", instance=self.name)
+        return NodeChannel(channel, self._until_gone(found.task.node))
+
+    async def until_agent_ends(self) -> None:
+        """Return when the task that runs now has ended; at once where none runs."""
+        with suppress(ContainerNotFound, ContainerNotRunning):
+            found = await self.find()
+            while not await Containers(found.engine).wait(found.id, "not-running", 3600.0):
+                pass
+
+    # The service
+
+    async def own(self) -> ServiceInfo | None:
+        """The service; None: there is none.
+
+        Raises:
+            NameConflict: there is one of its name that neither this installation nor the record's has made.
+        """
+        service = await self._services.find(self.service)
+        if service is None:
+            return None
+        labels = service.labels
+        is_ours = labels.get(f"{LABEL}.install") == self._install or bool(self.record.service)
+        if not is_ours or labels.get(f"{LABEL}.instance") != self.name:
+            what = f"a service named {self.service} exists and is not this instance's"
+            raise NameConflict(what, instance=self.name)
+        return service
+
+    async def find(self) -> TaskContainer:
+        """The container that runs now. Nothing is started for it.
+
+        Raises:
+            ContainerNotFound: there is no service, or nothing of it runs.
+            EngineError: its node cannot be reached.
+        """
+        if await self.own() is None:
+            raise ContainerNotFound(f"there is no service {self.service}", instance=self.name)
+        tasks = await self._services.tasks(self.service)
+        for task in tasks:
+            if task.is_running:
+                engine = await self._nodes.of(task.node)
+                return TaskContainer(engine, task, self.plan, lambda: self._maker.agent, self.log)
+        why = f": {tasks[0].state}, {tasks[0].why}" if tasks and tasks[0].is_wanted else ""
+        raise ContainerNotRunning(f"the service {self.service} runs at no node{why}", instance=self.name)
+
+    async def is_running(self) -> bool:
+        """A task runs, and an agent in it answers."""
+        try:
+            return await (await self.find()).agent.answers()
+        except (ContainerNotFound, ContainerNotRunning):
+            return False
+
+    async def stop(self) -> None:
+        """Scale to 0, and wait until nothing of it runs, as far as its node answers."""
+        if await self.own() is None:
+            return
+        await self._services.scale(self.service, 0)
+        if not await self._services.until_over(self.service, _END_LIMIT):
+            self.log.warning("tasks_not_ended", service=self.service)
+
+    async def remove(self) -> None:
+        """Remove the service, its containers and its own volumes, at each node that can be reached."""
+        await self.stop()
+        await self._maker.take_away(self.plan)
+
+    async def check(self) -> None:
+        """Its variables, and where its key is outside, the proxy. What is at the nodes, Swarm finds out."""
+        if not self.record.key_is_outside:
+            self.claude_env()
+        check_outside(self.record)
+        await self._nodes.nodes.own_id()
+
+    async def release(self) -> None:
+        """Close the connections, unless they are the caller's."""
+        if self._owns_nodes:
+            await self._nodes.aclose()
+        if self.owns_engine:
+            await self.engine.aclose()
+
+    # Conversations
+
+    @property
+    def removes_session(self) -> bool:
+        """It is in a volume of the service's."""
+        return True
+
+    async def open_session(self, session_id: str) -> IO[bytes] | None:
+        """The session's file, out of the container, or as it was copied last."""
+        path = f"{CONTAINER_HOME}/.claude/{session_path(session_id, self.cwd)}"
+        with suppress(ContainerNotFound, ContainerNotRunning):
+            found = await self.find()
+            return await archives_of(found.engine).get_file(found.id, path, LARGEST)
+        return await self._copy.open(session_id)
+
+    async def copy_conversation(self) -> None:
+        """Copy what is new of it out of the container that was connected to last; the log says if that fails."""
+        if (found := self._task) is not None and not found.agent.python_missing:
+            where = self._origin(found)
+            await self._copy.copy(found.execs, found.id, self.home.session_id, self.cwd, origin=where)
+
+    async def _restore(self, found: TaskContainer) -> None:
+        """Before Claude Code starts in a new container, it has what was copied out of the last one."""
+        if not found.agent.python_missing:
+            where = self._origin(found)
+            await self._copy.restore(found.execs, found.id, self.home.session_id, self.cwd, origin=where)
+
+    def _origin(self, found: TaskContainer) -> str:
+        """Where its home is: each node has volumes of its own, but for those of a driver that all nodes share."""
+        return found.task.node if self.record.volume_driver in ("", "local") else self.record.volume_driver
+
+    async def read_transcript(self, session_id: str) -> list[str] | None:
+        """Read the transcript's tail by a command in the container."""
+        try:
+            found = self._task or await self.find()
+            return await tail_of_session(found.execs, found.id, session_id)
+        except (ContainerNotRunning, ContainerNotFound) as error:
+            raise ConnectionLost(error.what, instance=self.name) from error
+
+    async def info(self) -> dict[str, Any]:
+        """What Swarm knows of the service, and the node's engine of its container."""
+        place: dict[str, Any] = {"service": self.service, "image": self.record.image, "node": None, "task": None}
+        if await self.own() is None:
+            return {**place, "status": "absent"}
+        tasks = await self._services.tasks(self.service)
+        task = next((task for task in tasks if task.is_running), tasks[0] if tasks else None)
+        if task is None:
+            return {**place, "status": "stopped"}
+        place |= {"status": task.state if task.is_wanted else "stopped", "task": task.id}
+        with suppress(EngineError):
+            place["node"] = (await self._nodes.nodes.inspect(task.node)).hostname
+            if task.is_running:
+                about = await Containers(await self._nodes.of(task.node)).inspect(task.container)
+                place |= {**facts_of(about), "container": about.name, "image": self.record.image}
+        return place
+
+
+def swarm_place_of(record: ClaudeInstance, registry: Registry) -> SwarmPlace:
+    """The place by the manager that it was reached by last, whatever this program's environment says."""
+    try:
+        url = (registry.home(record.name).path / "manager").read_text()
+    except FileNotFoundError:
+        return SwarmPlace(record, registry)
+    place = SwarmPlace(record, registry, engine_at(url, "its instance's directory"))
+    place.owns_engine = True
+    return place
+
+
+def _pauses() -> Any:
+    yield from _PAUSES
+    while True:
+        yield _PAUSES[-1]
