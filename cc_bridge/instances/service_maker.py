@@ -47,8 +47,11 @@ class ServiceMaker:
         """Its archive, on this machine."""
         return agent_archive(self._registry.root)
 
-    async def make(self, plan: ServicePlan) -> ServiceInfo:
+    async def make(self, plan: ServicePlan, *, replicas: int = 1) -> ServiceInfo:
         """Make the service. Another program may have made it meanwhile: then it is that one's.
+
+        Args:
+            replicas: how many tasks it is to have, 0 or 1.
 
         Raises:
             EngineError: says what cannot be had.
@@ -60,7 +63,7 @@ class ServiceMaker:
             if not plan.has_network:
                 await self._ensure_sealed_network()
             config = await self._config()
-            spec = plan.spec(image, config, no_new_privileges=version >= _NO_NEW_PRIVILEGES)
+            spec = plan.spec(image, config, no_new_privileges=version >= _NO_NEW_PRIVILEGES, replicas=replicas)
             try:
                 made = await services.create(spec)
             except NameConflict:

@@ -86,13 +86,16 @@ class ServicePlan:
         """Where these are, in the container: its user is to have them, and the engine makes them root's."""
         return (CONTAINER_HOME, STATE, self.record.mount_at)[: len(self.volumes)]
 
-    def spec(self, image: str, config: tuple[str, str], *, no_new_privileges: bool) -> dict[str, Any]:
+    def spec(
+        self, image: str, config: tuple[str, str], *, no_new_privileges: bool, replicas: int = 1
+    ) -> dict[str, Any]:
         """What a manager is to make.
 
         Args:
             image: its name or id.
             config: id and name of the config that has the agent.
             no_new_privileges: the engines can be asked for this.
+            replicas: 1, or 0 for a service of which nothing runs yet.
         """
         record = self.record
         return {
@@ -123,7 +126,7 @@ class ServicePlan:
                 },
                 "Networks": [{"Target": name} for name in self._networks],
             },
-            "Mode": {"Replicated": {"Replicas": 1}},
+            "Mode": {"Replicated": {"Replicas": replicas}},
             "UpdateConfig": {"Parallelism": 1, "Order": "stop-first"},  # two would write to the same volumes
         }
 

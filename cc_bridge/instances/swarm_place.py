@@ -10,8 +10,11 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 import anyio
 
 from ..bridge.surroundings import Ending
+from ..bridge.this_program import this_program
 from ..channels.base import Channel
 from ..channels.named_pipe import NobodyListens
+from ..cluster.lease import Lease
+from ..cluster.service_note import ServiceNote
 from ..engine.client import Engine
 from ..engine.container_spec import CONTAINER_HOME
 from ..engine.containers import Containers
@@ -78,6 +81,7 @@ class SwarmPlace(ContainedPlace):
     """
 
     kind: ClassVar[Kind] = "swarm"
+    lease: Lease
 
     def __init__(
         self,
@@ -98,6 +102,8 @@ class SwarmPlace(ContainedPlace):
         self._on_progress = on_progress
         self._task: TaskContainer | None = None  # that was connected to last
         self._copy = ConversationCopy(self.home.path / "conversation", self.log)
+        note = ServiceNote(self.engine, self.own, self._make)
+        self.lease = Lease(note, self.log, name=self.name, host=this_program())
 
     @cached_property
     def _maker(self) -> ServiceMaker:
@@ -155,14 +161,10 @@ class SwarmPlace(ContainedPlace):
     async def _ensure_wanted(self) -> None:
         """Swarm is to run a task of it; what was with the last one is noted."""
         service = await self.own()
-        if service is None:
-            self._ending = Ending("the service was removed")
-            await self.check()
-            await self._maker.make(self.plan)
-            return
-        if service.replicas == 0:
-            self._ending = Ending("the service was stopped")
-            await self._services.scale(service.name, 1)
+        if service is None or service.replicas == 0:
+            self._ending = Ending("the service was removed" if service is None else "the service was stopped")
+            async with self.lease.held(_PLACE_LIMIT):  # which makes the service
+                await self._services.scale(self.service, 1)
             return
         tasks = await self._services.tasks(service.name)
         before = next((task for task in tasks if self._task and task.id == self._task.task.id), None)
@@ -170,7 +172,13 @@ class SwarmPlace(ContainedPlace):
             self._ending = ending_of_task(before, await self._trouble_of(before.node))
         if tasks and not any(task.is_wanted for task in tasks):
             self._ending = ending_of_task(tasks[0], "")
-            await self._services.update(await self._services.inspect(service.name), force=True)
+            async with self.lease.held(_PLACE_LIMIT):
+                await self._services.update(await self._services.inspect(service.name), force=True)
+
+    async def _make(self) -> None:
+        """The service, with no task yet."""
+        await self.check()
+        await self._maker.make(self.plan, replicas=0)
 
     async def _trouble_of(self, node: str) -> str:
         """A node that is not ready: its name, and what it is."""
