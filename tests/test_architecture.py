@@ -142,6 +142,7 @@ RUNGS = {
     },
     "blocking_tools": {"event_loop", "engine"},
     "testing": {"channels", "protocol", "fleet", "instance", "record", "shapes", "turn", "events", "errors"},
+    "cluster": {"engine", "errors", "logs", "names", "values"},
     "instances": {
         "values",
         "beneath",

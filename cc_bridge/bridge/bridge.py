@@ -307,6 +307,10 @@ class Bridge:
             await self._followers.aclose(reason)
         self._driver.close(reason)
 
+    async def rest(self) -> None:
+        """Let programs of other machines drive, if nothing of this one's is under way."""
+        await self._driver.rest()
+
     # The pump
 
     async def _pump(self, satisfied: Callable[[], bool], patient: bool = True) -> None:

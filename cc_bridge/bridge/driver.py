@@ -275,23 +275,8 @@ class Driver:
             if not commands:
                 return
             # Others may say something meanwhile: an interrupt must not wait for a file.
-            await self._read_transcripts([command for command in commands if isinstance(command, ReadTranscript)])
-
-    async def _read_transcripts(self, reading: list[ReadTranscript]) -> None:
-        """Last of all commands, because it may take time and be cancelled, which must cost none of the others."""
-        try:
-            while reading:
-                lines = await self._read_transcript(reading[0].session_id)
-                self.conversation.receive_transcript(reading.pop(0).turn_id, lines, anyio.current_time())
-        finally:
-            self.conversation.put_back(reading)
-
-    async def _read_transcript(self, session_id: str) -> list[str] | None:
-        try:
-            return await self._place.read_transcript(session_id) if session_id else None
-        except EngineError as error:
-            self._log.warning("transcript_unreadable", reason=str(error))
-            return None
+            reading = [command for command in commands if isinstance(command, ReadTranscript)]
+            await read_transcripts(reading, self.conversation, self._place, self._log)
 
     # Connection and Claude Code
 
@@ -422,6 +407,22 @@ def say(link: Link, command: Command, log: Log) -> None:
         case EndProcess(reason, turn):
             log.warning("claude_killed", reason=reason)
             link.signal_claude("KILL", turn)
+
+
+async def read_transcripts(
+    reading: list[ReadTranscript], conversation: Conversation, place: Surroundings, log: Log
+) -> None:
+    """Last of all commands, because it may take time and be cancelled, which must cost none of the others."""
+    try:
+        while reading:
+            lines, session_id = None, reading[0].session_id
+            try:
+                lines = await place.read_transcript(session_id) if session_id else None
+            except EngineError as error:
+                log.warning("transcript_unreadable", reason=str(error))
+            conversation.receive_transcript(reading.pop(0).turn_id, lines, anyio.current_time())
+    finally:
+        conversation.put_back(reading)
 
 
 async def begin_earlier(uplink: Uplink, connection: Connection) -> Connection:

@@ -190,6 +190,21 @@ class Lease:
             self._log.warning("lease_not_given_up", reason=str(error))
 
     @asynccontextmanager
+    async def held(self, limit: float) -> AsyncIterator[None]:
+        """Within the block it is held, and afterwards, if it was before.
+
+        Raises: as :meth:`take`.
+        """
+        before = self.fence is not None
+        await self.take(limit)
+        try:
+            async with self.kept():
+                yield
+        finally:
+            if not before:
+                await self.give_up()
+
+    @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Within the block it is renewed, by a task."""
         failure: BridgeError | None = None

@@ -23,6 +23,7 @@ from ..engine.node_engines import NodeEngines, engine_at
 from ..engine.progress import Progress
 from ..engine.services import ServiceInfo, Services, TaskInfo
 from ..errors import (
+    AgentUnavailable,
     ConnectionLost,
     ContainerNotFound,
     ContainerNotRunning,
@@ -82,6 +83,8 @@ class SwarmPlace(ContainedPlace):
 
     kind: ClassVar[Kind] = "swarm"
 
+    lease: Lease
+
     def __init__(
         self,
         record: ClaudeInstance,
@@ -130,15 +133,20 @@ class SwarmPlace(ContainedPlace):
     async def connect(self, greeting: bytes) -> Channel:
         """Have the service and a task of it run, wherever that is, and attach to the agent in it.
 
-        Who does not hold the lease, and so only reads on, comes to what runs, and changes nothing.
+        Who does not hold the lease may only read on, and comes to what runs; where nothing does, the lease is taken.
 
         Raises:
             PlacementFailed: Swarm runs it nowhere; its reason is in it.
             EngineUnavailable: its node cannot be reached from here.
         """
-        assert self.lease is not None
-        if self.lease.fence is None:
+        if self.lease.fence is not None:
+            return await self._connect(greeting)
+        with suppress(AgentUnavailable, *_NOT_THERE):
             return await self.way_to_look(greeting)
+        async with self.lease.held(_PLACE_LIMIT):
+            return await self._connect(greeting)
+
+    async def _connect(self, greeting: bytes) -> Channel:
         deadline = anyio.current_time() + _PLACE_LIMIT
         for pause in _pauses():
             task = await self._placed(max(1.0, deadline - anyio.current_time()))

@@ -186,7 +186,9 @@ def test_of_a_record_that_is_kept_what_means_nothing_is_dropped(field: str) -> N
 
 
 def test_what_is_said_of_the_fields_is_what_holds() -> None:
-    said = dict(re.findall(r"^        ([a-z_]+): ((?:Docker|Swarm|tmux|, )+): ", str(ClaudeInstance.__doc__), re.MULTILINE))
+    said = dict(
+        re.findall(r"^        ([a-z_]+): ((?:Docker|Swarm|tmux|, )+): ", str(ClaudeInstance.__doc__), re.MULTILINE)
+    )
     assert {field: tuple(words.lower().split(", ")) for field, words in said.items()} == dict(ONLY_FOR)
 
 
