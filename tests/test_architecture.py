@@ -167,7 +167,6 @@ RUNGS = {
         "agent",
         "__init__",
     },
-    "cluster": {"engine", "errors", "logs", "names", "values"},
     "bridge": {"values", "channels", "protocol", "instance", "names", "turn", "events", "errors", "logs"},
     "channels": {"engine", "protocol", "errors", "agent"},
     "runner": {"manager", "engine", "protocol", "errors", "agent"},

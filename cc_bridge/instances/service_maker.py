@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import anyio
 
 from ..engine.configs import Configs
 from ..engine.containers import Containers
@@ -24,6 +27,9 @@ from .registry import Registry, agent_archive
 from .service_plan import SEALED_NETWORK, ServicePlan, record_in
 
 __all__ = ["ServiceMaker"]
+
+#: Seconds between tries to remove volumes.
+_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 #: Seconds after which the service of an ephemeral instance that nobody knows is an orphan.
 _STALE = 120.0
@@ -113,6 +119,22 @@ class ServiceMaker:
         pinned = [digest for digest in digests if digest.partition("@")[0] == repository]
         return pinned[0] if pinned else name if digests else str(found["Id"])
 
+    async def _clear(self, engine: Engine, labels: Mapping[str, str], names: Sequence[str]) -> None:
+        """Remove containers and volumes at one node. Swarm removes the same containers, at a time of its own.
+
+        Raises:
+            EngineError: a volume is in use all the same, or it cannot be asked.
+        """
+        containers, volumes = Containers(engine), Volumes(engine)
+        for container in await containers.labelled(labels):
+            await containers.remove(container.id)
+        for pause in _PAUSES:
+            names = [name for name in names if not await volumes.remove_unused(name)]
+            if not names:
+                return
+            await anyio.sleep(pause)  # back-off: a container that is being removed is not shown any more
+        raise EngineError(f"these volumes are in use: {', '.join(names)}")
+
     async def _ensure_sealed_network(self) -> None:
         client = await self._manager.client()
         if await self._manager.call(client.api.networks, names=[SEALED_NETWORK], repeat=True):
@@ -134,13 +156,7 @@ class ServiceMaker:
         labels = {f"{LABEL}.instance": plan.record.name, "com.docker.swarm.service.name": plan.service}
         for node in await self._nodes.nodes.list():
             try:
-                engine = await self._nodes.of(node.id)
-                containers, volumes = Containers(engine), Volumes(engine)
-                for container in await containers.labelled(labels):
-                    await containers.remove(container.id)
-                for volume in plan.volumes:
-                    if not await volumes.remove_unused(volume):
-                        self._log.warning("volume_in_use", node=node.hostname, volume=volume)
+                await self._clear(await self._nodes.of(node.id), labels, plan.volumes)
             except EngineError as error:
                 self._log.warning("volumes_not_removed", node=node.hostname, reason=error.what, volumes=plan.volumes)
         configs = Configs(self._manager)

@@ -128,7 +128,7 @@ def test_a_fleet_takes_its_options() -> None:
         ("[templates.'A B']", "templates.A B: a template is called by"),
         ("[templates.x]\nspares = -1", "templates.x.spares: it is to be a whole number"),
         ("[templates.x]\nkind = 'local'\nclaude.skip_permissions = true", "templates.x: claude.skip_permissions"),
-        ("[templates.x]\nkind = 'local'\nmemory = '3g'", "templates.x: memory: only for the kind 'docker' or 'swarm', and this"),
+        ("[templates.x]\nkind = 'local'\nmemory = '3g'", "templates.x: memory: only for the kind 'docker' or 'swarm'"),
         ("[defaults]\nkind = 'local'\nrestart = 'sometimes'", "defaults: restart: one of no, "),
         ("[defaults]\nworkspace = '~nobody-at-all/x'", "defaults.workspace: there is no such user"),
         ("[fleet]\npatience = 'long'", 'fleet.patience: it is to be a time, such as "90s"'),
