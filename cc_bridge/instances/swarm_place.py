@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import cached_property
@@ -103,7 +104,8 @@ class SwarmPlace(ContainedPlace):
         self._task: TaskContainer | None = None  # that was connected to last
         self._copy = ConversationCopy(self.home.path / "conversation", self.log)
         note = ServiceNote(self.engine, self.own, self._make)
-        self.lease = Lease(note, self.log, name=self.name, host=this_program())
+        machine, users = f"{self._install}@{os.uname().nodename}", self.home.path / "lease"
+        self.lease = Lease(note, self.log, name=self.name, machine=machine, users=users, host=this_program())
 
     @cached_property
     def _maker(self) -> ServiceMaker:
