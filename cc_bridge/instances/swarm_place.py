@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import cached_property
@@ -104,7 +105,8 @@ class SwarmPlace(ContainedPlace):
         self._on_progress = on_progress
         self._task: TaskContainer | None = None  # that was connected to last
         note = ServiceNote(self.engine, self.own, self._make)
-        self.lease = Lease(note, self.log, name=self.name, host=this_program())
+        machine, users = f"{self._install}@{os.uname().nodename}", self.home.path / "lease"
+        self.lease = Lease(note, self.log, name=self.name, machine=machine, users=users, host=this_program())
         self._copy = ConversationCopy(self.home.path / "conversation", self.log)
 
     @cached_property
