@@ -37,6 +37,7 @@ from ..errors import (
 )
 from ..logs import Log
 from .address import Address, find_address
+from .keepalive import look_after
 
 if TYPE_CHECKING:
     import docker
@@ -320,6 +321,8 @@ def _connect(url: str, tls: Any) -> docker.DockerClient:
     else:
         client = docker.DockerClient(url, **limits)
     client.api.timeout = int(OPERATION_LIMIT)
+    if not url.startswith("unix://"):
+        look_after(client.api)
     _note_connections(client.api)
     return client
 

@@ -20,15 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from cc_bridge.engine.labels import LABEL
+from cc_bridge.engine.node_engines import ENGINE_LABEL
 from tests.swarm import images as image_files
 from tests.swarm.machine import LIMIT, Machine, Switch
 from tests.turns import using
 
-__all__ = ["ENGINE_LABEL", "Cluster", "Node"]
+__all__ = ["Cluster", "Node"]
 
-#: The label of a node that says where its engine is.
-ENGINE_LABEL = f"io.{LABEL}.engine"
 
 #: Seconds between a node's signs of life; Swarm's own default is 5.
 HEARTBEAT = 1.0
@@ -125,6 +123,12 @@ class Cluster:
     def node(self, name: str) -> Node:
         """By its name, or Swarm's."""
         return next(node for node in self.nodes if name in (node.name, node.id))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a program on this machine that drives the swarm, as if the manager were elsewhere."""
+        found = {"DOCKER_HOST": self.manager.url, "DOCKER_TLS_VERIFY": "1"}
+        return {**found, "DOCKER_CERT_PATH": str(self.certificates)}
 
     def _init(self) -> None:
         client = self.manager.client

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
+from cc_bridge import SwarmService
+from cc_bridge.instances.bridged import InstanceOptions
 from cc_bridge.testing import ScriptedModel
 from tests.conftest import lacking
 from tests.swarm.cluster import Cluster
 from tests.swarm.machine import PROGRAMS
+
+_OPTIONS = set(InstanceOptions.__annotations__)
 
 
 @pytest.fixture(scope="session")
@@ -46,11 +50,43 @@ def swarm(machines: None, images: Any) -> Iterator[Cluster]:
 
 
 @pytest.fixture
+def cluster(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """The one that the test has, which is what `Engine()` finds, over TLS."""
+    name = "swarm" if "swarm" in request.fixturenames else "swarm_node"
+    found: Cluster = request.getfixturevalue(name)
+    for key, value in found.environment.items():
+        monkeypatch.setenv(key, value)
+    return found
+
+
+@pytest.fixture
 def node_model(request: pytest.FixtureRequest) -> Iterator[ScriptedModel]:
-    """A scripted model, which is reached from containers in the cluster that the test has."""
-    names = [name for name in ("swarm", "swarm_node") if name in request.fixturenames]
-    with ScriptedModel(request.getfixturevalue(names[0]).gateway) as model:
+    """A scripted model that containers in the test's cluster reach."""
+    name = "swarm" if "swarm" in request.fixturenames else "swarm_node"
+    with ScriptedModel(request.getfixturevalue(name).gateway) as model:
         yield model
+
+
+MakeService = Callable[..., Awaitable[SwarmService]]
+
+
+@pytest.fixture
+async def make_service(
+    cluster: Cluster, node_model: ScriptedModel, make_record: Callable[..., Any], images: Any
+) -> AsyncIterator[MakeService]:
+    """Makes services in the test's cluster; removes them afterwards."""
+    made: list[SwarmService] = []
+
+    async def make(env: dict[str, str] | None = None, again: Any = None, **fields: Any) -> SwarmService:
+        options = {name: fields.pop(name) for name in _OPTIONS if name in fields}
+        env = {**node_model.claude_env(), **(env or {})}
+        like = {"kind": "swarm", "image": images.claude, "network": "host", "workspace": None, "env": env, **fields}
+        made.append(SwarmService(again.record if again else make_record(**like), **options))
+        return made[-1]
+
+    yield make
+    for instance in made:
+        await instance.cleanup()
 
 
 def _check(cluster: Cluster) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from cc_bridge import ClaudeInstance, Registry
-from cc_bridge.instances.swarm_service import SwarmService
+from cc_bridge import ClaudeInstance, Registry, SwarmService
 from cc_bridge.testing import ScriptedModel
 from tests.swarm.cluster import Cluster
 
