@@ -6,6 +6,7 @@ import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import anyio
@@ -49,7 +50,7 @@ from .place import GRACE, NoAgentPossible
 from .registry import Registry
 from .service_maker import ServiceMaker
 from .service_plan import ServicePlan
-from .sessions import LARGEST, session_path
+from .sessions import LARGEST, session_path, session_to_begin_with
 from .task_container import TaskContainer, ending_of_task
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ _END_LIMIT = GRACE + 25
 
 #: Seconds between two tries to reach a task, of which Swarm may not know yet that it has gone.
 _PAUSES = (0.1, 0.3, 1.0)
+
+#: Names a directory for copies of conversations that several machines see, whose programs drive one swarm.
+_SHARED = "CC_BRIDGE_CONVERSATIONS"
 
 #: What says that a task is not where Swarm had it last.
 _NOT_THERE = (EngineUnavailable, EngineTimeout, ContainerNotFound, ContainerNotRunning)
@@ -107,7 +111,9 @@ class SwarmPlace(ContainedPlace):
         note = ServiceNote(self.engine, self.own, self._make)
         machine, users = f"{self._install}@{os.uname().nodename}", self.home.path / "lease"
         self.lease = Lease(note, self.log, name=self.name, machine=machine, users=users, host=this_program())
-        self._copy = ConversationCopy(self.home.path / "conversation", self.log)
+        shared = os.environ.get(_SHARED)
+        copies = Path(shared) / self.service if shared else self.home.path / "conversation"
+        self._copy = ConversationCopy(copies, self.log)
 
     @cached_property
     def _maker(self) -> ServiceMaker:
@@ -334,6 +340,8 @@ class SwarmPlace(ContainedPlace):
         """Remove the service, its containers and its own volumes, at each node that can be reached."""
         await self.stop()
         await self._maker.take_away(self.plan)
+        if left := await anyio.to_thread.run_sync(self._copy.remove):
+            self.log.warning("conversation_copy_not_removed", reason="; ".join(left[:3]))
 
     async def check(self) -> None:
         """Its variables, and where its key is outside, the proxy. What is at the nodes, Swarm finds out."""
@@ -356,6 +364,10 @@ class SwarmPlace(ContainedPlace):
         """It is in a volume of the service's."""
         return True
 
+    async def keeps_session(self) -> bool:
+        """Neither its volumes nor the copy."""
+        return False
+
     async def open_session(self, session_id: str) -> IO[bytes] | None:
         """The session's file, out of the container, or as it was copied last."""
         path = f"{CONTAINER_HOME}/.claude/{session_path(session_id, self.cwd)}"
@@ -372,9 +384,19 @@ class SwarmPlace(ContainedPlace):
 
     async def _restore(self, found: TaskContainer) -> None:
         """Before Claude Code starts in a new container, it has what was copied out of the last one."""
-        if not found.agent.python_missing:
-            where = self._origin(found)
-            await self._copy.restore(found.execs, found.id, self.home.session_id, self.cwd, origin=where)
+        if found.agent.python_missing:
+            return
+        session = self.home.session_id
+        if not session and (session := self.session_to_begin_with) not in ("", self._copy.session_id):
+            with self.registry.sessions.open(session) as kept:
+                await self._copy.begin_with(session, kept)
+        where = self._origin(found)
+        await self._copy.restore(found.execs, found.id, session, self.cwd, origin=where)
+
+    @property
+    def session_to_begin_with(self) -> str:
+        """That of the record or of its name's last instance, else the one that another machine's program has copied."""
+        return session_to_begin_with(self.record, self.registry.sessions, self.cwd) or self._copy.session_id
 
     def _origin(self, found: TaskContainer) -> str:
         """Where its home is: each node has volumes of its own, but for those of a driver that all nodes share."""
