@@ -59,7 +59,8 @@ class ClaudeInstance:
         stop_after: seconds asleep, with no program connected, to the end of its container or agent. None: 86,400.
         created: when the record was made; UTC.
         image: Docker, Swarm: the image; ``auto``: that of the workspace's Dockerfile, else the default one;
-            ``cc-bridge``: the default one. A swarm's nodes have it or can pull it. Required unless ``dockerfile`` or ``container`` is given.
+            ``cc-bridge``: the default one. A swarm's nodes have it or can pull it. Required unless
+            ``dockerfile`` or ``container`` is given.
         dockerfile: Docker: build this file, with the workspace as its context, instead of using an image.
         container: Docker: an existing container to use, which is then neither created nor removed.
         mount_at: Docker, Swarm: where the workspace is in the container.

@@ -142,10 +142,12 @@ RUNGS = {
     },
     "blocking_tools": {"event_loop", "engine"},
     "testing": {"channels", "protocol", "fleet", "instance", "record", "shapes", "turn", "events", "errors"},
+    "cluster": {"engine", "errors", "logs", "names", "values"},
     "instances": {
         "values",
         "beneath",
         "bridge",
+        "cluster",
         "decisions",
         "dockerfiles",
         "engine",

@@ -223,7 +223,10 @@ async def _fill_state(
 ) -> None:
     from ..instances.docker_container import DockerContainer
 
-    if not isinstance(instance, DockerContainer):
+    if instance.record.kind == "swarm":
+        info = await instance.get_info()
+        row |= {key: value for key, value in info.items() if key in ("status", "node", *_SEEN)}
+    elif not isinstance(instance, DockerContainer):
         row["status"] = "running" if await instance.is_running() else "stopped"
     elif instance.record.container:
         info = await instance.get_info()  # it is not in the list: somebody else has made it

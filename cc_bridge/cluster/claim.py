@@ -91,7 +91,8 @@ class Claim:
         """
         if self._is_free(note, now):
             return self._taken(note, wall)
-        if note.owner and not note.next:
+        self.fence = None
+        if not note.next:
             return note.replace(next=self._me)
         return self._since + self._ttl
 
@@ -115,7 +116,7 @@ class Claim:
 
     def renew(self, note: Note) -> Note | None:
         """What to write to keep the lease; None: it is another's, and :attr:`fence` is None now."""
-        if self.fence is None or note.owner != self._me or note.fence != self.fence:
+        if self.fence is None or note.owner != self._me:
             self.fence = None
             return None
         return note.replace(renewal=note.renewal + 1)

@@ -15,7 +15,7 @@ from ..logs import Log
 from ..names import new_uuid
 from .claim import Claim, Note
 
-__all__ = ["TTL", "Lease", "NotePlace"]
+__all__ = ["TTL", "Lease", "NotePlace", "ended_under", "started_under"]
 
 #: Seconds after which a lease that is not renewed is anybody's: what a program that was killed costs the next.
 TTL = 30.0
@@ -80,11 +80,12 @@ class Lease:
         """When :meth:`renew` is to be called, in anyio's time; infinite: it is not held."""
         return math.inf if self.fence is None else self._next
 
-    async def take(self, limit: float = math.inf) -> None:
+    async def take(self, limit: float = math.inf, *, makes: bool = True) -> None:
         """Have it; wait while another program has it, and renew it where it is held.
 
         Args:
             limit: seconds to wait.
+            makes: make its place where that is missing; otherwise there is nothing to be had.
 
         Raises:
             InstanceBusy: another program has it for so long.
@@ -95,7 +96,10 @@ class Lease:
             async with self._using:
                 try:
                     while self.fence is None or self._next <= anyio.current_time():
-                        who = await self._try()
+                        began, seen = anyio.current_time(), await self._place.read()
+                        if seen is None and not makes:
+                            return
+                        who = await self._try(began, seen)
                     return
                 except BaseException:  # cancelled, too: nobody is to wait for who does not wait any more
                     with anyio.CancelScope(shield=True):
@@ -103,10 +107,8 @@ class Lease:
                     raise
         raise InstanceBusy(f"{who or 'another program'} drives it, for {limit:.0f} seconds now", instance=self._name)
 
-    async def _try(self) -> str:
-        """One step to have it; who else has it."""
-        began = anyio.current_time()
-        seen = await self._place.read()
+    async def _try(self, began: float, seen: tuple[str, int] | None) -> str:
+        """One step to have it, after its place was read; who else has it."""
         if seen is None:
             await self._place.make()
             return ""
@@ -188,8 +190,8 @@ class Lease:
             self._log.warning("lease_not_given_up", reason=str(error))
 
     @asynccontextmanager
-    async def held(self, limit: float = math.inf) -> AsyncIterator[None]:
-        """Within the block it is held, and renewed by a task; afterwards it is held if it was before.
+    async def held(self, limit: float) -> AsyncIterator[None]:
+        """Within the block it is held, and afterwards, if it was before.
 
         Raises: as :meth:`take`.
         """
@@ -221,3 +223,38 @@ class Lease:
             await anyio.sleep_until(self.renew_at)
             if self.renew_at <= anyio.current_time():
                 await self.renew()
+
+
+@asynccontextmanager
+async def started_under(lease: Lease | None) -> AsyncIterator[None]:
+    """Within the block the lease is held, and afterwards, too, if the block comes to its end. None: there is none.
+
+    Raises: as :meth:`Lease.take`.
+    """
+    if lease is None:
+        yield
+        return
+    await lease.take()
+    try:
+        async with lease.kept():
+            yield
+    except BaseException:  # cancelled, too: what has not begun need not be waited for
+        await lease.give_up()
+        raise
+
+
+@asynccontextmanager
+async def ended_under(lease: Lease | None, limit: float) -> AsyncIterator[None]:
+    """Within the block the lease is held, and afterwards not. None: there is none.
+
+    Raises: as :meth:`Lease.take`.
+    """
+    if lease is None:
+        yield
+        return
+    await lease.take(limit, makes=False)
+    try:
+        async with lease.kept():
+            yield
+    finally:
+        await lease.give_up()

@@ -13,7 +13,7 @@ from .client import Engine
 from .labels import LABEL
 from .nodes import NodeInfo, Nodes
 
-__all__ = ["ENGINE_LABEL", "NodeEngines", "address_of_node"]
+__all__ = ["ENGINE_LABEL", "NodeEngines", "address_of_node", "engine_at"]
 
 #: The label of a node that says where its engine is reached.
 ENGINE_LABEL = f"io.{LABEL}.engine"
@@ -98,6 +98,18 @@ class _NodeEngine(Engine):
 
     async def _find(self) -> Address:
         return self._address
+
+
+def engine_at(url: str, source: str) -> Engine:
+    """The engine at a URL.
+
+    Args:
+        source: where the URL came from, for messages.
+
+    Raises:
+        InvalidInput: it has an unknown scheme.
+    """
+    return _NodeEngine(address_of(url, source))
 
 
 def address_of_node(node: NodeInfo, environ: Mapping[str, str] = os.environ) -> Address:

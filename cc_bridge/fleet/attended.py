@@ -429,6 +429,7 @@ class Attended(Bridge):
         finally:
             with anyio.CancelScope(shield=True):
                 await self._driver.uplink.disconnect()
+                await self._driver.rest()
             self._attending = False  # only now: whoever wants something meanwhile must not be attended to twice
             self._asking.pause()
             if error is not None:
@@ -516,6 +517,7 @@ class Attended(Bridge):
     async def _lingers_on(self) -> bool:
         """Listen while nothing is to be done; False: nothing has come, and nobody listens."""
         self._rest(awake=self._driver.claude_runs)
+        await self._driver.rest()
         if self._driver.uplink.connection is None:
             return False
         self._driver.hurry, self._lingers = False, True

@@ -60,6 +60,10 @@ class ServicePlan:
         self.service = service
         self._like = like
 
+    def of(self, record: ClaudeInstance) -> ServicePlan:
+        """That of another record, which says its service's name."""
+        return ServicePlan(record, record.service, self._like.of(record, record.service))
+
     @property
     def labels(self) -> dict[str, str]:
         """By which the service, its containers and its volumes are found again."""
@@ -123,7 +127,7 @@ class ServicePlan:
                 },
                 "Networks": [{"Target": name} for name in self._networks],
             },
-            "Mode": {"Replicated": {"Replicas": 1}},
+            "Mode": {"Replicated": {"Replicas": 0}},  # whoever has its lease scales it
             "UpdateConfig": {"Parallelism": 1, "Order": "stop-first"},  # two would write to the same volumes
         }
 

@@ -10,16 +10,20 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar
 import anyio
 
 from ..bridge.surroundings import Ending
+from ..bridge.this_program import this_program
 from ..channels.base import Channel
 from ..channels.named_pipe import NobodyListens
+from ..cluster.lease import Lease
+from ..cluster.service_note import ServiceNote
 from ..engine.client import Engine
 from ..engine.container_spec import CONTAINER_HOME
 from ..engine.containers import Containers
 from ..engine.labels import LABEL
-from ..engine.node_engines import NodeEngines
+from ..engine.node_engines import NodeEngines, engine_at
 from ..engine.progress import Progress
 from ..engine.services import ServiceInfo, Services, TaskInfo
 from ..errors import (
+    AgentUnavailable,
     ConnectionLost,
     ContainerNotFound,
     ContainerNotRunning,
@@ -50,7 +54,7 @@ from .task_container import TaskContainer, ending_of_task
 if TYPE_CHECKING:
     import docker
 
-__all__ = ["SwarmPlace"]
+__all__ = ["SwarmPlace", "swarm_place_of"]
 
 #: Seconds for Swarm to have a task run and for its node to answer: what a node's death takes to be noticed is in it.
 _PLACE_LIMIT = 90.0
@@ -72,9 +76,14 @@ class SwarmPlace(ContainedPlace):
         client: a manager's; see :class:`~cc_bridge.SwarmService`.
         nodes: instead: the engines of the nodes, which several instances may share and somebody else closes.
         on_progress: see :class:`~cc_bridge.SwarmService`.
+
+    Attributes:
+        owns_engine: it is closed with this object.
     """
 
     kind: ClassVar[Kind] = "swarm"
+
+    lease: Lease
 
     def __init__(
         self,
@@ -86,13 +95,16 @@ class SwarmPlace(ContainedPlace):
         on_progress: Progress | None = None,
     ) -> None:
         super().__init__(record, registry)
-        self._owns_engine, self._owns_nodes = nodes is None and not isinstance(client, Engine), nodes is None
+        self.owns_engine = nodes is None and not isinstance(client, Engine)
+        self._owns_nodes = nodes is None
         self._nodes = nodes or NodeEngines(client if isinstance(client, Engine) else Engine(client))
         self.engine = self._nodes.manager
         self._services = Services(self.engine)
         self._install = Installation.at(registry.root).id_for(self.name)
         self._on_progress = on_progress
         self._task: TaskContainer | None = None  # that was connected to last
+        note = ServiceNote(self.engine, self.own, self._make)
+        self.lease = Lease(note, self.log, name=self.name, host=this_program())
         self._copy = ConversationCopy(self.home.path / "conversation", self.log)
 
     @cached_property
@@ -121,10 +133,20 @@ class SwarmPlace(ContainedPlace):
     async def connect(self, greeting: bytes) -> Channel:
         """Have the service and a task of it run, wherever that is, and attach to the agent in it.
 
+        Who does not hold the lease may only read on, and comes to what runs; where nothing does, the lease is taken.
+
         Raises:
             PlacementFailed: Swarm runs it nowhere; its reason is in it.
             EngineUnavailable: its node cannot be reached from here.
         """
+        if self.lease.fence is not None:
+            return await self._connect(greeting)
+        with suppress(AgentUnavailable, *_NOT_THERE):
+            return await self.way_to_look(greeting)
+        async with self.lease.held(_PLACE_LIMIT):
+            return await self._connect(greeting)
+
+    async def _connect(self, greeting: bytes) -> Channel:
         deadline = anyio.current_time() + _PLACE_LIMIT
         for pause in _pauses():
             task = await self._placed(max(1.0, deadline - anyio.current_time()))
@@ -153,11 +175,10 @@ class SwarmPlace(ContainedPlace):
         service = await self.own()
         if service is None:
             self._ending = Ending("the service was removed")
-            await self.check()
-            await self._maker.make(self.plan)
-            return
+            service = await self._make()
         if service.replicas == 0:
-            self._ending = Ending("the service was stopped")
+            if not self._ending.what:
+                self._ending = Ending("" if self.is_new else "the service was stopped")
             await self._services.scale(service.name, 1)
             return
         tasks = await self._services.tasks(service.name)
@@ -167,6 +188,11 @@ class SwarmPlace(ContainedPlace):
         if tasks and not any(task.is_wanted for task in tasks):
             self._ending = ending_of_task(tasks[0], "")
             await self._services.update(await self._services.inspect(service.name), force=True)
+
+    async def _make(self) -> ServiceInfo:
+        """Make the service, without a task."""
+        await self.check()
+        return await self._maker.make(self.plan)
 
     async def _trouble_of(self, node: str) -> str:
         """A node that is not ready: its name, and what it is."""
@@ -294,6 +320,10 @@ class SwarmPlace(ContainedPlace):
         """Scale to 0, and wait until nothing of it runs, as far as its node answers."""
         if await self.own() is None:
             return
+        if not self.record.ephemeral:
+            with suppress(EngineError):
+                self._task = self._task or await self.find()
+            await self.copy_conversation()
         await self._services.scale(self.service, 0)
         if not await self._services.until_over(self.service, _END_LIMIT):
             self.log.warning("tasks_not_ended", service=self.service)
@@ -314,7 +344,7 @@ class SwarmPlace(ContainedPlace):
         """Close the connections, unless they are the caller's."""
         if self._owns_nodes:
             await self._nodes.aclose()
-        if self._owns_engine:
+        if self.owns_engine:
             await self.engine.aclose()
 
     # Conversations
@@ -372,6 +402,17 @@ class SwarmPlace(ContainedPlace):
                 about = await Containers(await self._nodes.of(task.node)).inspect(task.container)
                 place |= {**facts_of(about), "container": about.name, "image": self.record.image}
         return place
+
+
+def swarm_place_of(record: ClaudeInstance, registry: Registry) -> SwarmPlace:
+    """The place by the manager that it was reached by last, whatever this program's environment says."""
+    try:
+        url = (registry.home(record.name).path / "manager").read_text()
+    except FileNotFoundError:
+        return SwarmPlace(record, registry)
+    place = SwarmPlace(record, registry, engine_at(url, "its instance's directory"))
+    place.owns_engine = True
+    return place
 
 
 def _pauses() -> Any:
