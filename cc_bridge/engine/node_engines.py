@@ -57,7 +57,7 @@ class NodeEngines:
             node = await self.nodes.inspect(node_id)
         except ContainerNotFound:
             raise EngineUnavailable(f"the swarm has no node {node_id} any more", hint="") from None
-        if not node.is_ready:
+        if node.is_gone:
             raise EngineUnavailable(f"the node {node.hostname} is {node.state}", hint="`docker node ls` shows it.")
         address = address_of_node(node)
         async with self._making:

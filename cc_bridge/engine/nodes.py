@@ -51,6 +51,11 @@ class NodeInfo(Value):
         """It runs, as far as the managers hear from it."""
         return self.state == "ready"
 
+    @property
+    def is_gone(self) -> bool:
+        """It does not run, as far as the managers know; of none do they know while they have just been started."""
+        return self.state in ("down", "disconnected")
+
 
 class Nodes:
     """The nodes of a swarm. Arguments and errors as of :class:`Services`."""
@@ -112,7 +117,7 @@ class Nodes:
         raise AssertionError("every way out of the loop is above")
 
     async def until_down(self, name: str) -> NodeInfo:
-        """Wait until a node is not ready any more, by the manager's events; for ever where it stays ready.
+        """Wait until a node has gone, by the manager's events; for ever where it stays.
 
         Raises:
             ContainerNotFound: there is no such node.
@@ -121,7 +126,7 @@ class Nodes:
             async with aclosing(watch_swarm(self._engine, "node")) as changes:
                 async for _ in changes:
                     node = await self.inspect(name)
-                    if not node.is_ready:
+                    if node.is_gone:
                         return node
             await anyio.sleep(_PAUSE)  # back-off: the engine has ended the stream
 

@@ -15,6 +15,7 @@ from tests.swarm.cluster import Cluster
 
 @pytest.mark.docker
 @pytest.mark.swarm
+@pytest.mark.thorough  # five minutes: Swarm takes three seconds to end a container
 class TestSwarmService(InstanceContract):
     @pytest.fixture
     def scripted_model(self, node_model: ScriptedModel) -> ScriptedModel:

@@ -36,7 +36,8 @@ def heard(model: ScriptedModel) -> str:
     return json.dumps(model.requests[-1].body["messages"])
 
 
-@pytest.mark.parametrize("kill", [False, pytest.param(True, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("kill", [False, True])
 async def test_the_engine_of_a_node_is_started_anew(
     swarm: Cluster, make_service: MakeService, node_model: ScriptedModel, kill: bool
 ) -> None:
@@ -56,6 +57,7 @@ async def test_the_engine_of_a_node_is_started_anew(
     assert "the first words" in heard(node_model)
 
 
+@pytest.mark.thorough
 async def test_a_node_is_drained(swarm: Cluster, make_service: MakeService, node_model: ScriptedModel) -> None:
     instance = await make_service(constraints=WORKER)
     assert await instance.send_command_and_wait("[[say noted]] the first words", LIMIT) == (True, "noted")
@@ -91,6 +93,7 @@ async def test_a_node_is_cut_off_and_comes_back(
     assert await instance.send_command_and_wait("[[say still there]]", LIMIT) == (True, "still there")
 
 
+@pytest.mark.thorough
 async def test_a_turn_goes_on_when_its_node_is_back_before_anybody_gives_it_up(
     swarm: Cluster, make_service: MakeService
 ) -> None:
