@@ -215,6 +215,7 @@ async def test_a_hostile_container(
     assert not await copy.to_here(two)
     with pytest.raises(AgentUnavailable):
         await copy.into(two)
+    monkeypatch.undo()
     copy.program = ""
     assert await copy.into(two)
     assert two.transcript.read_text() == "first\nsecond\n"
