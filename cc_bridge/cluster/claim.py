@@ -65,7 +65,7 @@ class Claim:
     that it answers was read, and tells :meth:`wrote` if that went well.
 
     Args:
-        me: no other program's, and no earlier one's.
+        me: this machine's, whose programs share the lease: among them an instance is what it is without one.
         host: what this program calls itself.
         ttl: seconds.
 
@@ -79,6 +79,7 @@ class Claim:
         self.until = 0.0
         self._me, self._host, self._ttl = me, host[:_LONGEST_NAME], ttl
         self._last_fence: int | None = None  # of mine
+        self._refused = 0  # this fence and those below are worth nothing
         self._obstacle: tuple[object, ...] = ()
         self._since = 0.0  # when it was seen first
 
@@ -108,9 +109,9 @@ class Claim:
         return now >= self._since + self._ttl
 
     def _taken(self, note: Note, wall: float) -> Note:
-        # Nobody has had it since it was mine: what is connected with that fence may stay so.
-        goes_on = note.fence == self._last_fence and note.owner in ("", self._me)
-        fence = note.fence if goes_on else max(note.fence + 1, int(wall * 1000))
+        # No other machine has had it since it was mine: what is connected with that fence may stay so.
+        is_mine = note.owner == self._me or (not note.owner and note.fence == self._last_fence)
+        fence = note.fence if is_mine and note.fence > self._refused else max(note.fence + 1, int(wall * 1000))
         waits = "" if note.next == self._me else note.next
         return Note(self._me, fence, note.renewal + 1, self._host, waits)
 
@@ -119,7 +120,12 @@ class Claim:
         if self.fence is None or note.owner != self._me:
             self.fence = None
             return None
+        self.fence = note.fence  # another program of this machine may have taken it anew
         return note.replace(renewal=note.renewal + 1)
+
+    def confirm(self, note: Note) -> bool:
+        """It is this machine's, with the fence that it was taken with."""
+        return self.fence is not None and (note.owner, note.fence) == (self._me, self.fence)
 
     def give_up(self, note: Note) -> Note | None:
         """What to write so that others need not wait, also for one that waited in vain; None: nothing."""
@@ -138,4 +144,4 @@ class Claim:
 
     def overtaken(self) -> None:
         """An agent has seen a higher fence: this one is worth nothing, whatever the note says."""
-        self.fence = self._last_fence = None
+        self._refused, self.fence = max(self._refused, self.fence or 0), None

@@ -6,14 +6,15 @@ import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
 import anyio
 
 from ..errors import BridgeError, EngineError, InstanceBusy, LeaseLost
 from ..logs import Log
-from ..names import new_uuid
 from .claim import Claim, Note
+from .users import Users
 
 __all__ = ["TTL", "Lease", "NotePlace", "ended_under", "started_under"]
 
@@ -53,20 +54,24 @@ class NotePlace(Protocol):
 
 
 class Lease:
-    """The lease of one instance, for one object of this program.
+    """The lease of one instance, for one object of this program. The programs of one machine share it.
 
     It is held from :meth:`take` to :meth:`give_up`, and renewed by whoever calls :meth:`renew` in time or uses
     :meth:`kept`. Safe to use from several tasks.
 
     Args:
         name: the instance's, for error messages.
+        machine: a name of this machine, or of its state directory, that no other has.
+        users: a file of this machine, in a directory of the instance's.
         host: what this program calls itself, for those who have to wait for it.
         ttl: seconds, the same for all programs.
     """
 
-    def __init__(self, place: NotePlace, log: Log, *, name: str, host: str, ttl: float = TTL) -> None:
+    def __init__(
+        self, place: NotePlace, log: Log, *, name: str, machine: str, users: Path, host: str, ttl: float = TTL
+    ) -> None:
         self._place, self._log, self._name, self._ttl = place, log, name, ttl
-        self._claim = Claim(new_uuid(), host, ttl)
+        self._claim, self._users = Claim(machine, host, ttl), Users(users)
         self._using = anyio.Lock()
         self._next = math.inf  # when to renew it
 
@@ -95,6 +100,7 @@ class Lease:
         with anyio.move_on_after(limit):
             async with self._using:
                 try:
+                    self._users.join()
                     while self.fence is None or self._next <= anyio.current_time():
                         began, seen = anyio.current_time(), await self._place.read()
                         if seen is None and not makes:
@@ -139,7 +145,8 @@ class Lease:
         """
         async with self._using:
             seen = await self._place.read()
-            if seen is None or self._claim.renew(Note.read(seen[0])) is None:
+            if seen is None or not self._claim.confirm(Note.read(seen[0])):
+                self.overtaken()
                 raise LeaseLost("another program has taken its lease", instance=self._name)
 
     async def renew(self) -> bool:
@@ -172,7 +179,10 @@ class Lease:
         self._claim.overtaken()
 
     async def give_up(self) -> None:
-        """Let others have it, at once. Where its place cannot be reached they have to wait until it has run out."""
+        """Let others have it, at once, unless other programs of this machine use it.
+
+        Where its place cannot be reached, other machines have to wait until it has run out.
+        """
         if self.fence is None:
             return
         with anyio.CancelScope(shield=True):
@@ -180,11 +190,13 @@ class Lease:
                 await self._leave()
 
     async def _leave(self) -> None:
+        self._users.leave()
         try:
             with anyio.move_on_after(_END_LIMIT):
                 while (seen := await self._place.read()) is not None:
                     note = self._claim.give_up(Note.read(seen[0]))
-                    if note is None or await self._write(note, seen[1], 0.0):
+                    # One that begins to use it now writes, too: then this is not written, and looks again.
+                    if note is None or self._users.are_left or await self._write(note, seen[1], 0.0):
                         return
         except EngineError as error:
             self._log.warning("lease_not_given_up", reason=str(error))

@@ -12,6 +12,7 @@ from typing import Any
 
 import anyio
 
+from ..engine.client import Engine
 from ..engine.configs import Configs
 from ..engine.containers import Containers
 from ..engine.image_names import AUTO_IMAGE, DEFAULT_IMAGE

@@ -109,7 +109,8 @@ class SwarmPlace(ContainedPlace):
         self._on_progress = on_progress
         self._task: TaskContainer | None = None  # that was connected to last
         note = ServiceNote(self.engine, self.own, self._make)
-        self.lease = Lease(note, self.log, name=self.name, host=this_program())
+        machine, users = f"{self._install}@{os.uname().nodename}", self.home.path / "lease"
+        self.lease = Lease(note, self.log, name=self.name, machine=machine, users=users, host=this_program())
         shared = os.environ.get(_SHARED)
         copies = Path(shared) / self.service if shared else self.home.path / "conversation"
         self._copy = ConversationCopy(copies, self.log)

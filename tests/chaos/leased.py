@@ -88,7 +88,9 @@ class Instance(BridgedInstance):
 async def main(first: str, name: str, notes: str, ttl: str, seed: str, count: str) -> None:
     record = Registry(Path(first)).load(name)
     there = ProcessPlace(record, Registry(Path(first)))
-    lease = Lease(Notes(Path(notes)), there.log, name=name, host=f"program {seed}", ttl=float(ttl))
+    users = Registry().home(name).path / "lease"
+    who = {"name": name, "machine": seed, "host": f"program {seed}"}
+    lease = Lease(Notes(Path(notes)), there.log, users=users, ttl=float(ttl), **who)
     instance, rng = Instance(Elsewhere(record, there, lease)), random.Random(seed)
     print("begun", flush=True)
 

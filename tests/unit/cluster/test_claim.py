@@ -95,10 +95,11 @@ def test_a_lease_that_nobody_has_had_meanwhile_keeps_its_fence() -> None:
 
 
 def test_a_write_of_which_nobody_knows_whether_it_was_done() -> None:
+    """Or one of another program of this machine: it is this machine's."""
     mine = claim()
     unknown = mine.take(Note(), 0.0, 1.0)
     assert isinstance(unknown, Note)
-    assert take(mine, unknown).fence == unknown.fence + 1
+    assert take(mine, unknown) == unknown.replace(renewal=2)
 
 
 def test_after_an_agent_has_refused_it_the_fence_is_another() -> None:
@@ -180,7 +181,7 @@ class World:
                 yield
             self.greet(me, mine.fence)
             yield
-            if me not in self.connected or mine.renew(self.note) is None:  # refused, or overtaken meanwhile
+            if me not in self.connected or not mine.confirm(self.note):  # refused, or overtaken meanwhile
                 mine.overtaken()
                 continue
             yield

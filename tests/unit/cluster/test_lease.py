@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
+
 import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
@@ -15,6 +18,11 @@ from cc_bridge.logs import Log
 pytestmark = pytest.mark.anyio
 
 LONG = 1000.0
+
+#: For a machine with one program.
+NOWHERE = Path("/nowhere/at/all")
+
+_machines = itertools.count()
 
 
 class Place:
@@ -66,8 +74,9 @@ class Place:
             raise self.away
 
 
-def lease(place: Place, host: str = "a host", ttl: float = LONG) -> Lease:
-    return Lease(place, Log("i", "swarm"), name="i", host=host, ttl=ttl)
+def lease(place: Place, host: str = "a host", ttl: float = LONG, machine: str = "", users: Path = NOWHERE) -> Lease:
+    machine = machine or f"machine {next(_machines)}"
+    return Lease(place, Log("i", "swarm"), name="i", machine=machine, users=users, host=host, ttl=ttl)
 
 
 async def test_it_is_taken_once_and_given_up() -> None:
@@ -228,3 +237,51 @@ async def test_a_place_out_of_reach_is_an_error_of_who_wants_it() -> None:
     place.away = EngineUnavailable("gone")
     with pytest.raises(EngineUnavailable):
         await lease(place).take()
+
+
+async def test_programs_of_one_machine_share_it_and_the_last_gives_it_up(tmp_path: Path) -> None:
+    """Among them commands queue in the agent, as they do on one machine alone."""
+    place, users = Place(), tmp_path / "lease"
+    first, second = (lease(place, machine="ours", users=users) for _ in range(2))
+    other = lease(place)
+    await first.take()
+    await second.take()
+    assert first.fence == second.fence == place.note.fence
+    await first.give_up()
+    assert place.note.owner == "ours"
+    await first.take()
+    await second.give_up()
+    assert place.note.owner == "ours"
+    await first.give_up()
+    assert place.note.owner == ""
+    await other.take()
+    assert place.note.owner != "ours"
+
+
+async def test_one_that_begins_while_another_ends_keeps_it(tmp_path: Path) -> None:
+    place, users = Place(), tmp_path / "lease"
+    first, second = (lease(place, machine="ours", users=users) for _ in range(2))
+    await first.take()
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(first.give_up)
+            group.start_soon(second.take)
+    await second.confirm()
+
+
+async def test_what_a_program_of_this_machine_has_taken_anew_is_everybodys_here(tmp_path: Path) -> None:
+    place, users = Place(), tmp_path / "lease"
+    first, second = (lease(place, machine="ours", users=users) for _ in range(2))
+    await first.take()
+    await second.take()
+    second.overtaken()  # an agent has said so
+    await second.take()
+    assert (second.fence or 0) > (first.fence or 0)
+    assert await first.renew()
+    assert first.fence == second.fence
+    second.overtaken()
+    await second.take()
+    with pytest.raises(LeaseLost):
+        await first.confirm()
+    await first.take()
+    assert first.fence == second.fence
