@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +19,9 @@ from ..cluster.service_note import ServiceNote
 from ..engine.client import Engine
 from ..engine.container_spec import CONTAINER_HOME
 from ..engine.containers import Containers
-from ..engine.labels import LABEL
 from ..engine.node_engines import NodeEngines, engine_at
 from ..engine.progress import Progress
-from ..engine.services import ServiceInfo, Services, TaskInfo
+from ..engine.services import ServiceInfo, TaskInfo
 from ..errors import (
     AgentUnavailable,
     ConnectionLost,
@@ -32,8 +30,6 @@ from ..errors import (
     EngineError,
     EngineTimeout,
     EngineUnavailable,
-    NameConflict,
-    PlacementFailed,
 )
 from ..record import ClaudeInstance
 from ..shapes import Kind
@@ -47,11 +43,12 @@ from .conversation_copy import ConversationCopy
 from .node_channel import NodeChannel
 from .outside import check_outside
 from .place import GRACE, NoAgentPossible
+from .placement import Placement
 from .registry import Registry
 from .service_maker import ServiceMaker
 from .service_plan import ServicePlan
 from .sessions import LARGEST, session_path, session_to_begin_with
-from .task_container import TaskContainer, ending_of_task
+from .task_container import TaskContainer
 
 if TYPE_CHECKING:
     import docker
@@ -104,11 +101,12 @@ class SwarmPlace(ContainedPlace):
         self._owns_nodes = nodes is None
         self._nodes = nodes or NodeEngines(client if isinstance(client, Engine) else Engine(client))
         self.engine = self._nodes.manager
-        self._services = Services(self.engine)
         self._install = Installation.at(registry.root).id_for(self.name)
         self._on_progress = on_progress
         self._task: TaskContainer | None = None  # that was connected to last
-        note = ServiceNote(self.engine, self.own, self._make)
+        install = "" if record.service else self._install
+        self._placement = Placement(self._nodes, self.service, self.name, install, self.log)
+        note = ServiceNote(self.engine, self._placement.own, self._make)
         machine, users = f"{self._install}@{os.uname().nodename}", self.home.path / "lease"
         self.lease = Lease(note, self.log, name=self.name, machine=machine, users=users, host=this_program())
         shared = os.environ.get(_SHARED)
@@ -157,7 +155,9 @@ class SwarmPlace(ContainedPlace):
     async def _connect(self, greeting: bytes) -> Channel:
         deadline = anyio.current_time() + _PLACE_LIMIT
         for pause in _pauses():
-            task = await self._placed(max(1.0, deadline - anyio.current_time()))
+            await self._want()
+            limit = max(1.0, deadline - anyio.current_time())
+            task = await self._placement.until_running(limit, is_new=self.is_new)
             try:
                 return await self._join(task, greeting)
             except _NOT_THERE as error:
@@ -168,50 +168,25 @@ class SwarmPlace(ContainedPlace):
             await anyio.sleep(pause)  # back-off: of tasks there are no events
         raise AssertionError("pauses go on for ever")
 
-    async def _placed(self, limit: float) -> TaskInfo:
-        """A task that runs, as far as Swarm knows."""
-        await self._ensure_wanted()
-        try:
-            return await self._services.until_running(self.service, limit)
-        except PlacementFailed as error:
-            if not error.pending and not self.is_new:
-                await self._services.scale(self.service, 0)  # Swarm would try it for ever
-            raise PlacementFailed(error.what, instance=self.name, pending=error.pending) from error
-
-    async def _ensure_wanted(self) -> None:
-        """Swarm is to run a task of it; what was with the last one is noted."""
-        service = await self.own()
+    async def _want(self) -> None:
+        """Swarm is to run it; how the last task has ended is noted."""
+        service, was_there = await self._placement.own(), True
         if service is None:
-            self._ending = Ending("the service was removed")
-            service = await self._make()
-        if service.replicas == 0:
-            if not self._ending.what:
-                self._ending = Ending("" if self.is_new else "the service was stopped")
-            await self._services.scale(service.name, 1)
-            return
-        tasks = await self._services.tasks(service.name)
-        before = next((task for task in tasks if self._task and task.id == self._task.task.id), None)
-        if before is not None and not before.is_running:
-            self._ending = ending_of_task(before, await self._trouble_of(before.node))
-        if tasks and not any(task.is_wanted for task in tasks):
-            self._ending = ending_of_task(tasks[0], "")
-            await self._services.update(await self._services.inspect(service.name), force=True)
+            service, was_there = await self._make(), False
+        ending = await self._placement.want(service, self._task.task.id if self._task else "")
+        if not was_there and not self.is_new:
+            ending = Ending("the service was removed")
+        if ending is not None and not self.is_new:
+            self._ending = ending
 
     async def _make(self) -> ServiceInfo:
         """Make the service, without a task."""
         await self.check()
         return await self._maker.make(self.plan)
 
-    async def _trouble_of(self, node: str) -> str:
-        """A node that is not ready: its name, and what it is."""
-        with suppress(EngineError):
-            found = await self._nodes.nodes.inspect(node)
-            return "" if found.is_ready else f"{found.hostname} is {found.state}"
-        return f"{node} has left the swarm"
-
     async def _join(self, task: TaskInfo, greeting: bytes) -> Channel:
         """Attach to the agent in a task's container; the main process of a new one is let go before."""
-        found = TaskContainer(await self._nodes.of(task.node), task, self.plan, lambda: self._maker.agent, self.log)
+        found = await self._at(task)
         known = task.container == self._joined
         if not known:
             await found.let_go(self._restore)
@@ -227,7 +202,7 @@ class SwarmPlace(ContainedPlace):
         if not known:
             self.log.info("task_joined", service=self.service, task=task.id, node=task.node)
             self._remember(task.container)
-        return NodeChannel(channel, self._until_gone(task.node))
+        return NodeChannel(channel, self._placement.until_gone(task.node))
 
     @property
     def _joined(self) -> str:
@@ -240,22 +215,6 @@ class SwarmPlace(ContainedPlace):
         with suppress(FileNotFoundError):  # the instance is being removed
             write_whole(self.home.path / "container", container.encode())
             write_whole(self.home.path / "manager", self.engine.address.encode())
-
-    def _until_gone(self, node: str) -> Callable[[], Awaitable[None]]:
-        async def until_gone() -> None:
-            while True:
-                try:
-                    await self._nodes.nodes.until_down(node)
-                except ContainerNotFound:
-                    pass
-                except EngineError as error:
-                    self.log.warning("node_not_watched", node=node, reason=error.what)
-                    await anyio.sleep(_PAUSES[-1])  # back-off: the manager cannot be asked
-                    continue
-                self.log.warning("node_gone", node=node)
-                return
-
-        return until_gone
 
     async def way(self, greeting: bytes) -> Channel:
         """As :meth:`way_to_look`: this machine has no way of its own."""
@@ -272,7 +231,8 @@ class SwarmPlace(ContainedPlace):
             raise NoAgentPossible(f"the container of {self.service} has no Python", instance=self.name)
         if channel is None:
             raise NobodyListens(f"no agent answers in the container of {self.service}", instance=self.name)
-        return NodeChannel(channel, self._until_gone(found.task.node))
+        self._task = found
+        return NodeChannel(channel, self._placement.until_gone(found.task.node))
 
     async def until_agent_ends(self) -> None:
         """Return when the task that runs now has ended; at once where none runs."""
@@ -283,38 +243,18 @@ class SwarmPlace(ContainedPlace):
 
     # The service
 
-    async def own(self) -> ServiceInfo | None:
-        """The service; None: there is none.
-
-        Raises:
-            NameConflict: there is one of its name that neither this installation nor the record's has made.
-        """
-        service = await self._services.find(self.service)
-        if service is None:
-            return None
-        labels = service.labels
-        is_ours = labels.get(f"{LABEL}.install") == self._install or bool(self.record.service)
-        if not is_ours or labels.get(f"{LABEL}.instance") != self.name:
-            what = f"a service named {self.service} exists and is not this instance's"
-            raise NameConflict(what, instance=self.name)
-        return service
-
     async def find(self) -> TaskContainer:
         """The container that runs now. Nothing is started for it.
 
         Raises:
-            ContainerNotFound: there is no service, or nothing of it runs.
+            ContainerNotFound, ContainerNotRunning: there is no service, or nothing of it runs.
             EngineError: its node cannot be reached.
         """
-        if await self.own() is None:
-            raise ContainerNotFound(f"there is no service {self.service}", instance=self.name)
-        tasks = await self._services.tasks(self.service)
-        for task in tasks:
-            if task.is_running:
-                engine = await self._nodes.of(task.node)
-                return TaskContainer(engine, task, self.plan, lambda: self._maker.agent, self.log)
-        why = f": {tasks[0].state}, {tasks[0].why}" if tasks and tasks[0].is_wanted else ""
-        raise ContainerNotRunning(f"the service {self.service} runs at no node{why}", instance=self.name)
+        return await self._at(await self._placement.running())
+
+    async def _at(self, task: TaskInfo) -> TaskContainer:
+        engine = await self._placement.nodes.of(task.node)
+        return TaskContainer(engine, task, self.plan, lambda: self._maker.agent, self.log)
 
     async def is_running(self) -> bool:
         """A task runs, and an agent in it answers."""
@@ -325,15 +265,13 @@ class SwarmPlace(ContainedPlace):
 
     async def stop(self) -> None:
         """Scale to 0, and wait until nothing of it runs, as far as its node answers."""
-        if await self.own() is None:
+        if await self._placement.own() is None:
             return
         if not self.record.ephemeral:
             with suppress(EngineError):
                 self._task = self._task or await self.find()
             await self.copy_conversation()
-        await self._services.scale(self.service, 0)
-        if not await self._services.until_over(self.service, _END_LIMIT):
-            self.log.warning("tasks_not_ended", service=self.service)
+        await self._placement.stop(_END_LIMIT)
 
     async def remove(self) -> None:
         """Remove the service, its containers and its own volumes, at each node that can be reached."""
@@ -404,9 +342,9 @@ class SwarmPlace(ContainedPlace):
     async def info(self) -> dict[str, Any]:
         """What Swarm knows of the service, and the node's engine of its container."""
         place: dict[str, Any] = {"service": self.service, "image": self.record.image, "node": None, "task": None}
-        if await self.own() is None:
+        if await self._placement.own() is None:
             return {**place, "status": "absent"}
-        tasks = await self._services.tasks(self.service)
+        tasks = await self._placement.tasks()
         task = next((task for task in tasks if task.is_running), tasks[0] if tasks else None)
         if task is None:
             return {**place, "status": "stopped"}
