@@ -35,7 +35,7 @@ from ..record import ClaudeInstance
 from ..shapes import Kind
 from ..state import Installation, write_whole
 from .contained_place import ContainedPlace
-from .container_agent import AgentInside
+from .container_agent import STATE, AgentInside
 from .container_facts import facts_of
 from .container_plan import ContainerPlan
 from .container_sessions import archives_of, tail_of_session
@@ -189,8 +189,7 @@ class SwarmPlace(ContainedPlace):
         found = await self._at(task)
         known = task.container == self._joined
         if not known:
-            await found.let_go()
-            await self._restore(found)
+            await found.let_go(self._restore)
         channel = await found.attach(greeting)
         if channel is None and known and not found.agent.python_missing:
             await found.let_go()
@@ -317,28 +316,20 @@ class SwarmPlace(ContainedPlace):
     async def copy_conversation(self) -> None:
         """Copy what is new of it out of the container that was connected to last; the log says if that fails."""
         if (found := self._task) is not None and not found.agent.python_missing:
-            where = self._origin(found)
-            await self._copy.copy(found.execs, found.id, self.home.session_id, self.cwd, origin=where)
+            await self._copy.copy(found.execs, found.id, self.home.session_id, self.cwd)
 
     async def _restore(self, found: TaskContainer) -> None:
-        """Before Claude Code starts in a new container, it has what was copied out of the last one."""
-        if found.agent.python_missing:
-            return
+        """Before anything runs in a new container, it has what was copied out of the last one."""
         session = self.home.session_id
         if not session and (session := self.session_to_begin_with) not in ("", self._copy.session_id):
             with self.registry.sessions.open(session) as kept:
                 await self._copy.begin_with(session, kept)
-        where = self._origin(found)
-        await self._copy.restore(found.execs, found.id, session, self.cwd, origin=where)
+        await self._copy.restore(found.execs, found.id, session, self.cwd, forget=f"{STATE}/main")
 
     @property
     def session_to_begin_with(self) -> str:
         """That of the record or of its name's last instance, else the one that another machine's program has copied."""
         return session_to_begin_with(self.record, self.registry.sessions, self.cwd) or self._copy.session_id
-
-    def _origin(self, found: TaskContainer) -> str:
-        """Where its home is: each node has volumes of its own, but for those of a driver that all nodes share."""
-        return found.task.node if self.record.volume_driver in ("", "local") else self.record.volume_driver
 
     async def read_transcript(self, session_id: str) -> list[str] | None:
         """Read the transcript's tail by a command in the container."""
