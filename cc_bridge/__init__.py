@@ -135,6 +135,7 @@ if TYPE_CHECKING:
     )
     from .instance import Allow, Decision, Deny, InstanceInterface, OnPermission
     from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
+    from .instances.contained_instance import ContainedInstance
     from .instances.docker_container import DockerContainer
     from .instances.factory import instance_of, instances, open  # noqa: A004  as tarfile and gzip have it
     from .instances.local_process import LocalProcess
@@ -205,6 +206,7 @@ _PLACES = {
     ),
     "instance": "Allow Decision Deny InstanceInterface OnPermission",
     "instances.bridged": "BridgedInstance CommonOptions InstanceOptions",
+    "instances.contained_instance": "ContainedInstance",
     "instances.docker_container": "DockerContainer",
     "instances.factory": "instance_of instances open",
     "instances.local_process": "LocalProcess",
@@ -258,6 +260,7 @@ __all__ = [
     "CommonOptions",
     "CompactBoundary",
     "ConnectionLost",
+    "ContainedInstance",
     "ContainerEvent",
     "ContainerInfo",
     "ContainerManager",

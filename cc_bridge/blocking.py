@@ -27,6 +27,7 @@ from .event_loop import Caller, awaitable
 from .events import ContextUsage, Event, PermissionRequest, SlashCommand, TurnResult
 from .instance import Decision, InstanceInterface
 from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
+from .instances.contained_instance import ContainedInstance
 from .instances.docker_container import DockerContainer as _DockerContainer
 from .instances.local_process import LocalProcess as _LocalProcess
 from .instances.registry import Registry
@@ -57,6 +58,7 @@ __all__ = [
 
 InstanceT = TypeVar("InstanceT", bound=InstanceInterface)
 BridgedT = TypeVar("BridgedT", bound=BridgedInstance)
+ContainedT = TypeVar("ContainedT", bound=ContainedInstance)
 
 #: Decides on a permission request: a plain function, which runs in a thread and may block, or a coroutine function.
 OnPermission = Callable[[PermissionRequest], Decision | Awaitable[Decision]]
@@ -324,31 +326,16 @@ class TmuxInstance(_Bridged[_TmuxInstance]):
         return self._instance.attach_argv
 
 
-class DockerContainer(_Bridged[_DockerContainer]):
-    """A blocking :class:`cc_bridge.DockerContainer`, with its arguments; ``options``: see :class:`BlockingOptions`."""
+class _Contained(_Bridged[ContainedT]):
+    """What instances in containers have in common."""
 
-    def __init__(
-        self,
-        instance: ClaudeInstance,
-        client: docker.DockerClient | None = None,
-        *,
-        on_progress: Progress | None = None,
-        on_dockerfile: OnDockerfile | None = None,
-        **options: Unpack[BlockingOptions],
-    ) -> None:
-        asks = None if on_dockerfile is None else awaitable(on_dockerfile)
-        made = _DockerContainer(instance, client, on_progress=on_progress, on_dockerfile=asks, **_asynchronous(options))
-        super().__init__(made)
+    def get_tools(self) -> BlockingTools:
+        """What a person does to the container that it has now, by hand.
 
-    @property
-    def container(self) -> str:
-        """The container's name."""
-        return self._instance.container
-
-    @property
-    def tools(self) -> BlockingTools:
-        """What a person does to the container by hand: commands with a terminal, logs, files, what it uses."""
-        return BlockingTools(self._loop, self._instance.tools)
+        Raises:
+            ContainerNotFound, ContainerNotRunning, EngineError: as they say.
+        """
+        return BlockingTools(self._loop, self._loop.call(self._instance.get_tools))
 
     @property
     def owner(self) -> tuple[int, int]:
@@ -377,7 +364,34 @@ class DockerContainer(_Bridged[_DockerContainer]):
         return self._loop.call(partial(self._instance.exec, argv, user=user, limit=limit))
 
 
-class SwarmService(_Bridged[_SwarmService]):
+class DockerContainer(_Contained[_DockerContainer]):
+    """A blocking :class:`cc_bridge.DockerContainer`, with its arguments; ``options``: see :class:`BlockingOptions`."""
+
+    def __init__(
+        self,
+        instance: ClaudeInstance,
+        client: docker.DockerClient | None = None,
+        *,
+        on_progress: Progress | None = None,
+        on_dockerfile: OnDockerfile | None = None,
+        **options: Unpack[BlockingOptions],
+    ) -> None:
+        asks = None if on_dockerfile is None else awaitable(on_dockerfile)
+        made = _DockerContainer(instance, client, on_progress=on_progress, on_dockerfile=asks, **_asynchronous(options))
+        super().__init__(made)
+
+    @property
+    def container(self) -> str:
+        """The container's name."""
+        return self._instance.container
+
+    @property
+    def tools(self) -> BlockingTools:
+        """What a person does to the container by hand: commands with a terminal, logs, files, what it uses."""
+        return BlockingTools(self._loop, self._instance.tools)
+
+
+class SwarmService(_Contained[_SwarmService]):
     """A blocking :class:`cc_bridge.SwarmService`, with its arguments; ``options``: see :class:`BlockingOptions`."""
 
     def __init__(
@@ -394,32 +408,6 @@ class SwarmService(_Bridged[_SwarmService]):
     def service(self) -> str:
         """The service's name."""
         return self._instance.service
-
-    def get_tools(self) -> BlockingTools:
-        """What a person does to the container that it has now, by hand.
-
-        Raises:
-            ContainerNotFound, ContainerNotRunning, EngineError: as they say.
-        """
-        return BlockingTools(self._loop, self._loop.call(self._instance.get_tools))
-
-    @property
-    def owner(self) -> tuple[int, int]:
-        """Numbers of the container's user and group."""
-        return self._instance.owner
-
-    @property
-    def attach_argv(self) -> list[str]:
-        """The command, in the container, by which a person comes to its pane; Ctrl-B D leaves it."""
-        return self._instance.attach_argv
-
-    def exec(self, argv: list[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
-        """Run a command in the container, for debugging; its output is buffered. ``limit``: seconds.
-
-        Raises:
-            ContainerNotFound, ContainerNotRunning, EngineError: as they say.
-        """
-        return self._loop.call(partial(self._instance.exec, argv, user=user, limit=limit))
 
 
 def open(  # noqa: A001  as cc_bridge.open

@@ -7,6 +7,7 @@ come what subagents have said, results of tools that were too large for it, the 
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import IO, Any
@@ -14,9 +15,10 @@ from typing import IO, Any
 import anyio
 import anyio.to_thread
 
+from ..beneath import opened, remove_tree
 from ..channels.docker_exec import DockerExecChannel
 from ..engine.execs import Execs
-from ..errors import AgentUnavailable, BridgeError
+from ..errors import AgentUnavailable, BridgeError, InvalidInput
 from ..logs import Log
 from ..names import is_uuid
 from .container_agent import AGENT
@@ -135,6 +137,44 @@ class ConversationCopy:
             raise AgentUnavailable(f"the conversation cannot be put into {container}: {reason}") from error
         self._log.info("conversation_restored" if restored else "conversation_is_there", session=session_id)
         return restored
+
+    @property
+    def session_id(self) -> str:
+        """The session that the copy is of; empty: there is none, or it cannot be read."""
+        try:
+            return self._files.index().session
+        except OSError:
+            return ""
+
+    async def begin_with(self, session_id: str, transcript: IO[bytes]) -> None:
+        """Have the copy be of a session that is kept elsewhere, so that it is restored as any other.
+
+        Raises:
+            InvalidInput: it cannot be kept.
+        """
+
+        def keep() -> None:
+            self._files.make()
+            with tempfile.TemporaryFile(dir=self._files.directory) as given:
+                given.write(_line_of({"name": TRANSCRIPT, "from": 0, "size": transcript.seek(0, 2)}))
+                transcript.seek(0)
+                shutil.copyfileobj(transcript, given)
+                given.write(_line_of({"end": True}))
+                given.seek(0)
+                self._files.keep(session_id, "", given)
+
+        try:
+            await anyio.to_thread.run_sync(keep)
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"the session {session_id} cannot be gone on with: {error}") from error
+
+    def remove(self) -> list[str]:
+        """Remove the copy with its directory; what could not be removed, and why."""
+        try:
+            with opened(self._files.directory.parent) as parent:
+                return remove_tree(parent, self._files.directory.name)
+        except FileNotFoundError:
+            return []
 
     async def open(self, session_id: str) -> IO[bytes] | None:
         """The transcript as it was copied last, to be closed by the caller; None: there is none.

@@ -22,6 +22,7 @@
         ├── journal/              the agent's: what Claude Code has said; outlives agent and container
         ├── home/                 Claude Code's home in the container: conversations outlive it
         ├── config/               Claude Code's configuration and conversations in a pane
+        ├── conversation/         a copy of what a swarm's container has of it
         └── agent.log             what the agent of a local process logs
 """
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import anyio
+
+from ..engine.client import Engine
 from ..engine.configs import Configs
 from ..engine.containers import Containers
 from ..engine.image_names import AUTO_IMAGE, DEFAULT_IMAGE
@@ -16,12 +22,18 @@ from ..engine.node_engines import NodeEngines
 from ..engine.progress import Progress
 from ..engine.services import ServiceInfo, Services
 from ..engine.volumes import Volumes
-from ..errors import ContainerNotFound, EngineError, ImageNotFound, NameConflict
+from ..errors import ContainerNotFound, EngineError, ImageNotFound, InvalidInput, NameConflict
 from ..logs import Log
 from .registry import Registry, agent_archive
-from .service_plan import SEALED_NETWORK, ServicePlan
+from .service_plan import SEALED_NETWORK, ServicePlan, record_in
 
 __all__ = ["ServiceMaker"]
+
+#: Seconds between tries to remove volumes.
+_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
+
+#: Seconds after which the service of an ephemeral instance that nobody knows is an orphan.
+_STALE = 120.0
 
 #: Since this version of its API an engine can be asked that a service's programs gain no privileges.
 _NO_NEW_PRIVILEGES = (1, 44)
@@ -47,11 +59,8 @@ class ServiceMaker:
         """Its archive, on this machine."""
         return agent_archive(self._registry.root)
 
-    async def make(self, plan: ServicePlan, *, replicas: int = 1) -> ServiceInfo:
-        """Make the service. Another program may have made it meanwhile: then it is that one's.
-
-        Args:
-            replicas: how many tasks it is to have, 0 or 1.
+    async def make(self, plan: ServicePlan) -> ServiceInfo:
+        """Make the service, without a task. Another program may have made it meanwhile: then it is that one's.
 
         Raises:
             EngineError: says what cannot be had.
@@ -63,7 +72,7 @@ class ServiceMaker:
             if not plan.has_network:
                 await self._ensure_sealed_network()
             config = await self._config()
-            spec = plan.spec(image, config, no_new_privileges=version >= _NO_NEW_PRIVILEGES, replicas=replicas)
+            spec = plan.spec(image, config, no_new_privileges=version >= _NO_NEW_PRIVILEGES)
             try:
                 made = await services.create(spec)
             except NameConflict:
@@ -73,8 +82,23 @@ class ServiceMaker:
                     raise
             else:
                 self._log.info("service_created", service=plan.service, image=image)
+                await self._sweep(plan)
                 return made
         raise AssertionError("every way out of the loop is above")
+
+    async def _sweep(self, plan: ServicePlan) -> None:
+        """Remove services of ephemeral instances whose programs were killed; their agents have ended by themselves."""
+        labels = {f"{LABEL}.install": plan.labels[f"{LABEL}.install"], f"{LABEL}.type": "service"}
+        known = self._registry.names()
+        for service in await Services(self._manager).labelled(labels):
+            if service.labels.get(f"{LABEL}.instance") in known:
+                continue
+            with suppress(InvalidInput, ValueError):
+                record = record_in(service.labels, service.name, {})
+                age = datetime.now(UTC) - datetime.fromisoformat(service.created)
+                if record.ephemeral and age.total_seconds() > _STALE:
+                    self._log.warning("orphan_removed", service=service.name)
+                    await self.take_away(plan.of(record))
 
     async def _config(self) -> tuple[str, str]:
         """Id and name of the config that has the agent."""
@@ -95,6 +119,22 @@ class ServiceMaker:
         repository = name.rpartition("@")[0] or (name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name)
         pinned = [digest for digest in digests if digest.partition("@")[0] == repository]
         return pinned[0] if pinned else name if digests else str(found["Id"])
+
+    async def _clear(self, engine: Engine, labels: Mapping[str, str], names: Sequence[str]) -> None:
+        """Remove containers and volumes at one node. Swarm removes the same containers, at a time of its own.
+
+        Raises:
+            EngineError: a volume is in use all the same, or it cannot be asked.
+        """
+        containers, volumes = Containers(engine), Volumes(engine)
+        for container in await containers.labelled(labels):
+            await containers.remove(container.id)
+        for pause in _PAUSES:
+            names = [name for name in names if not await volumes.remove_unused(name)]
+            if not names:
+                return
+            await anyio.sleep(pause)  # back-off: a container that is being removed is not shown any more
+        raise EngineError(f"these volumes are in use: {', '.join(names)}")
 
     async def _ensure_sealed_network(self) -> None:
         client = await self._manager.client()
@@ -117,13 +157,7 @@ class ServiceMaker:
         labels = {f"{LABEL}.instance": plan.record.name, "com.docker.swarm.service.name": plan.service}
         for node in await self._nodes.nodes.list():
             try:
-                engine = await self._nodes.of(node.id)
-                containers, volumes = Containers(engine), Volumes(engine)
-                for container in await containers.labelled(labels):
-                    await containers.remove(container.id)
-                for volume in plan.volumes:
-                    if not await volumes.remove_unused(volume):
-                        self._log.warning("volume_in_use", node=node.hostname, volume=volume)
+                await self._clear(await self._nodes.of(node.id), labels, plan.volumes)
             except EngineError as error:
                 self._log.warning("volumes_not_removed", node=node.hostname, reason=error.what, volumes=plan.volumes)
         configs = Configs(self._manager)

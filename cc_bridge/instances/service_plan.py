@@ -60,6 +60,10 @@ class ServicePlan:
         self.service = service
         self._like = like
 
+    def of(self, record: ClaudeInstance) -> ServicePlan:
+        """That of another record, which says its service's name."""
+        return ServicePlan(record, record.service, self._like.of(record, record.service))
+
     @property
     def labels(self) -> dict[str, str]:
         """By which the service, its containers and its volumes are found again."""
@@ -86,16 +90,13 @@ class ServicePlan:
         """Where these are, in the container: its user is to have them, and the engine makes them root's."""
         return (CONTAINER_HOME, STATE, self.record.mount_at)[: len(self.volumes)]
 
-    def spec(
-        self, image: str, config: tuple[str, str], *, no_new_privileges: bool, replicas: int = 1
-    ) -> dict[str, Any]:
+    def spec(self, image: str, config: tuple[str, str], *, no_new_privileges: bool) -> dict[str, Any]:
         """What a manager is to make.
 
         Args:
             image: its name or id.
             config: id and name of the config that has the agent.
             no_new_privileges: the engines can be asked for this.
-            replicas: 1, or 0 for a service of which nothing runs yet.
         """
         record = self.record
         return {
@@ -126,7 +127,7 @@ class ServicePlan:
                 },
                 "Networks": [{"Target": name} for name in self._networks],
             },
-            "Mode": {"Replicated": {"Replicas": replicas}},
+            "Mode": {"Replicated": {"Replicas": 0}},  # whoever has its lease scales it
             "UpdateConfig": {"Parallelism": 1, "Order": "stop-first"},  # two would write to the same volumes
         }
 

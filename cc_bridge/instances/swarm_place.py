@@ -6,6 +6,7 @@ import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import anyio
@@ -24,6 +25,7 @@ from ..engine.node_engines import NodeEngines, engine_at
 from ..engine.progress import Progress
 from ..engine.services import ServiceInfo, Services, TaskInfo
 from ..errors import (
+    AgentUnavailable,
     ConnectionLost,
     ContainerNotFound,
     ContainerNotRunning,
@@ -48,7 +50,7 @@ from .place import GRACE, NoAgentPossible
 from .registry import Registry
 from .service_maker import ServiceMaker
 from .service_plan import ServicePlan
-from .sessions import LARGEST, session_path
+from .sessions import LARGEST, session_path, session_to_begin_with
 from .task_container import TaskContainer, ending_of_task
 
 if TYPE_CHECKING:
@@ -64,6 +66,9 @@ _END_LIMIT = GRACE + 25
 
 #: Seconds between two tries to reach a task, of which Swarm may not know yet that it has gone.
 _PAUSES = (0.1, 0.3, 1.0)
+
+#: Names a directory for copies of conversations that several machines see, whose programs drive one swarm.
+_SHARED = "CC_BRIDGE_CONVERSATIONS"
 
 #: What says that a task is not where Swarm had it last.
 _NOT_THERE = (EngineUnavailable, EngineTimeout, ContainerNotFound, ContainerNotRunning)
@@ -82,6 +87,7 @@ class SwarmPlace(ContainedPlace):
     """
 
     kind: ClassVar[Kind] = "swarm"
+
     lease: Lease
 
     def __init__(
@@ -102,10 +108,12 @@ class SwarmPlace(ContainedPlace):
         self._install = Installation.at(registry.root).id_for(self.name)
         self._on_progress = on_progress
         self._task: TaskContainer | None = None  # that was connected to last
-        self._copy = ConversationCopy(self.home.path / "conversation", self.log)
         note = ServiceNote(self.engine, self.own, self._make)
         machine, users = f"{self._install}@{os.uname().nodename}", self.home.path / "lease"
         self.lease = Lease(note, self.log, name=self.name, machine=machine, users=users, host=this_program())
+        shared = os.environ.get(_SHARED)
+        copies = Path(shared) / self.service if shared else self.home.path / "conversation"
+        self._copy = ConversationCopy(copies, self.log)
 
     @cached_property
     def _maker(self) -> ServiceMaker:
@@ -133,10 +141,20 @@ class SwarmPlace(ContainedPlace):
     async def connect(self, greeting: bytes) -> Channel:
         """Have the service and a task of it run, wherever that is, and attach to the agent in it.
 
+        Who does not hold the lease may only read on, and comes to what runs; where nothing does, the lease is taken.
+
         Raises:
             PlacementFailed: Swarm runs it nowhere; its reason is in it.
             EngineUnavailable: its node cannot be reached from here.
         """
+        if self.lease.fence is not None:
+            return await self._connect(greeting)
+        with suppress(AgentUnavailable, *_NOT_THERE):
+            return await self.way_to_look(greeting)
+        async with self.lease.held(_PLACE_LIMIT):
+            return await self._connect(greeting)
+
+    async def _connect(self, greeting: bytes) -> Channel:
         deadline = anyio.current_time() + _PLACE_LIMIT
         for pause in _pauses():
             task = await self._placed(max(1.0, deadline - anyio.current_time()))
@@ -163,10 +181,13 @@ class SwarmPlace(ContainedPlace):
     async def _ensure_wanted(self) -> None:
         """Swarm is to run a task of it; what was with the last one is noted."""
         service = await self.own()
-        if service is None or service.replicas == 0:
-            self._ending = Ending("the service was removed" if service is None else "the service was stopped")
-            async with self.lease.held(_PLACE_LIMIT):  # which makes the service
-                await self._services.scale(self.service, 1)
+        if service is None:
+            self._ending = Ending("the service was removed")
+            service = await self._make()
+        if service.replicas == 0:
+            if not self._ending.what:
+                self._ending = Ending("" if self.is_new else "the service was stopped")
+            await self._services.scale(service.name, 1)
             return
         tasks = await self._services.tasks(service.name)
         before = next((task for task in tasks if self._task and task.id == self._task.task.id), None)
@@ -174,13 +195,12 @@ class SwarmPlace(ContainedPlace):
             self._ending = ending_of_task(before, await self._trouble_of(before.node))
         if tasks and not any(task.is_wanted for task in tasks):
             self._ending = ending_of_task(tasks[0], "")
-            async with self.lease.held(_PLACE_LIMIT):
-                await self._services.update(await self._services.inspect(service.name), force=True)
+            await self._services.update(await self._services.inspect(service.name), force=True)
 
-    async def _make(self) -> None:
-        """The service, with no task yet."""
+    async def _make(self) -> ServiceInfo:
+        """Make the service, without a task."""
         await self.check()
-        await self._maker.make(self.plan, replicas=0)
+        return await self._maker.make(self.plan)
 
     async def _trouble_of(self, node: str) -> str:
         """A node that is not ready: its name, and what it is."""
@@ -308,6 +328,10 @@ class SwarmPlace(ContainedPlace):
         """Scale to 0, and wait until nothing of it runs, as far as its node answers."""
         if await self.own() is None:
             return
+        if not self.record.ephemeral:
+            with suppress(EngineError):
+                self._task = self._task or await self.find()
+            await self.copy_conversation()
         await self._services.scale(self.service, 0)
         if not await self._services.until_over(self.service, _END_LIMIT):
             self.log.warning("tasks_not_ended", service=self.service)
@@ -316,6 +340,8 @@ class SwarmPlace(ContainedPlace):
         """Remove the service, its containers and its own volumes, at each node that can be reached."""
         await self.stop()
         await self._maker.take_away(self.plan)
+        if left := await anyio.to_thread.run_sync(self._copy.remove):
+            self.log.warning("conversation_copy_not_removed", reason="; ".join(left[:3]))
 
     async def check(self) -> None:
         """Its variables, and where its key is outside, the proxy. What is at the nodes, Swarm finds out."""
@@ -338,6 +364,10 @@ class SwarmPlace(ContainedPlace):
         """It is in a volume of the service's."""
         return True
 
+    async def keeps_session(self) -> bool:
+        """Neither its volumes nor the copy."""
+        return False
+
     async def open_session(self, session_id: str) -> IO[bytes] | None:
         """The session's file, out of the container, or as it was copied last."""
         path = f"{CONTAINER_HOME}/.claude/{session_path(session_id, self.cwd)}"
@@ -354,9 +384,19 @@ class SwarmPlace(ContainedPlace):
 
     async def _restore(self, found: TaskContainer) -> None:
         """Before Claude Code starts in a new container, it has what was copied out of the last one."""
-        if not found.agent.python_missing:
-            where = self._origin(found)
-            await self._copy.restore(found.execs, found.id, self.home.session_id, self.cwd, origin=where)
+        if found.agent.python_missing:
+            return
+        session = self.home.session_id
+        if not session and (session := self.session_to_begin_with) not in ("", self._copy.session_id):
+            with self.registry.sessions.open(session) as kept:
+                await self._copy.begin_with(session, kept)
+        where = self._origin(found)
+        await self._copy.restore(found.execs, found.id, session, self.cwd, origin=where)
+
+    @property
+    def session_to_begin_with(self) -> str:
+        """That of the record or of its name's last instance, else the one that another machine's program has copied."""
+        return session_to_begin_with(self.record, self.registry.sessions, self.cwd) or self._copy.session_id
 
     def _origin(self, found: TaskContainer) -> str:
         """Where its home is: each node has volumes of its own, but for those of a driver that all nodes share."""

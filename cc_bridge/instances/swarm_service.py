@@ -101,6 +101,10 @@ class SwarmService(ContainedInstance):
             await self._bridge.make_ready()
         return (await super().submit(prompt, id)).and_then(self._swarm.copy_conversation)
 
+    def conversation_to_go_on_with(self) -> str:
+        """See ``BridgedInstance``; also one that another machine's program has copied where this one sees it."""
+        return self._swarm.session_to_begin_with
+
     def use_bridge(self, make_bridge: Callable[..., Bridge]) -> None:
         """See ``BridgedInstance``."""
         super().use_bridge(make_bridge)

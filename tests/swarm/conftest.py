@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+import anyio
 import pytest
 
 from cc_bridge import SwarmService
@@ -78,15 +79,17 @@ async def make_service(
     made: list[SwarmService] = []
 
     async def make(env: dict[str, str] | None = None, again: Any = None, **fields: Any) -> SwarmService:
-        options = {name: fields.pop(name) for name in _OPTIONS if name in fields}
+        options = {name: fields.pop(name) for name in (*_OPTIONS, "client") if name in fields}
         env = {**node_model.claude_env(), **(env or {})}
         like = {"kind": "swarm", "image": images.claude, "network": "host", "workspace": None, "env": env, **fields}
         made.append(SwarmService(again.record if again else make_record(**like), **options))
         return made[-1]
 
     yield make
-    for instance in made:
-        await instance.cleanup()
+    with anyio.CancelScope(shield=True):
+        async with anyio.create_task_group() as group:  # Swarm takes its time for each
+            for instance in made:
+                group.start_soon(instance.cleanup)
 
 
 def _check(cluster: Cluster) -> None:

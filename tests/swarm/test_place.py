@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cc_bridge import ClaudeInstance, SwarmService
+from cc_bridge import ClaudeInstance, Registry, SwarmService
 from cc_bridge.testing import ScriptedModel
 from tests.swarm.cluster import Cluster
 
@@ -41,3 +42,39 @@ async def test_a_conversation(make_service: MakeService) -> None:
     info = await instance.get_info()
     assert (info["channel"], info["status"]) == ("exec", "running")
     assert await instance.is_running()
+
+
+async def test_it_is_removed_and_made_again(make_service: MakeService, node_model: ScriptedModel) -> None:
+    """The conversation is kept meanwhile, and put into the new one's volumes."""
+    instance = make_service()
+    await instance.send_command_and_wait("the first words", 60)
+    await instance.remove()
+    again = make_service(name=instance.name)
+    assert (await again.send_command_and_wait("the second words", 60))[0]
+    assert "the first words" in str(node_model.requests[-1].body["messages"])
+
+
+async def test_a_program_of_another_machine_goes_on(
+    make_service: MakeService,
+    node_model: ScriptedModel,
+    swarm_node: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has another state directory, and sees the same copies."""
+    monkeypatch.setenv("CC_BRIDGE_CONVERSATIONS", str(tmp_path / "shared"))
+    instance = make_service()
+    await instance.send_command_and_wait("the first words", 60)
+    session = (await instance.get_info())["session_id"]
+    await instance.release()
+    there = Registry(tmp_path / "there")
+    client, env = swarm_node.manager.client, node_model.claude_env()
+    other = await SwarmService.find(instance.name, client, env=env, registry=there)
+    assert await other.send_command_and_wait("[[say there]] the second words", 60) == (True, "there")
+    assert "the first words" in str(node_model.requests[-1].body["messages"])
+    await other.stop()
+    assert (await other.send_command_and_wait("the third words", 60))[0]
+    assert (await other.get_info())["session_id"] == session
+    await other.remove(conversation=True)
+    await other.release()
+    assert not list((tmp_path / "shared").iterdir())

@@ -97,7 +97,7 @@ async def test_a_turn_goes_on_when_its_node_is_back_before_anybody_gives_it_up(
     instance = await make_service(constraints=WORKER)
     await instance.start()
     node = await node_of(instance, swarm)
-    turn = await instance.submit("[[say begun]] [[delay 2]] [[say and done]]")
+    turn = await instance.submit("[[say begun]] [[delay 2]] [[say , and done]]")
     await until_said(turn, "begun")
 
     swarm.partition(node)
@@ -105,7 +105,7 @@ async def test_a_turn_goes_on_when_its_node_is_back_before_anybody_gives_it_up(
     swarm.heal(node)
 
     with anyio.fail_after(LIMIT):
-        assert (await turn.result()).text == "begun and done"
+        assert (await turn.result()).text == "begun, and done"
 
 
 @pytest.mark.thorough
@@ -133,11 +133,11 @@ async def test_the_manager_is_started_anew_under_a_turn(swarm: Cluster, make_ser
     """The turn is at another node, and nobody there asks it."""
     instance = await make_service(constraints=WORKER)
     await instance.start()
-    turn = await instance.submit("[[say begun]] [[delay 8]] [[say and done]]")
+    turn = await instance.submit("[[say begun]] [[delay 8]] [[say , and done]]")
     await until_said(turn, "begun")
 
     await to_thread.run_sync(lambda: swarm.restart(swarm.manager))
 
     with anyio.fail_after(LIMIT):
-        assert (await turn.result()).text == "begun and done"
+        assert (await turn.result()).text == "begun, and done"
     assert await instance.send_command_and_wait("[[say again]]", LIMIT) == (True, "again")
