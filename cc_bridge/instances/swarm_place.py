@@ -14,7 +14,7 @@ from ..bridge.surroundings import Ending
 from ..bridge.this_program import this_program
 from ..channels.base import Channel
 from ..channels.named_pipe import NobodyListens
-from ..cluster.lease import Lease
+from ..cluster.lease import TTL, Lease
 from ..cluster.service_note import ServiceNote
 from ..engine.client import Engine
 from ..engine.container_spec import CONTAINER_HOME
@@ -87,6 +87,9 @@ class SwarmPlace(ContainedPlace):
 
     lease: Lease
 
+    #: Seconds; the same for all programs.
+    lease_ttl: ClassVar[float] = TTL
+
     def __init__(
         self,
         record: ClaudeInstance,
@@ -108,7 +111,8 @@ class SwarmPlace(ContainedPlace):
         self._placement = Placement(self._nodes, self.service, self.name, install, self.log)
         note = ServiceNote(self.engine, self._placement.own, self._make)
         machine, users = f"{self._install}@{os.uname().nodename}", self.home.path / "lease"
-        self.lease = Lease(note, self.log, name=self.name, machine=machine, users=users, host=this_program())
+        who = {"name": self.name, "machine": machine, "host": this_program()}
+        self.lease = Lease(note, self.log, users=users, ttl=self.lease_ttl, **who)
         shared = os.environ.get(_SHARED)
         copies = Path(shared) / self.service if shared else self.home.path / "conversation"
         self._copy = ConversationCopy(copies, self.log)
