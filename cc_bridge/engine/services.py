@@ -6,7 +6,7 @@ pause, which grows and is bounded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import anyio
@@ -240,11 +240,16 @@ class Services:
             await anyio.sleep(_PAUSES[min(count, len(_PAUSES) - 1)])  # back-off: of tasks there are no events
         raise AssertionError("every way out of the loop is above")
 
-    async def until_over(self, service: str, limit: float) -> bool:
-        """Wait until no task of a service has a container that may run; False after ``limit`` seconds."""
+    async def until_over(self, service: str, limit: float, *, but_at: Collection[str] = ()) -> bool:
+        """Wait until no task of a service has a container that may run; False after ``limit`` seconds.
+
+        Args:
+            but_at: ids of nodes that do not say so, such as those that are down.
+        """
         with anyio.move_on_after(limit):
             for count in range(10**9):
-                if all(task.is_over or not task.node for task in await self.tasks(service)):
+                tasks = await self.tasks(service)
+                if all(task.is_over or not task.node or task.node in but_at for task in tasks):
                     return True
                 await anyio.sleep(_PAUSES[min(count, len(_PAUSES) - 1)])  # back-off: of tasks there are no events
         return False

@@ -116,7 +116,8 @@ class Placement:
     async def stop(self, limit: float) -> None:
         """Scale to 0, and wait until nothing of it runs, as far as its node answers, for so many seconds."""
         await self._services.scale(self._service, 0)
-        if not await self._services.until_over(self._service, limit):
+        silent = {node.id for node in await self.nodes.nodes.list() if not node.is_ready}
+        if not await self._services.until_over(self._service, limit, but_at=silent):
             self._log.warning("tasks_not_ended", service=self._service)
 
     def until_gone(self, node: str) -> Callable[[], Awaitable[None]]:

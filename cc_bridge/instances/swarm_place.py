@@ -271,15 +271,13 @@ class SwarmPlace(ContainedPlace):
         """Scale to 0, and wait until nothing of it runs, as far as its node answers."""
         if await self._placement.own() is None:
             return
-        if not self.record.ephemeral:
-            with suppress(EngineError):
-                self._task = self._task or await self.find()
+        with suppress(EngineError):  # nothing of it may run, and the last copy is what there is
+            self._task = await self.find()
             await self.copy_conversation()
         await self._placement.stop(_END_LIMIT)
 
     async def remove(self) -> None:
         """Remove the service, its containers and its own volumes, at each node that can be reached."""
-        await self.stop()
         await self._maker.take_away(self.plan)
         if left := await anyio.to_thread.run_sync(self._copy.remove):
             self.log.warning("conversation_copy_not_removed", reason="; ".join(left[:3]))
