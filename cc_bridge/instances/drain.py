@@ -76,22 +76,22 @@ async def drain(engine: Engine, node: NodeInfo, limit: float, tell: Callable[[Mo
 
 
 async def _move(engine: Engine, service: ServiceInfo, deadline: float) -> Moved:
-    name, why = service.labels.get(f"{LABEL}.instance", service.name), "it is busy"
-    with anyio.CancelScope(deadline=deadline):
-        try:
-            async with AsyncExitStack() as stack:
-                instance = await SwarmService.find(name, engine, on_permission=leave_to_others)
-                stack.push_async_callback(instance.release)
-                while True:
-                    try:
-                        await instance.stop_if_idle()
-                        return Moved(name, "")
-                    except InstanceBusy as error:
-                        why = error.what
+    name = service.labels.get(f"{LABEL}.instance", service.name)
+    try:
+        async with AsyncExitStack() as stack:
+            instance = await SwarmService.find(name, engine, on_permission=leave_to_others)
+            stack.push_async_callback(instance.release)
+            while True:
+                try:
+                    await instance.stop_if_idle()
+                    return Moved(name, "")
+                except InstanceBusy as error:
+                    if anyio.current_time() >= deadline:
+                        return Moved(name, error.what)
+                with anyio.CancelScope(deadline=deadline):
                     await _until_turn_ends(instance)
-        except BridgeError as error:
-            return Moved(name, error.what)
-    return Moved(name, why)
+    except BridgeError as error:
+        return Moved(name, error.what)
 
 
 async def _until_turn_ends(instance: SwarmService) -> None:
