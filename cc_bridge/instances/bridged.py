@@ -107,8 +107,7 @@ class BridgedInstance(InstanceInterface):
         self.record, self.name = place.record, place.name
         self.claude_hint, self.lease = place.claude_hint, place.lease
         self.after_turn: Callable[[], Coroutine[Any, Any, None]] | None = None
-        self._place = place
-        self._registry = registry or place.registry
+        self._place, self._registry = place, registry or place.registry
         self._home, self._log = place.home, place.log
         self._kept = KeptRecord(place.home)
         self._first_launch, self._has_launched = True, False

@@ -18,7 +18,7 @@ import anyio.to_thread
 from ..beneath import opened, remove_tree
 from ..channels.docker_exec import DockerExecChannel
 from ..engine.execs import Execs
-from ..errors import AgentUnavailable, BridgeError, InvalidInput
+from ..errors import AgentUnavailable, BridgeError, ContainerNotRunning, InvalidInput
 from ..logs import Log
 from ..names import is_uuid
 from .container_agent import AGENT
@@ -40,6 +40,9 @@ _RUN = """import sys
 sys.path.insert(0, sys.argv[1])
 from cc_bridge_agent import conversation
 sys.exit(conversation.run(sys.argv[2]))"""
+
+#: An exit code above this is 128 + the number of a signal: its container has ended.
+_KILLED = 128
 
 #: Exit codes of a command that did not say why it failed.
 _REASONS = {126: "it has no Python", 127: "it has no Python"}
@@ -121,6 +124,7 @@ class ConversationCopy:
 
         Raises:
             AgentUnavailable: it could not be; what is there is as it was, or the copy.
+            ContainerNotRunning: it has ended meanwhile.
             EngineError: of the kind that fits.
         """
         index = await anyio.to_thread.run_sync(self._files.index)
@@ -253,6 +257,8 @@ async def _answer(channel: DockerExecChannel) -> dict[str, Any]:
         try:
             line += await channel.receive()
         except anyio.EndOfStream:
+            if channel.refused or channel.exit_code is None or channel.exit_code > _KILLED:
+                raise ContainerNotRunning(_why(channel)) from None
             raise ValueError(_why(channel)) from None
         if len(line) > _LONGEST_ANSWER:
             raise ValueError("it answers with too much")

@@ -14,8 +14,7 @@
     │   └── usage/<name>          what it has used today
     └── instances/<name>/         0700
         ├── record.json           0600: the record; it may have secrets in `env`
-        ├── lock                  held by every program that uses the instance
-        ├── changing              held by the one that starts, stops or removes it
+        ├── lock, changing        held by every program that uses it; by the one that starts, stops or removes it
         ├── session               Claude Code's session id, to go on with
         ├── pipes/                mounted read-only into the container
         ├── placeholder           0600: what is inside in the place of a key that is outside

@@ -156,8 +156,7 @@ class Link:
         self.state = LinkState.NEW
         self.session = session
         self.last_seq = 0
-        self._after = after
-        self._whole = whole
+        self._after, self._whole = after, whole
         self._turn = turn
         self._journal = ""
         self._splitter = wire.LineSplitter(limit)
