@@ -417,7 +417,7 @@ def test_nothing_is_too_long_without_a_reason() -> None:
 def test_the_agent_stays_small() -> None:
     sizes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("*.py")}
     assert max(sizes.values()) <= 400, sizes
-    assert sum(sizes.values()) <= 3640, sizes
+    assert sum(sizes.values()) <= 3665, sizes
     panes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("pane/*.py")}
     assert max(panes.values()) <= 620, panes
 

@@ -4,6 +4,8 @@ For a host that keeps a copy, because what is here may be gone with its machine.
 of JSON (``{"name": …, "from": 10, "size": 25}``), and the bytes from there on; ``{"end": true}`` ends them. Names do
 not say where the files are: ``transcript``; ``session/…`` is the directory beside it, with what subagents have said
 and with results of tools; ``tasks/…`` and ``file-history/…`` are Claude Code's directories of these names.
+
+A mark beside the transcript, which is the host's to understand, says of which copy this was the original last.
 """
 
 import contextlib
@@ -11,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import sys
 from typing import Any, BinaryIO, Dict, Iterator, Tuple
@@ -50,13 +53,15 @@ def give(request: Dict[str, Any], output: BinaryIO) -> None:
     Args:
         request: ``session`` and ``project``, the name of the project's directory; ``config``, Claude Code's directory,
             or empty; ``most``, bytes of all files, beyond which files are left out; ``have``, what the host has of
-            which file: its size, and :func:`digest_of` it.
+            which file: its size, and :func:`digest_of` it; ``mark``, to be left here.
 
     Raises:
         OSError: a file cannot be read.
         ValueError: the request is none; or a file has become shorter.
     """
     places = _places(request)
+    if os.path.exists(places["transcript"]):  # before it is given: a host that dies meanwhile must take it for newer
+        _leave_mark(places, request["mark"])
     room = int(request["most"])
     for name, path in _files(places):
         try:
@@ -79,18 +84,19 @@ def give(request: Dict[str, Any], output: BinaryIO) -> None:
 def take(request: Dict[str, Any], source: BinaryIO, output: BinaryIO) -> None:
     """Say how much of the transcript is here, and write what the host sends then, which may be nothing.
 
-    Each file is whole or as it was, and the transcript is the last of them.
+    Each file is whole or as it was, and the transcript is the last of them. The end has ``mark``, where something came,
+    and ``forget``: the agent's journal, which is of before, and is removed. No agent runs then.
 
     Args:
         request: as :func:`give` has it, with ``size``, the bytes of the host's transcript. What is said is ``size``,
-            those of this one, and ``digest``, the SHA-256 of as many bytes as both have.
+            those of this one, ``digest``, the SHA-256 of as many bytes as both have, and ``mark``, or null.
 
     Raises:
         OSError: a file cannot be written.
         ValueError: what comes is no such files.
     """
     places = _places(request)
-    _say(output, _what_is_here(places["transcript"], int(request["size"])))
+    _say(output, _what_is_here(places, int(request["size"])))
     while "end" not in (header := _line(source)):
         path = _path(places, header["name"])
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
@@ -104,6 +110,11 @@ def take(request: Dict[str, Any], source: BinaryIO, output: BinaryIO) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(scratch)
             raise
+    if header.get("forget"):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(header["forget"])
+    if "mark" in header:
+        _leave_mark(places, header["mark"])
     _say(output, {"end": True})
 
 
@@ -123,6 +134,7 @@ def _places(request: Dict[str, Any]) -> Dict[str, str]:
     return {
         "transcript": beside + ".jsonl",
         "session": beside,
+        "mark": beside + ".copied",
         "tasks": os.path.join(config, "tasks", session),
         "file-history": os.path.join(config, "file-history", session),
     }
@@ -130,7 +142,8 @@ def _places(request: Dict[str, Any]) -> Dict[str, str]:
 
 def _path(places: Dict[str, str], name: str) -> str:
     first, *parts = name.split("/")
-    if len(parts) > _DEEPEST or bool(parts) == (first == "transcript") or not all(map(_PART.match, parts)):
+    is_name = first != "mark" and len(parts) <= _DEEPEST and bool(parts) != (first == "transcript")
+    if not is_name or not all(map(_PART.match, parts)):
         raise ValueError("no name of a file: %.200r" % name)
     return os.path.join(places[first], *parts)
 
@@ -151,14 +164,23 @@ def _files(places: Dict[str, str]) -> Iterator[Tuple[str, str]]:
                 yield "/".join([*parts, name]), os.path.join(directory, name)
 
 
-def _what_is_here(path: str, most: int) -> Dict[str, Any]:
-    digest, size, left = hashlib.sha256(), 0, most
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        while left and (data := file.read(min(left, _CHUNK))):
+def _leave_mark(places: Dict[str, str], mark: Any) -> None:
+    scratch = "%s.%d.part" % (places["mark"], os.getpid())
+    with open(scratch, "w") as file:
+        json.dump(mark, file)
+    os.rename(scratch, places["mark"])
+
+
+def _what_is_here(places: Dict[str, str], most: int) -> Dict[str, Any]:
+    digest, size, left, mark = hashlib.sha256(), 0, most, None
+    with contextlib.suppress(OSError, ValueError), open(places["mark"]) as file:
+        mark = json.loads(file.read(_CHUNK))
+    with contextlib.suppress(FileNotFoundError), open(places["transcript"], "rb") as content:
+        size = os.fstat(content.fileno()).st_size
+        while left and (data := content.read(min(left, _CHUNK))):
             digest.update(data)
             left -= len(data)
-    return {"size": size, "digest": digest.hexdigest()}
+    return {"size": size, "digest": digest.hexdigest(), "mark": mark}
 
 
 def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:

@@ -203,7 +203,8 @@ async def _fill(row: dict[str, Any], containers: dict[str, ContainerSummary] | N
         return
     record = instance.record
     image = str(record.dockerfile or "") or record.image or record.container or None
-    row |= {"kind": record.kind, "image": image, "workspace": str(record.workspace), "project": record.project}
+    workspace = record.workspace or ("a volume" if record.kind == "swarm" else None)
+    row |= {"kind": record.kind, "image": image, "workspace": str(workspace), "project": record.project}
     row["created"] = record.created.isoformat(timespec="seconds")
     try:
         await _fill_state(row, instance, containers)

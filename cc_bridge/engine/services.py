@@ -22,6 +22,9 @@ __all__ = ["ServiceInfo", "Services", "TaskInfo"]
 #: Seconds between two looks at a placement; the last is repeated.
 _PAUSES = (0.05, 0.1, 0.2, 0.3, 0.5)
 
+#: Seconds for a node that has a task to run it: it may have to pull the image.
+_PULL_LIMIT = 600.0
+
 #: How many tasks of one service may fail before nothing more is hoped for: Swarm itself goes on for ever.
 _MOST_FAILURES = 3
 
@@ -215,23 +218,27 @@ class Services:
         """Wait until a task of a service of one replica runs; which one.
 
         Args:
-            limit: seconds.
+            limit: seconds for a node to be found; one that has to pull the image may take longer.
 
         Raises:
             PlacementFailed: it does not, for Swarm's own reason. ``pending``: no node is found for it, and may yet be.
         """
-        last: TaskInfo | None = None
-        with anyio.move_on_after(limit):
-            for count in range(10**9):
-                tasks = await self.tasks(service)
-                for task in tasks:
-                    if task.is_running:
-                        return task
-                last = tasks[0] if tasks else last
-                if failed := _hopeless(tasks):
-                    raise _not_placed(failed)
-                await anyio.sleep(_PAUSES[min(count, len(_PAUSES) - 1)])  # back-off: of tasks there are no events
-        raise _not_placed(last, limit)
+        began = anyio.current_time()
+        before: set[str] | None = None  # what has failed earlier says nothing of what is tried now
+        for count in range(10**9):
+            tasks = await self.tasks(service)
+            running = [task for task in tasks if task.is_running]
+            if running:
+                return running[0]
+            before = {task.id for task in tasks if task.is_over} if before is None else before
+            if failed := _hopeless([task for task in tasks if task.id not in before]):
+                raise _not_placed(failed)
+            newest, waited = tasks[0] if tasks else None, anyio.current_time() - began
+            has_node = newest is not None and newest.is_wanted and bool(newest.node)
+            if waited > (_PULL_LIMIT if has_node else limit):
+                raise _not_placed(newest, waited)
+            await anyio.sleep(_PAUSES[min(count, len(_PAUSES) - 1)])  # back-off: of tasks there are no events
+        raise AssertionError("every way out of the loop is above")
 
     async def until_over(self, service: str, limit: float) -> bool:
         """Wait until no task of a service has a container that may run; False after ``limit`` seconds."""
@@ -272,7 +279,7 @@ def _hopeless(tasks: list[TaskInfo]) -> TaskInfo | None:
 
 
 def _not_placed(task: TaskInfo | None, limit: float = 0) -> PlacementFailed:
-    within = f" within {limit:g} s" if limit else ""
+    within = f" within {limit:.0f} s" if limit else ""
     if task is None:
         return PlacementFailed(f"Swarm has made no task of it{within}")
     why = task.why or "it does not say why"

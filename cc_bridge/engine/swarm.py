@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ContainerNotFound, EngineError, EngineTimeout, NameConflict, NotASwarm, SwarmConflict
+from ..errors import (
+    ContainerNotFound,
+    EngineError,
+    EngineTimeout,
+    EngineUnavailable,
+    NameConflict,
+    NotASwarm,
+    SwarmConflict,
+)
 from .client import Engine
 
 __all__ = ["TRIES", "asked", "registry_headers"]
@@ -14,7 +22,8 @@ TRIES = 10
 
 #: What a manager answers where the version is another by now, and what an engine answers that is no manager.
 _OUT_OF_SEQUENCE = "out of sequence"
-_NO_MANAGER = ("not a swarm manager", "is not part of a swarm", "has no leader")
+_NO_MANAGER = ("not a swarm manager", "is not part of a swarm")
+_NO_LEADER = "does not have a leader"
 
 
 async def asked(engine: Engine, function: Any, *args: Any, **options: Any) -> Any:
@@ -32,6 +41,8 @@ def _translated(error: EngineError, address: str) -> EngineError:
         return SwarmConflict("somebody else has changed it at the same moment")
     if "name conflicts with" in error.what:
         return NameConflict(error.what)
+    if _NO_LEADER in error.what:
+        return EngineUnavailable(f"too few managers of the swarm are there: {error.what}", hint="`docker node ls`.")
     if any(words in error.what for words in _NO_MANAGER):
         return NotASwarm(f"the engine at {address} is no manager of a swarm: {error.what}")
     return error

@@ -64,14 +64,13 @@ class ConversationCopy:
         self._config = config
         self._lock = anyio.Lock()
 
-    async def copy(self, execs: Execs, container: str, session_id: str, cwd: str, *, origin: str = "") -> bool:
+    async def copy(self, execs: Execs, container: str, session_id: str, cwd: str) -> bool:
         """Copy what is new of a session, within two minutes; who comes meanwhile waits for it.
 
         All is copied or nothing, also where it is cancelled. The rest of a line that is being written comes next time.
 
         Args:
             cwd: where its Claude Code started.
-            origin: names where the session's files are, such as the node and the volume; see :meth:`restore`.
 
         Returns:
             False: there is no session, or it could not be copied; the log says why. What was copied before is there.
@@ -82,7 +81,7 @@ class ConversationCopy:
         try:
             with anyio.fail_after(_LIMIT):
                 async with self._lock:
-                    new = await self._copy(execs, container, self._request(session_id, cwd), origin)
+                    new = await self._copy(execs, container, self._request(session_id, cwd))
         except (OSError, ValueError, RecursionError, anyio.BrokenResourceError, BridgeError) as error:
             reason = error.what if isinstance(error, BridgeError) else str(error) or type(error).__name__
             self._log.warning("conversation_not_copied", session=session_id, container=container, reason=reason[:500])
@@ -91,30 +90,31 @@ class ConversationCopy:
         self._log.debug("conversation_copied", session=session_id, bytes=new, seconds=seconds)
         return True
 
-    async def _copy(self, execs: Execs, container: str, request: dict[str, Any], origin: str) -> int:
+    async def _copy(self, execs: Execs, container: str, request: dict[str, Any]) -> int:
         session_id = request["session"]
         have = await anyio.to_thread.run_sync(self._files.have, session_id)
+        mark = await anyio.to_thread.run_sync(self._files.next_mark)
         await anyio.to_thread.run_sync(self._files.make)
         channel = await self._open(execs, container, "give")
         with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._files.directory)) as received:
             async with channel:
-                await channel.send(_line_of({**request, "have": have, "most": LARGEST}))
+                await channel.send(_line_of({**request, "have": have, "most": LARGEST, "mark": mark}))
                 await channel.send_eof()
                 await _receive_all(channel, received)
             if channel.exit_code:
                 raise AgentUnavailable(_why(channel))
             received.seek(0)
             # Not given up once it has begun: a copy that is written is whole.
-            return await anyio.to_thread.run_sync(self._files.keep, session_id, origin, received)
+            return await anyio.to_thread.run_sync(self._files.keep, session_id, mark, received)
 
-    async def restore(self, execs: Execs, container: str, session_id: str, cwd: str, *, origin: str = "") -> bool:
+    async def restore(self, execs: Execs, container: str, session_id: str, cwd: str, *, forget: str = "") -> bool:
         """Put the copy into a container in which the session is missing, or less of it is. Claude Code must not run.
 
-        What is there is left if it has all of the copy, or goes another way since; but for the latter where it is
-        in another place than that of the last copy: then it is what somebody has left behind there.
+        What is there is left if it has all of the copy, or goes another way; but for the latter where this copy was
+        made there before, and from somewhere else since: then it was left behind there.
 
         Args:
-            origin: names the place; see :meth:`copy`.
+            forget: the journal of the agent's, which does not run: it is of before, too, and is removed.
 
         Returns:
             It was put there; False: there was no need, or nothing to put there.
@@ -131,7 +131,7 @@ class ConversationCopy:
                 async with self._lock:
                     channel = await self._open(execs, container, "take")
                     async with channel:
-                        restored = await self._put(channel, self._request(session_id, cwd), index, origin)
+                        restored = await self._put(channel, self._request(session_id, cwd), index, forget)
         except (OSError, ValueError, KeyError, RecursionError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
             reason = str(error) or type(error).__name__
             raise AgentUnavailable(f"the conversation cannot be put into {container}: {reason}") from error
@@ -161,7 +161,7 @@ class ConversationCopy:
                 shutil.copyfileobj(transcript, given)
                 given.write(_line_of({"end": True}))
                 given.seek(0)
-                self._files.keep(session_id, "", given)
+                self._files.keep(session_id, self._files.next_mark(), given)
 
         try:
             await anyio.to_thread.run_sync(keep)
@@ -189,7 +189,7 @@ class ConversationCopy:
 
         return await anyio.to_thread.run_sync(find)
 
-    async def _put(self, channel: DockerExecChannel, request: dict[str, Any], index: Index, origin: str) -> bool:
+    async def _put(self, channel: DockerExecChannel, request: dict[str, Any], index: Index, forget: str) -> bool:
         ours = index.files[TRANSCRIPT]
         await channel.send(_line_of({**request, "size": ours.size}))
         there = await _answer(channel)
@@ -197,13 +197,15 @@ class ConversationCopy:
         if not isinstance(size, int) or size < 0:
             raise ValueError(f"it has a transcript of {size!r} bytes")
         same = await anyio.to_thread.run_sync(self._files.digest, ours, size) == there["digest"]
-        if not same and origin == index.origin:
+        lacks = size < ours.size if same else _is_left_behind(there["mark"], index)
+        end: dict[str, Any] = {"end": True}
+        if not same and not lacks:
             self._log.warning("conversation_differs", session=index.session, bytes=size, copied=ours.size)
-        lacks = size < ours.size if same else origin != index.origin
         if lacks:
+            end |= {"mark": [index.copy, index.number], "forget": forget}
             for name, file in sorted(index.files.items(), key=lambda item: item[0] == TRANSCRIPT):
                 await self._send_file(channel, name, file)
-        await channel.send(_line_of({"end": True}))
+        await channel.send(_line_of(end))
         if (await _answer(channel)).get("end") is not True:
             raise ValueError("it does not say that it has it")
         return lacks
@@ -220,6 +222,14 @@ class ConversationCopy:
     def _request(self, session_id: str, cwd: str) -> dict[str, Any]:
         project = session_path(session_id, cwd).parts[1]
         return {"session": session_id, "project": project, "config": self._config}
+
+
+def _is_left_behind(mark: Any, index: Index) -> bool:
+    """This copy was made there, and from somewhere else since."""
+    match mark:
+        case [index.copy, int(number)]:
+            return number < index.number
+    return False
 
 
 async def _receive_all(channel: DockerExecChannel, received: IO[bytes]) -> None:

@@ -51,11 +51,13 @@ class Index(Value):
 
     Attributes:
         session: empty: there is none.
-        origin: where the files were when they were copied.
+        copy: names this copy among others; it stays, whichever session it is of.
+        number: how often something was copied.
     """
 
     session: str = ""
-    origin: str = ""
+    copy: str = ""
+    number: int = 0
     files: Mapping[str, FileCopy] = {}
 
 
@@ -93,11 +95,19 @@ class CopiedFiles:
         with opened(self.directory) as root:
             return {name: (file.size, _digest_of_end(root, file)) for name, file in index.files.items() if file.size}
 
-    def keep(self, session_id: str, origin: str, sent: IO[bytes]) -> int:
+    def next_mark(self) -> tuple[str, int]:
+        """Name and number that the index will have after the next :meth:`keep`.
+
+        Raises: as :meth:`index`.
+        """
+        index = self.index()
+        return index.copy or os.urandom(8).hex(), index.number + 1
+
+    def keep(self, session_id: str, mark: tuple[str, int], sent: IO[bytes]) -> int:
         """Take over what the agent's ``give`` has sent, all of it or nothing.
 
         Args:
-            origin: see :class:`Index`.
+            mark: see :meth:`next_mark`.
 
         Returns:
             Bytes that were new.
@@ -127,7 +137,7 @@ class CopiedFiles:
                 new += size - start
             if not files:
                 raise ValueError("it has no transcript, or one that is too large")
-            _write_index(self.directory, Index(session_id, origin, files))
+            _write_index(self.directory, Index(session_id, *mark, files))
             _sweep(root, {file.blob for file in files.values()})
             return new
 
@@ -188,13 +198,14 @@ def _read_index(root: int) -> Index:
             return Index()
         files = {str(name): FileCopy(str(blob), int(size)) for name, (blob, size) in raw["files"].items()}
         if all(map(_NAME.fullmatch, files)) and all(_BLOB.fullmatch(file.blob) for file in files.values()):
-            return Index(str(raw["session"]), str(raw["origin"]), files)
+            return Index(str(raw["session"]), str(raw["copy"]), int(raw["number"]), files)
     return Index()
 
 
 def _write_index(directory: Path, index: Index) -> None:
     files = {name: (file.blob, file.size) for name, file in index.files.items()}
-    raw = {"format": _FORMAT, "session": index.session, "origin": index.origin, "files": files}
+    mark = {"copy": index.copy, "number": index.number}
+    raw = {"format": _FORMAT, "session": index.session, **mark, "files": files}
     write_whole(directory / _INDEX, json.dumps(raw).encode(), lasting=True)
 
 

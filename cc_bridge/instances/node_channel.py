@@ -24,10 +24,12 @@ class NodeChannel(Channel):
     Nobody is asked as long as something comes, and nothing runs but while somebody receives.
 
     Args:
+        quiet: seconds without a byte after which somebody is asked.
         until_gone: returns when the machine has gone, as far as anybody knows; at once where it had gone before.
     """
 
-    def __init__(self, channel: Channel, until_gone: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, channel: Channel, until_gone: Callable[[], Awaitable[object]], *, quiet: float = _QUIET) -> None:
+        self._quiet = quiet
         self._channel = channel
         self._until_gone = until_gone
         self.kind = channel.kind
@@ -38,7 +40,7 @@ class NodeChannel(Channel):
 
     async def receive(self) -> bytes:
         """See :class:`~cc_bridge.channels.base.Channel`; it breaks when the machine has gone."""
-        with anyio.move_on_after(_QUIET):
+        with anyio.move_on_after(self._quiet):
             return await self._channel.receive()
         received: list[bytes] = []
         failed: list[BaseException] = []

@@ -14,7 +14,7 @@ from ..bridge.surroundings import Ending
 from ..bridge.this_program import this_program
 from ..channels.base import Channel
 from ..channels.named_pipe import NobodyListens
-from ..cluster.lease import Lease
+from ..cluster.lease import TTL, Lease
 from ..cluster.service_note import ServiceNote
 from ..engine.client import Engine
 from ..engine.container_spec import CONTAINER_HOME
@@ -35,7 +35,7 @@ from ..record import ClaudeInstance
 from ..shapes import Kind
 from ..state import Installation, write_whole
 from .contained_place import ContainedPlace
-from .container_agent import AgentInside
+from .container_agent import STATE, AgentInside
 from .container_facts import facts_of
 from .container_plan import ContainerPlan
 from .container_sessions import archives_of, tail_of_session
@@ -87,6 +87,9 @@ class SwarmPlace(ContainedPlace):
 
     lease: Lease
 
+    #: Seconds; the same for all programs.
+    lease_ttl: ClassVar[float] = TTL
+
     def __init__(
         self,
         record: ClaudeInstance,
@@ -108,7 +111,8 @@ class SwarmPlace(ContainedPlace):
         self._placement = Placement(self._nodes, self.service, self.name, install, self.log)
         note = ServiceNote(self.engine, self._placement.own, self._make)
         machine, users = f"{self._install}@{os.uname().nodename}", self.home.path / "lease"
-        self.lease = Lease(note, self.log, name=self.name, machine=machine, users=users, host=this_program())
+        who = {"name": self.name, "machine": machine, "host": this_program()}
+        self.lease = Lease(note, self.log, users=users, ttl=self.lease_ttl, **who)
         shared = os.environ.get(_SHARED)
         copies = Path(shared) / self.service if shared else self.home.path / "conversation"
         self._copy = ConversationCopy(copies, self.log)
@@ -189,8 +193,7 @@ class SwarmPlace(ContainedPlace):
         found = await self._at(task)
         known = task.container == self._joined
         if not known:
-            await found.let_go()
-            await self._restore(found)
+            await found.let_go(self._restore)
         channel = await found.attach(greeting)
         if channel is None and known and not found.agent.python_missing:
             await found.let_go()
@@ -317,28 +320,20 @@ class SwarmPlace(ContainedPlace):
     async def copy_conversation(self) -> None:
         """Copy what is new of it out of the container that was connected to last; the log says if that fails."""
         if (found := self._task) is not None and not found.agent.python_missing:
-            where = self._origin(found)
-            await self._copy.copy(found.execs, found.id, self.home.session_id, self.cwd, origin=where)
+            await self._copy.copy(found.execs, found.id, self.home.session_id, self.cwd)
 
     async def _restore(self, found: TaskContainer) -> None:
-        """Before Claude Code starts in a new container, it has what was copied out of the last one."""
-        if found.agent.python_missing:
-            return
+        """Before anything runs in a new container, it has what was copied out of the last one."""
         session = self.home.session_id
         if not session and (session := self.session_to_begin_with) not in ("", self._copy.session_id):
             with self.registry.sessions.open(session) as kept:
                 await self._copy.begin_with(session, kept)
-        where = self._origin(found)
-        await self._copy.restore(found.execs, found.id, session, self.cwd, origin=where)
+        await self._copy.restore(found.execs, found.id, session, self.cwd, forget=f"{STATE}/main")
 
     @property
     def session_to_begin_with(self) -> str:
         """That of the record or of its name's last instance, else the one that another machine's program has copied."""
         return session_to_begin_with(self.record, self.registry.sessions, self.cwd) or self._copy.session_id
-
-    def _origin(self, found: TaskContainer) -> str:
-        """Where its home is: each node has volumes of its own, but for those of a driver that all nodes share."""
-        return found.task.node if self.record.volume_driver in ("", "local") else self.record.volume_driver
 
     async def read_transcript(self, session_id: str) -> list[str] | None:
         """Read the transcript's tail by a command in the container."""

@@ -17,8 +17,11 @@ from ..turn import Turn
 from .bridged import InstanceOptions
 from .contained_instance import ContainedInstance
 from .container_agent import PANE_ATTACH
+from .life import Step
+from .outside import stop_outside
 from .registry import Registry
 from .service_plan import record_in
+from .sleep import put_to_sleep
 from .swarm_place import SwarmPlace
 
 if TYPE_CHECKING:
@@ -111,6 +114,18 @@ class SwarmService(ContainedInstance):
     def conversation_to_go_on_with(self) -> str:
         """See ``BridgedInstance``; also one that another machine's program has copied where this one sees it."""
         return self._swarm.session_to_begin_with
+
+    async def stop_if_idle(self) -> None:
+        """As :meth:`stop`, with no turn ended by it: nobody starts Claude Code meanwhile, here or elsewhere.
+
+        Raises:
+            InstanceBusy: it is not idle, or another machine's program drives it.
+        """
+        self._check_record()
+        async with self._taking(Step.STOP):
+            await put_to_sleep(self._place)
+            await self._bridge.aclose("the instance was stopped")
+            await stop_outside(self._place)
 
     def use_bridge(self, make_bridge: Callable[..., Bridge]) -> None:
         """See ``BridgedInstance``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -69,10 +69,13 @@ class TaskContainer:
         """
         return await self.agent.attach(greeting, Facts())
 
-    async def let_go(self) -> None:
+    async def let_go(self, before: Callable[[TaskContainer], Awaitable[None]] | None = None) -> None:
         """Give the container what it needs, and let its main process begin; return when the agent listens.
 
         It begins once, whoever lets it go, and as often as it is.
+
+        Args:
+            before: awaited when all is there but what only the caller has; not where the agent listens already.
 
         Raises:
             ContainerNotRunning: it has ended.
@@ -91,6 +94,8 @@ class TaskContainer:
                             return
                         if WAITING.encode() in seen and not was_let_go:
                             await self._fill()
+                            if before is not None and not await self.agent.answers():
+                                await before(self)
                             await anyio.wait_writable(fd)
                             os.write(fd, b"go\n")
                             was_let_go = True

@@ -15,12 +15,13 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from cc_bridge import BridgeError
+from cc_bridge import BridgeError, SwarmService
 from cc_bridge.channels.base import Channel
 from cc_bridge.cluster.lease import Lease
 from cc_bridge.instances.bridged import BridgedInstance
 from cc_bridge.instances.process_place import ProcessPlace
 from cc_bridge.instances.registry import Registry
+from cc_bridge.instances.swarm_place import SwarmPlace
 from cc_bridge.record import ClaudeInstance
 from tests.chaos.texts import command
 
@@ -85,13 +86,28 @@ class Instance(BridgedInstance):
     kind = "local"
 
 
-async def main(first: str, name: str, notes: str, ttl: str, seed: str, count: str) -> None:
+def at_another_machine(first: str, name: str, notes: str, ttl: float, seed: str) -> Instance:
+    """An instance whose place is that of another state directory."""
     record = Registry(Path(first)).load(name)
     there = ProcessPlace(record, Registry(Path(first)))
     users = Registry().home(name).path / "lease"
     who = {"name": name, "machine": seed, "host": f"program {seed}"}
-    lease = Lease(Notes(Path(notes)), there.log, users=users, ttl=float(ttl), **who)
-    instance, rng = Instance(Elsewhere(record, there, lease)), random.Random(seed)
+    return Instance(Elsewhere(record, there, Lease(Notes(Path(notes)), there.log, users=users, ttl=ttl, **who)))
+
+
+async def in_a_swarm(name: str, env: str, ttl: float) -> SwarmService:
+    """An instance that is found there by its name."""
+    SwarmPlace.lease_ttl = ttl
+    return await SwarmService.find(name, env=json.loads(env))
+
+
+async def main(place: str, name: str, more: str, ttl: str, seed: str, count: str) -> None:
+    instance: BridgedInstance
+    if place == "swarm":
+        instance = await in_a_swarm(name, more, float(ttl))
+    else:
+        instance = at_another_machine(place, name, more, float(ttl), seed)
+    rng = random.Random(seed)
     print("begun", flush=True)
 
     async def ask(number: int) -> None:

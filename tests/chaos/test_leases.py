@@ -6,7 +6,6 @@ plays so many commands.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -25,6 +24,7 @@ from cc_bridge import LocalProcess
 from cc_bridge.instances.registry import Registry
 from cc_bridge.testing import ScriptedModel
 from tests.chaos.texts import command
+from tests.chaos.two_programs import hear, play
 
 pytestmark = pytest.mark.anyio
 
@@ -65,49 +65,14 @@ async def start(
     await instance.remove()
 
 
-async def hear(process: Process, ended: dict[str, list[str]]) -> None:
-    """What became of a program's commands, until it ends."""
-    assert process.stdout
-    lines = BufferedByteReceiveStream(process.stdout)
-    assert await lines.receive_until(b"\n", 100) == b"begun"
-    while True:
-        try:
-            turn_id, *said = json.loads(await lines.receive_until(b"\n", 100_000))
-        except anyio.IncompleteRead:
-            return
-        assert turn_id not in ended
-        ended[turn_id] = said
-
-
 @pytest.mark.long
 @pytest.mark.timeout(60 + COMMANDS * LIMIT)
 async def test_no_command_twice_and_none_lost(
     start: Callable[[str, int], Any], scripted_model: ScriptedModel, tmp_path: Path
 ) -> None:
-    rng, count = random.Random(SEED), COMMANDS // 2
-    programs, ended = {name: await start(name, count) for name in ("one", "two")}, dict[str, list[str]]()
-
-    async def suspend() -> None:
-        while True:
-            await anyio.sleep(rng.uniform(0, 2 * TTL))
-            process = programs[rng.choice(["one", "two"])]
-            if process.returncode is None:
-                process.send_signal(signal.SIGSTOP)
-                await anyio.sleep(rng.uniform(1.2, 3) * TTL)
-                process.send_signal(signal.SIGCONT)
-
+    programs = {name: await start(name, COMMANDS // 2) for name in ("one", "two")}
     with anyio.fail_after(30 + COMMANDS * LIMIT):
-        async with anyio.create_task_group() as group:
-            group.start_soon(suspend)
-            async with anyio.create_task_group() as hearing:
-                for process in programs.values():
-                    hearing.start_soon(hear, process, ended)
-            group.cancel_scope.cancel()
-    expected = {turn_id: text for name in programs for n in range(count) for turn_id, _, text in [command(name, n)]}
-    assert {turn_id: said for turn_id, said in ended.items() if said[:2] != ["completed", expected[turn_id]]} == {}
-    assert set(ended) == set(expected)
-    asked = scripted_model.prompts
-    assert {prompt: times for prompt, times in asked.items() if "[[pace" in prompt and times > 1} == {}
+        await play(programs, COMMANDS // 2, TTL, random.Random(SEED), scripted_model)
     log = "".join((tmp_path / f"{name}.log").read_text() for name in programs)
     assert "another program" in log, "somebody was overtaken"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cc_bridge import ClaudeInstance, TextDelta, Verdict
+from cc_bridge import ClaudeInstance, TextDelta, Verdict, Waiting
 from cc_bridge.instances.swarm_service import SwarmService
 from cc_bridge.testing import ScriptedModel
 from tests.swarm.cluster import Cluster, Node
@@ -62,9 +62,14 @@ async def test_it_goes_on_where_its_node_has_lost_its_power(
     async for event in turn:
         if isinstance(event, TextDelta):
             break
+    waiting = await instance.submit("words that waited")
+    async for event in waiting:
+        if isinstance(event, Waiting):
+            break
     swarm.kill(first)
     result = await turn.result()
     assert (result.verdict, result.text) == (Verdict.INTERRUPTED, "well")
+    assert (await waiting.result()).verdict is Verdict.INTERRUPTED
     await tell(instance, "the second words")
     assert "the first words" in heard(node_model)
     second = await node_of(instance, swarm)
@@ -77,5 +82,7 @@ async def test_it_goes_on_where_its_node_has_lost_its_power(
     assert (await node_of(instance, swarm)).name == first.name
     assert "the second words" in heard(node_model)
     assert "[[hang]]" not in heard(node_model), "the turn that was cut off is what the dead machine's disk had"
+    await tell(instance, "the fourth words")
+    assert "that waited" not in heard(node_model), "it was in that machine's journal"
     swarm.boot(second)
     swarm.await_state(second, "ready")

@@ -199,6 +199,17 @@ async def test_it_is_renewed_while_something_is_started_and_held_afterwards() ->
         assert place.note.owner
 
 
+@pytest.mark.parametrize("before", [True, False])
+async def test_it_is_held_afterwards_if_it_was_before(*, before: bool) -> None:
+    place = Place()
+    mine = lease(place)
+    if before:
+        await mine.take()
+    async with mine.held(1.0):
+        assert mine.fence == place.note.fence
+    assert (mine.fence is not None) == bool(place.note.owner) == before
+
+
 @pytest.mark.parametrize("under", [started_under, lambda of: ended_under(of, 1.0)])
 async def test_a_start_that_fails_and_every_end_give_it_up(under: object) -> None:
     place = Place()

@@ -92,13 +92,13 @@ class CopyHere(ConversationCopy):
         env = {"CLAUDE_CONFIG_DIR": str(self.machine.config)}
         return ProcessChannel(await anyio.open_process(argv, env=env), self.waits)
 
-    async def to_here(self, machine: Machine, origin: str = "") -> bool:
+    async def to_here(self, machine: Machine) -> bool:
         self.machine = machine
-        return await self.copy(EXECS, "c", SESSION, "/workspace", origin=origin)
+        return await self.copy(EXECS, "c", SESSION, "/workspace")
 
-    async def into(self, machine: Machine, origin: str = "") -> bool:
+    async def into(self, machine: Machine) -> bool:
         self.machine = machine
-        return await self.restore(EXECS, "c", SESSION, "/workspace", origin=origin)
+        return await self.restore(EXECS, "c", SESSION, "/workspace")
 
 
 @pytest.fixture
@@ -137,23 +137,50 @@ async def test_what_is_newer_is_left(copy: CopyHere, one: Machine) -> None:
     await copy.to_here(one)
     one.write("first\nsecond\nthird\n")
     assert not await copy.into(one)
-    assert not await copy.into(one, "elsewhere")
+    assert not await copy.into(one)
     assert one.transcript.read_text() == "first\nsecond\nthird\n"
 
 
 async def test_a_node_that_comes_back_has_an_old_conversation(copy: CopyHere, one: Machine, two: Machine) -> None:
     """It had a turn that was cut off, and the conversation has gone on elsewhere since."""
-    await copy.to_here(one, "one")
+    await copy.to_here(one)
     one.write("first\nsecond\ncut off\nand longer than what was said elsewhere\n")
-    assert await copy.into(two, "two")
+    assert await copy.into(two)
     two.write("first\nsecond\nthird\n")
-    await copy.to_here(two, "two")
-    assert await copy.into(one, "one")
+    await copy.to_here(two)
+    assert await copy.into(one)
     assert one.transcript.read_text() == "first\nsecond\nthird\n"
     one.write("first\nrewritten\n")
-    await copy.to_here(one, "one")
+    await copy.to_here(one)
     one.write("something else\n")
-    assert not await copy.into(one, "one"), "it is where the copy is from, and so newer"
+    assert not await copy.into(one), "it is where the copy is from, and so newer"
+
+
+async def test_what_another_copys_program_has_said_is_left(
+    copy: CopyHere, one: Machine, two: Machine, tmp_path: Path
+) -> None:
+    """Where a program of another machine has no copy in common with this one, this one's may be the older."""
+    await copy.to_here(one)
+    assert await copy.into(two)
+    two.write("first\nother words\n")
+    other = CopyHere(tmp_path / "other", Log("test", "docker"))
+    await other.to_here(two)
+    await copy.to_here(one)
+    assert not await copy.into(two)
+    assert two.transcript.read_text() == "first\nother words\n"
+
+
+async def test_the_journal_of_before_goes_with_what_is_put_there(copy: CopyHere, one: Machine, two: Machine) -> None:
+    await copy.to_here(one)
+    journal = two.config / "journal"
+    journal.mkdir(parents=True)
+    (journal / "id").write_text("x")
+    copy.machine = two
+    assert await copy.restore(EXECS, "c", SESSION, "/workspace", forget=str(journal))
+    assert not journal.exists()
+    journal.mkdir()
+    assert not await copy.restore(EXECS, "c", SESSION, "/workspace", forget=str(journal))
+    assert journal.exists(), "it has all, and so its journal is that of now"
 
 
 async def test_nothing_to_copy(copy: CopyHere, two: Machine) -> None:
@@ -188,6 +215,7 @@ async def test_a_hostile_container(
     assert not await copy.to_here(two)
     with pytest.raises(AgentUnavailable):
         await copy.into(two)
+    monkeypatch.undo()
     copy.program = ""
     assert await copy.into(two)
     assert two.transcript.read_text() == "first\nsecond\n"

@@ -33,7 +33,7 @@ class Container:
 
     def give(self, copy: CopiedFiles, most: int = 1 << 30) -> bytes:
         said = io.BytesIO()
-        conversation.give(self.request(have=copy.have(SESSION), most=most), said)
+        conversation.give(self.request(have=copy.have(SESSION), most=most, mark=copy.next_mark()), said)
         return said.getvalue()
 
 
@@ -61,27 +61,27 @@ def copy(tmp_path: Path) -> CopiedFiles:
 
 def test_only_what_is_new_is_copied(container: Container, copy: CopiedFiles) -> None:
     container.transcript.write_bytes(b"one\n" * 5000)
-    assert copy.keep(SESSION, "here", io.BytesIO(container.give(copy))) == 20_000
+    assert copy.keep(SESSION, copy.next_mark(), io.BytesIO(container.give(copy))) == 20_000
     with container.transcript.open("ab") as file:
         file.write(b"two\nhal")
     given_now = container.give(copy)
-    assert copy.keep(SESSION, "here", io.BytesIO(given_now)) == 7
+    assert copy.keep(SESSION, copy.next_mark(), io.BytesIO(given_now)) == 7
     assert len(given_now) < 200
     assert content(copy) == b"one\n" * 5000 + b"two\n", "a line that is not whole does not count"
     with container.transcript.open("ab") as file:
         file.write(b"f\n")
-    copy.keep(SESSION, "here", io.BytesIO(container.give(copy)))
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(container.give(copy)))
     assert content(copy) == container.transcript.read_bytes()
 
 
 def test_a_file_that_was_written_anew_is_copied_as_a_whole(container: Container, copy: CopiedFiles) -> None:
     container.transcript.write_bytes(b"one\ntwo\n")
-    copy.keep(SESSION, "", io.BytesIO(container.give(copy)))
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(container.give(copy)))
     container.transcript.write_bytes(b"one\nTWO\nthree\n")
-    assert copy.keep(SESSION, "", io.BytesIO(container.give(copy))) == 14
+    assert copy.keep(SESSION, copy.next_mark(), io.BytesIO(container.give(copy))) == 14
     assert content(copy) == b"one\nTWO\nthree\n"
     container.transcript.write_bytes(b"")
-    copy.keep(SESSION, "", io.BytesIO(container.give(copy)))
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(container.give(copy)))
     assert content(copy) == b""
     assert len(os.listdir(copy.directory)) == 3, "the index, the lock, and one file"
 
@@ -101,13 +101,13 @@ def test_what_belongs_to_the_session_comes_with_it(container: Container, copy: C
         path.write_bytes(data)
     (container.config / "tasks" / SESSION / "passwd").symlink_to("/etc/passwd")
     os.mkfifo(container.config / "tasks" / SESSION / "fifo")
-    copy.keep(SESSION, "", io.BytesIO(container.give(copy)))
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(container.give(copy)))
     names = ["transcript", "session/subagents/agent-1.jsonl", "session/tool-results/r.txt", "tasks/1.json"]
     assert [*copy.index().files] == [*names, "file-history/a1@v2"]
     assert content(copy, "session/subagents/agent-1.jsonl") == b"sub\n"
     assert content(copy, "file-history/a1@v2") == b"before"
     (container.config / "tasks" / SESSION / "1.json").unlink()
-    copy.keep(SESSION, "", io.BytesIO(container.give(copy)))
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(container.give(copy)))
     assert "tasks/1.json" not in copy.index().files
 
 
@@ -115,16 +115,18 @@ def test_the_agent_leaves_out_what_is_too_large(container: Container, copy: Copi
     container.transcript.write_bytes(b"{}\n")
     (container.config / "tasks" / SESSION).mkdir(parents=True)
     (container.config / "tasks" / SESSION / "1.json").write_bytes(b"x" * 100)
-    copy.keep(SESSION, "", io.BytesIO(container.give(copy, most=50)))
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(container.give(copy, most=50)))
     assert [*copy.index().files] == [TRANSCRIPT]
 
 
 def test_another_session_takes_its_place(container: Container, copy: CopiedFiles) -> None:
     container.transcript.write_bytes(b"{}\n")
-    copy.keep(SESSION, "", io.BytesIO(container.give(copy)))
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(container.give(copy)))
     assert not copy.have(OTHER)
-    copy.keep(OTHER, "there", io.BytesIO(header(TRANSCRIPT, 2) + b"a\n" + END))
-    assert (copy.index().session, copy.index().origin) == (OTHER, "there")
+    before = copy.index()
+    copy.keep(OTHER, copy.next_mark(), io.BytesIO(header(TRANSCRIPT, 2) + b"a\n" + END))
+    now = copy.index()
+    assert (now.session, now.copy, now.number) == (OTHER, before.copy, 2)
     assert content(copy) == b"a\n"
     assert not copy.have(SESSION)
 
@@ -155,10 +157,10 @@ def test_another_session_takes_its_place(container: Container, copy: CopiedFiles
     ids=range(22),
 )
 def test_what_is_no_session_changes_nothing(copy: CopiedFiles, tmp_path: Path, sent: bytes) -> None:
-    copy.keep(SESSION, "", io.BytesIO(header(TRANSCRIPT, 2) + b"1\n" + END))
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(header(TRANSCRIPT, 2) + b"1\n" + END))
     before = sorted(tmp_path.iterdir())
     with pytest.raises((ValueError, RecursionError)):
-        copy.keep(SESSION, "", io.BytesIO(sent))
+        copy.keep(SESSION, copy.next_mark(), io.BytesIO(sent))
     assert content(copy) == b"1\n"
     assert sorted(tmp_path.iterdir()) == before
 
@@ -166,11 +168,15 @@ def test_what_is_no_session_changes_nothing(copy: CopiedFiles, tmp_path: Path, s
 def test_all_files_together_are_bounded(copy: CopiedFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copied_files, "LARGEST", 10)
     with pytest.raises(ValueError, match="too large"):
-        copy.keep(SESSION, "", io.BytesIO(header(TRANSCRIPT, 6) + b"12345\n" + header("tasks/1", 6) + b"123456" + END))
+        copy.keep(
+            SESSION,
+            copy.next_mark(),
+            io.BytesIO(header(TRANSCRIPT, 6) + b"12345\n" + header("tasks/1", 6) + b"123456" + END),
+        )
 
 
 def test_a_link_in_the_directory_is_not_followed(copy: CopiedFiles, tmp_path: Path) -> None:
-    copy.keep(SESSION, "", io.BytesIO(header(TRANSCRIPT, 2) + b"1\n" + END))
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(header(TRANSCRIPT, 2) + b"1\n" + END))
     (tmp_path / "secret").write_bytes(b"secret")
     blob = copy.directory / copy.index().files[TRANSCRIPT].blob
     blob.unlink()
@@ -178,7 +184,7 @@ def test_a_link_in_the_directory_is_not_followed(copy: CopiedFiles, tmp_path: Pa
     with pytest.raises(OSError, match="symbolic links"):
         content(copy)
     with pytest.raises(OSError, match="symbolic links"):
-        copy.keep(SESSION, "", io.BytesIO(header(TRANSCRIPT, 4, 2) + b"2\n" + END))
+        copy.keep(SESSION, copy.next_mark(), io.BytesIO(header(TRANSCRIPT, 4, 2) + b"2\n" + END))
     assert (tmp_path / "secret").read_bytes() == b"secret"
 
 
@@ -187,7 +193,7 @@ def test_an_index_that_cannot_be_read_is_none(copy: CopiedFiles, index: str) -> 
     copy.make()
     (copy.directory / "index.json").write_text(index)
     assert not copy.index().session
-    copy.keep(SESSION, "", io.BytesIO(header(TRANSCRIPT, 2) + b"1\n" + END))
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(header(TRANSCRIPT, 2) + b"1\n" + END))
     assert content(copy) == b"1\n"
 
 
@@ -195,10 +201,10 @@ def test_one_program_copies_at_a_time(copy: CopiedFiles, monkeypatch: pytest.Mon
     class Sent(io.BytesIO):
         def readline(self, size: int | None = -1) -> bytes:
             with pytest.raises(BlockingIOError):
-                CopiedFiles(copy.directory).keep(SESSION, "", io.BytesIO(END))
+                CopiedFiles(copy.directory).keep(SESSION, ("x", 1), io.BytesIO(END))
             return super().readline(size)
 
-    copy.keep(SESSION, "", Sent(header(TRANSCRIPT, 2) + b"1\n" + END))
+    copy.keep(SESSION, copy.next_mark(), Sent(header(TRANSCRIPT, 2) + b"1\n" + END))
     assert content(copy) == b"1\n"
 
 
@@ -241,7 +247,7 @@ def test_whoever_is_killed_leaves_one_copy_or_the_other(
         sent = UntilKilled(container.give(copy))
         sent.reads = reads
         try:
-            copy.keep(SESSION, "", sent)
+            copy.keep(SESSION, copy.next_mark(), sent)
             kept = now[: now.rfind(b"\n") + 1]
         except Killed:
             pass
