@@ -46,6 +46,8 @@ class SwarmService(ContainedInstance):
 
     kind: ClassVar[Kind] = "swarm"
 
+    _is_uncopied = False  # a turn was given whose reader has not come to what follows the result
+
     def __init__(
         self,
         instance: ClaudeInstance,
