@@ -28,7 +28,7 @@ from tests.swarm.cluster import Cluster, Node
 from tests.swarm.machine import PROGRAMS
 
 from .figures import Sheet
-from .first_token import in_blocks, one_turn
+from .first_token import Act, in_blocks, one_turn
 from .stage import default_image, milli, scripted_model
 
 TITLE = "a service of a swarm, driven over TLS from outside of it, beside a container of this machine"
@@ -105,13 +105,13 @@ async def _turns(sheet: Sheet, cluster: Cluster, image: str, env: dict[str, str]
         Path(scratch).chmod(0o755)
         workspace.chmod(0o777)
         async with AsyncExitStack() as stack:
-            turns = {}
+            turns: dict[str, Act] = {}
             for name, kind in ((PIPES, DockerContainer), (EXEC, _ByExec)):
                 record = _record("docker", f"local-{len(turns)}", image, env, workspace=workspace)
                 turns[name] = partial(one_turn, await stack.enter_async_context(kind(record)))
-            with _driven(cluster):
-                service = SwarmService(_record("swarm", "turns", image, env, workspace=None, constraints=WORKER))
-                turns[SWARM] = partial(one_turn, await stack.enter_async_context(service))
+            stack.enter_context(_driven(cluster))  # from here on: the others have found their engine
+            service = SwarmService(_record("swarm", "turns", image, env, workspace=None, constraints=WORKER))
+            turns[SWARM] = partial(one_turn, await stack.enter_async_context(service))
             times, added = await in_blocks(turns, PIPES)
     firsts = {name: milli(times[name][0]) for name in turns}
     pipes = sheet.add(f"first token: {PIPES}", firsts[PIPES], "ms")

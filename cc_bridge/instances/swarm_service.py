@@ -46,6 +46,8 @@ class SwarmService(ContainedInstance):
 
     kind: ClassVar[Kind] = "swarm"
 
+    _is_uncopied = False  # a turn was given whose reader has not come to what follows the result
+
     def __init__(
         self,
         instance: ClaudeInstance,
@@ -102,7 +104,14 @@ class SwarmService(ContainedInstance):
             # Its node may have gone meanwhile. What is given to an agent that has gone cannot be given to the next:
             # nobody knows whether it ran.
             await self._bridge.make_ready()
-        return (await super().submit(prompt, id)).and_then(self._swarm.copy_conversation)
+            if self._is_uncopied:  # who read the last turn went away with its result
+                await self._copy()
+        self._is_uncopied = True
+        return (await super().submit(prompt, id)).and_then(self._copy)
+
+    async def _copy(self) -> None:
+        await self._swarm.copy_conversation()
+        self._is_uncopied = False
 
     def conversation_to_go_on_with(self) -> str:
         """See ``BridgedInstance``; also one that another machine's program has copied where this one sees it."""

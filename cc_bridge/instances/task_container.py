@@ -97,7 +97,10 @@ class TaskContainer:
                             if before is not None and not await self.agent.answers():
                                 await before(self)
                             await anyio.wait_writable(fd)
-                            os.write(fd, b"go\n")
+                            try:
+                                os.write(fd, b"go\n")
+                            except OSError:
+                                break  # it has ended, or its node has, while it was filled
                             was_let_go = True
                         seen = seen[-_KEPT:]
         except TimeoutError:

@@ -276,6 +276,7 @@ class Cluster:
     def remove(self) -> None:
         """All of it. Again does nothing."""
         for node in self.nodes:
+            node.tell_if_it_died()
             node.cut_power()
         if self._switch is not None:
             self._switch.end()

@@ -235,8 +235,15 @@ class Machine:
                     break
         finally:
             os.close(ended)
-        tail = (self.directory / "dockerd.log").read_text(errors="replace").splitlines()[-15:]
-        raise RuntimeError("\n".join(["an engine did not start; the end of its log:", *tail]))
+        raise RuntimeError(f"an engine did not start; the end of its log:\n{self._tail(15)}")
+
+    def tell_if_it_died(self) -> None:
+        """Print the end of the log of an engine that has ended by itself."""
+        if self._engine is not None and self._engine.poll() is not None:
+            print(f"the engine of {self.name} has ended by itself:\n{self._tail(100)}")
+
+    def _tail(self, lines: int) -> str:
+        return "\n".join((self.directory / "dockerd.log").read_text(errors="replace").splitlines()[-lines:])
 
     def cut_power(self) -> None:
         """Everything on it ends at once; its disk stays. Again does nothing."""

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.swarm, pytest.m
 SEED = os.environ.get("CC_BRIDGE_CHAOS_SEED", "1")
 
 #: Seconds for one command, whatever befalls it meanwhile, and for all of it.
-LIMIT = 120.0
+LIMIT = 300.0
 
 
 @dataclass
