@@ -1,6 +1,6 @@
 # Everything that is done to this project by hand has a name here.
 .DEFAULT_GOAL := help
-.PHONY: help demo serve-demo test chaos fuzz mutants check format engine engine-stop image bench record clean
+.PHONY: help demo serve-demo test chaos swarm-test fuzz mutants check format engine engine-stop image bench record clean
 
 PYTEST_ARGS ?=
 SEED ?= 1
@@ -31,6 +31,11 @@ chaos: ## Faults at random moments: SEED=7 ROUNDS=300 plays more than `make test
 	@scripts/venv claude service sealed metrics oidc otel test
 	CC_BRIDGE_CHAOS_SEED=$(SEED) CC_BRIDGE_CHAOS_ROUNDS=$(ROUNDS) CC_BRIDGE_CHAOS_MEGABYTES=300 \
 	    .venv/bin/pytest -q tests/chaos $(PYTEST_ARGS)
+
+swarm-test: ## All tests of Docker Swarm, over machines in namespaces of this one (root); SEED=7 ROUNDS=300 for more of its chaos.
+	@scripts/venv claude service sealed metrics oidc otel test
+	CC_BRIDGE_THOROUGH=1 CC_BRIDGE_REQUIRE=docker,claude,swarm CC_BRIDGE_CHAOS_SEED=$(SEED) CC_BRIDGE_CHAOS_ROUNDS=$(ROUNDS) \
+	    .venv/bin/pytest -q tests/swarm $(PYTEST_ARGS)
 
 fuzz: ## Coverage-guided fuzzing of what comes out of a container, for FUZZ_SECONDS each.
 	@scripts/venv claude service sealed metrics oidc otel test fuzz

@@ -27,6 +27,7 @@ PARTS = (
     "safety",
     "pane",
     "containers",
+    "swarm",
     "service",
     "page",
 )

@@ -55,14 +55,18 @@ if TYPE_CHECKING:
         InstanceDiffers,
         InstanceNotFound,
         InvalidInput,
+        LeaseLost,
         LimitReached,
         NameConflict,
         NetworkConflict,
         NoSpaceLeft,
+        NotASwarm,
         NotLoggedIn,
+        PlacementFailed,
         PositionGone,
         ProtocolError,
         RequestRefused,
+        SwarmConflict,
         TurnError,
         TurnFailed,
         TurnInterrupted,
@@ -131,11 +135,13 @@ if TYPE_CHECKING:
     )
     from .instance import Allow, Decision, Deny, InstanceInterface, OnPermission
     from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
+    from .instances.contained_instance import ContainedInstance
     from .instances.docker_container import DockerContainer
     from .instances.factory import instance_of, instances, open  # noqa: A004  as tarfile and gzip have it
     from .instances.local_process import LocalProcess
     from .instances.registry import Home, Registry
     from .instances.sessions import SavedConversation, Sessions
+    from .instances.swarm_service import SwarmService
     from .instances.tmux_instance import TmuxInstance
     from .instances.worktrees import Worktree
     from .limits import ApiLimits, Limits
@@ -183,9 +189,9 @@ _PLACES = {
         "ClaudeError ClaudeNotFound ClaudeStartError "
         "ConnectionLost ContainerNotFound ContainerNotRunning ContainerStartError DockerfileNotApproved "
         "EngineError EnginePermissionDenied EngineTimeout EngineUnavailable ImageBuildError ImageNotFound "
-        "InstanceBusy InstanceDiffers InstanceNotFound InvalidInput LimitReached NameConflict "
-        "NetworkConflict NoSpaceLeft NotLoggedIn PositionGone ProtocolError RequestRefused TurnError TurnFailed "
-        "TurnInterrupted TurnNotFound"
+        "InstanceBusy InstanceDiffers InstanceNotFound InvalidInput LeaseLost LimitReached NameConflict "
+        "NetworkConflict NoSpaceLeft NotASwarm NotLoggedIn PlacementFailed PositionGone ProtocolError "
+        "RequestRefused SwarmConflict TurnError TurnFailed TurnInterrupted TurnNotFound"
     ),
     "events": (
         "ActiveGoal ApiRetry AuthStatus BackgroundTask BackgroundTasks CommandsChanged CompactBoundary "
@@ -200,11 +206,13 @@ _PLACES = {
     ),
     "instance": "Allow Decision Deny InstanceInterface OnPermission",
     "instances.bridged": "BridgedInstance CommonOptions InstanceOptions",
+    "instances.contained_instance": "ContainedInstance",
     "instances.docker_container": "DockerContainer",
     "instances.factory": "instance_of instances open",
     "instances.local_process": "LocalProcess",
     "instances.registry": "Home Registry",
     "instances.sessions": "SavedConversation Sessions",
+    "instances.swarm_service": "SwarmService",
     "instances.tmux_instance": "TmuxInstance",
     "instances.worktrees": "Worktree",
     "limits": "ApiLimits Limits",
@@ -252,6 +260,7 @@ __all__ = [
     "CommonOptions",
     "CompactBoundary",
     "ConnectionLost",
+    "ContainedInstance",
     "ContainerEvent",
     "ContainerInfo",
     "ContainerManager",
@@ -301,6 +310,7 @@ __all__ = [
     "InstanceOptions",
     "InvalidInput",
     "Kind",
+    "LeaseLost",
     "LimitReached",
     "Limits",
     "LocalCommandOutput",
@@ -314,6 +324,7 @@ __all__ = [
     "NetworkConflict",
     "NetworkSpec",
     "NoSpaceLeft",
+    "NotASwarm",
     "NotLoggedIn",
     "Notification",
     "OnDockerfile",
@@ -324,6 +335,7 @@ __all__ = [
     "PermissionRules",
     "PersistedFile",
     "PersonTurn",
+    "PlacementFailed",
     "PluginInstall",
     "PositionGone",
     "Progress",
@@ -345,6 +357,8 @@ __all__ = [
     "StatusChanged",
     "Step",
     "SubagentText",
+    "SwarmConflict",
+    "SwarmService",
     "TaskNotification",
     "TaskProgress",
     "TaskStarted",

@@ -27,9 +27,11 @@ from .event_loop import Caller, awaitable
 from .events import ContextUsage, Event, PermissionRequest, SlashCommand, TurnResult
 from .instance import Decision, InstanceInterface
 from .instances.bridged import BridgedInstance, CommonOptions, InstanceOptions
+from .instances.contained_instance import ContainedInstance
 from .instances.docker_container import DockerContainer as _DockerContainer
 from .instances.local_process import LocalProcess as _LocalProcess
 from .instances.registry import Registry
+from .instances.swarm_service import SwarmService as _SwarmService
 from .instances.tmux_instance import TmuxInstance as _TmuxInstance
 from .instances.worktrees import Worktree
 from .protocol.blocks import Prompt
@@ -49,12 +51,14 @@ __all__ = [
     "LocalProcess",
     "OnDockerfile",
     "OnPermission",
+    "SwarmService",
     "TmuxInstance",
     "open",
 ]
 
 InstanceT = TypeVar("InstanceT", bound=InstanceInterface)
 BridgedT = TypeVar("BridgedT", bound=BridgedInstance)
+ContainedT = TypeVar("ContainedT", bound=ContainedInstance)
 
 #: Decides on a permission request: a plain function, which runs in a thread and may block, or a coroutine function.
 OnPermission = Callable[[PermissionRequest], Decision | Awaitable[Decision]]
@@ -322,31 +326,16 @@ class TmuxInstance(_Bridged[_TmuxInstance]):
         return self._instance.attach_argv
 
 
-class DockerContainer(_Bridged[_DockerContainer]):
-    """A blocking :class:`cc_bridge.DockerContainer`, with its arguments; ``options``: see :class:`BlockingOptions`."""
+class _Contained(_Bridged[ContainedT]):
+    """What instances in containers have in common."""
 
-    def __init__(
-        self,
-        instance: ClaudeInstance,
-        client: docker.DockerClient | None = None,
-        *,
-        on_progress: Progress | None = None,
-        on_dockerfile: OnDockerfile | None = None,
-        **options: Unpack[BlockingOptions],
-    ) -> None:
-        asks = None if on_dockerfile is None else awaitable(on_dockerfile)
-        made = _DockerContainer(instance, client, on_progress=on_progress, on_dockerfile=asks, **_asynchronous(options))
-        super().__init__(made)
+    def get_tools(self) -> BlockingTools:
+        """What a person does to the container that it has now, by hand.
 
-    @property
-    def container(self) -> str:
-        """The container's name."""
-        return self._instance.container
-
-    @property
-    def tools(self) -> BlockingTools:
-        """What a person does to the container by hand: commands with a terminal, logs, files, what it uses."""
-        return BlockingTools(self._loop, self._instance.tools)
+        Raises:
+            ContainerNotFound, ContainerNotRunning, EngineError: as they say.
+        """
+        return BlockingTools(self._loop, self._loop.call(self._instance.get_tools))
 
     @property
     def owner(self) -> tuple[int, int]:
@@ -375,6 +364,52 @@ class DockerContainer(_Bridged[_DockerContainer]):
         return self._loop.call(partial(self._instance.exec, argv, user=user, limit=limit))
 
 
+class DockerContainer(_Contained[_DockerContainer]):
+    """A blocking :class:`cc_bridge.DockerContainer`, with its arguments; ``options``: see :class:`BlockingOptions`."""
+
+    def __init__(
+        self,
+        instance: ClaudeInstance,
+        client: docker.DockerClient | None = None,
+        *,
+        on_progress: Progress | None = None,
+        on_dockerfile: OnDockerfile | None = None,
+        **options: Unpack[BlockingOptions],
+    ) -> None:
+        asks = None if on_dockerfile is None else awaitable(on_dockerfile)
+        made = _DockerContainer(instance, client, on_progress=on_progress, on_dockerfile=asks, **_asynchronous(options))
+        super().__init__(made)
+
+    @property
+    def container(self) -> str:
+        """The container's name."""
+        return self._instance.container
+
+    @property
+    def tools(self) -> BlockingTools:
+        """What a person does to the container by hand: commands with a terminal, logs, files, what it uses."""
+        return BlockingTools(self._loop, self._instance.tools)
+
+
+class SwarmService(_Contained[_SwarmService]):
+    """A blocking :class:`cc_bridge.SwarmService`, with its arguments; ``options``: see :class:`BlockingOptions`."""
+
+    def __init__(
+        self,
+        instance: ClaudeInstance,
+        client: docker.DockerClient | None = None,
+        *,
+        on_progress: Progress | None = None,
+        **options: Unpack[BlockingOptions],
+    ) -> None:
+        super().__init__(_SwarmService(instance, client, on_progress=on_progress, **_asynchronous(options)))
+
+    @property
+    def service(self) -> str:
+        """The service's name."""
+        return self._instance.service
+
+
 def open(  # noqa: A001  as cc_bridge.open
     name: str,
     *,
@@ -382,7 +417,7 @@ def open(  # noqa: A001  as cc_bridge.open
     on_progress: Progress | None = None,
     on_dockerfile: OnDockerfile | None = None,
     **options: Unpack[BlockingOptions],
-) -> DockerContainer | LocalProcess | TmuxInstance:
+) -> DockerContainer | LocalProcess | SwarmService | TmuxInstance:
     """The instance that exists under this name; see :func:`cc_bridge.open`.
 
     Raises:
@@ -392,6 +427,8 @@ def open(  # noqa: A001  as cc_bridge.open
     record = (options.get("registry") or Registry()).load(name)
     if record.kind == "docker":
         return DockerContainer(record, client, on_progress=on_progress, on_dockerfile=on_dockerfile, **options)
+    if record.kind == "swarm":
+        return SwarmService(record, client, on_progress=on_progress, **options)
     return TmuxInstance(record, **options) if record.kind == "tmux" else LocalProcess(record, **options)
 
 

@@ -70,7 +70,7 @@ _RULES: Checks = {"allow": texts, "ask": texts, "deny": texts}
 
 #: Fields of a record that are not one instance's own.
 _RECORD: Checks = {
-    "kind": one_of("docker", "local", "tmux"),
+    "kind": one_of("docker", "local", "tmux", "swarm"),
     "image": a_text,
     "dockerfile": a_text,
     "workspace": a_text,
@@ -87,6 +87,13 @@ _RECORD: Checks = {
     "restart": a_text,
     "writable": a_flag,
     "docker_socket": a_flag,
+    "constraints": texts,
+    "spread": texts,
+    "reserve_memory": a_size,
+    "reserve_cpus": a_number,
+    "workspace_volume": a_text,
+    "volume_driver": a_text,
+    "volume_options": a_table,
     "credentials": a_flag,
     "user": a_text,
     "sealed": a_flag,
@@ -240,6 +247,8 @@ def _of_its_kind(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _in_container(fields: dict[str, Any]) -> dict[str, Any]:
     """As the command line has it: in a container of the default image, unless said otherwise."""
+    if fields.get("kind") == "swarm":
+        return {"image": "auto", **fields}
     if fields.get("kind", "docker") != "docker":
         return fields
     image = {} if fields.get("dockerfile") or fields.get("container") else {"image": "auto"}
@@ -365,7 +374,8 @@ class _Reader:
         if self.problems:  # what is wrong by itself was said
             return
         try:
-            made = {"kind": "docker", "workspace": "/", **record_fields(fields), "name": "template"}
+            workspace = {} if fields.get("workspace_volume") else {"workspace": "/"}
+            made = {"kind": "docker", **workspace, **record_fields(fields), "name": "template"}
             ClaudeInstance.of(**_in_container(made))
         except InvalidInput as error:
             self._problem(key, error.what.removeprefix("the instance cannot be: "))

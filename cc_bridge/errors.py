@@ -21,10 +21,14 @@
     │   ├── ImageBuildError          a step of a Dockerfile failed
     │   ├── ContainerNotFound
     │   ├── ContainerNotRunning
-    │   └── ContainerStartError      created or started, and ended at once
+    │   ├── ContainerStartError      created or started, and ended at once
+    │   ├── NotASwarm                the engine is no manager of a swarm
+    │   ├── SwarmConflict            somebody else has changed the same service or node at the same moment
+    │   └── PlacementFailed          Swarm runs the service at no node; ``pending``: it still looks for one
     ├── ChannelError                 the way to the agent
     │   ├── AgentUnavailable         nobody listens there, and it could not be started
     │   ├── ConnectionLost           it broke; the turn in progress is not lost with it if the agent lives
+    │   │   └── LeaseLost            another program, maybe of another machine, drives the instance by now
     │   └── ProtocolError            the peer sent what the protocol does not allow
     ├── TurnNotFound                 no turn of that id is kept
     ├── PositionGone                 what an instance said after that position is not kept
@@ -74,14 +78,18 @@ __all__ = [
     "InstanceDiffers",
     "InstanceNotFound",
     "InvalidInput",
+    "LeaseLost",
     "LimitReached",
     "NameConflict",
     "NetworkConflict",
     "NoSpaceLeft",
+    "NotASwarm",
     "NotLoggedIn",
+    "PlacementFailed",
     "PositionGone",
     "ProtocolError",
     "RequestRefused",
+    "SwarmConflict",
     "TurnError",
     "TurnFailed",
     "TurnInterrupted",
@@ -244,6 +252,32 @@ class ContainerStartError(EngineError):
     """The container could not be started, or ended at once."""
 
 
+class NotASwarm(EngineError):
+    """The engine is no manager of a swarm."""
+
+    hint = "Point DOCKER_HOST at a manager; `docker node ls` there shows its nodes, `docker swarm init` makes a swarm."
+
+
+class SwarmConflict(EngineError):
+    """Somebody else has changed the same service or node at the same moment. Nothing was done."""
+
+    hint = "Look at it again, and repeat the change."
+
+
+class PlacementFailed(EngineError):
+    """Swarm runs the service at no node; the message has Swarm's own reason.
+
+    Attributes:
+        pending: it still looks for a node.
+    """
+
+    hint = "`docker service ps --no-trunc` and `docker node ls` at a manager show what Swarm sees."
+
+    def __init__(self, what: str, *, instance: str = "", hint: str | None = None, pending: bool = False) -> None:
+        super().__init__(what, instance=instance, hint=hint)
+        self.pending = pending
+
+
 class ChannelError(BridgeError):
     """The way to the agent failed."""
 
@@ -254,6 +288,16 @@ class AgentUnavailable(ChannelError):
 
 class ConnectionLost(ChannelError):
     """The connection to the agent broke. The next command connects again."""
+
+
+class LeaseLost(ConnectionLost):
+    """Another program has taken the lease of the instance, because this one did not renew it in time.
+
+    The next command waits until the lease is free, and takes it. One that was sent and not answered is sent again under
+    its id, and done once.
+    """
+
+    hint = "It was suspended, or the place of the lease was out of reach, for longer than a lease lasts."
 
 
 class ProtocolError(ChannelError):

@@ -9,33 +9,37 @@ __all__ = ["ONLY_FOR", "kinds_of", "means_something", "without_meaningless"]
 
 _DOCKER = ("docker",)
 _TMUX = ("tmux",)
+_SWARM = ("swarm",)
+_CONTAINERS = (*_DOCKER, *_SWARM)
 
 #: Fields that mean something for these kinds only; what is not here does for all. A test compares it with what
 #: :class:`~cc_bridge.ClaudeInstance` says of its fields.
 ONLY_FOR: Mapping[str, tuple[str, ...]] = {
-    "image": _DOCKER,
+    "image": _CONTAINERS,
     "dockerfile": _DOCKER,
     "container": _DOCKER,
-    "mount_at": _DOCKER,
-    "read_only_workspace": _DOCKER,
-    "mounts": _DOCKER,
-    "network": _DOCKER,
-    "memory": _DOCKER,
-    "cpus": _DOCKER,
+    "mount_at": _CONTAINERS,
+    "read_only_workspace": _CONTAINERS,
+    "mounts": _CONTAINERS,
+    "network": _CONTAINERS,
+    "memory": _CONTAINERS,
+    "cpus": _CONTAINERS,
     "cpu_shares": _DOCKER,
-    "pids": _DOCKER,
+    "pids": _CONTAINERS,
     "ports": _DOCKER,
     "restart": _DOCKER,
-    "writable": _DOCKER,
+    "writable": _CONTAINERS,
     "docker_socket": _DOCKER,
     "credentials": _DOCKER,
-    "user": _DOCKER,
-    "sealed": _DOCKER,
-    "allow_hosts": _DOCKER,
-    "tmux": _DOCKER,
+    "user": _CONTAINERS,
+    "sealed": _CONTAINERS,
+    "allow_hosts": _CONTAINERS,
+    "tmux": _CONTAINERS,
     "tmux_socket": _TMUX,
     "pane": _TMUX,
-    "relay": (*_DOCKER, *_TMUX),  # of a container with a pane
+    "relay": (*_DOCKER, *_SWARM, *_TMUX),  # of a container with a pane
+    **dict.fromkeys(("constraints", "spread", "reserve_memory", "reserve_cpus"), _SWARM),
+    **dict.fromkeys(("workspace_volume", "volume_driver", "volume_options", "service"), _SWARM),
 }
 
 

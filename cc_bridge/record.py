@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
@@ -11,38 +10,34 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
-from . import checks
 from .errors import InvalidInput
 from .kinds import kinds_of, means_something, without_meaningless
 from .limits import ApiLimits, Limits, check_sleep, sleep_times
-from .mounts import parse_mount, split_mount
-from .names import NAME
+from .mounts import parse_mount
 from .permission_rules import PermissionRules
 from .protocol.command_line import ClaudeOptions
+from .record_fields import CHECKS
 
 if TYPE_CHECKING:
     from .shapes import InstanceFields, Kind
 
 __all__ = ["ClaudeInstance"]
 
-_LAST_PORT = 65535
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-
-_MOST_ALLOWED = 1000
-
 
 @dataclass(frozen=True, kw_only=True)
 class ClaudeInstance:
     """The record of an instance: its configuration, not its state. Make one with :meth:`of`.
 
-    What begins with ``Docker:`` or ``tmux:`` means something for instances of this kind only, and others have it at its
-    default.
+    What begins with ``Docker:``, ``Swarm:`` or ``tmux:`` means something for instances of this kind only, and others
+    have it at its default.
 
     Attributes:
         name: lower-case letters, digits, ``_ . -``, at most 63; unique on this machine. :func:`~cc_bridge.name_for`
             makes one of any text.
-        kind: ``docker``: in a container; ``local``: a process of this machine; ``tmux``: in a pane of this machine.
-        workspace: the directory that Claude Code works in; for Docker, mounted at ``mount_at``.
+        kind: ``docker``: in a container; ``local``: a process of this machine; ``tmux``: in a pane of this machine;
+            ``swarm``: a service of a Docker Swarm, whose container is at one of its nodes.
+        workspace: the directory that Claude Code works in; for Docker, mounted at ``mount_at``. For Swarm, one that
+            every node has, such as of a network's file system; None: it is a volume.
         worktree: the branch of which ``workspace`` is a git worktree that was made for the instance.
         repository: where git keeps that branch; Docker: mounted at the same path, because a worktree names it.
         env: variables of Claude Code's. All are secrets: they enter with its start, and are listed by name only.
@@ -56,27 +51,28 @@ class ClaudeInstance:
         sleep_after: seconds idle after which Claude Code is ended until the next command. None: 600, or 0 in a pane.
         stop_after: seconds asleep, with no program connected, to the end of its container or agent. None: 86,400.
         created: when the record was made; UTC.
-        image: Docker: the image; ``auto``: that of the workspace's Dockerfile, else the default one; ``cc-bridge``: the
-            default one. Required unless ``dockerfile`` or ``container`` is given.
+        image: Docker, Swarm: the image; ``auto``: that of the workspace's Dockerfile, else the default one;
+            ``cc-bridge``: the default one. A swarm's nodes have it or can pull it. Required unless
+            ``dockerfile`` or ``container`` is given.
         dockerfile: Docker: build this file, with the workspace as its context, instead of using an image.
         container: Docker: an existing container to use, which is then neither created nor removed.
-        mount_at: Docker: where the workspace is in the container.
-        read_only_workspace: Docker: it may read the workspace, and not write.
-        mounts: Docker: more mounts, ``host:container[:ro|rw]``.
-        network: Docker: ``bridge``, ``host``, ``none`` or a network's name.
-        memory: Docker: bytes, swap included.
-        cpus: Docker: processors, also parts of one.
+        mount_at: Docker, Swarm: where the workspace is in the container.
+        read_only_workspace: Docker, Swarm: it may read the workspace, and not write.
+        mounts: Docker, Swarm: more mounts, ``host:container[:ro|rw]``.
+        network: Docker, Swarm: ``bridge``, ``host``, ``none`` or a network's name.
+        memory: Docker, Swarm: bytes, swap included.
+        cpus: Docker, Swarm: processors, also parts of one.
         cpu_shares: Docker: weight where processors are scarce; 1024 is what other containers have.
-        pids: Docker: processes and threads at once.
+        pids: Docker, Swarm: processes and threads at once.
         ports: Docker: port in the container to port on this machine (loopback only), 0 for any.
         restart: Docker: ``no``, ``on-failure[:times]``, ``always`` or ``unless-stopped``.
-        writable: Docker: let it write to its root file system.
+        writable: Docker, Swarm: let it write to its root file system.
         docker_socket: Docker: mount the engine's socket. Whoever has it is root on the engine's machine.
         credentials: Docker: mount this user's Claude Code login, read-only.
-        user: Docker: user in the container; by default the host's, or 1000:1000 where the host's is root.
-        sealed: Docker: no network, and no key inside. What it asks of the API goes over the way to its agent to a proxy
-            on this machine, which puts the key in; other hosts are reached only where ``allow_hosts`` says so.
-        allow_hosts: Docker: what a sealed one may reach besides the API, by TLS: ``name``, ``name:port``,
+        user: Docker, Swarm: user in the container; by default the host's, or 1000:1000 where the host's is root.
+        sealed: Docker, Swarm: no network, and no key inside. What it asks of the API goes over the way to its agent to
+            a proxy on this machine, which puts the key in; other hosts are reached only where ``allow_hosts`` says so.
+        allow_hosts: Docker, Swarm: what a sealed one may reach besides the API, by TLS: ``name``, ``name:port``,
             ``*.name:port`` for names below, a group's name, and ``name:port=ADDRESS_OR_NETWORK`` for one that is at an
             address of a private network.
         key: ``inside``: Claude Code has the key; ``outside``: it has a placeholder, and that proxy the key, as with
@@ -86,12 +82,22 @@ class ClaudeInstance:
             and its headers are ``env``'s, and nothing is taken of this machine's login. Whoever may set it runs it.
         key_file: a file of this machine with the key on one line, read for each request; otherwise the same.
         api_limits: what it may ask of the API where its key is outside.
-        tmux: Docker: the interactive Claude Code in a tmux pane in the container, which a person may attach to.
+        constraints: Swarm: what a node must be, such as ``node.labels.disk==ssd``; all of them.
+        spread: Swarm: over what instances are spread first, such as ``node.labels.rack``.
+        reserve_memory: Swarm: bytes that a node must have free to get it, and that nobody else gets; 0: none.
+        reserve_cpus: Swarm: the same of processors.
+        workspace_volume: Swarm: the volume that is its workspace, which stays when it is removed; by default it has one
+            of its own, which goes with it.
+        volume_driver: Swarm: what its volumes are made by, at whichever node; by default ``local``, where each node has
+            its own.
+        volume_options: Swarm: what that driver is told.
+        service: Swarm: the service's name, where another installation has made it (``SwarmService.find``).
+        tmux: Docker, Swarm: the interactive Claude Code in a tmux pane in the container, which a person may attach to.
         tmux_socket: tmux: the socket of a server of the user's, to open a session there; by default the instance has
             its own.
         pane: tmux: an existing pane, such as ``%3``, whose Claude Code is taken over; ``tmux_socket`` says where.
-        relay: Docker, tmux: in a pane: read the API's stream on its way, on loopback, for tokens as they come; else
-            only finished lines do.
+        relay: Docker, Swarm, tmux: in a pane: read the API's stream on its way, on loopback, for tokens as they come;
+            else only finished lines do.
     """
 
     name: str
@@ -123,6 +129,14 @@ class ClaudeInstance:
     key_command: str = ""
     key_file: Path | None = None
     api_limits: ApiLimits = field(default_factory=ApiLimits)
+    constraints: tuple[str, ...] = ()
+    spread: tuple[str, ...] = ()
+    reserve_memory: int = 0
+    reserve_cpus: float = 0.0
+    workspace_volume: str = ""
+    volume_driver: str = ""
+    volume_options: dict[str, str] = field(default_factory=dict)
+    service: str = ""
     labels: dict[str, str] = field(default_factory=dict)
     project: str = ""
     ephemeral: bool = False
@@ -153,7 +167,7 @@ class ClaudeInstance:
         """The same of what :meth:`as_json_types` has made, or of the fields themselves. Raises as :meth:`of`."""
         if not isinstance(data, dict):
             raise InvalidInput("the instance cannot be: the record is no JSON object")
-        problems = [f"{name}: there is no such field" for name in data if name not in _CHECKS]
+        problems = [f"{name}: there is no such field" for name in data if name not in CHECKS]
         problems += [f"{item.name}: it is needed" for item in fields(cls) if _is_needed(item) and item.name not in data]
         if problems:
             raise _refused(problems, data.get("name", ""))
@@ -169,7 +183,7 @@ class ClaudeInstance:
 
     def __post_init__(self) -> None:
         problems = []
-        for name, check in _CHECKS.items():
+        for name, check in CHECKS.items():
             try:
                 object.__setattr__(self, name, check(getattr(self, name)))
             except ValueError as error:
@@ -197,15 +211,27 @@ class ClaudeInstance:
             yield f"ports: with the network {self.network!r} there are none to publish"
         if self.ephemeral and self.restart != "no":
             yield "restart: an ephemeral instance removes itself when it ends"
-        if self.kind != "docker" and self.claude.skip_permissions:
+        if self.kind == "swarm":
+            yield from self._contradictions_of_a_swarm()
+        if not self.is_contained and self.claude.skip_permissions:
             yield "claude.skip_permissions: allowed only in a container"
         yield from self._contradictions_of_the_key()
-        if self.workspace is None and not self.container:
+        if self.workspace is None and not self.container and self.kind != "swarm":
             yield "workspace: needed: the directory that Claude Code works in"
         try:
             check_sleep(self.sleep_after, self.stop_after, in_pane=self.in_pane)
         except ValueError as error:
             yield str(error)
+
+    def _contradictions_of_a_swarm(self) -> Iterator[str]:
+        if not self.image:
+            yield "image: a swarm's instance needs an image, which its nodes have or can pull"
+        if self.worktree:
+            yield "worktree: it is a directory of this machine, and its nodes have it not"
+        if self.workspace is not None and self.workspace_volume:
+            yield "workspace and workspace_volume: which of the two is it?"
+        if self.volume_options and not self.volume_driver:
+            yield "volume_options: only with volume_driver"
 
     def _contradictions_of_the_key(self) -> Iterator[str]:
         if self.sealed:
@@ -243,6 +269,11 @@ class ClaudeInstance:
     def in_pane(self) -> bool:
         """The interactive Claude Code, in a terminal that a person may share."""
         return self.kind == "tmux" or self.tmux
+
+    @property
+    def is_contained(self) -> bool:
+        """It is in a container, which sees only what is mounted in it."""
+        return self.kind in ("docker", "swarm")
 
     @property
     def key_is_outside(self) -> bool:
@@ -296,144 +327,3 @@ def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     return vars(value) if isinstance(value, ClaudeOptions | PermissionRules | ApiLimits) else str(value)
-
-
-def _name(value: object) -> str:
-    if not NAME.match(text := checks.text(value)):
-        raise ValueError("1 to 63 lower-case letters, digits, '_', '.', '-', beginning with a letter or digit")
-    return text
-
-
-def _env(value: object) -> dict[str, str]:
-    env = checks.texts_by_name(value)
-    for name in env:
-        if not _VARIABLE.match(name):
-            raise ValueError(f"{name!r} is not a name for an environment variable")
-        if "\0" in env[name]:
-            raise ValueError(f"the value of {name} has a NUL character")
-    return env
-
-
-def _path(value: object) -> Path | None:
-    """Relative to where the record was made: the agent and later programs run elsewhere."""
-    path = checks.path(value)
-    try:
-        return None if path is None else path.expanduser().absolute()
-    except RuntimeError:
-        raise ValueError("there is no such user") from None
-    except FileNotFoundError:
-        raise ValueError("it is relative, and the current directory has been removed") from None
-
-
-def _command(value: object) -> str:
-    if "\0" in (text := checks.text(value)):
-        raise ValueError("it has a NUL character")
-    return text
-
-
-def _ports(value: object) -> dict[int, int]:
-    ports = checks.numbers_by_number(value)
-    if not all(0 < inside <= _LAST_PORT and 0 <= outside <= _LAST_PORT for inside, outside in ports.items()):
-        raise ValueError(f"a port is a number from 1 to {_LAST_PORT}")
-    return ports
-
-
-def _restart(value: object) -> str:
-    if not re.fullmatch(r"no|always|unless-stopped|on-failure(:\d+)?", text := checks.text(value)):
-        raise ValueError("one of no, on-failure[:times], always, unless-stopped")
-    return text
-
-
-def _mounts(value: object) -> tuple[str, ...]:
-    mounts = checks.texts(value)
-    for mount in mounts:
-        split_mount(mount)
-    return mounts
-
-
-def _allow_hosts(value: object) -> tuple[str, ...]:
-    hosts = checks.texts(value)
-    if len(hosts) > _MOST_ALLOWED:
-        raise ValueError(f"at most {_MOST_ALLOWED} hosts")
-    if hosts:
-        from .allowed_hosts import GROUPS, read_rule  # few records have any
-
-        for host in hosts:
-            if host not in GROUPS:
-                read_rule(host)
-    return hosts
-
-
-def _api_limits(value: object) -> ApiLimits:
-    data = checks.fields(vars(value) if isinstance(value, ApiLimits) else value, _API_LIMITS_CHECKS)
-    return ApiLimits(**data)
-
-
-def _not_negative(check: checks.Check) -> checks.Check:
-    def checked(value: object) -> Any:
-        if (found := check(value)) < 0:
-            raise ValueError("0 for no limit, or more")
-        return found
-
-    return checked
-
-
-def _claude(value: object) -> ClaudeOptions:
-    data = checks.fields(vars(value) if isinstance(value, ClaudeOptions) else value, _CLAUDE_CHECKS)
-    return ClaudeOptions(**data)
-
-
-def _rules(value: object) -> PermissionRules:
-    data = checks.fields(vars(value) if isinstance(value, PermissionRules) else value, _RULES_CHECKS)
-    return PermissionRules(**data)
-
-
-def _seconds(value: object) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("seconds, 0 for never")
-    return checks.number(value)
-
-
-#: What a field is, and what makes it of what was given.
-_CHECKS: dict[str, checks.Check] = {
-    **dict.fromkeys(("image", "container", "worktree", "mount_at", "network", "user", "project"), checks.text),
-    **dict.fromkeys(("tmux_socket", "pane", "resume"), checks.text),
-    **dict.fromkeys(("read_only_workspace", "writable", "docker_socket", "credentials", "ephemeral"), checks.flag),
-    **dict.fromkeys(("tmux", "relay", "fork", "sealed"), checks.flag),
-    **dict.fromkeys(("memory", "cpu_shares", "pids"), checks.whole_number),
-    **dict.fromkeys(("workspace", "dockerfile", "repository", "key_file"), _path),
-    "name": _name,
-    "kind": checks.one_of("docker", "local", "tmux"),
-    "mounts": _mounts,
-    "allow_hosts": _allow_hosts,
-    "key": checks.one_of("inside", "outside"),
-    "key_command": _command,
-    "api_limits": _api_limits,
-    "env": _env,
-    "cpus": checks.number,
-    "ports": _ports,
-    "restart": _restart,
-    "labels": checks.texts_by_name,
-    "claude": _claude,
-    "rules": _rules,
-    "sleep_after": _seconds,
-    "stop_after": _seconds,
-    "created": checks.time,
-}
-
-_API_LIMITS_CHECKS: dict[str, checks.Check] = {
-    **dict.fromkeys(
-        ("at_once", "requests_per_minute", "bytes_per_day", "tokens_per_day"), _not_negative(checks.whole_number)
-    ),
-    "usd_per_day": _not_negative(checks.number),
-}
-
-_RULES_CHECKS: dict[str, checks.Check] = dict.fromkeys(("allow", "ask", "deny"), checks.texts)
-
-_CLAUDE_CHECKS: dict[str, checks.Check] = {
-    **dict.fromkeys(("program", "model", "system_prompt", "append_system_prompt", "permission_mode"), checks.text),
-    **dict.fromkeys(("allowed_tools", "disallowed_tools", "mcp_config", "extra"), checks.texts),
-    "skip_permissions": checks.flag,
-}

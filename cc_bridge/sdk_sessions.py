@@ -52,7 +52,7 @@ class Projects(Value):
         """
         config = options.env.get("CLAUDE_CONFIG_DIR") or os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude"
         here = project_key_for_directory(options.cwd or instance.record.workspace)
-        there = session_path("", cwd).parts[1] if instance.kind == "docker" else here
+        there = session_path("", cwd).parts[1] if instance.record.is_contained else here
         return cls(str(Path(config) / "projects"), here, there)
 
     def mirrored(self, path: str) -> str:

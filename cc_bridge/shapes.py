@@ -13,7 +13,7 @@ from .protocol.command_line import ClaudeOptions
 
 __all__ = ["InstanceActivity", "InstanceFields", "InstanceInfo", "Kind"]
 
-Kind = Literal["docker", "local", "tmux"]
+Kind = Literal["docker", "local", "tmux", "swarm"]
 
 
 class InstanceFields(TypedDict, total=False):
@@ -48,6 +48,14 @@ class InstanceFields(TypedDict, total=False):
     key_command: str
     key_file: str | Path | None
     api_limits: ApiLimits
+    constraints: Sequence[str]
+    spread: Sequence[str]
+    reserve_memory: int
+    reserve_cpus: float
+    workspace_volume: str
+    volume_driver: str
+    volume_options: Mapping[str, str]
+    service: str
     labels: Mapping[str, str]
     project: str
     ephemeral: bool
@@ -117,6 +125,8 @@ class InstanceInfo(InstanceActivity):
         networks: by name, the address there.
         volumes: names of the volumes that are mounted.
         limits: as the engine has them: memory in bytes, processors, processes.
+        service, node, task: Swarm: the service's name, the hostname of the node that has it and the id of its task;
+            None: none has it.
         exit_code: None: it runs.
         oom_killed: it was killed because its memory limit was reached.
     """
@@ -146,5 +156,8 @@ class InstanceInfo(InstanceActivity):
     networks: NotRequired[dict[str, str]]
     volumes: NotRequired[list[str]]
     limits: NotRequired[dict[str, Any]]
+    service: NotRequired[str]
+    node: NotRequired[str | None]
+    task: NotRequired[str | None]
     exit_code: NotRequired[int | None]
     oom_killed: NotRequired[bool]

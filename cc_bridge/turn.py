@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -78,6 +79,15 @@ class Turn:
         self._result: TurnResult | None = None
         self._is_left = False  # nobody knows it any more
         self._undecided: PermissionRequest | None = None  # seen; decided when the next event is wanted
+        self._then: Callable[[], Awaitable[None]] | None = None
+
+    def and_then(self, task: Callable[[], Awaitable[None]]) -> Self:
+        """Have something done when the result was given, before the iteration ends; again where it was cancelled.
+
+        So nothing that is said waits for it, and who has read to the end knows that it is done.
+        """
+        self._then = task
+        return self
 
     def __aiter__(self) -> Self:
         return self
@@ -94,6 +104,9 @@ class Turn:
             await self._source.decide(self._undecided)
             self._undecided = None
         while not self._events:
+            if self._result is not None and self._then is not None:
+                await self._then()
+                self._then = None
             if self._result is not None or self._is_left:
                 raise StopAsyncIteration
             self._events.extend(found := await self._source.wait_for_events(self.id))

@@ -54,6 +54,7 @@ _HOW = {
     "postgresql": "the package postgresql brings it",
     "nginx": "the package nginx-light brings it",
     "systemd": "the package systemd brings systemd-analyze, which needs no systemd that runs",
+    "swarm": "as root, with the packages docker.io, iptables, iproute2 and util-linux",
     "root": "run the tests as root; a container's will do",
     "browser": "the package chromium brings it",
     "axe": "`pip install axe-playwright-python` brings it",

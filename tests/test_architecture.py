@@ -142,10 +142,12 @@ RUNGS = {
     },
     "blocking_tools": {"event_loop", "engine"},
     "testing": {"channels", "protocol", "fleet", "instance", "record", "shapes", "turn", "events", "errors"},
+    "cluster": {"engine", "errors", "logs", "names", "values"},
     "instances": {
         "values",
         "beneath",
         "bridge",
+        "cluster",
         "decisions",
         "dockerfiles",
         "engine",
@@ -186,18 +188,8 @@ RUNGS = {
     "beneath": set(),
     "dockerfiles": {"state", "errors"},
     "instance": {"decisions", "record", "protocol", "shapes", "turn", "events", "errors"},
-    "record": {
-        "allowed_hosts",
-        "checks",
-        "kinds",
-        "permission_rules",
-        "names",
-        "shapes",
-        "limits",
-        "mounts",
-        "protocol",
-        "errors",
-    },
+    "record": {"kinds", "permission_rules", "record_fields", "shapes", "limits", "mounts", "protocol", "errors"},
+    "record_fields": {"allowed_hosts", "checks", "permission_rules", "names", "limits", "mounts", "protocol"},
     "allowed_hosts": {"ip_addresses", "values"},
     "ip_addresses": set(),
     "checks": set(),
@@ -425,7 +417,7 @@ def test_nothing_is_too_long_without_a_reason() -> None:
 def test_the_agent_stays_small() -> None:
     sizes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("*.py")}
     assert max(sizes.values()) <= 400, sizes
-    assert sum(sizes.values()) <= 3415, sizes
+    assert sum(sizes.values()) <= 3665, sizes
     panes = {path.name: len(path.read_text().splitlines()) for path in AGENT.glob("pane/*.py")}
     assert max(panes.values()) <= 620, panes
 

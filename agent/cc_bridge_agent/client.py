@@ -24,6 +24,7 @@ class Client:
         number: grows from one connection to the next.
         host: what it calls itself; empty: it does not say.
         looks: it only looks: it keeps nothing alive, and is not worth a word.
+        fence: see fence.py; 0: it has none.
         given: the number of the last frame that was queued for it.
         acknowledged: up to this number it has said that it will not ask again.
         feed: where it is read from while it lags.
@@ -44,7 +45,7 @@ class Client:
         self.session = ""
         self.host = ""
         self.looks = False
-        self.given = self.acknowledged = 0
+        self.fence = self.given = self.acknowledged = 0
         self.feed: Optional[Iterator[Tuple[int, bytes]]] = None
         self._loop = loop
         self._read_fd = read_fd

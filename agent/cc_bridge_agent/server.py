@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Union
 from . import __version__, wire
 from .client import Client
 from .egress import Egress
+from .fence import Fence
 from .ledger import Ledger
 from .loop import Loop
 from .raw import LINGER, RawSession, size_of, sweep
@@ -62,6 +63,7 @@ class Server:
         self._sessions: Dict[str, Session] = {}
         self._clients: List[Client] = []
         self._accepted = 0
+        self._fence = Fence(state)
         self._withdrawn = Withdrawn()
         self._asked_by: Dict[str, str] = {}  # what has come while Claude Code fell asleep, and the host's name
         self._listeners: List[Union[PipeListener, SocketListener]] = []
@@ -224,18 +226,24 @@ class Server:
             client.refuse("protocol", "a second hello, or not a session's name: %.80r" % name)
             return
         try:
+            if not self._fence.admit(client, frame.get("fence", 0)):
+                return
             session = self._session(name)
         except OSError as error:
             log("journal_unusable", session=name, reason=str(error))
             client.refuse("state", "the journal in %s cannot be used: %s" % (self._state, error))
             return
+        self._attach(client, session, frame)
+        self._fence.end_overtaken(self._clients)  # last: with nobody there, what waits would start a Claude Code
+
+    def _attach(self, client: Client, session: Session, frame: wire.Frame) -> None:
         after = session.ledger.position(frame.get("have"), frame.get("turn"), frame.get("whole") is True)
         if after is None:
             client.refuse("gone", "the frames that were asked for are not kept here, or not any more")
             return
         hello = {"hello": wire.VERSION, "agent": __version__, "epoch": self.epoch, "from": after + 1}
         client.send(wire.encode({**hello, **session.describe()}))
-        client.session = name
+        client.session = session.name
         client.host = str(frame.get("host", ""))[:_LONGEST_HOST]
         client.looks = frame.get("look") is True
         session.audience.attach(client, after)
@@ -243,7 +251,7 @@ class Server:
         if not client.looks:
             self._cancel_linger()
             self._cancel_stop()
-            log("client_attached", client=client.name, session=name)
+            log("client_attached", client=client.name, session=session.name)
 
     def _session(self, name: str) -> Session:
         if name not in self._sessions:

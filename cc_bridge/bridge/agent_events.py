@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from ..errors import BridgeError, ClaudeNotFound, ClaudeStartError, ConnectionLost, ProtocolError
+from ..errors import BridgeError, ClaudeNotFound, ClaudeStartError, ConnectionLost, LeaseLost, ProtocolError
 from ..logs import Log
 from ..protocol.conversation import Conversation
 from ..protocol.link import (
@@ -84,7 +84,7 @@ class AgentEvents:
     def greeted(self, hello: Hello, now: float, *, continues: bool) -> None:
         """A connection was made. ``continues``: what follows begins before what the hello says."""
         conversation = self._conversation
-        conversation.greeted(hello.queue, resumed=continues)
+        conversation.greeted(hello.queue, resumed=continues, journal=hello.journal)
         if self._follows or not continues or self._catches_up:
             self.claude_runs = hello.state == "running"
         if hello.resumed and not (self._follows or continues):
@@ -219,4 +219,6 @@ def refusal_error(refusal: AgentRefused, instance: str, claude_hint: str | None)
         return ClaudeNotFound(what, instance=instance, hint=claude_hint)
     if refusal.code == "start":
         return ClaudeStartError(f"Claude Code cannot be started: {refusal.message}", instance=instance)
+    if refusal.code == "fence":
+        return LeaseLost(f"the agent: {refusal.message}", instance=instance)
     return ConnectionLost(f"the agent: {refusal.message}", instance=instance)

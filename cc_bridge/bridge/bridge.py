@@ -297,6 +297,7 @@ class Bridge:
             while not await self._place.rest():
                 pass
             await self._driver.make_ready()
+            await self._driver.rest()
 
     async def aclose(self, reason: str = "the instance was closed") -> None:
         """Give up the connection. Turns that have not ended end as interrupted."""
@@ -305,6 +306,10 @@ class Bridge:
             self._follow_joined()  # whoever reads one later must find it closed
             await self._followers.aclose(reason)
         self._driver.close(reason)
+
+    async def rest(self) -> None:
+        """Let programs of other machines drive, if nothing of this one's is under way."""
+        await self._driver.rest()
 
     # The pump
 
@@ -315,13 +320,14 @@ class Bridge:
         while not satisfied():
             async with self._turnstile:
                 if satisfied():
-                    return
+                    break
                 if not (patient and self._conversation.crowded) or self._set_aside():
                     await self._driver.advance(satisfied)
                     continue
             if self._drained.is_set():
                 self._drained = anyio.Event()
             await self._drained.wait()
+        await self._driver.rest()
 
     def _set_aside(self) -> bool:
         """Have whoever is far behind read over a connection of its own, so that nobody waits for it.

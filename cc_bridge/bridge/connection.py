@@ -9,7 +9,7 @@ from typing import Self
 import anyio
 
 from ..channels.base import Channel
-from ..errors import AgentUnavailable, ConnectionLost, ProtocolError
+from ..errors import AgentUnavailable, ConnectionLost, LeaseLost, ProtocolError
 from ..protocol.link import AgentRefused, Hello, Link, LinkEvent, Violated
 from .this_program import this_program
 
@@ -59,7 +59,7 @@ class Connection:
 
         Raises:
             AgentUnavailable: there is none in time.
-            FramesGone, ConnectionLost, ProtocolError: as they say.
+            FramesGone, LeaseLost, ConnectionLost, ProtocolError: as they say.
         """
         try:
             with anyio.fail_after(_HELLO_LIMIT):
@@ -71,6 +71,8 @@ class Connection:
                     return cls(link, channel, instance, hello, early)
                 case [AgentRefused("gone", message), *_]:
                     raise FramesGone(message, instance=instance)
+                case [AgentRefused("fence", message), *_]:
+                    raise LeaseLost(f"the agent: {message}", instance=instance)
                 case [AgentRefused(_, message) | Violated(message), *_]:
                     raise ProtocolError(message, instance=instance)
             raise ProtocolError("the agent did not begin with a hello", instance=instance)

@@ -23,6 +23,7 @@ from ..protocol.conversation import Conversation
 from ..protocol.link import Exited, Link, LinkEvent, Output, Position, Started, Status
 from .agent_events import AgentEvents
 from .connection import Connection, FramesGone
+from .driving import Driving
 from .surroundings import Launch, Surroundings
 from .uplink import Uplink
 
@@ -86,6 +87,7 @@ class Driver:
         self.conversation = conversation
         self.hurry = False
         self.uplink = Uplink(place, log, position, patience, only_looks=only_looks)
+        self._driving = Driving(None if follow or only_looks else place.lease, conversation, self.uplink)
         self._observer = observer
         self._events = AgentEvents(
             conversation,
@@ -160,6 +162,7 @@ class Driver:
             await self._carry_out()
             if satisfied():
                 return
+            await self._driving.renew()
             await self._receive(-math.inf if self.hurry else math.inf)
             await self._carry_out()
         except (ChannelError, EngineError) as error:
@@ -193,6 +196,10 @@ class Driver:
             except ConnectionLost:
                 await connection.aclose()  # whoever receives finds it closed, and connects again
             connection.set_deadline(-math.inf if self.hurry else self._deadline())
+
+    async def rest(self) -> None:
+        """Let other programs drive, if nothing of this one's is under way."""
+        await self._driving.rest()
 
     def give_up(self, reason: str) -> None:
         """It cannot be reached any more, so neither can its turns."""
@@ -242,7 +249,7 @@ class Driver:
 
     def _deadline(self) -> float:
         when = self.conversation.next_timer()
-        return math.inf if when is None else when
+        return min(math.inf if when is None else when, self._driving.renew_at)
 
     def _handle(self, link_events: list[LinkEvent]) -> None:
         """Raises: ProtocolError, ConnectionLost, ClaudeError: the agent broke a rule, or cannot do what it must."""
@@ -268,23 +275,8 @@ class Driver:
             if not commands:
                 return
             # Others may say something meanwhile: an interrupt must not wait for a file.
-            await self._read_transcripts([command for command in commands if isinstance(command, ReadTranscript)])
-
-    async def _read_transcripts(self, reading: list[ReadTranscript]) -> None:
-        """Last of all commands, because it may take time and be cancelled, which must cost none of the others."""
-        try:
-            while reading:
-                lines = await self._read_transcript(reading[0].session_id)
-                self.conversation.receive_transcript(reading.pop(0).turn_id, lines, anyio.current_time())
-        finally:
-            self.conversation.put_back(reading)
-
-    async def _read_transcript(self, session_id: str) -> list[str] | None:
-        try:
-            return await self._place.read_transcript(session_id) if session_id else None
-        except EngineError as error:
-            self._log.warning("transcript_unreadable", reason=str(error))
-            return None
+            reading = [command for command in commands if isinstance(command, ReadTranscript)]
+            await read_transcripts(reading, self.conversation, self._place, self._log)
 
     # Connection and Claude Code
 
@@ -294,21 +286,30 @@ class Driver:
         return self._is_lacking(whoever_waits=False)
 
     def _is_lacking(self, *, whoever_waits: bool) -> bool:
-        if self.uplink.connection is None:
+        if self.uplink.connection is None or self._driving.is_lacking:
             return True
+        return self._lacks_claude(whoever_waits=whoever_waits)
+
+    def _lacks_claude(self, *, whoever_waits: bool) -> bool:
         waits = whoever_waits or not (self._follow or self._adopts)
         waits = waits or self.conversation.waits_in_agent  # whoever has sent it may be gone
         waits = waits or (self._adopts and bool(self.conversation.queued))
         return waits and not self._events.claude_runs and not self.conversation.settling
 
     async def _ensure_ready(self, *, whoever_waits: bool = False) -> None:
-        if self._is_lacking(whoever_waits=whoever_waits):
-            async with self._place.starting(self.abandon):
+        # Whether the lease is needed for Claude Code is known when there is a connection.
+        while self._is_lacking(whoever_waits=whoever_waits):
+            begins = self._driving.begins(whoever_waits=whoever_waits)
+            async with self._place.starting(self.abandon, drives=begins):
+                if begins:
+                    await self._driving.begun()
                 if self.uplink.connection is None:
-                    await self._connect()
-                if self._is_lacking(whoever_waits=whoever_waits):
+                    await self._connect(fence=self._driving.fence if begins else None)
+                if self._lacks_claude(whoever_waits=whoever_waits) and (begins or self._driving.is_free):
                     await self._carry_out()  # what was given up must not be the first that it gets
                     await self._start_claude()
+            if begins or self._driving.is_free:
+                return
 
     async def _improve(self) -> bool:
         """Change to a better channel before a turn, where there is one; False: somebody has closed the connection."""
@@ -319,13 +320,14 @@ class Driver:
             self._go_on(connection)
         return self.uplink.connection is not None
 
-    async def _connect(self) -> None:
+    async def _connect(self, *, fence: int | None) -> None:
         """Connect; where a turn was cut off, go on after the last frame that came."""
         follows_anew = self._follow and self.uplink.position is None
         try:
-            connection = await self.uplink.connect(resume=self._can_resume(), turn=self._follow)
+            connection = await self.uplink.connect(resume=self._can_resume(), turn=self._follow, fence=fence)
             if self._adopts and not self.uplink.continues:
                 connection = await begin_earlier(self.uplink, connection)
+            await self._driving.connected(connection)
             self._go_on(connection)
             await self._catch_up()
         except FramesGone as error:
@@ -388,6 +390,7 @@ class Driver:
         """The connection is gone: take it up again, or let the conversation decide what that means for its turns."""
         self._log.warning("connection_lost", reason=error.what, channel=self.uplink.channel_kind)
         await self.uplink.disconnect()
+        self._driving.lost(error)
         if not self.uplink.count_loss(resumable=self._can_resume() and not isinstance(error, ProtocolError)):
             self._events.lost(error.what, anyio.current_time(), error=str(error))
 
@@ -406,6 +409,22 @@ def say(link: Link, command: Command, log: Log) -> None:
             link.signal_claude("KILL", turn)
 
 
+async def read_transcripts(
+    reading: list[ReadTranscript], conversation: Conversation, place: Surroundings, log: Log
+) -> None:
+    """Last of all commands, because it may take time and be cancelled, which must cost none of the others."""
+    try:
+        while reading:
+            lines, session_id = None, reading[0].session_id
+            try:
+                lines = await place.read_transcript(session_id) if session_id else None
+            except EngineError as error:
+                log.warning("transcript_unreadable", reason=str(error))
+            conversation.receive_transcript(reading.pop(0).turn_id, lines, anyio.current_time())
+    finally:
+        conversation.put_back(reading)
+
+
 async def begin_earlier(uplink: Uplink, connection: Connection) -> Connection:
     """Connect again so that turns which are open already, other programs' or an earlier one's, are read as a whole."""
     hello = connection.hello
@@ -414,7 +433,8 @@ async def begin_earlier(uplink: Uplink, connection: Connection) -> Connection:
         return connection
     await uplink.disconnect()
     uplink.forget()
+    fence = connection.link.fence
     try:
-        return await uplink.connect(resume=False, turn=first)
+        return await uplink.connect(resume=False, turn=first, fence=fence)
     except FramesGone:  # it began so long ago that only its end can be heard
-        return await uplink.connect(resume=False)
+        return await uplink.connect(resume=False, fence=fence)

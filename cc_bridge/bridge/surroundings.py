@@ -9,7 +9,7 @@ from typing import Protocol
 from ..channels.base import Channel
 from ..values import Value
 
-__all__ = ["Dialer", "Ending", "Launch", "Surroundings"]
+__all__ = ["Dialer", "DrivingLease", "Ending", "Launch", "Surroundings"]
 
 
 class Launch(Value):
@@ -52,8 +52,41 @@ class Dialer(Protocol):
         """A better channel than one of kind ``current``, if one can be had at once."""
 
 
+class DrivingLease(Protocol):
+    """Which program may send commands and start Claude Code, where those of several machines reach the instance."""
+
+    @property
+    def fence(self) -> int | None:
+        """To be said in a hello; None: it is not held."""
+
+    @property
+    def renew_at(self) -> float:
+        """When to renew it, in anyio's time; infinite: it is not held."""
+
+    async def renew(self) -> bool:
+        """Renew it, within seconds; False: it is another program's by now."""
+
+    async def confirm(self) -> None:
+        """Make sure that it is held, after a hello with its fence.
+
+        Raises:
+            LeaseLost: it is not.
+            EngineError: nobody can say.
+        """
+
+    def overtaken(self) -> None:
+        """An agent knows of a higher fence."""
+
+    async def give_up(self) -> None:
+        """Let others have it."""
+
+
 class Surroundings(Dialer, Protocol):
     """What a conversation needs of the instance that it is of, and of its place."""
+
+    @property
+    def lease(self) -> DrivingLease | None:
+        """None: programs of other machines do not reach it, or all of them may drive it."""
 
     claude_hint: str | None
     """What to do where there is no Claude Code; None: the general advice."""
@@ -64,11 +97,14 @@ class Surroundings(Dialer, Protocol):
     async def rest(self) -> bool:
         """Wait until nobody starts or ends the instance; False: somebody did."""
 
-    def starting(self, abandon: Callable[[], Awaitable[None]]) -> AbstractAsyncContextManager[None]:
+    def starting(
+        self, abandon: Callable[[], Awaitable[None]], *, drives: bool = False
+    ) -> AbstractAsyncContextManager[None]:
         """The bridge connects and starts Claude Code within; nobody else starts or ends the instance meanwhile.
 
         Args:
             abandon: gives up the connection; awaited before what a failed first start has made is removed.
+            drives: the lease is taken before, where there is one, and held within.
 
         Raises:
             AgentUnavailable: somebody wants the instance to end.

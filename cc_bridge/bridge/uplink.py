@@ -91,7 +91,7 @@ class Uplink:
         connection = self._connection
         return connection is not None and connection.link.last_seq >= connection.hello.seq
 
-    async def connect(self, *, resume: bool, turn: str = "") -> Connection:
+    async def connect(self, *, resume: bool, turn: str = "", fence: int | None = None) -> Connection:
         """Connect, after a pause where that has just failed.
 
         A cancellation leaves no connection behind.
@@ -99,8 +99,10 @@ class Uplink:
         Args:
             resume: after the last frame that came, which must be known (:attr:`position`).
             turn: otherwise from the first frame of this input's turn; empty: from now on.
+            fence: of this program's lease.
 
         Raises:
+            LeaseLost: another program has a higher fence.
             FramesGone: these frames are not kept; the next connection begins anew.
             AgentUnavailable, ConnectionLost, ProtocolError, EngineError: it failed.
         """
@@ -108,7 +110,7 @@ class Uplink:
             await anyio.sleep(pause_after(self._failures))  # back-off: the other side needs time
         after = self._position if resume else None
         turn = "" if after else turn
-        link = Link(self._session, after=after, turn=turn or None, host=this_program(), looks=self._only_looks)
+        link = self._link(after, fence, turn or None)
         try:
             return self._use(await Connection.open(link, self._dialer.connect, self._dialer.name))
         except FramesGone:
@@ -120,7 +122,7 @@ class Uplink:
         current = self._connection
         if current is None:
             return None
-        better = Link(self._session, after=current.link.position, host=this_program(), looks=self._only_looks)
+        better = self._link(current.link.position, current.link.fence)
         better.greet()
         channel = await self._dialer.connect_better(current.channel.kind, better.data_to_send())
         if channel is not None and self._connection is not current:  # somebody has closed it meanwhile
@@ -193,6 +195,9 @@ class Uplink:
         self._lost_since, self._failures = None, 0
         self._position = None
         return False
+
+    def _link(self, after: Position | None, fence: int | None, turn: str | None = None) -> Link:
+        return Link(self._session, after=after, turn=turn, host=this_program(), looks=self._only_looks, fence=fence)
 
     def _use(self, connection: Connection) -> Connection:
         hello = connection.hello

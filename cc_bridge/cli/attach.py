@@ -14,7 +14,7 @@ from .parameters import Option
 from .session import run_async
 
 if TYPE_CHECKING:
-    from ..instances.docker_container import DockerContainer
+    from ..instances.contained_instance import ContainedInstance
 
 __all__ = ["attach"]
 
@@ -27,7 +27,7 @@ def attach(
     read_only: Annotated[bool, Option("--read-only", "-r", help="Watch only: no key reaches it.")] = False,
 ) -> None:
     """Come to the pane in which an instance's Claude Code runs: watch, scroll, type. Ctrl-B D leaves it running."""
-    from ..instances.docker_container import DockerContainer
+    from ..instances.contained_instance import ContainedInstance
     from ..instances.tmux_instance import TmuxInstance
     from .display import Display
     from .terminal import interact
@@ -36,7 +36,7 @@ def attach(
         with Display() as display:
             instance = o.load(name, display)
             try:
-                if not isinstance(instance, DockerContainer | TmuxInstance) or not instance.record.in_pane:
+                if not isinstance(instance, ContainedInstance | TmuxInstance) or not instance.record.in_pane:
                     raise InvalidInput(
                         "its Claude Code runs without a terminal",
                         instance=name,
@@ -47,9 +47,9 @@ def attach(
                         "its Claude Code does not run", instance=name, hint=f"`cc-bridge start {name}` starts it."
                     )
                 asked = [word.replace("attach-session", "has-session") for word in instance.attach_argv]
-                if isinstance(instance, DockerContainer):
+                if isinstance(instance, ContainedInstance):
                     argv = _words(instance.attach_argv, read_only)
-                    code = await interact(instance.tools, argv, user="", tty=True)
+                    code = await interact(await instance.get_tools(), argv, user="", tty=True)
                     is_there = await _is_there(instance, asked)
                 else:
                     argv = _from_inside(_words(instance.attach_argv, read_only), read_only)
@@ -65,7 +65,7 @@ def attach(
     run_async(main, ends_at_once=True)
 
 
-async def _is_there(instance: DockerContainer, argv: list[str]) -> bool:
+async def _is_there(instance: ContainedInstance, argv: list[str]) -> bool:
     """The session, after somebody has left it; no container, no session."""
     try:
         return (await instance.exec(argv)).exit_code == 0

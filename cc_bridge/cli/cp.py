@@ -19,7 +19,7 @@ from .session import run_async
 if TYPE_CHECKING:
     from tarfile import TarInfo
 
-    from ..instances.docker_container import DockerContainer
+    from ..instances.contained_instance import ContainedInstance
     from .display import Display
 
 __all__ = ["cp"]
@@ -44,18 +44,18 @@ def cp(
         if (source == "-" and sys.stdin.isatty()) or (target == "-" and sys.stdout.isatty()):
             raise InvalidInput("- is a tar archive, and here is a terminal", hint="Use a file, or a pipe.")
         with Display() as display:
-            instance = o.load_docker(name or to_name, display)
+            instance = o.load_contained(name or to_name, display)
             try:
                 if to_name and source == "-":
-                    await instance.tools.unpack(sys.stdin.buffer, to_inside)
+                    await (await instance.get_tools()).unpack(sys.stdin.buffer, to_inside)
                 elif target == "-":
                     await _write_archive(instance, inside, display)
                 elif to_name:
                     display.progress(f"copying {source}")
-                    print(f"{to_name}:{await instance.tools.copy_in(Path(source), to_inside)}")
+                    print(f"{to_name}:{await (await instance.get_tools()).copy_in(Path(source), to_inside)}")
                 else:
                     display.progress(f"copying {source}")
-                    path, left_out = await instance.tools.copy_out(inside, Path(target))
+                    path, left_out = await (await instance.get_tools()).copy_out(inside, Path(target))
                     display.settle()
                     print(shown_on(sys.stdout, str(path)))
                     for item in left_out:
@@ -67,12 +67,14 @@ def cp(
     run_async(main)
 
 
-async def _write_archive(instance: DockerContainer, inside: str, display: Display) -> None:
+async def _write_archive(instance: ContainedInstance, inside: str, display: Display) -> None:
     """A tar archive on stdout, of what may come out: no links and no devices."""
     import tarfile
 
     with tempfile.TemporaryDirectory(prefix="cc-bridge-") as scratch:
-        path, left_out = await instance.tools.copy_out(inside, Path(scratch) / (PurePosixPath(inside).name or "root"))
+        path, left_out = await (await instance.get_tools()).copy_out(
+            inside, Path(scratch) / (PurePosixPath(inside).name or "root")
+        )
 
         def write() -> None:
             with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:

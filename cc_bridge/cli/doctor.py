@@ -110,13 +110,13 @@ async def _isolation(name: str, as_json: bool) -> int:
     from .tables import print_table
 
     with Display() as display:
-        instance = o.load_docker(name, display)
+        instance = o.load_contained(name, display)
         try:
             if not await instance.is_running():
                 display.progress(f"starting {name}")
                 await instance.start()
             outcomes = []
-            async for outcome in try_isolation(instance.tools, instance.record):
+            async for outcome in try_isolation(await instance.get_tools(), instance.record):
                 display.progress(f"tried to {outcome.tries}")
                 outcomes.append(outcome)
         finally:

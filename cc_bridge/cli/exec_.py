@@ -41,12 +41,13 @@ def _run(name: str, command: list[str], user: str, *, interactive: bool, tty: bo
 
     async def main() -> int:
         with Display() as display:
-            instance = o.load_docker(name, display)
+            instance = o.load_contained(name, display)
             try:
+                tools = await instance.get_tools()
                 if interactive or tty:
-                    return await interact(instance.tools, command, user=user, tty=tty)
+                    return await interact(tools, command, user=user, tty=tty)
                 code, output = 1, HarmlessOutput()
-                async for item in instance.tools.exec_streaming(command, user=user):
+                async for item in tools.exec_streaming(command, user=user):
                     if isinstance(item, Exit):
                         code = item.exit_code
                     else:

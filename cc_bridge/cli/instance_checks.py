@@ -56,9 +56,10 @@ async def checks_of(name: str) -> list[Check]:
 async def _checks(instance: BridgedInstance) -> AsyncIterator[Check]:
     record = instance.record
     yield Check("record", "ok", f"{record.kind}, {'ephemeral' if record.ephemeral else 'stays'}")
-    yield _mounts(instance)
-    if record.workspace is not None:
-        yield _workspace(instance)
+    if record.kind != "swarm":  # whose directories are its nodes'
+        yield _mounts(instance)
+        if record.workspace is not None:
+            yield _workspace(instance)
     info: dict[str, Any] = {}
     with anyio.move_on_after(_LIMIT):
         try:
@@ -128,7 +129,7 @@ def _may_write(found: os.stat_result, uid: int, gid: int | None) -> bool | None:
 
 def _place(name: str, info: dict[str, Any]) -> Check:
     status = info["status"]
-    title = "container" if info["kind"] == "docker" else "process"
+    title = "container" if info["kind"] in ("docker", "swarm") else "process"
     if status == "running":
         return Check(title, "ok", "running")
     if info.get("oom_killed"):
@@ -181,7 +182,7 @@ def _age(when: str | None) -> float:
 async def _program(instance: BridgedInstance) -> Check:
     from .doctor import claude_check, tmux_check
 
-    if instance.record.kind == "docker":
+    if instance.record.is_contained:
         return Check("claude", "ok", "its image's own")
     check = await claude_check(instance.record.claude.program)
     if check.state == "ok" and instance.record.kind == "tmux":
@@ -199,7 +200,7 @@ def _login(instance: BridgedInstance) -> Check:
         whose = "its own" if decides(record.env) else "this machine's"
         return Check("login", "ok", f"{whose}: {', '.join(names) or 'another provider or address'}")
     config = Path(env.get("CLAUDE_CONFIG_DIR") or os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
-    if (record.kind != "docker" or record.credentials) and (config / ".credentials.json").exists():
+    if (not record.is_contained or record.credentials) and (config / ".credentials.json").exists():
         return Check("login", "ok", f"the login of {config}")
     if record.container or (record.kind == "tmux" and not record.ephemeral):
         return Check("login", "note", "none is given to it; there may be one inside")

@@ -55,7 +55,7 @@ def logs(
 
     `cc-bridge history` has the conversation.
     """
-    from ..instances.docker_container import DockerContainer
+    from ..instances.contained_instance import ContainedInstance
     from .display import Display
 
     async def main() -> int:
@@ -64,8 +64,8 @@ def logs(
         with Display() as display:
             instance = o.load(name, display)
             try:
-                if isinstance(instance, DockerContainer):
-                    found = _lines(instance.tools.logs(follow=follow, tail=tail, since=begin))
+                if isinstance(instance, ContainedInstance):
+                    found = _lines((await instance.get_tools()).logs(follow=follow, tail=tail, since=begin))
                 else:
                     over = instance.until_agent_ends if follow else None
                     found = _file_lines(instance.agent_log, over, tail=tail, since=begin)

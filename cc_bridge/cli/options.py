@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from ..dockerfiles import OnDockerfile
     from ..instance import OnPermission
     from ..instances.bridged import BridgedInstance
-    from ..instances.docker_container import DockerContainer
+    from ..instances.contained_instance import ContainedInstance
     from ..record import ClaudeInstance
     from .display import Display
 
-__all__ = ["Json", "Name", "Names", "Timeout", "asks_about_dockerfiles", "instance_of", "load", "load_docker"]
+__all__ = ["Json", "Name", "Names", "Timeout", "asks_about_dockerfiles", "instance_of", "load", "load_contained"]
 
 Name = Annotated[str, Argument(metavar="NAME", help="The instance.", complete=complete_name)]
 Names = Annotated[list[str], Argument(metavar="NAME…", help="Instances.", complete=complete_name)]
@@ -64,16 +64,16 @@ def asks_about_dockerfiles(display: Display) -> OnDockerfile | None:
     return ask
 
 
-def load_docker(name: str, display: Display) -> DockerContainer:
+def load_contained(name: str, display: Display) -> ContainedInstance:
     """The same, for verbs that need a container.
 
     Raises:
         InvalidInput: it has none.
     """
-    from ..instances.docker_container import DockerContainer
+    from ..instances.contained_instance import ContainedInstance
 
     instance = load(name, display)
-    if not isinstance(instance, DockerContainer):
+    if not isinstance(instance, ContainedInstance):
         raise InvalidInput(f"it is a {instance.record.kind} instance, and has no container", instance=name)
     return instance
 

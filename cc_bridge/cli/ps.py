@@ -203,7 +203,8 @@ async def _fill(row: dict[str, Any], containers: dict[str, ContainerSummary] | N
         return
     record = instance.record
     image = str(record.dockerfile or "") or record.image or record.container or None
-    row |= {"kind": record.kind, "image": image, "workspace": str(record.workspace), "project": record.project}
+    workspace = record.workspace or ("a volume" if record.kind == "swarm" else None)
+    row |= {"kind": record.kind, "image": image, "workspace": str(workspace), "project": record.project}
     row["created"] = record.created.isoformat(timespec="seconds")
     try:
         await _fill_state(row, instance, containers)
@@ -223,7 +224,10 @@ async def _fill_state(
 ) -> None:
     from ..instances.docker_container import DockerContainer
 
-    if not isinstance(instance, DockerContainer):
+    if instance.record.kind == "swarm":
+        info = await instance.get_info()
+        row |= {key: value for key, value in info.items() if key in ("status", "node", *_SEEN)}
+    elif not isinstance(instance, DockerContainer):
         row["status"] = "running" if await instance.is_running() else "stopped"
     elif instance.record.container:
         info = await instance.get_info()  # it is not in the list: somebody else has made it

@@ -20,6 +20,17 @@ from .completion import complete_conversation, complete_mode, complete_pane, com
 from .options import load
 from .parameters import Option, given
 from .sealed_options import AllowHost, ApiLimit, Key, KeyCommand, KeyFile, KeyOption, Sealed, parse_api_limits
+from .swarm_options import (
+    Constraint,
+    ReserveCpus,
+    ReserveMemory,
+    Spread,
+    Swarm,
+    VolumeDriver,
+    VolumeOption,
+    WorkspaceVolume,
+    parse_volume_options,
+)
 from .time_options import SleepAfter, StopAfter
 from .words import check_claude_args, parse_env, parse_ports, parse_size, parse_times, parse_tools, read_mcp_config
 
@@ -59,6 +70,8 @@ _FIELDS = {
     "claude_arg": "extra",
     "allow_host": "allow_hosts",
     "api_limit": "api_limits",
+    "constraint": "constraints",
+    "volume_option": "volume_options",
 }
 
 
@@ -68,6 +81,7 @@ class On(enum.StrEnum):
     docker = "docker"
     local = "local"
     tmux = "tmux"
+    swarm = "swarm"
 
 
 OnOption = Annotated[On, Option("--on", help="Where Claude Code runs.")]
@@ -82,16 +96,16 @@ Image = Annotated[
 ]
 Docker = Annotated[bool, Option("--docker", help="In a container: the same as --on docker.")]
 Dockerfile = Annotated[Path | None, Option("--dockerfile", metavar="FILE", help="Build this, and use it.")]
-ReadOnly = Annotated[bool, Option("--read-only", help="Docker: it may read the workspace, and not write.")]
-Writable = Annotated[bool, Option("--writable", help="Docker: it may write to its root file system.")]
-Memory = Annotated[str, Option("--memory", metavar="SIZE", help="Docker: most memory, such as 512m or 2g.")]
-Cpus = Annotated[float, Option("--cpus", metavar="N", min=0.01, help="Docker: most processors.")]
+ReadOnly = Annotated[bool, Option("--read-only", help="Docker, Swarm: it may read the workspace, and not write.")]
+Writable = Annotated[bool, Option("--writable", help="Docker, Swarm: it may write to its root file system.")]
+Memory = Annotated[str, Option("--memory", metavar="SIZE", help="Docker, Swarm: most memory, such as 512m or 2g.")]
+Cpus = Annotated[float, Option("--cpus", metavar="N", min=0.01, help="Docker, Swarm: most processors.")]
 Restart = Annotated[str, Option("--restart", metavar="POLICY", help="Docker: as `docker run` has it.")]
 Credentials = Annotated[bool, Option("--credentials", help="Docker: give it this user's login, read-only.")]
 DockerSocket = Annotated[
     bool, Option("--docker-socket", help="Docker: give it the engine itself, and so root on this machine.")
 ]
-Tmux = Annotated[bool, Option("--tmux", help="Docker: in a pane in the container, which `attach` shows.")]
+Tmux = Annotated[bool, Option("--tmux", help="Docker, Swarm: in a pane in the container, which `attach` shows.")]
 TmuxSocket = Annotated[
     str, Option("--tmux-socket", metavar="PATH", help="tmux: in this server, and not in one of its own.")
 ]
@@ -99,8 +113,8 @@ Pane = Annotated[
     str,
     Option("--pane", metavar="ID", help="tmux: take over the Claude Code in this pane.", complete=complete_pane),
 ]
-User = Annotated[str, Option("--user", "-u", metavar="USER", help="Docker: as this user, name or UID:GID.")]
-Pids = Annotated[int, Option("--pids", metavar="N", min=1, help="Docker: most processes and threads.")]
+User = Annotated[str, Option("--user", "-u", metavar="USER", help="Docker, Swarm: as this user, name or UID:GID.")]
+Pids = Annotated[int, Option("--pids", metavar="N", min=1, help="Docker, Swarm: most processes and threads.")]
 Publish = Annotated[
     list[str] | None,
     Option(
@@ -174,6 +188,7 @@ class Options:
 
     on: OnOption = On.docker
     docker: Docker = False
+    swarm: Swarm = False
     image: Image = AUTO_IMAGE
     dockerfile: Dockerfile = None
     workspace: Workspace = Path()
@@ -196,6 +211,13 @@ class Options:
     key_file: KeyFile = None
     api_limit: ApiLimit = None
     docker_socket: DockerSocket = False
+    constraint: Constraint = None
+    spread: Spread = None
+    reserve_memory: ReserveMemory = "0"
+    reserve_cpus: ReserveCpus = 0.0
+    workspace_volume: WorkspaceVolume = ""
+    volume_driver: VolumeDriver = ""
+    volume_option: VolumeOption = None
     tmux: Tmux = False
     tmux_socket: TmuxSocket = ""
     pane: Pane = ""
@@ -230,6 +252,11 @@ class Options:
         """
         from .configuration import configured_fields
 
+        if self.swarm:
+            if self.docker or self.on not in (On.docker, On.swarm):
+                raise InvalidInput(f"--swarm and {'--docker' if self.docker else f'--on {self.on.value}'}: which?")
+            on_swarm = replace(self, swarm=False, on=On.swarm, said=(self.said - {"swarm"}) | {"on"})
+            return await on_swarm.record(name, display, ephemeral=ephemeral)
         configured = configured_fields(self.template)
         if "kind" in configured and not self.said & {"docker", "on"}:
             return await replace(self, on=On(configured["kind"]))._record(name, display, configured, ephemeral)
@@ -271,26 +298,31 @@ class Options:
             display.note(f"working in {made.path}, on the branch {made.branch}")
             workspace = made.path
             branch = {"worktree": made.branch, "repository": made.repository}
-        docker: dict[str, Any] = {
+        contained: dict[str, Any] = {
             "image": self.image,
-            "dockerfile": self.dockerfile,
             "network": self.network,
             "mounts": tuple(self.mount or ()),
             "read_only_workspace": self.read_only,
             "memory": parse_size(self.memory),
             "cpus": self.cpus,
             "writable": self.writable,
-            "restart": self.restart,
-            "credentials": self.credentials,
             "sealed": self.sealed,
             "allow_hosts": tuple(self.allow_host or ()),
-            "docker_socket": self.docker_socket,
             "tmux": self.tmux,
             "user": self.user,
             "pids": self.pids,
-            "ports": parse_ports(self.publish or ()),
         }
-        place: dict[str, Any] = {"workspace": workspace, **(docker if self.on is On.docker else {})}
+        place: dict[str, Any] = {"workspace": workspace}
+        if self.on is On.docker:
+            place |= contained | {
+                "dockerfile": self.dockerfile,
+                "restart": self.restart,
+                "credentials": self.credentials,
+                "docker_socket": self.docker_socket,
+                "ports": parse_ports(self.publish or ()),
+            }
+        if self.on is On.swarm:  # its nodes do not have this machine's current directory
+            place = (place if "workspace" in self.said else {}) | contained | self._swarm_fields()
         if self.container:
             place = {"container": self.container, "tmux": self.tmux}
             place |= {"mount_at": str(self.workspace)} if self.workspace != Path() else {}
@@ -326,6 +358,17 @@ class Options:
             **place,
         )
         return ClaudeInstance.of(**with_configured(found, configured, said | place.keys() & {"mount_at"}))
+
+    def _swarm_fields(self) -> dict[str, Any]:
+        return {
+            "constraints": tuple(self.constraint or ()),
+            "spread": tuple(self.spread or ()),
+            "reserve_memory": parse_size(self.reserve_memory),
+            "reserve_cpus": self.reserve_cpus,
+            "workspace_volume": self.workspace_volume,
+            "volume_driver": self.volume_driver,
+            "volume_options": parse_volume_options(self.volume_option or ()),
+        }
 
 
 def takes_options(verb: Callable[..., None]) -> Callable[..., None]:

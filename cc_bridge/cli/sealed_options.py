@@ -23,7 +23,9 @@ class Key(enum.StrEnum):
 
 Sealed = Annotated[
     bool,
-    Option("--sealed", help="Docker: no network and no key inside; the API is asked by a proxy on this machine."),
+    Option(
+        "--sealed", help="Docker, Swarm: no network and no key inside; the API is asked by a proxy on this machine."
+    ),
 ]
 AllowHost = Annotated[
     list[str] | None,

@@ -46,7 +46,9 @@ def serve(
         str | None,
         Option("--database", metavar="URL", help="sqlite:////PATH or postgresql://…; by default a file of its own."),
     ] = None,
-    on: Annotated[str, Option("--on", metavar="WHERE", help="Of the template `default`: docker or local.")] = "docker",
+    on: Annotated[
+        str, Option("--on", metavar="WHERE", help="Of the template `default`: docker, swarm or local.")
+    ] = "docker",
     name: Annotated[str, Option("--name", metavar="NAME", help="Of the fleet; each is one service's.")] = "service",
     metrics: Annotated[
         bool | None, Option("--metrics/--no-metrics", help="/metrics for Prometheus (cc-bridge[metrics]).")
@@ -194,11 +196,11 @@ def _fleet(config: Config, name: str, on: str) -> Fleet:
     from ..config import record_fields
     from ..fleet import Fleet, Template
 
-    if on not in ("docker", "local"):
-        raise InvalidInput(f"--on {on}: a service's instances are in docker, or local")
+    if on not in ("docker", "local", "swarm"):
+        raise InvalidInput(f"--on {on}: a service's instances are in docker or a swarm, or local")
     options = config.fleet_options()
     defaults: dict[str, Any] = record_fields(config.defaults)
-    plain = {"kind": "docker", "image": "auto"} if on == "docker" else {"kind": "local"}
+    plain = {"kind": "local"} if on == "local" else {"kind": on, "image": "auto"}
     templates = {"default": Template({**plain, **defaults}, spares=0)}
     for template_name, item in config.templates.items():
         templates[template_name] = Template({"kind": "docker", **record_fields(item.fields)}, item.spares)

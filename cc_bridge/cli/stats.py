@@ -15,7 +15,7 @@ from .parameters import Argument, Option
 from .session import run_async
 
 if TYPE_CHECKING:
-    from ..instances.docker_container import DockerContainer
+    from ..instances.contained_instance import ContainedInstance
 
 __all__ = ["human", "stats"]
 
@@ -54,29 +54,29 @@ def stats(
     run_async(main)
 
 
-def _instances(names: list[str], display: Any) -> list[DockerContainer]:
-    from ..instances.docker_container import DockerContainer
+def _instances(names: list[str], display: Any) -> list[ContainedInstance]:
+    from ..instances.contained_instance import ContainedInstance
     from ..instances.registry import Registry
 
     if names:
-        return [o.load_docker(name, display) for name in names]
+        return [o.load_contained(name, display) for name in names]
     found = []
     for name in Registry().names():
         try:
             instance = o.load(name, display)
         except InvalidInput:
             continue  # `ps` shows what is broken
-        if isinstance(instance, DockerContainer):
+        if isinstance(instance, ContainedInstance):
             found.append(instance)
     return found
 
 
-async def _measure(instances: list[DockerContainer]) -> list[dict[str, Any]]:
+async def _measure(instances: list[ContainedInstance]) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
 
-    async def measure(instance: DockerContainer) -> None:
+    async def measure(instance: ContainedInstance) -> None:
         try:
-            usage = asdict(await instance.tools.usage())
+            usage = asdict(await (await instance.get_tools()).usage())
         except (ContainerNotFound, ContainerNotRunning):
             usage = {}
         # The engine answers for a container that does not run, with nothing.

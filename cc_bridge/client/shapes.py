@@ -30,7 +30,7 @@ class Instance(TypedDict):
 
     name: str
     title: str
-    kind: Literal["docker", "local", "tmux"]
+    kind: Literal["docker", "local", "tmux", "swarm"]
     project: str
     labels: dict[str, str]
     created: str

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from ..errors import InvalidInput
 from ..values import Value
 
-__all__ = ["DEFAULT_SOCKET", "Address", "find_address", "ssh_command"]
+__all__ = ["DEFAULT_SOCKET", "Address", "address_of", "context_address", "find_address", "ssh_command"]
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 
@@ -51,23 +51,53 @@ def find_address(environ: Mapping[str, str] = os.environ) -> Address:
     Raises:
         InvalidInput: the context does not exist, or the address has an unknown scheme.
     """
-    import docker.utils
-    from docker.context import ContextAPI
     from docker.context.config import get_current_context_name
 
     if environ.get("DOCKER_HOST"):
-        found = docker.utils.kwargs_from_env(environment=environ)
-        return _checked(Address(environ["DOCKER_HOST"], found.get("tls"), "DOCKER_HOST"))
+        return address_of(environ["DOCKER_HOST"], "DOCKER_HOST", environ)
     name = environ.get("DOCKER_CONTEXT") or get_current_context_name()
     if name != "default":
-        context = ContextAPI.get_context(name)
-        if context is None or not context.Host:
+        found = context_address(name)
+        if found is None:
             raise InvalidInput(f"there is no Docker context {name!r}", hint="`docker context ls` lists them.")
-        return _checked(Address(context.Host.replace("http+unix://", "unix://"), context.TLSConfig, f"context {name}"))
+        return found
     for path in _sockets(environ):
         if _is_socket(path):
             return Address(f"unix://{path}")
     return Address(f"unix://{DEFAULT_SOCKET}")
+
+
+def address_of(url: str, source: str, environ: Mapping[str, str] = os.environ) -> Address:
+    """The address for a URL, with TLS as ``DOCKER_TLS_VERIFY`` and ``DOCKER_CERT_PATH`` say.
+
+    Args:
+        source: where the URL came from, for messages.
+
+    Raises:
+        InvalidInput: it has an unknown scheme.
+    """
+    import docker.utils
+
+    checked = _checked(Address(url, None, source))
+    if checked.scheme in ("unix", "ssh"):
+        return checked
+    return Address(url, docker.utils.kwargs_from_env(environment={**environ, "DOCKER_HOST": url}).get("tls"), source)
+
+
+def context_address(name: str) -> Address | None:
+    """The address in the Docker context of this name; None: there is none.
+
+    Raises:
+        InvalidInput: it has an unknown scheme.
+    """
+    from docker.context import ContextAPI
+
+    context = (
+        ContextAPI.get_context(name) if name not in ("", "default") else None
+    )  # which is no other than DOCKER_HOST
+    if context is None or not context.Host:
+        return None
+    return _checked(Address(context.Host.replace("http+unix://", "unix://"), context.TLSConfig, f"context {name}"))
 
 
 def ssh_command(url: str, local_socket: str) -> list[str]:

@@ -37,6 +37,7 @@ from ..errors import (
 )
 from ..logs import Log
 from .address import Address, find_address
+from .keepalive import look_after
 
 if TYPE_CHECKING:
     import docker
@@ -117,7 +118,10 @@ class Engine:
         """The engine's address, for messages."""
         if self._found is not None:
             return self._found.url
-        address = str(getattr(self._client.api, "base_url", "")) if self._client is not None else ""
+        api = self._client.api if self._client is not None else None
+        address = str(getattr(api, "base_url", ""))
+        if path := str(getattr(getattr(api, "_custom_adapter", None), "socket_path", "")):
+            return f"unix://{path}"
         if address.startswith("http") and not address.startswith("http+docker"):
             return address
         return os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
@@ -230,7 +234,7 @@ class Engine:
             return
         # Without a socket there is no engine to wait for; one that refuses connections may be starting. After a failed
         # wait the next call, such as a clean-up, does not wait again.
-        found = self._found = await self.call(find_address)
+        found = self._found = await self._find()
         missing = found.scheme == "unix" and not os.path.exists(found.path)
         url = await self._tunnelled(found)
         repeat = not missing and not self._unreachable
@@ -240,6 +244,9 @@ class Engine:
             self._unreachable = True
             raise
         self._unreachable = False
+
+    async def _find(self) -> Address:
+        return await self.call(find_address)
 
     async def _tunnelled(self, address: Address) -> str:
         if address.scheme != "ssh":
@@ -314,6 +321,8 @@ def _connect(url: str, tls: Any) -> docker.DockerClient:
     else:
         client = docker.DockerClient(url, **limits)
     client.api.timeout = int(OPERATION_LIMIT)
+    if not url.startswith("unix://"):
+        look_after(client.api)
     _note_connections(client.api)
     return client
 

@@ -184,13 +184,13 @@ class Containers:
                 await anyio.sleep(pause)  # back-off: it tells nobody when it is done
         return await self._engine.call(lambda: raw_socket(client.api.attach_socket(name, params=_OUTPUT)))
 
-    async def attach(self, name: str, *, stdin: bool = False) -> tuple[int, bytes]:
+    async def attach(self, name: str, *, stdin: bool = False, logs: bool = False) -> tuple[int, bytes]:
         """Connect to the main process: a socket, which the caller closes, and bytes read already.
 
-        Call it before the start, so that no output is missed.
+        Call it before the start, so that no output is missed; or with ``logs``, which is what it has said before.
         """
         client = await self._engine.client()
-        wanted = {**_OUTPUT, "stdin": int(stdin)}
+        wanted = {**_OUTPUT, "stdin": int(stdin), "logs": int(logs)}
         return await self._engine.call(lambda: raw_socket(client.api.attach_socket(name, params=wanted)))
 
     async def inspect(self, name: str) -> ContainerInfo:

@@ -69,6 +69,10 @@ class Inhabited(Surroundings, Protocol):
     async def is_running(self) -> bool:
         """An agent answers there."""
 
+    @property
+    def after_turn(self) -> Callable[[], Coroutine[Any, Any, None]] | None:
+        """What is to be done when a turn has ended; None: nothing."""
+
     def let_go(self) -> None:
         """Nothing is done with it for a while: other programs need not wait for this one."""
 
@@ -425,6 +429,7 @@ class Attended(Bridge):
         finally:
             with anyio.CancelScope(shield=True):
                 await self._driver.uplink.disconnect()
+                await self._driver.rest()
             self._attending = False  # only now: whoever wants something meanwhile must not be attended to twice
             self._asking.pause()
             if error is not None:
@@ -512,6 +517,7 @@ class Attended(Bridge):
     async def _lingers_on(self) -> bool:
         """Listen while nothing is to be done; False: nothing has come, and nobody listens."""
         self._rest(awake=self._driver.claude_runs)
+        await self._driver.rest()
         if self._driver.uplink.connection is None:
             return False
         self._driver.hurry, self._lingers = False, True
@@ -549,6 +555,8 @@ class Attended(Bridge):
             self._asking.heard(turn, event)
         elif isinstance(event, TurnResult):
             self._host.turn_ended(turn, event, self._driver.claude_pid)
+            if self._shelf.after_turn is not None:
+                self._host.start_soon(self._shelf.after_turn)
 
     def _heard_all(self) -> None:
         """After a step: hand out what it has brought."""

@@ -15,7 +15,7 @@ from ..instances.bridged import BridgedInstance
 from ..protocol.link import Link
 
 if TYPE_CHECKING:
-    from ..instances.docker_container import DockerContainer
+    from ..instances.contained_instance import ContainedInstance
 
 __all__ = ["memory_of", "used_by_tree"]
 
@@ -35,8 +35,8 @@ async def memory_of(instance: BridgedInstance) -> int | None:
         BridgeError: it does not run, or cannot be reached.
     """
     with anyio.move_on_after(_LIMIT):
-        if instance.record.kind == "docker":
-            return (await cast("DockerContainer", instance).tools.usage()).memory or None
+        if instance.record.is_contained:
+            return (await (await cast("ContainedInstance", instance).get_tools()).usage()).memory or None
         connection = await Connection.open(
             Link(host=this_program(), looks=True), instance.connect_to_look, instance.name
         )

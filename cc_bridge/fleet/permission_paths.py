@@ -45,7 +45,7 @@ class Place:
             engine_is_here: a container's workspace is this machine's directory. It is the only one in a container that
                 can be looked at, and only where it has no links; of another engine's containers, nothing can.
         """
-        if record.kind == "docker" and not engine_is_here:
+        if record.is_contained and not engine_is_here:
             return cls(record.mount_at, "" if record.container else CONTAINER_HOME, lambda path: None)
         if record.kind == "docker":
             home = "" if record.container else CONTAINER_HOME

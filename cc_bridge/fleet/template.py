@@ -52,7 +52,7 @@ class Template:
     @property
     def makes_workspace(self) -> bool:
         """Each instance has a directory of its own."""
-        return self.fields.get("workspace") is None
+        return self.fields.get("workspace") is None and self.fields.get("kind") != "swarm"
 
     def record(self, name: str, workspace: Path, **more: Any) -> ClaudeInstance:
         """The record of an instance of it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, TypedDict
@@ -15,6 +15,7 @@ from ..bridge.bridge import Bridge
 from ..bridge.permissions import leave_to_others
 from ..bridge.surroundings import Ending, Launch
 from ..channels.base import Channel
+from ..cluster.lease import ended_under, started_under
 from ..errors import AgentUnavailable, ChannelError, EngineError, InstanceDiffers, InvalidInput
 from ..events import ContextUsage, SlashCommand
 from ..instance import InstanceInterface, OnPermission
@@ -87,6 +88,7 @@ class BridgedInstance(InstanceInterface):
 
     Attributes:
         only_looks: whatever does not run is not started by this object: place, agent, or Claude Code.
+        after_turn: what a fleet does when it has heard a turn's end; None: nothing.
     """
 
     #: The kind of record that this class runs.
@@ -102,11 +104,10 @@ class BridgedInstance(InstanceInterface):
         silence: float = 30.0,
         interrupt_limit: float = 10.0,
     ) -> None:
-        self.record = place.record
-        self.name = place.name
-        self.claude_hint = place.claude_hint
-        self._place = place
-        self._registry = registry or place.registry
+        self.record, self.name = place.record, place.name
+        self.claude_hint, self.lease = place.claude_hint, place.lease
+        self.after_turn: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._place, self._registry = place, registry or place.registry
         self._home, self._log = place.home, place.log
         self._kept = KeptRecord(place.home)
         self._first_launch, self._has_launched = True, False
@@ -175,10 +176,10 @@ class BridgedInstance(InstanceInterface):
         return await self._steps.rest()
 
     @asynccontextmanager
-    async def starting(self, abandon: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    async def starting(self, abandon: Callable[[], Awaitable[None]], *, drives: bool = False) -> AsyncIterator[None]:
         """See ``Place``. A first start that fails or is given up is undone, whoever wanted it."""
         alone = exclusive(self._home.changing, _OTHERS_START, self.name, self._home.make)
-        async with self._steps.take(Step.START), alone:
+        async with self._steps.take(Step.START), started_under(self.lease if drives else None), alone:
             try:
                 yield
             except BaseException:  # cancelled, too: a start that was given up has failed
@@ -195,7 +196,7 @@ class BridgedInstance(InstanceInterface):
         """The instance ends within: no start is under way, here or in another program, and none begins."""
         # What is to be removed is made before: another program may begin to make it at this moment.
         make = self._home.make if step is Step.REMOVE else None
-        async with self._steps.take(step), exclusive(self._home.changing, _OTHERS_END, self.name, make):
+        async with self._steps.take(step), _alone_to_end(self._place, make):
             yield
 
     async def _undo_start(self) -> None:
@@ -250,6 +251,7 @@ class BridgedInstance(InstanceInterface):
         with anyio.CancelScope(shield=True):
             async with self._steps.take(Step.RELEASE):
                 await self._bridge.aclose()
+                await self._bridge.rest()
                 try:
                     await self._place.release()
                 finally:
@@ -401,8 +403,7 @@ class BridgedInstance(InstanceInterface):
             raise AgentUnavailable("its Claude Code does not run", instance=self.name, hint=hint)
         begins, resume, fork = self._first_launch and not session_id, session_id, False
         if begins:
-            resume = self.conversation_to_go_on_with()
-            fork = self.record.fork
+            resume, fork = self.conversation_to_go_on_with(), self.record.fork
         elif resume and not self.record.in_pane and not can_be_resumed(await self.read_transcript(resume)):
             self._log.warning("session_gone", session=resume)
             resume = ""
@@ -436,3 +437,11 @@ def can_be_resumed(transcript: list[str] | None) -> bool:
     A Claude Code that was killed at once leaves a file without one, and refuses ever after to resume it.
     """
     return any(_SAID.search(line) for line in transcript or ())
+
+
+@asynccontextmanager
+async def _alone_to_end(place: Place, make: Callable[[], None] | None) -> AsyncIterator[None]:
+    """Within the block nobody else does anything with it, here or at another machine."""
+    alone = exclusive(place.home.changing, _OTHERS_END, place.name, make)
+    async with ended_under(place.lease, _OTHERS_END), alone:
+        yield

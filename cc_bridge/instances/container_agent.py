@@ -22,13 +22,16 @@ from ..record import ClaudeInstance
 from .outside import agent_words
 from .place import GRACE, shut_down
 
-__all__ = ["AGENT", "LISTENING", "MAIN", "NO_PYTHON", "PIPES", "STATE", "AgentInside"]
+__all__ = ["AGENT", "LISTENING", "MAIN", "NO_PYTHON", "PANE_ATTACH", "PIPES", "STATE", "AgentInside"]
 
 #: Where things are in the container.
 PIPES = "/run/cc-bridge"
 STATE = "/var/lib/cc-bridge"
 AGENT = "/opt/cc-bridge/agent.pyz"
 _PANE = f"{CONTAINER_HOME}/.cc-bridge/pane"
+
+#: The command by which a person comes to the pane in a container that is ours.
+PANE_ATTACH = ["tmux", "-u", "-S", f"{_PANE}/tmux", "attach-session"]
 
 #: What the main process logs when it has come up, with the agent or without.
 LISTENING = '"event": "listening"'
@@ -118,7 +121,7 @@ class AgentInside:
         """The command, in the container, by which a person comes to its pane; Ctrl-B D leaves it."""
         if self._adopted:
             return ["sh", "-c", _ATTACH_ADOPTED_PANE]
-        return ["tmux", "-u", "-S", f"{_PANE}/tmux", "attach-session"]
+        return PANE_ATTACH
 
     @property
     def _private(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, ClassVar
@@ -28,22 +27,20 @@ from ..errors import (
     ContainerNotRunning,
     ContainerStartError,
     EngineError,
-    InvalidInput,
     NameConflict,
 )
 from ..login import login_file
 from ..mounts import docker_socket
-from ..protocol.command_line import ClaudeOptions, interactive_argv, pane_argv
 from ..record import ClaudeInstance
 from ..shapes import Kind
 from ..state import Installation
+from .contained_place import ContainedPlace
 from .container_agent import LISTENING, NO_PYTHON, AgentInside
 from .container_facts import ending_of, facts_of
 from .container_plan import ContainerPlan
 from .container_sessions import archives_of, copy_of_session, tail_of_session
-from .outline import container_env, path_inside, workdir
 from .outside import check_outside
-from .place import GRACE, NoAgentPossible, Place
+from .place import GRACE, NoAgentPossible
 from .registry import Registry
 from .repository_mounts import RepositoryMounts
 from .sessions import LARGEST, open_session, session_path, session_to_begin_with
@@ -67,7 +64,7 @@ _AT_ONCE = 1.0
 _CONNECT_TRIES = 3
 
 
-class ContainerPlace(Place):
+class ContainerPlace(ContainedPlace):
     """A container of its own, made on first use and hardened; or an existing one (``record.container``).
 
     Args:
@@ -75,10 +72,6 @@ class ContainerPlace(Place):
     """
 
     kind: ClassVar[Kind] = "docker"
-
-    claude_hint = (
-        "Its image has none: `cc-bridge image template` prints Dockerfiles that install it, `--image cc-bridge` has it."
-    )
 
     def __init__(
         self,
@@ -320,14 +313,6 @@ class ContainerPlace(Place):
                 for volume in self.plan.volumes:
                     await self._maker.volumes.remove_unused(volume)
 
-    def inside(self, path: str) -> str | None:
-        """Within the workspace and the mounts. Of a container that is not ours the paths are its own."""
-        return path_inside(self.record, path)
-
-    def claude_env(self, own: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The same, if it can be of use in the container."""
-        return container_env(self.record, own or {}, self.home.path)
-
     async def check(self) -> None:
         """What is mounted, and the login that is given to it."""
         if not self.record.key_is_outside:
@@ -374,27 +359,6 @@ class ContainerPlace(Place):
             await self.engine.aclose()
 
     # Claude Code, and what is known of the container
-
-    def argv(self, options: ClaudeOptions, resume: str, fork: bool) -> list[str]:
-        """The words that start it, or the pane's program, which does."""
-        if not self.record.tmux:
-            return super().argv(options, resume, fork)
-        if self.agent.python_missing:
-            raise InvalidInput(
-                "a pane needs Python in the container", instance=self.name, hint="Its image has none; or leave tmux."
-            )
-        return pane_argv(
-            ["python3", "-IS", self.agent.path],
-            self.agent.pane,
-            interactive_argv(options, resume=resume, fork=fork),
-            name=self.name,
-            relay=self.record.relay,
-        )
-
-    @property
-    def cwd(self) -> str:
-        """Where the workspace is mounted, else its home."""
-        return workdir(self.record)
 
     async def read_transcript(self, session_id: str) -> list[str] | None:
         """Read the transcript's tail by a command in the container."""

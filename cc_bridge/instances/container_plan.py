@@ -47,6 +47,10 @@ class ContainerPlan:
         self._tree = tree
         self._log = log
 
+    def of(self, record: ClaudeInstance, container: str) -> ContainerPlan:
+        """That of another record of the same installation."""
+        return ContainerPlan(record, container, self._home, self._install, None, self._log)
+
     @property
     def volumes(self) -> tuple[str, str]:
         """The home and the agent's state, where the engine is on another machine."""

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from ..engine.client import Engine
-from ..engine.execs import ExecResult
 from ..engine.progress import Progress
 from ..record import ClaudeInstance
 from ..shapes import Kind
-from .bridged import BridgedInstance, InstanceOptions
+from .bridged import InstanceOptions
+from .contained_instance import ContainedInstance
 from .container_place import ContainerPlace
 from .registry import Registry
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["DockerContainer"]
 
 
-class DockerContainer(BridgedInstance):
+class DockerContainer(ContainedInstance):
     """A container of its own, made on first use and hardened; or an existing one (``record.container``).
 
     Args:
@@ -68,6 +68,15 @@ class DockerContainer(BridgedInstance):
 
         return ContainerTools(self._container.engine, self.container, self._container.plan.owner)
 
+    async def get_tools(self) -> ContainerTools:
+        """The same, if the container is this installation's.
+
+        Raises:
+            ContainerNotFound, ContainerNotRunning, EngineError: as they say.
+        """
+        await self._container.own()
+        return self.tools
+
     @property
     def owner(self) -> tuple[int, int]:
         """Numbers of the container's user and group."""
@@ -88,12 +97,3 @@ class DockerContainer(BridgedInstance):
     def attach_argv(self) -> list[str]:
         """The command, in the container, by which a person comes to its pane; Ctrl-B D leaves it."""
         return self._container.agent.attach_argv
-
-    async def exec(self, argv: list[str], *, user: str = "", limit: float = 60.0) -> ExecResult:
-        """Run a command in the container, for debugging; its output is buffered.
-
-        Raises:
-            ContainerNotFound, ContainerNotRunning, EngineError: as they say.
-        """
-        await self._container.own()
-        return await self._container.execs.run(self.container, argv, user=user, limit=limit)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..engine.progress import Progress
     from .docker_container import DockerContainer
     from .local_process import LocalProcess
+    from .swarm_service import SwarmService
     from .tmux_instance import TmuxInstance
 
 __all__ = ["instance_of", "instances", "open"]
@@ -29,7 +30,7 @@ def instance_of(
     on_progress: Progress | None = None,
     on_dockerfile: OnDockerfile | None = None,
     **options: Unpack[InstanceOptions],
-) -> DockerContainer | LocalProcess | TmuxInstance:
+) -> DockerContainer | LocalProcess | SwarmService | TmuxInstance:
     """The instance for a record, of the class for its kind.
 
     Args:
@@ -49,6 +50,10 @@ def instance_of(
         from .tmux_instance import TmuxInstance
 
         return TmuxInstance(record, **options)
+    if record.kind == "swarm":
+        from .swarm_service import SwarmService
+
+        return SwarmService(record, client, on_progress=on_progress, **options)
     raise InvalidInput(f"this version has no instances of kind {record.kind!r}", instance=record.name)
 
 
@@ -59,7 +64,7 @@ def open(  # noqa: A001  cc_bridge.open: the word that fits
     on_progress: Progress | None = None,
     on_dockerfile: OnDockerfile | None = None,
     **options: Unpack[InstanceOptions],
-) -> DockerContainer | LocalProcess | TmuxInstance:
+) -> DockerContainer | LocalProcess | SwarmService | TmuxInstance:
     """The instance that exists under this name, with the record that it was made with; it is not started.
 
     Args:

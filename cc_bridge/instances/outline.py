@@ -73,12 +73,15 @@ def path_inside(record: Outlined, path: str) -> str | None:
     mounts = [(host, there) for host, there, _ in map(split_mount, record.mounts)]
     if record.workspace is not None:
         mounts.append((str(record.workspace.resolve()), record.mount_at))
+    elif record.kind == "swarm":
+        mounts.append((record.mount_at, record.mount_at))
     return mounted_at(path, [*mounts, (CONTAINER_HOME, CONTAINER_HOME)])
 
 
 def workdir(record: Outlined) -> str:
     """Where the workspace is mounted in the record's container, else its home."""
-    return record.mount_at if record.workspace is not None or record.container else CONTAINER_HOME
+    has_one = record.workspace is not None or record.container or record.kind == "swarm"
+    return record.mount_at if has_one else CONTAINER_HOME
 
 
 class Outline(Value):
@@ -168,7 +171,7 @@ class Outline(Value):
     @property
     def is_container(self) -> bool:
         """It is in a container, which sees only what is mounted in it."""
-        return self.kind == "docker"
+        return self.kind in ("docker", "swarm")
 
     def inside(self, path: str) -> str | None:
         """An absolute path of this machine as it is named there; None: it is not there."""

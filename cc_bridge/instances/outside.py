@@ -117,7 +117,7 @@ def with_placeholder(
     source = login_outside(record)
     login = "CLAUDE_CODE_OAUTH_TOKEN" if "login_file" in source else "ANTHROPIC_API_KEY"
     key = next((name for name in KEYS if source.get("variables", {}).get(name)), login)
-    around = {} if record.kind == "docker" else os.environ
+    around = {} if record.kind in ("docker", "swarm") else os.environ
     if record.kind == "local":
         check_settings(config_directory({**around, **env}), record.name)
     not_proxied = env.get("NO_PROXY") or around.get("NO_PROXY") or around.get("no_proxy", "")

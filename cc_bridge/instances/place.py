@@ -24,6 +24,7 @@ from .outside import check_outside
 from .registry import Registry
 
 if TYPE_CHECKING:
+    from ..cluster.lease import Lease
     from ..shapes import Kind
     from .worktrees import Worktree
 
@@ -52,6 +53,7 @@ class Place(abc.ABC):
         is_new: the instance is being made, and nothing stays of it if that fails.
         attended_by: the proxy that has its key, where that is outside, as ``way_out.proxy_now`` numbers it; 0: one
             that has gone; None: none was asked.
+        lease: who drives it, where programs of several machines reach it.
 
     Raises:
         InvalidInput: the record is of another kind.
@@ -73,6 +75,7 @@ class Place(abc.ABC):
         self.log = Log(record.name, record.kind)
         self.is_new = False
         self.attended_by: int | None = None
+        self.lease: Lease | None = None
         self._ending = Ending("")
 
     @property

@@ -14,14 +14,14 @@
     │   └── usage/<name>          what it has used today
     └── instances/<name>/         0700
         ├── record.json           0600: the record; it may have secrets in `env`
-        ├── lock                  held by every program that uses the instance
-        ├── changing              held by the one that starts, stops or removes it
+        ├── lock, changing        held by every program that uses it; by the one that starts, stops or removes it
         ├── session               Claude Code's session id, to go on with
         ├── pipes/                mounted read-only into the container
         ├── placeholder           0600: what is inside in the place of a key that is outside
         ├── journal/              the agent's: what Claude Code has said; outlives agent and container
         ├── home/                 Claude Code's home in the container: conversations outlive it
         ├── config/               Claude Code's configuration and conversations in a pane
+        ├── conversation/         a copy of what a swarm's container has of it
         └── agent.log             what the agent of a local process logs
 """
 

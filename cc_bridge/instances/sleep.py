@@ -32,8 +32,8 @@ async def put_to_sleep(place: Place) -> None:
     if place.record.in_pane:
         hint = f"`cc-bridge stop {name}` ends it."
         raise InvalidInput("a person may look at its pane, so it does not sleep", instance=name, hint=hint)
-    if not place.home.exists():
-        return  # it was never started
+    if place.lease is None and not place.home.exists():
+        return  # it was never started: with a lease, another machine may have
     try:
         connection = await Connection.open(Link(host=this_program(), looks=True), place.way_to_look, name)
     except (NobodyListens, ContainerNotFound, ContainerNotRunning):

@@ -16,6 +16,7 @@ __all__ = [
     "SendInput",
     "Withdraw",
     "control_id",
+    "is_control",
     "name_in",
     "safe_name",
 ]
@@ -69,6 +70,11 @@ Command = SendInput | Withdraw | DeclareDone | ReadTranscript | EndProcess
 def control_id(number: int, request_id: str) -> str:
     """What the agent is to call a control message: a number of the host's, and what of a request's id may be in it."""
     return f"{wire.CONTROL}{number}-{safe_name(request_id)}"[:64]
+
+
+def is_control(input_id: str) -> bool:
+    """The input is a control message, and begins no turn."""
+    return input_id.startswith(wire.CONTROL)
 
 
 def name_in(control_id: str) -> str:

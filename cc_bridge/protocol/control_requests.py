@@ -40,6 +40,11 @@ class ControlRequests:
         """Something is still to be expected."""
         return bool(self._waiting or self._sent)
 
+    @property
+    def wait(self) -> bool:
+        """Something is still to be sent."""
+        return bool(self._waiting)
+
     def is_over(self, request_id: str) -> bool:
         """Nothing more is to be expected."""
         return request_id not in self._waiting and request_id not in self._sent

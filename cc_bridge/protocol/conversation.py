@@ -55,8 +55,8 @@ class Conversation:
         self._interrupt_limit = interrupt_limit
         self._adopts = adopts
         self._turns = Turns()
-        self._delivery = Delivery(self._turns, silence, interrupt_limit)
-        self._output = ClaudeOutput(self._turns, self._delivery)
+        self.delivery = Delivery(self._turns, silence, interrupt_limit)  # for who says when it may send
+        self._output = ClaudeOutput(self._turns, self.delivery)
 
     # What is known of Claude Code
 
@@ -91,7 +91,7 @@ class Conversation:
         if turn_id in self._turns:
             raise InvalidInput(f"there is a turn with the id {turn_id} already")
         self._turns.add(TrackedTurn(turn_id, prompt))
-        self._delivery.send_next(now)
+        self.delivery.send_next(now)
 
     def follow(self, turn_id: str, now: float) -> None:
         """Listen to a turn that another host has sent, or an earlier life of this one; it is read from its beginning.
@@ -108,7 +108,7 @@ class Conversation:
     def withdraw(self, turn_id: str, now: float) -> None:
         """Forget a turn that was sent and that somebody else has sent before."""
         self._turns.remove(turn_id)
-        self._delivery.forget(turn_id, now)
+        self.delivery.forget(turn_id, now)
 
     def interrupt(self, turn_id: str, now: float) -> None:
         """End a turn. It is over when :meth:`is_done` says so, which is when its output has been drained.
@@ -123,16 +123,16 @@ class Conversation:
         if turn.state is TurnState.QUEUED:
             self._output.end(turn, Judgement(Verdict.INTERRUPTED, "interrupted while it waited in the queue"))
         else:
-            self._delivery.interrupt(turn, now)
+            self.delivery.interrupt(turn, now)
 
     def ask(self, request: Raw) -> str:
         """Ask Claude Code something, as soon as it can be written to. The id by which :attr:`requests` knows it."""
-        return self._delivery.ask(request)
+        return self.delivery.ask(request)
 
     @property
     def requests(self) -> ControlRequests:
         """What this host has asked Claude Code."""
-        return self._delivery.requests
+        return self.delivery.requests
 
     def is_open(self, request_id: str) -> bool:
         """The permission request waits for a decision."""
@@ -141,12 +141,12 @@ class Conversation:
     def allow(self, request_id: str, tool_input: Raw, updates: tuple[Any, ...] = ()) -> None:
         """Grant a permission request, possibly with a changed input."""
         self._output.requests.close(request_id)
-        self._delivery.outbox.add_control(sj.allow(request_id, tool_input, updates))
+        self.delivery.outbox.add_control(sj.allow(request_id, tool_input, updates))
 
     def deny(self, request_id: str, reason: str) -> None:
         """Refuse a permission request; the model reads the reason."""
         self._output.requests.close(request_id)
-        self._delivery.outbox.add_control(sj.deny(request_id, reason))
+        self.delivery.outbox.add_control(sj.deny(request_id, reason))
 
     # What callers get
 
@@ -186,8 +186,8 @@ class Conversation:
         turn.followed = True
         turn.quiet_since, turn.wake_at = now, now + self._silence
         other._turns.add(turn)
-        other._delivery = self._delivery.split_off(other._turns)
-        other._output = self._output.split_off(other._turns, other._delivery)
+        other.delivery = self.delivery.split_off(other._turns)
+        other._output = self._output.split_off(other._turns, other.delivery)
         return other
 
     def is_sent(self, turn_id: str) -> bool:
@@ -207,7 +207,7 @@ class Conversation:
     @property
     def agent_queues(self) -> bool:
         """The agent has a queue of turns."""
-        return self._delivery.queue.exists
+        return self.delivery.queue.exists
 
     @property
     def waits_in_agent(self) -> bool:
@@ -227,7 +227,7 @@ class Conversation:
     @property
     def between_turns(self) -> bool:
         """None of ours is with Claude Code, and one is about to be sent: the moment to change the channel."""
-        about_to = any(input_id in self._turns for input_id in self._delivery.outbox.inputs)
+        about_to = any(input_id in self._turns for input_id in self.delivery.outbox.inputs)
         return about_to and not any(turn.with_claude for turn in self._turns)
 
     @property
@@ -242,11 +242,11 @@ class Conversation:
 
     def commands(self) -> list[Command]:
         """What to carry out now, in order."""
-        return self._delivery.outbox.take()
+        return self.delivery.outbox.take()
 
     def put_back(self, commands: Iterable[Command]) -> None:
         """What could not be carried out, and still is to be."""
-        self._delivery.outbox.put_back(commands)
+        self.delivery.outbox.put_back(commands)
 
     def next_timer(self) -> float | None:
         """When to call :meth:`handle_timer`; None: never."""
@@ -254,36 +254,37 @@ class Conversation:
 
     # What happens on the link
 
-    def greeted(self, queue: Iterable[str] | None, *, resumed: bool = False) -> None:
+    def greeted(self, queue: Iterable[str] | None, *, resumed: bool = False, journal: str = "") -> None:
         """The agent has said hello. ``queue``: inputs that wait there; None: it has no queue.
 
         Args:
             resumed: what follows begins before what the hello says: the queue is known from there.
+            journal: names what the agent keeps. Turns that were given to another one end, because they may have run.
         """
-        self._delivery.greeted(queue, resumed=resumed)
+        self._output.end_all(self.delivery.greeted(queue, resumed=resumed, journal=journal))
 
     def accepted(self, input_id: str, now: float) -> None:
         """The agent will pass an input on when the turns before it have ended, or once more to the next Claude Code."""
         self._adopt(input_id, now)
-        self._delivery.accepted(input_id, now, first=self._output.attribution.waits(input_id))
+        self.delivery.accepted(input_id, now, first=self._output.attribution.waits(input_id))
 
     def withdrawn(self, input_id: str, now: float, *, late: bool = False) -> None:
         """An input that waited is not passed on, whoever has wanted that. ``late``: it did not wait, or not any more.
 
         One that the agent has not accepted by then was lost with a connection, and is not sent again.
         """
-        if self._output.end_all(self._delivery.withdrawn(input_id, late=late)) or not late:
-            self._delivery.send_next(now)
+        if self._output.end_all(self.delivery.withdrawn(input_id, late=late)) or not late:
+            self.delivery.send_next(now)
 
     def refused(self, input_id: str, reason: str, now: float) -> None:
         """The agent's queue is full: the input is sent again when something has left it."""
-        if self._output.end_all(self._delivery.refused(input_id, reason)):
-            self._delivery.send_next(now)
+        if self._output.end_all(self.delivery.refused(input_id, reason)):
+            self.delivery.send_next(now)
 
     def process_ready(self, open_ids: Iterable[str], now: float) -> None:
         """Claude Code runs and can be written to. ``open_ids``: taken earlier, by whomever, and not done."""
         self._output.attribution.found_open(turn_id for turn_id in open_ids if turn_id not in self._turns)
-        self._delivery.process_ready(now)
+        self.delivery.process_ready(now)
 
     def process_started(self) -> None:
         """Claude Code is a new process: nothing of the last one's is to be expected."""
@@ -293,7 +294,7 @@ class Conversation:
         """The agent has passed an input on. ``again``: it answers a repeat; frames before it have said what is so."""
         if not again:
             self._adopt(input_id, now)
-        if not self._delivery.took(input_id, now, again=again):
+        if not self.delivery.took(input_id, now, again=again):
             return
         if not input_id.startswith(wire.CONTROL):
             self._output.attribution.took(input_id)
@@ -322,26 +323,25 @@ class Conversation:
             code: None: nobody saw how.
             cause: what is known otherwise, for a person.
         """
-        self._delivery.process_exited()
+        self.delivery.process_exited()
         for turn in [turn for turn in self._turns if turn.with_claude]:
             turn.exited = ProcessEnd(code, out_of_memory, cause)
             if turn.state is TurnState.RUNNING and self.session_id:
                 turn.wake_at = now + self._interrupt_limit  # for a transcript that cannot be read
-                self._delivery.outbox.add(ReadTranscript(turn.id, self.session_id))
+                self.delivery.outbox.add(ReadTranscript(turn.id, self.session_id))
             else:
                 self._output.end_by_exit(turn, turn.exited)
 
     def connection_resumed(self, now: float) -> list[str]:
         """The connection broke and goes on without a gap: what the agent may not have got is sent again.
 
-        Returns:
-            The ids of these inputs, which may prove to be accepted already.
+        Returns: the ids of these inputs, which may prove to be accepted already.
         """
-        return self._delivery.resumed(now)
+        return self.delivery.resumed(now)
 
     def declared(self, turn_id: str) -> None:
         """The agent knows that this turn was seen to its end."""
-        self._delivery.outbox.declared(turn_id)
+        self.delivery.outbox.declared(turn_id)
 
     def inputs_refused(self, now: float, input_id: str = "") -> bool:
         """Claude Code was not running: what was sent and not taken waits again; False: that was known.
@@ -349,13 +349,13 @@ class Conversation:
         Args:
             input_id: the one that was refused; empty (0.1.0): none of those that were sent was taken.
         """
-        was_sent, given_up = self._delivery.not_running(input_id)
+        was_sent, given_up = self.delivery.not_running(input_id)
         self._output.end_all(given_up)
         return was_sent
 
     def connection_lost(self, reason: str, now: float) -> None:
         """The connection broke. What was not passed on waits again; what was cannot be followed further."""
-        self._output.end_all(self._delivery.lost())
+        self._output.end_all(self.delivery.lost())
         cut_off = Judgement(Verdict.INTERRUPTED, reason)
         self._output.end_all([(turn, cut_off) for turn in self._turns if turn.with_agent])
         self._output.attribution.reset()
@@ -383,11 +383,11 @@ class Conversation:
         for turn in self._turns.due(now):
             if turn.exited:
                 self._output.end_by_exit(turn, turn.exited)
-            elif turn.is_interrupted and self._delivery.queue.exists and not turn.with_claude:
+            elif turn.is_interrupted and self.delivery.queue.exists and not turn.with_claude:
                 self._output.end(turn, Judgement(Verdict.INTERRUPTED, "given up; the agent does not answer"))
             elif turn.is_interrupted:
-                self._delivery.outbox.add(EndProcess("an interrupted turn did not end", turn.id))
+                self.delivery.outbox.add(EndProcess("an interrupted turn did not end", turn.id))
                 turn.wake_at = now + self._interrupt_limit
             else:
                 turn.wake_at = now + self._silence
-                self._delivery.outbox.add(ReadTranscript(turn.id, self.session_id))
+                self.delivery.outbox.add(ReadTranscript(turn.id, self.session_id))

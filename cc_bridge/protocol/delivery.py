@@ -23,6 +23,8 @@ from .verdicts import Judgement
 
 __all__ = ["Delivery", "Judgements"]
 
+_MAY_HAVE_RUN = "the agent that had it is gone, with all that it kept: it may have run there, and was not given again"
+
 #: Turns that are to end, and how.
 Judgements = list[tuple[TrackedTurn, Judgement]]
 
@@ -38,13 +40,15 @@ class Delivery:
     Attributes:
         is_ready: Claude Code runs, and can be written to.
         requests: what this host asks it.
+        held_back: what begins something must not be sent: another program drives. Decisions and interrupts may.
     """
 
     def __init__(self, turns: Turns, silence: float, interrupt_limit: float) -> None:
-        self.is_ready = False
+        self.is_ready = self.held_back = False
         self.outbox = Outbox()
         self.queue = AgentQueue()
         self.requests = ControlRequests()
+        self._journal = ""  # of the agent that was greeted last
         self._turns = turns
         self._silence = silence
         self._interrupt_limit = interrupt_limit
@@ -59,10 +63,36 @@ class Delivery:
 
     # What this host wants
 
+    @property
+    def _may_send(self) -> bool:
+        return self.is_ready and not self.held_back
+
+    @property
+    def has_unsent(self) -> bool:
+        """Something waits here to be sent, or to be sent again because nobody has answered."""
+        return self._turns.unsent or self.requests.wait
+
+    @property
+    def is_under_way(self) -> bool:
+        """Something that this host has begun has not ended."""
+        return self._turns.has_own or self.requests.are_open
+
+    def hold_back(self) -> None:
+        """From now on nothing is sent that begins something, also not what was about to be."""
+        self.held_back = True
+        self.outbox.hold_back()
+
+    def let_go(self, now: float) -> None:
+        """Send what was held back."""
+        self.held_back = False
+        self._send_requests()
+        self.send_next(now)
+
     def send_next(self, now: float) -> None:
         """Send what waits here, if there is room."""
-        while self.is_ready and self.queue.has_room(self._turns.with_agent) and (turn := self._turns.next_queued):
+        while self._may_send and self.queue.has_room(self._turns.with_agent) and (turn := self._turns.next_queued):
             turn.send(now, self._silence)
+            turn.journal = self._journal
             self.outbox.add(SendInput(turn.id, sj.user_message(content_of(turn.prompt), turn.id)))
 
     def ask(self, request: Raw) -> str:
@@ -74,7 +104,7 @@ class Delivery:
 
     def _send_requests(self) -> None:
         """Send the requests that wait, if Claude Code can be written to."""
-        for request_id, request in self.requests.take_waiting() if self.is_ready else ():
+        for request_id, request in self.requests.take_waiting() if self._may_send else ():
             self.outbox.add_control(sj.control_request(request_id, request))
 
     def forget(self, turn_id: str, now: float) -> None:
@@ -111,13 +141,17 @@ class Delivery:
 
     # What the agent says
 
-    def greeted(self, queue: Iterable[str] | None, *, resumed: bool) -> None:
+    def greeted(self, queue: Iterable[str] | None, *, resumed: bool, journal: str = "") -> Judgements:
         """The agent has said hello; see :meth:`~cc_bridge.protocol.conversation.Conversation.greeted`."""
+        lost = [turn for turn in self._turns if turn.state is TurnState.QUEUED and turn.journal not in ("", journal)]
+        self._journal = journal
         self.queue.exists = queue is not None
         if not resumed:
             self.queue.found(queue or ())
         if queue is not None:
             self.outbox.add(*[Withdraw(input_id) for input_id in self.queue.withdrawing])
+        # An agent with the same journal knows them by their ids, and runs them once.
+        return [(turn, Judgement(Verdict.INTERRUPTED, _MAY_HAVE_RUN)) for turn in lost if journal]
 
     def process_ready(self, now: float) -> None:
         """Claude Code runs."""
@@ -209,7 +243,11 @@ class Delivery:
         self.outbox.declare_again()
         # The time without a connection was no silence of Claude Code's.
         self._turns.put_off(now + min(self._silence, self._interrupt_limit))
-        return self.outbox.send_again(self.queue.withdrawing)
+        if self.held_back:
+            return []
+        again = self.outbox.send_again(self.queue.withdrawing)
+        self.let_go(now)
+        return again
 
     def _requeue(self, turns: Iterable[TrackedTurn]) -> Judgements:
         """These turns are to be sent anew, in the order of their submission, unless they were given up.

@@ -133,6 +133,7 @@ class Link:
         turn: start at the first frame of this input's turn.
         host: what this program calls itself, for those who look at who is connected.
         looks: it only looks, which keeps no agent alive and is not logged. Older agents take it for any other.
+        fence: of this program's lease; connections with lower ones end by it. None: the instance has no leases.
         limit: most bytes of a frame.
 
     Raises, from every method that sends:
@@ -148,15 +149,14 @@ class Link:
         turn: str | None = None,
         host: str = "",
         looks: bool = False,
+        fence: int | None = None,
         limit: int = wire.MAX_FRAME,
     ) -> None:
-        self._host = host
-        self._looks = looks
+        self._host, self._looks, self.fence = host, looks, fence
         self.state = LinkState.NEW
         self.session = session
         self.last_seq = 0
-        self._after = after
-        self._whole = whole
+        self._after, self._whole = after, whole
         self._turn = turn
         self._journal = ""
         self._splitter = wire.LineSplitter(limit)
@@ -179,6 +179,8 @@ class Link:
             hello["host"] = self._host
         if self._looks:
             hello["look"] = True
+        if self.fence is not None:
+            hello["fence"] = self.fence
         self._outgoing.append(wire.encode(hello))
 
     def start_claude(
@@ -396,6 +398,7 @@ class Link:
             pid=get_optional_int(frame, "pid"),
             raw=frame.get("raw") is True,
             tty=frame.get("tty") is True,
+            journal=start.journal,
         )
         if not 0 <= start.seq <= hello.seq:
             raise ValueError(f"frames from {frame['from']} on, and the newest is {frame['seq']}")

@@ -44,9 +44,10 @@ class Hello(Value):
         pid: Claude Code's process, as it is numbered there; None: none runs, or something stands in for the agent.
         raw: the session is a raw one; False where one was asked for: the agent is of a release that has none.
         tty: the agent can start a raw session's process on a terminal.
+        journal: tells what the agent keeps from what another one does, which has other disks; empty: it keeps nothing.
     """
 
-    NOT_COMPARED = ("start", "pid", "raw", "tty")
+    NOT_COMPARED = ("start", "pid", "raw", "tty", "journal")
 
     agent: str
     epoch: str
@@ -60,6 +61,7 @@ class Hello(Value):
     pid: int | None = None
     raw: bool = False
     tty: bool = False
+    journal: str = ""
 
 
 class Started(Value):
@@ -164,8 +166,8 @@ class Asleep(Value):
 class AgentRefused(Value):
     """The agent refused a request.
 
-    ``code`` is ``start``, ``not_running``, ``full``, ``busy``, ``stopping``, ``gone``, ``state``, ``version`` or
-    ``protocol``.
+    ``code`` is ``start``, ``not_running``, ``full``, ``busy``, ``stopping``, ``gone``, ``state``, ``fence``,
+    ``version`` or ``protocol``.
 
     Attributes:
         id: of the refused input; empty: it was not an input, or an older agent does not say.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from typing import Any
 
-from .commands import Command, DeclareDone, SendInput, control_id
+from .commands import Command, DeclareDone, SendInput, control_id, is_control
 from .remembered import drop_oldest
 
 __all__ = ["Outbox"]
@@ -47,6 +47,12 @@ class Outbox:
         drop_oldest(self._untaken)
         drop_oldest(self._undeclared)
         return commands
+
+    def hold_back(self) -> None:
+        """Inputs that begin turns are not given out now, but with what is sent again."""
+        held = [item for item in self._commands if isinstance(item, SendInput) and not is_control(item.input_id)]
+        self._commands = [item for item in self._commands if item not in held]
+        self._untaken.update({item.input_id: item for item in held})
 
     def put_back(self, commands: Iterable[Command]) -> None:
         """What could not be carried out, and still is to be."""

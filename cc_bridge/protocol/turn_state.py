@@ -102,6 +102,7 @@ class TrackedTurn:
         quiet_since: when the last line came.
         wake_at: when it is to be looked after.
         transcript_last: the newest entry when the transcript was last read.
+        journal: of the agent that it was given to; empty: of none, or of one that keeps nothing.
         exited: Claude Code has ended in the middle of it, like this.
     """
 
@@ -119,6 +120,7 @@ class TrackedTurn:
     quiet_since: float = 0.0
     wake_at: float = 0.0
     transcript_last: str = ""
+    journal: str = ""
     exited: ProcessEnd | None = None
 
     # Where it stands

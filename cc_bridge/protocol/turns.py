@@ -96,6 +96,21 @@ class Turns:
         """Turns whose readers are far behind. One that has ended gets no more events."""
         return [turn.id for turn in self._turns.values() if not turn.is_done and turn.is_crowded(self._takeable(turn))]
 
+    @property
+    def unsent(self) -> bool:
+        """One waits to be sent, or to be sent again because nobody has answered."""
+        return any(turn.state is TurnState.QUEUED or turn.is_unanswered for turn in self._turns.values())
+
+    @property
+    def accepted(self) -> bool:
+        """The agent has accepted one that has not ended."""
+        return any(turn.with_agent and not turn.is_unanswered for turn in self._turns.values())
+
+    @property
+    def has_own(self) -> bool:
+        """One that this host has begun has not ended."""
+        return any(not (turn.is_done or turn.followed) for turn in self._turns.values())
+
     # Their readers
 
     def fetch(self, turn_id: str) -> list[Event]:

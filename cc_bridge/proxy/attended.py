@@ -229,6 +229,10 @@ def place_of(record: ClaudeInstance, registry: Registry) -> Place:
         from ..instances.container_place import ContainerPlace
 
         return ContainerPlace(record, registry)
+    if record.kind == "swarm":
+        from ..instances.swarm_place import swarm_place_of
+
+        return swarm_place_of(record, registry)
     if record.kind == "tmux":
         from ..instances.pane_place import PanePlace
 

@@ -17,7 +17,8 @@ from ..errors import ContainerNotFound, InvalidInput
 from .problems import NotThere
 
 if TYPE_CHECKING:
-    from ..instances.docker_container import DockerContainer
+    from ..engine.container_tools import ContainerTools
+    from ..instances.contained_instance import ContainedInstance
 
 __all__ = ["ContainerWorkspace", "Found"]
 
@@ -49,9 +50,9 @@ class ContainerWorkspace:
         most: entries of a directory that are listed.
     """
 
-    def __init__(self, instance: DockerContainer, largest: int, most: int) -> None:
+    def __init__(self, instance: ContainedInstance, tools: ContainerTools, largest: int, most: int) -> None:
         self._instance = instance
-        self._tools = instance.tools
+        self._tools = tools
         self._root = PurePosixPath(instance.record.mount_at)
         self._largest = largest
         self._most = most

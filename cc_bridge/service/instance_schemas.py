@@ -186,7 +186,7 @@ class TemplateState(BaseModel):
     """What instances can be made from."""
 
     name: Annotated[str, Field(examples=["default"])]
-    kind: Literal["docker", "local", "tmux"]
+    kind: Literal["docker", "local", "tmux", "swarm"]
     spares: Annotated[int, Field(description="How many are ready.")]
 
 

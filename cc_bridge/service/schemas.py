@@ -80,7 +80,7 @@ class Instance(BaseModel):
 
     name: str
     title: Annotated[str, Field(description="What people call it; empty: by its name.")]
-    kind: Literal["docker", "local", "tmux"]
+    kind: Literal["docker", "local", "tmux", "swarm"]
     project: str
     labels: dict[str, str]
     created: str

@@ -22,7 +22,7 @@ import anyio.to_thread
 from ..beneath import open_beneath
 from ..errors import BridgeError, InvalidInput, NoSpaceLeft
 from ..instances.bridged import BridgedInstance
-from ..instances.docker_container import DockerContainer
+from ..instances.contained_instance import ContainedInstance
 from .container_workspace import ContainerWorkspace, Found
 from .problems import NotThere
 
@@ -77,10 +77,10 @@ async def workspace_of(instance: BridgedInstance, largest: int) -> Workspace:
         BridgeError: it cannot be reached.
     """
     record = instance.record
-    if isinstance(instance, DockerContainer):
+    if isinstance(instance, ContainedInstance):
         here = await instance.workspace_here()
         if here is None:
-            return ContainerWorkspace(instance, largest, MOST_ENTRIES)
+            return ContainerWorkspace(instance, await instance.get_tools(), largest, MOST_ENTRIES)
         return HostWorkspace(here, instance.owner, read_only=record.read_only_workspace)
     if record.workspace is None:
         raise InvalidInput("it has no workspace", instance=record.name)

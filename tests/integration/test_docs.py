@@ -139,6 +139,12 @@ assert live[0].endswith("data: one\\n\\n") and "event: end" in live[-1], live
 assert said == ["event: gone\\ndata: Load the conversation again.\\n\\n"]
 """
 
+SWARM_TALKS = """async with SwarmService(record) as instance:
+    async for piece in instance.send_command("What is here?"):
+        print(piece, end="")
+"""  # which tests/swarm does
+SWARM_RECORD = 'assert printed() == "swarm 2147483648\\n"'
+
 ASKS_THE_SHOP = '[[tool mcp__shop__stock {"article":"umbrella"}]] [[say There are 17.]]'
 LOCAL_SHOP = {
     'name="shop"': "name=unique, ephemeral=True, env=claude_env",
@@ -254,6 +260,9 @@ await something_printed()
                 after='assert printed().endswith("result\\n")',
             )
         ],
+    ],
+    "docs/how-to/many-machines.md": [
+        [Way(replaced={SWARM_TALKS: "print(SwarmService.kind, record.memory)"}, after=SWARM_RECORD)],
     ],
     "docs/how-to/many-conversations.md": [
         [

@@ -87,10 +87,17 @@ class TestAttended:
             if isinstance(event, PermissionRequest):
                 break
         await other.release()
+        ended = anyio.Event()
+
+        async def note_end() -> None:
+            ended.set()
+
         async with Fleet(on_permission=decide) as fleet:
+            fleet.open(record.name).after_turn = note_end
             with anyio.fail_after(LIMIT):
                 found = await fleet.open(record.name).turn(turn.id)
                 result = await found.result()
+                await ended.wait()
         assert (result.verdict, result.text) == (Verdict.COMPLETED, "a\n\nb")
         assert (workspace / "made-by-a-tool").exists()
 

@@ -390,7 +390,7 @@ class System:
         if self.result is not None and not self.to_agent and not self.to_host and self.link is not None:
             turns = self.ledger.kept()
             read = all(turn["read"] for turn in turns if turn["id"] == TURN)
-            assert self.conversation._delivery.outbox.undeclared or read, "its end was not told"
+            assert self.conversation.delivery.outbox.undeclared or read, "its end was not told"
         assert len(self.written) == len(set(self.written)), "a command was given to Claude Code twice"
         assert WHOLE.startswith(self.said), f"{self.said!r} is no beginning of the answer"
         if self.result is not None and self.result.verdict is Verdict.COMPLETED:

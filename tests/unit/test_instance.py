@@ -78,7 +78,7 @@ def test_bad_ones(change: dict[str, Any], named: str) -> None:
         ("ports", {0: 80}, "from 1 to 65535"),
         ("ports", {80: 65536}, "from 1 to 65535"),
         ("restart", "sometimes", "one of no, "),
-        ("kind", "cloud", "one of docker, local, tmux"),
+        ("kind", "cloud", "one of docker, local, tmux, swarm"),
         ("claude", "opus", "a dictionary"),
         ("claude", {"modell": "opus"}, "no field 'modell'"),
         ("claude", {"model": 3}, "model: a string"),
@@ -146,14 +146,24 @@ SET: dict[str, Any] = {
     "tmux_socket": "/s",
     "pane": "%3",
     "relay": False,
+    "constraints": ("node.labels.disk==ssd",),
+    "spread": ("node.labels.rack",),
+    "reserve_memory": 1024**3,
+    "reserve_cpus": 0.5,
+    "workspace_volume": "v",
+    "volume_driver": "nfs",
+    "volume_options": {"device": ":/{volume}"},
+    "service": "s",
 }
 
 
-@pytest.mark.parametrize("kind", ["docker", "local", "tmux"])
+@pytest.mark.parametrize("kind", ["docker", "local", "tmux", "swarm"])
 @pytest.mark.parametrize("field", ONLY_FOR)
 def test_a_field_that_means_nothing_for_the_kind_is_refused_by_name(field: str, kind: str) -> None:
-    record = {**LOCAL, "kind": kind, **({"image": "i"} if kind == "docker" else {}), field: SET[field]}
+    record = {**LOCAL, "kind": kind, **({"image": "i"} if kind in ("docker", "swarm") else {}), field: SET[field]}
     record |= {"sealed": True} if field == "allow_hosts" else {}
+    record |= {"workspace": None} if (field, kind) == ("workspace_volume", "swarm") else {}
+    record |= {"volume_driver": "nfs"} if (field, kind) == ("volume_options", "swarm") else {}
     if kind in ONLY_FOR[field]:
         ClaudeInstance.of(**record)
         return
@@ -186,7 +196,8 @@ def test_of_a_record_that_is_kept_what_means_nothing_is_dropped(field: str) -> N
 
 
 def test_what_is_said_of_the_fields_is_what_holds() -> None:
-    said = dict(re.findall(r"^        ([a-z_]+): ((?:Docker|tmux|, )+): ", str(ClaudeInstance.__doc__), re.MULTILINE))
+    field = r"^        ([a-z_]+): ((?:Docker|Swarm|tmux|, )+): "
+    said = dict(re.findall(field, str(ClaudeInstance.__doc__), re.MULTILINE))
     assert {field: tuple(words.lower().split(", ")) for field, words in said.items()} == dict(ONLY_FOR)
 
 

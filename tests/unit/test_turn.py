@@ -52,6 +52,24 @@ async def test_nothing_follows_the_result_even_if_the_source_says_more() -> None
     assert [event async for event in turn] == [DONE]
 
 
+async def test_what_is_to_follow_the_result_follows_it_once() -> None:
+    done: list[str] = []
+
+    async def follow() -> None:
+        await anyio.lowlevel.checkpoint()
+        done.append("done")
+
+    turn = Turn(ScriptedSource([TextDelta("a"), DONE]), "t1").and_then(follow)
+    assert [await anext(turn), await anext(turn)] == [TextDelta("a"), DONE]
+    assert not done, "the result does not wait for it"
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await anext(turn)
+    assert await anext(turn, None) is None
+    assert await anext(turn, None) is None
+    assert done == ["done"]
+
+
 async def test_a_turn_that_was_left_has_no_more_and_reading_it_ends() -> None:
     """covers: L3: the event loop would spin, and could not even be cancelled."""
     turn = Turn(ScriptedSource([STARTED], [TextDelta("a")]), "t1")

@@ -29,6 +29,7 @@ class Place:
     """A place whose channels are in memory; each connection may be told to fail."""
 
     claude_hint = None
+    lease = None
 
     name = "demo"
 
@@ -54,7 +55,9 @@ class Place:
     async def rest(self) -> bool:
         return await self.steps.rest()
 
-    def starting(self, abandon: Callable[[], Awaitable[None]]) -> AbstractAsyncContextManager[None]:
+    def starting(
+        self, abandon: Callable[[], Awaitable[None]], *, drives: bool = False
+    ) -> AbstractAsyncContextManager[None]:
         return self.steps.take(Step.START)
 
     async def connect_better(self, current: str, greeting: bytes) -> Channel | None:

@@ -83,6 +83,7 @@ class Agent:
 
     name = "demo"
     claude_hint = "Install it."
+    lease = None
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
@@ -118,7 +119,9 @@ class Agent:
     async def rest(self) -> bool:
         return await self.steps.rest()
 
-    def starting(self, abandon: Callable[[], Awaitable[None]]) -> AbstractAsyncContextManager[None]:
+    def starting(
+        self, abandon: Callable[[], Awaitable[None]], *, drives: bool = False
+    ) -> AbstractAsyncContextManager[None]:
         return self.steps.take(Step.START)
 
     async def connect_better(self, current: str, greeting: bytes) -> Channel | None:

@@ -35,6 +35,7 @@ class Place(Dials):
     """Surroundings whose channels are scripted."""
 
     claude_hint = None
+    lease = None
 
     def __init__(self, *channels: Scripted | Exception) -> None:
         super().__init__(*channels)
@@ -57,7 +58,7 @@ class Place(Dials):
         yield
         self.starts.append("done")
 
-    def starting(self, abandon: Callable[[], Awaitable[None]]) -> Any:
+    def starting(self, abandon: Callable[[], Awaitable[None]], *, drives: bool = False) -> Any:
         return self._starting()
 
     def pop_ending(self) -> Ending:

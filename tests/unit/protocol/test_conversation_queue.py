@@ -168,6 +168,31 @@ def test_what_waited_is_sent_anew_under_its_id_over_another_connection() -> None
     assert player.sent == [first, second, third, second, third]
 
 
+def test_what_an_agent_had_that_is_gone_with_its_disks_is_not_sent_again() -> None:
+    """It may have run there, answered or not; what it never had is sent."""
+    player = Queueing()
+    player.conversation.greeted([], journal="one")
+    first, second, third = player.submit(), player.submit(), player.submit()
+    player.begin(first)
+    player.accepted(second)
+    player.conversation.connection_lost("gone", player.now)
+    fourth = player.submit()
+    assert player.results(first)[0].verdict is Verdict.INTERRUPTED
+    player.conversation.greeted([], journal="another")
+    for turn in (second, third):
+        (result,) = player.results(turn)
+        assert result.verdict is Verdict.INTERRUPTED
+        assert "may have run there" in result.error
+    player.conversation.process_ready((), player.now)
+    player.step()
+    assert player.sent == [first, second, third, fourth]
+    player.conversation.connection_lost("gone", player.now)
+    player.conversation.greeted([], journal="another")
+    player.conversation.process_ready((), player.now)
+    player.step()
+    assert player.sent == [first, second, third, fourth, fourth], "who had it knows it by its id"
+
+
 def test_a_followed_turn_is_never_sent() -> None:
     player = Queueing()
     turn = "70239f12-b8a6-4331-8634-823542f95e3f"

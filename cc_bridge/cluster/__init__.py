@@ -1,0 +1,1 @@
+"""Many machines: who drives an instance that programs of several can reach."""

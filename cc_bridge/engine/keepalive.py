@@ -1,0 +1,35 @@
+"""Connections to an engine over the network, which notice that the other end has gone without a word.
+
+A machine that loses its power ends no connection, and a stream of an engine's may be silent for days. ssh looks after
+its own.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+__all__ = ["DEAD_AFTER", "look_after"]
+
+#: Seconds after which a connection fails whose other end does not answer.
+DEAD_AFTER = 30
+
+_WANTED = {
+    "TCP_KEEPIDLE": DEAD_AFTER // 2,
+    "TCP_KEEPINTVL": DEAD_AFTER // 6,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": DEAD_AFTER * 1000,  # milliseconds; also while something that was sent is not acknowledged
+}
+
+
+def look_after(api: Any) -> None:
+    """Have the kernel ask for signs of life, on all connections that a client of the SDK makes from now on."""
+    from urllib3.connection import HTTPConnection
+
+    options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    for name, value in _WANTED.items():
+        if hasattr(socket, name):  # macOS lacks some
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    pools = api.get_adapter(api.base_url + "/").poolmanager
+    pools.connection_pool_kw["socket_options"] = options
+    pools.clear()  # of before, as of the SDK's first request

@@ -1,0 +1,107 @@
+"""Moves the instances of a swarm away from a node, none of them in a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import NamedTuple
+
+import anyio
+
+from ..bridge.permissions import leave_to_others
+from ..engine.client import Engine
+from ..engine.labels import LABEL
+from ..engine.nodes import NodeInfo, Nodes
+from ..engine.services import ServiceInfo, Services
+from ..errors import BridgeError, InstanceBusy
+from .swarm_service import SwarmService
+
+__all__ = ["Moved", "drain", "services_by_node"]
+
+#: Seconds between two looks at one that is busy without a turn: nothing says when it has ended.
+_PAUSE = 1.0
+
+
+class Moved(NamedTuple):
+    """What became of an instance. ``why`` it is still there; empty: it has left the node."""
+
+    name: str
+    why: str
+
+
+async def services_by_node(engine: Engine) -> dict[str, list[ServiceInfo]]:
+    """The services of instances that run, by their nodes' ids.
+
+    Raises:
+        NotASwarm, EngineError: as they say.
+    """
+    services, found = Services(engine), dict[str, list[ServiceInfo]]()
+    for service in await services.labelled({f"{LABEL}.type": "service"}):
+        if service.replicas:
+            for task in await services.tasks(service.id):
+                if task.is_wanted and task.node:
+                    found.setdefault(task.node, []).append(service)
+    return found
+
+
+async def drain(engine: Engine, node: NodeInfo, limit: float, tell: Callable[[Moved], None]) -> bool:
+    """Have a node with no instance of ours; False: some are still busy, and nothing new comes to the node.
+
+    An idle instance is scaled to 0, and the next command to it has it placed at another node.
+
+    Args:
+        limit: seconds for those that are busy.
+        tell: what became of each, as it is known.
+
+    Raises:
+        EngineError: the swarm cannot be asked.
+    """
+    nodes = Nodes(engine)
+    await nodes.update(node.id, availability="pause")
+    stayed: list[Moved] = []
+    deadline = anyio.current_time() + limit
+
+    async def move(service: ServiceInfo) -> None:
+        moved = await _move(engine, service, deadline)
+        tell(moved)
+        if moved.why:
+            stayed.append(moved)
+
+    async with anyio.create_task_group() as group:
+        for service in (await services_by_node(engine)).get(node.id, ()):
+            group.start_soon(move, service)
+    if not stayed:
+        await nodes.update(node.id, availability="drain")
+    return not stayed
+
+
+async def _move(engine: Engine, service: ServiceInfo, deadline: float) -> Moved:
+    name = service.labels.get(f"{LABEL}.instance", service.name)
+    try:
+        async with AsyncExitStack() as stack:
+            instance = await SwarmService.find(name, engine, on_permission=leave_to_others)
+            stack.push_async_callback(instance.release)
+            while True:
+                try:
+                    await instance.stop_if_idle()
+                    return Moved(name, "")
+                except InstanceBusy as error:
+                    if anyio.current_time() >= deadline:
+                        return Moved(name, error.what)
+                with anyio.CancelScope(deadline=deadline):
+                    await _until_turn_ends(instance)
+    except BridgeError as error:
+        return Moved(name, error.what)
+
+
+async def _until_turn_ends(instance: SwarmService) -> None:
+    """Wait for the turn that it has; where it is busy with something else, for a while."""
+    turn_id = (await instance.get_activity())["turn"]
+    if turn_id is None:
+        await anyio.sleep(_PAUSE)  # back-off: see above
+        return
+    try:
+        async with await instance.turn(turn_id) as turn:
+            await turn.result()
+    except BridgeError:
+        await anyio.sleep(_PAUSE)  # back-off: it has ended and is not kept, or its node has gone

@@ -1,0 +1,146 @@
+"""Where Swarm runs an instance's service, and having it run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import anyio
+
+from ..bridge.surroundings import Ending
+from ..engine.labels import LABEL
+from ..engine.node_engines import NodeEngines
+from ..engine.services import ServiceInfo, Services, TaskInfo
+from ..errors import ContainerNotFound, ContainerNotRunning, EngineError, NameConflict, PlacementFailed
+from ..logs import Log
+from .task_container import ending_of_task
+
+__all__ = ["Placement"]
+
+#: Seconds before the manager is asked again about a node, where it did not answer.
+_PAUSE = 1.0
+
+
+class Placement:
+    """One service of one replica.
+
+    Args:
+        service: its name.
+        instance: the instance's name.
+        install: the installation that has made it, if no other's is meant; empty: any.
+
+    Attributes:
+        nodes: with their engines.
+    """
+
+    def __init__(self, nodes: NodeEngines, service: str, instance: str, install: str, log: Log) -> None:
+        self.nodes = nodes
+        self._services = Services(nodes.manager)
+        self._service = service
+        self._instance = instance
+        self._install = install
+        self._log = log
+
+    async def own(self) -> ServiceInfo | None:
+        """The service; None: there is none.
+
+        Raises:
+            NameConflict: there is one of its name that is not the instance's.
+        """
+        service = await self._services.find(self._service)
+        if service is None:
+            return None
+        labels = service.labels
+        is_ours = labels.get(f"{LABEL}.install") == self._install or not self._install
+        if not is_ours or labels.get(f"{LABEL}.instance") != self._instance:
+            what = f"a service named {self._service} exists and is not this instance's"
+            raise NameConflict(what, instance=self._instance)
+        return service
+
+    async def want(self, service: ServiceInfo, before: str) -> Ending | None:
+        """Swarm is to run a task of it. What is known of how the last one has ended; None: nothing, or it runs.
+
+        Args:
+            before: the id of the task that was connected to last; empty: none.
+        """
+        if service.replicas == 0:
+            await self._services.scale(service.name, 1)
+            return Ending("the service was stopped")
+        tasks = await self._services.tasks(service.name)
+        last = next((task for task in tasks if task.id == before), None)
+        ending = None
+        if last is not None and not last.is_running:
+            ending = ending_of_task(last, await self._trouble_of(last.node))
+        if tasks and not any(task.is_wanted for task in tasks):
+            ending = ending_of_task(tasks[0], "")
+            await self._services.update(await self._services.inspect(service.name), force=True)
+        return ending
+
+    async def until_running(self, limit: float, *, is_new: bool) -> TaskInfo:
+        """A task that runs, as far as Swarm knows.
+
+        Args:
+            limit: seconds.
+            is_new: the service is removed where this fails.
+
+        Raises:
+            PlacementFailed: there is none.
+        """
+        try:
+            return await self._services.until_running(self._service, limit)
+        except PlacementFailed as error:
+            if not error.pending and not is_new:
+                await self._services.scale(self._service, 0)  # Swarm would try it for ever
+            raise PlacementFailed(error.what, instance=self._instance, pending=error.pending) from error
+
+    async def tasks(self) -> list[TaskInfo]:
+        """Those of the service, the newest first."""
+        return await self._services.tasks(self._service)
+
+    async def running(self) -> TaskInfo:
+        """The task that runs now.
+
+        Raises:
+            ContainerNotFound: there is no service.
+            ContainerNotRunning: nothing of it runs.
+        """
+        if await self.own() is None:
+            raise ContainerNotFound(f"there is no service {self._service}", instance=self._instance)
+        tasks = await self.tasks()
+        for task in tasks:
+            if task.is_running:
+                return task
+        why = f": {tasks[0].state}, {tasks[0].why}" if tasks and tasks[0].is_wanted else ""
+        raise ContainerNotRunning(f"the service {self._service} runs at no node{why}", instance=self._instance)
+
+    async def stop(self, limit: float) -> None:
+        """Scale to 0, and wait until nothing of it runs, as far as its node answers, for so many seconds."""
+        await self._services.scale(self._service, 0)
+        silent = {node.id for node in await self.nodes.nodes.list() if not node.is_ready}
+        if not await self._services.until_over(self._service, limit, but_at=silent):
+            self._log.warning("tasks_not_ended", service=self._service)
+
+    def until_gone(self, node: str) -> Callable[[], Awaitable[None]]:
+        """What returns when a node is not ready any more."""
+
+        async def until_gone() -> None:
+            while True:
+                try:
+                    await self.nodes.nodes.until_down(node)
+                except ContainerNotFound:
+                    pass
+                except EngineError as error:
+                    self._log.warning("node_not_watched", node=node, reason=error.what)
+                    await anyio.sleep(_PAUSE)  # back-off: the manager cannot be asked
+                    continue
+                self._log.warning("node_gone", node=node)
+                return
+
+        return until_gone
+
+    async def _trouble_of(self, node: str) -> str:
+        """A node that is not ready: its name, and what it is."""
+        with suppress(EngineError):
+            found = await self.nodes.nodes.inspect(node)
+            return "" if found.is_ready else f"{found.hostname} is {found.state}"
+        return f"{node} has left the swarm"

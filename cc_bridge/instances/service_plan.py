@@ -1,0 +1,224 @@
+"""The service that a record asks for, in the engine's words; no I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..engine.container_spec import CONTAINER_HOME
+from ..engine.labels import LABEL, OWN_LABELS
+from ..errors import InvalidInput
+from ..mounts import split_mount
+from ..record import ClaudeInstance
+from .container_agent import AGENT, MAIN, STATE
+from .container_plan import ContainerPlan
+from .outline import workdir
+from .outside import agent_words, surroundings
+from .place import GRACE, LINGER
+
+__all__ = ["RECORD", "SEALED_NETWORK", "WAITING", "ServicePlan", "record_in"]
+
+#: The label of a service that has the record, without anything secret or of one machine only.
+RECORD = f"{LABEL}.record"
+
+#: The network of containers that are to have none, until they have none: Swarm can make no container without.
+SEALED_NETWORK = f"{LABEL}-sealed"
+
+#: What the main process logs while it waits to be let go, which it is when the container has all that it needs.
+WAITING = '"event": "waiting"'
+
+_WAIT = f"""echo '{{{WAITING}}}' >&2; read -r go || exit 1; exec </dev/null
+[ -w "$HOME" ] && [ -w {STATE} ] || {{ echo "$HOME and {STATE} cannot be written to" >&2; exit 1; }}
+"""
+
+#: Bytes of output that an engine keeps, and of /tmp.
+_LOG_SIZE, _TMP_SIZE = 30 * 1024**2, 512 * 1024**2
+
+#: Seconds before Swarm starts a task in the place of one that has failed.
+_DELAY = 1.0
+
+_NANO = 10**9
+
+#: Fields that stay on the machine that they were said on.
+_NOT_TOLD = ("env", "key_command", "key_file", "service")
+
+#: Characters of a record in a label.
+_LONGEST = 100_000
+
+
+class ServicePlan:
+    """What the service of a record is like.
+
+    Args:
+        service: its name.
+        like: the container that the record would have on one machine.
+    """
+
+    def __init__(self, record: ClaudeInstance, service: str, like: ContainerPlan) -> None:
+        self.record = record
+        self.service = service
+        self._like = like
+
+    def of(self, record: ClaudeInstance) -> ServicePlan:
+        """That of another record, which says its service's name."""
+        return ServicePlan(record, record.service, self._like.of(record, record.service))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """By which the service, its containers and its volumes are found again."""
+        return {**self._like.labels, f"{LABEL}.type": "service"}
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """See ``ContainerPlan``."""
+        return self._like.owner
+
+    @property
+    def has_network(self) -> bool:
+        """It is left with one."""
+        return not self.record.sealed and self.record.network != "none"
+
+    @property
+    def volumes(self) -> tuple[str, ...]:
+        """Its own: its home, the agent's state, and its workspace where the record names none."""
+        own = () if self.record.workspace or self.record.workspace_volume else (f"{self.service}-workspace",)
+        return (*self._like.volumes, *own)
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        """Where these are, in the container: its user is to have them, and the engine makes them root's."""
+        return (CONTAINER_HOME, STATE, self.record.mount_at)[: len(self.volumes)]
+
+    def spec(self, image: str, config: tuple[str, str], *, no_new_privileges: bool) -> dict[str, Any]:
+        """What a manager is to make.
+
+        Args:
+            image: its name or id.
+            config: id and name of the config that has the agent.
+            no_new_privileges: the engines can be asked for this.
+        """
+        record = self.record
+        return {
+            "Name": self.service,
+            "Labels": {**record.labels, **self.labels, RECORD: _told(record)},
+            "TaskTemplate": {
+                "ContainerSpec": self._container(image, config, no_new_privileges=no_new_privileges),
+                "Resources": {
+                    "Limits": {
+                        "MemoryBytes": record.memory,
+                        "NanoCPUs": int(record.cpus * _NANO),
+                        "Pids": record.pids,
+                    },
+                    "Reservations": {
+                        "MemoryBytes": record.reserve_memory,
+                        "NanoCPUs": int(record.reserve_cpus * _NANO),
+                    },
+                },
+                # An agent that ends in order, as after `stop_after`, is not started again before somebody needs it.
+                "RestartPolicy": {"Condition": "on-failure", "Delay": int(_DELAY * _NANO), "MaxAttempts": 0},
+                "Placement": {
+                    "Constraints": list(record.constraints),
+                    "Preferences": [{"Spread": {"SpreadDescriptor": what}} for what in record.spread],
+                },
+                "LogDriver": {
+                    "Name": "json-file",
+                    "Options": {"max-size": str(_LOG_SIZE // 3), "max-file": "3"},
+                },
+                "Networks": [{"Target": name} for name in self._networks],
+            },
+            "Mode": {"Replicated": {"Replicas": 0}},  # whoever has its lease scales it
+            "UpdateConfig": {"Parallelism": 1, "Order": "stop-first"},  # two would write to the same volumes
+        }
+
+    def _container(self, image: str, config: tuple[str, str], *, no_new_privileges: bool) -> dict[str, Any]:
+        record = self.record
+        command = ["sh", "-c", _WAIT + MAIN, "sh", AGENT, "serve", "--state", STATE, "--grace", str(GRACE)]
+        command += agent_words(record)
+        # The user's variables stay out of here: whoever may ask a manager sees it. They go in with Claude Code's start.
+        environment = {
+            "HOME": CONTAINER_HOME,
+            "TERM": "xterm-256color",
+            **({"PROJECT_ID": record.project} if record.project else {}),
+            **surroundings(record),
+        }
+        container: dict[str, Any] = {
+            "Image": image,
+            "Command": [*command, "--linger", str(LINGER)] if record.ephemeral else command,
+            "Env": [f"{name}={value}" for name, value in environment.items()],
+            "Dir": workdir(record),
+            "User": self._like.user,
+            # Containers inherit their image's labels: override ours, so that an image cannot set them.
+            "Labels": {**dict.fromkeys(OWN_LABELS, ""), **record.labels, **self.labels},
+            "Mounts": self._mounts(),
+            "OpenStdin": True,
+            "ReadOnly": not record.writable,
+            "Init": True,
+            "CapabilityDrop": ["ALL"],
+            "Healthcheck": {"Test": ["NONE"]},  # the image's would hold up each start, and says nothing of the agent
+            "StopGracePeriod": int((GRACE + 5) * _NANO),
+            "Configs": [
+                {
+                    "ConfigID": config[0],
+                    "ConfigName": config[1],
+                    "File": {"Name": AGENT, "UID": "0", "GID": "0", "Mode": 0o444},
+                }
+            ],
+        }
+        if no_new_privileges:
+            container["Privileges"] = {"NoNewPrivileges": True}
+        if not self.has_network:
+            container["DNSConfig"] = {"Nameservers": ["127.0.0.1"]}  # else the engine itself asks others for it
+        return container
+
+    @property
+    def _networks(self) -> tuple[str, ...]:
+        if not self.has_network:
+            return (SEALED_NETWORK,)
+        return () if self.record.network == "bridge" else (self.record.network,)
+
+    def _mounts(self) -> list[dict[str, Any]]:
+        record = self.record
+        mounts = [self._volume(name, target) for name, target in zip(self.volumes, self.owned, strict=True)]
+        if record.workspace is not None:
+            mounts.append(_bind(str(record.workspace), record.mount_at, read_only=record.read_only_workspace))
+        elif record.workspace_volume:
+            mounts.append(self._volume(record.workspace_volume, record.mount_at, read_only=record.read_only_workspace))
+        for source, target, read_only in map(split_mount, record.mounts):
+            mounts.append(_bind(source, target, read_only=read_only))
+        tmpfs = {"SizeBytes": _TMP_SIZE, "Mode": 0o1777}
+        return [*mounts, {"Type": "tmpfs", "Target": "/tmp", "TmpfsOptions": tmpfs}]
+
+    def _volume(self, name: str, target: str, *, read_only: bool = False) -> dict[str, Any]:
+        record, options = self.record, {}
+        if record.volume_driver:
+            said = {key: value.replace("{volume}", name) for key, value in record.volume_options.items()}
+            options = {"DriverConfig": {"Name": record.volume_driver, "Options": said}}
+        own = {"Labels": self.labels} if name in self.volumes else {}
+        volume = {"Type": "volume", "Source": name, "Target": target, "ReadOnly": read_only}
+        return {**volume, "VolumeOptions": {**own, **options}}
+
+
+def record_in(labels: Mapping[str, str], service: str, env: Mapping[str, str]) -> ClaudeInstance:
+    """The record that a service's labels have, for a program of any machine.
+
+    Args:
+        env: of Claude Code's: the labels have none.
+
+    Raises:
+        InvalidInput: they have no record that can be read.
+    """
+    try:
+        data = json.loads(labels.get(RECORD, "")[:_LONGEST])
+        return ClaudeInstance.from_kept({**data, "env": dict(env), "service": service})
+    except (ValueError, TypeError, RecursionError) as error:
+        what = f"the service {service} has no record that can be read"
+        raise InvalidInput(what, hint="Another version of cc-bridge may have made it.") from error
+
+
+def _told(record: ClaudeInstance) -> str:
+    return json.dumps({name: value for name, value in record.as_json_types().items() if name not in _NOT_TOLD})
+
+
+def _bind(source: str, target: str, *, read_only: bool) -> dict[str, Any]:
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}

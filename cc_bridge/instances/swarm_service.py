@@ -1,0 +1,158 @@
+"""Claude Code in a service of a Docker Swarm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar, Self, Unpack
+
+from ..bridge.bridge import Bridge
+from ..engine.client import Engine
+from ..engine.labels import LABEL
+from ..engine.progress import Progress
+from ..engine.services import Services
+from ..errors import InstanceNotFound
+from ..record import ClaudeInstance
+from ..shapes import Kind
+from ..turn import Turn
+from .bridged import InstanceOptions
+from .contained_instance import ContainedInstance
+from .container_agent import PANE_ATTACH
+from .life import Step
+from .outside import stop_outside
+from .registry import Registry
+from .service_plan import record_in
+from .sleep import put_to_sleep
+from .swarm_place import SwarmPlace
+
+if TYPE_CHECKING:
+    import docker
+
+    from ..engine.container_tools import ContainerTools
+    from ..protocol.blocks import Prompt
+
+__all__ = ["SwarmService"]
+
+
+class SwarmService(ContainedInstance):
+    """A service of one replica, made on first use, which Swarm places anew when its node has gone.
+
+    Args:
+        instance: the record.
+        client: a Docker client of a manager's, which stays the caller's to close, or an ``Engine`` that several share;
+            without one, the engine that ``DOCKER_HOST`` names or the local one.
+        on_progress: called, from a worker thread, with each step of an image's build.
+        options: see :class:`~cc_bridge.InstanceOptions`.
+    """
+
+    kind: ClassVar[Kind] = "swarm"
+
+    _is_uncopied = False  # a turn was given whose reader has not come to what follows the result
+
+    def __init__(
+        self,
+        instance: ClaudeInstance,
+        client: docker.DockerClient | Engine | None = None,
+        *,
+        on_progress: Progress | None = None,
+        **options: Unpack[InstanceOptions],
+    ) -> None:
+        registry = options.get("registry") or Registry()
+        self._swarm = SwarmPlace(instance, registry, client, on_progress=on_progress)
+        super().__init__(self._swarm, **options)
+
+    @classmethod
+    async def find(
+        cls,
+        name: str,
+        client: docker.DockerClient | Engine | None = None,
+        *,
+        env: Mapping[str, str] | None = None,
+        **options: Unpack[InstanceOptions],
+    ) -> Self:
+        """The instance of this name, whichever machine has made it; one that this machine knows is as it is kept here.
+
+        Args:
+            client: as of the class.
+            env: variables of Claude Code's, where this machine does not know it: the swarm is told none.
+
+        Raises:
+            InstanceNotFound: there is none, neither here nor in the swarm.
+            InvalidInput: its record cannot be read.
+            EngineError: the swarm cannot be asked.
+        """
+        registry = options.get("registry") or Registry()
+        if name in registry.names() and registry.load(name).kind == cls.kind:
+            return cls(registry.load(name), client, **options)
+        engine = client if isinstance(client, Engine) else Engine(client)
+        try:
+            found = await Services(engine).labelled({f"{LABEL}.instance": name, f"{LABEL}.type": "service"})
+        finally:
+            if engine is not client:
+                await engine.aclose()
+        if not found:
+            raise InstanceNotFound(f"the swarm has no instance {name!r}")
+        if len(found) > 1:
+            several = ", ".join(service.name for service in found)
+            raise InstanceNotFound(f"the swarm has several instances {name!r}: {several}", hint="Remove all but one.")
+        return cls(record_in(found[0].labels, found[0].name, env or {}), client, **options)
+
+    async def submit(self, prompt: Prompt, id: str | None = None) -> Turn:  # noqa: A002
+        """See the contract. Who reads the turn to its end knows that the conversation is copied."""
+        if self._is_attended:  # by who has heard the end of its node, and copies when a turn has ended
+            return await super().submit(prompt, id)
+        if self._bridge.channel_kind is not None and self._bridge.active is None:
+            # Its node may have gone meanwhile. What is given to an agent that has gone cannot be given to the next:
+            # nobody knows whether it ran.
+            await self._bridge.make_ready()
+            if self._is_uncopied:  # who read the last turn went away with its result
+                await self._copy()
+        self._is_uncopied = True
+        return (await super().submit(prompt, id)).and_then(self._copy)
+
+    async def _copy(self) -> None:
+        await self._swarm.copy_conversation()
+        self._is_uncopied = False
+
+    def conversation_to_go_on_with(self) -> str:
+        """See ``BridgedInstance``; also one that another machine's program has copied where this one sees it."""
+        return self._swarm.session_to_begin_with
+
+    async def stop_if_idle(self) -> None:
+        """As :meth:`stop`, with no turn ended by it: nobody starts Claude Code meanwhile, here or elsewhere.
+
+        Raises:
+            InstanceBusy: it is not idle, or another machine's program drives it.
+        """
+        self._check_record()
+        async with self._taking(Step.STOP):
+            await put_to_sleep(self._place)
+            await self._bridge.aclose("the instance was stopped")
+            await stop_outside(self._place)
+
+    def use_bridge(self, make_bridge: Callable[..., Bridge]) -> None:
+        """See ``BridgedInstance``."""
+        super().use_bridge(make_bridge)
+        self._is_attended = make_bridge is not Bridge
+        self.after_turn = self._swarm.copy_conversation if self._is_attended else None
+
+    @property
+    def service(self) -> str:
+        """The service's name."""
+        return self._swarm.service
+
+    async def get_tools(self) -> ContainerTools:
+        """What a person does to the container that it has now, by hand."""
+        from ..engine.container_tools import ContainerTools
+
+        found = await self._swarm.find()
+        return ContainerTools(found.engine, found.id, self.owner)
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """Numbers of the container's user and group."""
+        return self._swarm.plan.owner
+
+    @property
+    def attach_argv(self) -> list[str]:
+        """The command, in the container, by which a person comes to its pane; Ctrl-B D leaves it."""
+        return PANE_ATTACH

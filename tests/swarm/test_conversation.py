@@ -1,0 +1,88 @@
+"""A conversation of a swarm's outlives the machine that had it. covers: B11"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from cc_bridge import ClaudeInstance, TextDelta, Verdict, Waiting
+from cc_bridge.instances.swarm_service import SwarmService
+from cc_bridge.testing import ScriptedModel
+from tests.swarm.cluster import Cluster, Node
+
+pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.swarm]
+
+LIMIT = 90.0
+
+
+@pytest.fixture
+async def instance(
+    swarm: Cluster,
+    make_record: Callable[..., ClaudeInstance],
+    node_model: ScriptedModel,
+    images: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[SwarmService]:
+    """On one of two workers."""
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(swarm.certificates))
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    where: Any = {"constraints": ("node.role==worker",), "workspace": None}
+    record = make_record(kind="swarm", image=images.claude, ephemeral=False, env=node_model.claude_env(), **where)
+    made = SwarmService(record, swarm.manager.client)
+    yield made
+    await made.remove(conversation=True)
+    await made.cleanup()
+
+
+async def tell(instance: SwarmService, text: str) -> None:
+    ok, said = await instance.send_command_and_wait(text, LIMIT)
+    assert ok, said
+
+
+async def node_of(instance: SwarmService, swarm: Cluster) -> Node:
+    name = (await instance.get_info())["node"]
+    return swarm.node(name)
+
+
+def heard(model: ScriptedModel) -> str:
+    return json.dumps(model.requests[-1].body["messages"])
+
+
+@pytest.mark.timeout(300)
+async def test_it_goes_on_where_its_node_has_lost_its_power(
+    instance: SwarmService, swarm: Cluster, node_model: ScriptedModel
+) -> None:
+    """Also back at the first node, whose disk has what was said when it died, and nothing of what was said since."""
+    await tell(instance, "the first words")
+    first = await node_of(instance, swarm)
+    turn = await instance.submit("[[say well]] [[hang]]")
+    async for event in turn:
+        if isinstance(event, TextDelta):
+            break
+    waiting = await instance.submit("words that waited")
+    async for event in waiting:
+        if isinstance(event, Waiting):
+            break
+    swarm.kill(first)
+    result = await turn.result()
+    assert (result.verdict, result.text) == (Verdict.INTERRUPTED, "well")
+    assert (await waiting.result()).verdict is Verdict.INTERRUPTED
+    await tell(instance, "the second words")
+    assert "the first words" in heard(node_model)
+    second = await node_of(instance, swarm)
+    assert second.name != first.name
+
+    swarm.boot(first)
+    swarm.await_state(first, "ready")
+    swarm.kill(second)
+    await tell(instance, "the third words")
+    assert (await node_of(instance, swarm)).name == first.name
+    assert "the second words" in heard(node_model)
+    assert "[[hang]]" not in heard(node_model), "the turn that was cut off is what the dead machine's disk had"
+    await tell(instance, "the fourth words")
+    assert "that waited" not in heard(node_model), "it was in that machine's journal"
+    swarm.boot(second)
+    swarm.await_state(second, "ready")

@@ -1,0 +1,131 @@
+"""The service that a record asks for. covers: B11, M2"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cc_bridge import ClaudeInstance
+from cc_bridge.errors import InvalidInput
+from cc_bridge.instances.container_plan import ContainerPlan
+from cc_bridge.instances.registry import Home
+from cc_bridge.instances.service_plan import RECORD, SEALED_NETWORK, ServicePlan, record_in
+from cc_bridge.logs import Log
+
+
+def plan_of(tmp_path: Path, **fields: Any) -> ServicePlan:
+    record = ClaudeInstance.of(name="demo", kind="swarm", image="i", user="1234", **fields)
+    like = ContainerPlan(record, "cc-bridge-demo-x", Home(tmp_path), "x", None, Log("demo", "swarm"))
+    return ServicePlan(record, "cc-bridge-demo-x", like)
+
+
+def spec_of(tmp_path: Path, **fields: Any) -> dict[str, Any]:
+    return plan_of(tmp_path, **fields).spec("sha256:1", ("id", "agent"), no_new_privileges=True)
+
+
+def mounts_of(spec: dict[str, Any]) -> dict[str, Any]:
+    return {mount["Target"]: mount for mount in spec["TaskTemplate"]["ContainerSpec"]["Mounts"]}
+
+
+def test_nothing_secret_is_in_it(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, env={"ANTHROPIC_API_KEY": "hush"}, key="outside", key_command="print-it")
+    assert "hush" not in json.dumps(spec)
+    assert "print-it" not in json.dumps(spec)
+
+
+def test_it_is_hardened(tmp_path: Path) -> None:
+    container = spec_of(tmp_path)["TaskTemplate"]["ContainerSpec"]
+    assert container["CapabilityDrop"] == ["ALL"]
+    assert container["ReadOnly"]
+    assert container["User"] == "1234"
+    assert container["Privileges"] == {"NoNewPrivileges": True}
+
+
+def test_an_older_engine_is_not_asked_for_what_it_does_not_know(tmp_path: Path) -> None:
+    spec = plan_of(tmp_path).spec("i", ("id", "agent"), no_new_privileges=False)
+    assert "Privileges" not in spec["TaskTemplate"]["ContainerSpec"]
+
+
+def test_limits_reservations_and_placement(tmp_path: Path) -> None:
+    task = spec_of(
+        tmp_path,
+        memory=2**30,
+        cpus=1.5,
+        pids=99,
+        reserve_memory=2**29,
+        reserve_cpus=0.5,
+        constraints=("node.labels.disk==ssd",),
+        spread=("node.labels.rack",),
+    )["TaskTemplate"]
+    assert task["Resources"] == {
+        "Limits": {"MemoryBytes": 2**30, "NanoCPUs": 1_500_000_000, "Pids": 99},
+        "Reservations": {"MemoryBytes": 2**29, "NanoCPUs": 500_000_000},
+    }
+    assert task["Placement"] == {
+        "Constraints": ["node.labels.disk==ssd"],
+        "Preferences": [{"Spread": {"SpreadDescriptor": "node.labels.rack"}}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "networks"),
+    [
+        ({}, []),
+        ({"network": "host"}, ["host"]),
+        ({"network": "mine"}, ["mine"]),
+        ({"network": "none"}, [SEALED_NETWORK]),
+        ({"sealed": True}, [SEALED_NETWORK]),
+    ],
+)
+def test_networks(tmp_path: Path, fields: dict[str, Any], networks: list[str]) -> None:
+    spec = spec_of(tmp_path, **fields)
+    assert [network["Target"] for network in spec["TaskTemplate"]["Networks"]] == networks
+    # Else the engine would ask its own name servers for whoever is in that network.
+    assert ("DNSConfig" in spec["TaskTemplate"]["ContainerSpec"]) == (networks == [SEALED_NETWORK])
+
+
+def test_volumes_of_its_own_and_of_a_driver(tmp_path: Path) -> None:
+    found = mounts_of(spec_of(tmp_path, volume_driver="local", volume_options={"device": ":/exports/{volume}"}))
+    assert {target for target, mount in found.items() if mount["Type"] == "volume"} == {
+        "/home/cc-bridge",
+        "/var/lib/cc-bridge",
+        "/workspace",
+    }
+    home = found["/home/cc-bridge"]
+    assert home["VolumeOptions"]["DriverConfig"] == {
+        "Name": "local",
+        "Options": {"device": ":/exports/cc-bridge-demo-x-home"},
+    }
+    assert home["VolumeOptions"]["Labels"]["cc-bridge.instance"] == "demo"
+
+
+def test_a_workspace_that_stays(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, workspace_volume="theirs", read_only_workspace=True)
+    assert "theirs" not in plan.volumes
+    workspace = mounts_of(plan.spec("i", ("id", "agent"), no_new_privileges=True))["/workspace"]
+    assert (workspace["Source"], workspace["ReadOnly"]) == ("theirs", True)
+    assert "Labels" not in workspace["VolumeOptions"]
+
+
+def test_a_directory_that_all_nodes_have(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, workspace="/srv/work", mounts=["/srv/data:/data:ro"])
+    found = mounts_of(plan.spec("i", ("id", "agent"), no_new_privileges=True))
+    assert found["/workspace"] == {"Type": "bind", "Source": "/srv/work", "Target": "/workspace", "ReadOnly": False}
+    assert found["/data"]["ReadOnly"]
+    assert len(plan.volumes) == len(plan.owned) == 2
+
+
+def test_another_machines_program_reads_the_record_in_the_labels(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, env={"A": "b"}, project="p", constraints=("node.role==worker",))
+    labels = plan.spec("i", ("id", "agent"), no_new_privileges=True)["Labels"]
+    found = record_in(labels, "cc-bridge-demo-x", {"A": "c"})
+    assert found.differences(plan.record) == ["env", "service"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "../x", "kind": "swarm"}', "null"])
+def test_labels_without_a_record(text: str) -> None:
+    with pytest.raises(InvalidInput, match="no record"):
+        record_in({RECORD: text}, "theirs", {})
