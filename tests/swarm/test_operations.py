@@ -42,3 +42,25 @@ async def test_prune_removes_what_no_record_names_and_nobody_elses(
     assert (done.returncode, "stay" in done.stderr) == (0, False), done.stderr
     assert swarm_node.left() == [f"volume another-home on {swarm_node.manager.name}"]
     api.remove_volume("another-home")
+
+
+def test_doctor_says_what_is_wrong_with_a_node(swarm_node: Cluster, cluster: Cluster) -> None:
+    """A machine of one node is in order; one that has been paused is told, with what to do."""
+    done = cc("doctor", "--swarm", "--json")
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    name = f"node {swarm_node.manager.name}"
+    assert (done.returncode, list(checks)) == (0, ["manager", "agent", name])
+    assert "the manager's own, in " in checks[name]["found"]
+    assert checks["manager"]["state"] == checks["agent"]["state"] == "ok"
+    swarm_node.drain(swarm_node.manager)
+    try:
+        assert f"cc-bridge node activate {swarm_node.manager.name}" in cc("doctor", "--swarm").stdout
+    finally:
+        swarm_node.activate(swarm_node.manager)
+
+
+def test_doctor_without_a_swarm() -> None:
+    done = cc("doctor", "--swarm")
+    assert done.returncode == 1
+    assert "no manager of a swarm" in done.stdout
+    assert "docker swarm init" in done.stdout
