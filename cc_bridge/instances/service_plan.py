@@ -17,7 +17,7 @@ from .outline import workdir
 from .outside import agent_words, surroundings
 from .place import GRACE, LINGER
 
-__all__ = ["RECORD", "SEALED_NETWORK", "WAITING", "ServicePlan", "record_in"]
+__all__ = ["RECORD", "SEALED_NETWORK", "WAITING", "ServicePlan", "record_in", "told"]
 
 #: The label of a service that has the record, without anything secret or of one machine only.
 RECORD = f"{LABEL}.record"
@@ -101,7 +101,7 @@ class ServicePlan:
         record = self.record
         return {
             "Name": self.service,
-            "Labels": {**record.labels, **self.labels, RECORD: _told(record)},
+            "Labels": {**record.labels, **self.labels, RECORD: told(record)},
             "TaskTemplate": {
                 "ContainerSpec": self._container(image, config, no_new_privileges=no_new_privileges),
                 "Resources": {
@@ -216,7 +216,8 @@ def record_in(labels: Mapping[str, str], service: str, env: Mapping[str, str]) -
         raise InvalidInput(what, hint="Another version of cc-bridge may have made it.") from error
 
 
-def _told(record: ClaudeInstance) -> str:
+def told(record: ClaudeInstance) -> str:
+    """The record as a label has it."""
     return json.dumps({name: value for name, value in record.as_json_types().items() if name not in _NOT_TOLD})
 
 
