@@ -127,6 +127,14 @@ class SwarmService(ContainedInstance):
         async with self._stopped_if_idle("the instance was stopped"):
             pass
 
+    async def sleep(self) -> None:
+        """See the contract. One that has something reserved at its node gives it back: it is scaled to 0."""
+        self._check_record()
+        async with self._taking(Step.SLEEP):
+            await put_to_sleep(self._place)
+            if self.record.reserve_memory or self.record.reserve_cpus:
+                await stop_outside(self._place)
+
     async def change_image_if_idle(self, image: str) -> None:
         """As :meth:`stop_if_idle`; what is started the next time has another image, and goes on with the conversation.
 
