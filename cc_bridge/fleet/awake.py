@@ -191,7 +191,7 @@ class Awake:
                 if ahead == 0:
                     await self._measure_all()
                     if await self._make_room(seat):
-                        self._seats[seat] = None
+                        self._seats[seat], seat.rested_at = None, anyio.current_time()  # it has just begun
                         return
                 if ahead != told:
                     told = ahead

@@ -17,6 +17,8 @@ from tests.swarm.cluster import Cluster
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.swarm]
 
 
+@pytest.mark.long
+@pytest.mark.thorough
 async def test_who_sleeps_gives_back_what_its_node_has_reserved(
     cluster: Cluster, node_model: ScriptedModel, images: Any, state_root: Path
 ) -> None:

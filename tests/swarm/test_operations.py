@@ -84,6 +84,7 @@ def make_image(swarm_node: Cluster, images: Any) -> Iterator[Callable[[str, str]
         api.remove_image(image, force=True)
 
 
+@pytest.mark.long
 async def test_an_image_is_renewed_and_the_conversation_goes_on(
     make_image: Callable[[str, str], str],
     cluster: Cluster,
@@ -104,6 +105,7 @@ async def test_an_image_is_renewed_and_the_conversation_goes_on(
         await instance.remove(conversation=True)
 
 
+@pytest.mark.long
 @pytest.mark.thorough
 async def test_an_image_in_which_nothing_runs_is_taken_back(
     make_image: Callable[[str, str], str], cluster: Cluster, make_service: Callable[..., Any]
