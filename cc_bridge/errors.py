@@ -269,13 +269,16 @@ class PlacementFailed(EngineError):
 
     Attributes:
         pending: it still looks for a node.
+        full: no node has free what the service reserves, as yet.
     """
 
     hint = "`docker service ps --no-trunc` and `docker node ls` at a manager show what Swarm sees."
 
-    def __init__(self, what: str, *, instance: str = "", hint: str | None = None, pending: bool = False) -> None:
+    def __init__(
+        self, what: str, *, instance: str = "", hint: str | None = None, pending: bool = False, full: bool = False
+    ) -> None:
         super().__init__(what, instance=instance, hint=hint)
-        self.pending = pending
+        self.pending, self.full = pending, full
 
 
 class ChannelError(BridgeError):

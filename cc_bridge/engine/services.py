@@ -6,6 +6,7 @@ pause, which grows and is bounded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -27,6 +28,9 @@ _PULL_LIMIT = 600.0
 
 #: How many tasks of one service may fail before nothing more is hoped for: Swarm itself goes on for ever.
 _MOST_FAILURES = 3
+
+#: In Swarm's words where no node has free what a task reserves.
+_FULL = "insufficient resources"
 
 #: States of a task that it does not leave any more.
 _OVER = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orphaned"})
@@ -214,11 +218,12 @@ class Services:
         found = await asked(self._engine, client.api.tasks, filters={"service": service}, repeat=True)
         return sorted(map(_task, found), key=lambda task: task.created, reverse=True)
 
-    async def until_running(self, service: str, limit: float) -> TaskInfo:
+    async def until_running(self, service: str, limit: float, *, full_limit: float = math.inf) -> TaskInfo:
         """Wait until a task of a service of one replica runs; which one.
 
         Args:
             limit: seconds for a node to be found; one that has to pull the image may take longer.
+            full_limit: the same where no node has free what it reserves, if that is less.
 
         Raises:
             PlacementFailed: it does not, for Swarm's own reason. ``pending``: no node is found for it, and may yet be.
@@ -235,7 +240,7 @@ class Services:
                 raise _not_placed(failed)
             newest, waited = tasks[0] if tasks else None, anyio.current_time() - began
             has_node = newest is not None and newest.is_wanted and bool(newest.node)
-            if waited > (_PULL_LIMIT if has_node else limit):
+            if waited > (_PULL_LIMIT if has_node else min(limit, full_limit) if _is_full(newest) else limit):
                 raise _not_placed(newest, waited)
             await anyio.sleep(_PAUSES[min(count, len(_PAUSES) - 1)])  # back-off: of tasks there are no events
         raise AssertionError("every way out of the loop is above")
@@ -290,7 +295,13 @@ def _not_placed(task: TaskInfo | None, limit: float = 0) -> PlacementFailed:
     why = task.why or "it does not say why"
     if task.is_over:
         return PlacementFailed(f"its container could not be started: {why}")
-    return PlacementFailed(f"it has not come up{within}; its task is {task.state}: {why}", pending=not task.node)
+    return PlacementFailed(
+        f"it has not come up{within}; its task is {task.state}: {why}", pending=not task.node, full=_is_full(task)
+    )
+
+
+def _is_full(task: TaskInfo | None) -> bool:
+    return task is not None and not task.node and _FULL in task.why
 
 
 def _service(raw: Mapping[str, Any]) -> ServiceInfo:

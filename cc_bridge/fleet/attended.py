@@ -27,6 +27,7 @@ from ..errors import (
     ConnectionLost,
     EngineTimeout,
     EngineUnavailable,
+    PlacementFailed,
     PositionGone,
     TurnNotFound,
 )
@@ -457,8 +458,10 @@ class Attended(Bridge):
                 return
             except BridgeError as error:
                 self._heard_all()
+                if self._has_work and await self._has_made_room(error):
+                    continue
                 away = anyio.current_time() - since
-                if not isinstance(error, _TRANSIENT) or away > self._host.patience or self._leaving is not None:
+                if not _is_transient(error) or away > self._host.patience or self._leaving is not None:
                     self._fail(self._leaving or error)
                     return
                 pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
@@ -466,6 +469,18 @@ class Attended(Bridge):
                     self._log.warning("unreachable", reason=error.what, again_in=pause)
                     await self._pause(pause)
                 tries += 1
+
+    async def _make_ready(self) -> None:
+        while True:
+            try:
+                return await self._driver.make_ready()
+            except PlacementFailed as error:
+                if not await self._has_made_room(error):
+                    raise
+
+    async def _has_made_room(self, error: BridgeError) -> bool:
+        """No node of a swarm had room for it, and another one sleeps by now."""
+        return _is_full(error) and await self._seat.make_room()
 
     async def _sit(self) -> None:
         """Have a seat among those that are awake before Claude Code is started; others may have to sleep for it.
@@ -500,7 +515,7 @@ class Attended(Bridge):
                 while not await self._place.rest():
                     pass
                 if any(want.claude for want in wants):
-                    await self._driver.make_ready()
+                    await self._make_ready()
                 elif not self._place.exists():  # it may have been removed while we waited
                     raise AgentUnavailable(
                         "it is not there: it was removed, or never started", instance=self.instance_name
@@ -583,3 +598,11 @@ class Attended(Bridge):
         self._answer(request, decision)
         self._bell.ring()
         await self._driver.flush()
+
+
+def _is_transient(error: BridgeError) -> bool:
+    return isinstance(error, _TRANSIENT) or _is_full(error)  # others may have something to do, and then not
+
+
+def _is_full(error: BridgeError) -> bool:
+    return isinstance(error, PlacementFailed) and error.full

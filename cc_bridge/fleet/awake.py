@@ -84,6 +84,10 @@ class Seat:
         else:
             await self._awake.admit(self, tell)
 
+    async def make_room(self) -> bool:
+        """There is no room where it is to run, whatever is known here: put another one to sleep; False: none can be."""
+        return await self._awake.make_room_for(self)
+
     def rest(self, *, awake: bool) -> None:
         """Nothing is to be done there for now; ``awake``: its Claude Code runs, as far as is known."""
         if self._given_up:
@@ -201,6 +205,13 @@ class Awake:
         finally:
             self._line.remove(seat)
             self.look_again()
+
+    async def make_room_for(self, seat: Seat) -> bool:
+        """Put one that is idle to sleep for another that is awake already; False: none could be."""
+        idle, before = [other for other in self._idle(seat) if other is not seat], len(self._seats)
+        if idle:
+            await self._put_to_sleep(min(idle, key=lambda other: (other.is_spare, other.rested_at)))
+        return len(self._seats) < before
 
     async def admit_spare(self, seat: Seat) -> None:
         """Return when there is room and nobody stands in line; who has rested for a while sleeps for it."""

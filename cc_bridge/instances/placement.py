@@ -76,22 +76,23 @@ class Placement:
             await self._services.update(await self._services.inspect(service.name), force=True)
         return ending
 
-    async def until_running(self, limit: float, *, is_new: bool) -> TaskInfo:
+    async def until_running(self, limit: float, *, full_limit: float, is_new: bool) -> TaskInfo:
         """A task that runs, as far as Swarm knows.
 
         Args:
-            limit: seconds.
+            limit: seconds. full_limit: where no node has room for what it reserves, if that is less.
             is_new: the service is removed where this fails.
 
         Raises:
             PlacementFailed: there is none.
         """
         try:
-            return await self._services.until_running(self._service, limit)
+            return await self._services.until_running(self._service, limit, full_limit=full_limit)
         except PlacementFailed as error:
             if not error.pending and not is_new:
                 await self._services.scale(self._service, 0)  # Swarm would try it for ever
-            raise PlacementFailed(error.what, instance=self._instance, pending=error.pending) from error
+            why, of = error.what, self._instance
+            raise PlacementFailed(why, instance=of, pending=error.pending, full=error.full) from error
 
     async def tasks(self) -> list[TaskInfo]:
         """Those of the service, the newest first."""

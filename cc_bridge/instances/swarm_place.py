@@ -82,11 +82,14 @@ class SwarmPlace(ContainedPlace):
 
     Attributes:
         owns_engine: it is closed with this object.
+        full_limit: seconds to wait for room at a node, for who can make some.
     """
 
     kind: ClassVar[Kind] = "swarm"
 
     lease: Lease
+
+    full_limit = _PLACE_LIMIT
 
     #: Seconds; the same for all programs.
     lease_ttl: ClassVar[float] = TTL
@@ -162,7 +165,7 @@ class SwarmPlace(ContainedPlace):
         for pause in _pauses():
             await self._want()
             limit = max(1.0, deadline - anyio.current_time())
-            task = await self._placement.until_running(limit, is_new=self.is_new)
+            task = await self._placement.until_running(limit, full_limit=self.full_limit, is_new=self.is_new)
             try:
                 return await self._join(task, greeting)
             except _NOT_THERE as error:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["SwarmService"]
 
 
+#: Seconds that Swarm may have no room for it, where somebody attends who can have another one sleep.
+_FULL_LIMIT = 3.0
+
+
 class SwarmService(ContainedInstance):
     """A service of one replica, made on first use, which Swarm places anew when its node has gone.
 
@@ -162,6 +166,8 @@ class SwarmService(ContainedInstance):
         super().use_bridge(make_bridge)
         self._is_attended = make_bridge is not Bridge
         self.after_turn = self._swarm.copy_conversation if self._is_attended else None
+        if self._is_attended:
+            self._swarm.full_limit = _FULL_LIMIT
 
     @property
     def service(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from cc_bridge import ClaudeInstance
 from cc_bridge.fleet import Fleet, Template
 from cc_bridge.instances.factory import instance_of
 from cc_bridge.instances.registry import Registry
@@ -34,7 +35,7 @@ async def test_who_sleeps_gives_back_what_its_node_has_reserved(
             one = await fleet.make_from("chat", "swarm-one")
             assert await one.send_command_and_wait("[[say one]] the first words", 60) == (True, "one")
             other = await fleet.make_from("chat", "swarm-other")
-            assert await other.send_command_and_wait("[[say other]]", 60) == (True, "other")
+            assert await other.send_command_and_wait("[[say other]]", 25) == (True, "other")
             assert (await one.get_info())["status"] == "stopped"
             assert await one.send_command_and_wait("[[say two]]", 60) == (True, "two")
             assert "the first words" in str(node_model.requests[-1].body["messages"])
@@ -42,3 +43,22 @@ async def test_who_sleeps_gives_back_what_its_node_has_reserved(
             await fleet.remove(name, conversation=True)
     for name in registry.names():  # a spare that was begun
         await instance_of(registry.load(name)).remove(conversation=True)
+
+
+@pytest.mark.long
+@pytest.mark.thorough
+async def test_where_no_node_has_room_another_one_sleeps(
+    cluster: Cluster, node_model: ScriptedModel, images: Any, state_root: Path
+) -> None:
+    """Nobody has said how many may be awake: Swarm says that it is full."""
+    memory = int(cluster.manager.client.info()["MemTotal"]) * 2 // 3
+    fields = {"kind": "swarm", "image": images.claude, "env": node_model.claude_env(), "network": "host"}
+    names = ("swarm-one", "swarm-other")
+    async with Fleet(registry=Registry(state_root)) as fleet:
+        one, other = (fleet.adopt(ClaudeInstance.of(name=name, reserve_memory=memory, **fields)) for name in names)
+        with anyio.fail_after(120):
+            assert await one.send_command_and_wait("[[say one]]", 60) == (True, "one")
+            assert await other.send_command_and_wait("[[say other]]", 25) == (True, "other")
+            assert (await one.get_info())["status"] == "stopped"
+        for name in names:
+            await fleet.remove(name, conversation=True)

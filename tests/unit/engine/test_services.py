@@ -67,6 +67,14 @@ async def test_tasks_newest_first_and_what_they_say() -> None:
     assert (old.is_over, old.is_wanted, old.why, old.exit_code) == (True, False, "task: non-zero exit (137)", 137)
 
 
+async def test_where_no_node_has_room_it_is_told_earlier() -> None:
+    pending: dict[str, Any] = {"ID": "t", "DesiredState": "running", "CreatedAt": "1"}
+    pending["Status"] = {"State": "pending", "Err": "no suitable node (insufficient resources on 1 node)"}
+    with pytest.raises(PlacementFailed) as caught:
+        await Services(FakeEngine([pending])).until_running("s", 600, full_limit=0)
+    assert (caught.value.pending, caught.value.full) == (True, True)
+
+
 async def test_a_task_that_is_to_end_does_not_count_as_running() -> None:
     engine = FakeEngine([task(1, "running", "shutdown")], [task(1, "running", "shutdown"), task(2, "running")])
     assert (await Services(engine).until_running("s", 10)).id == "t2"

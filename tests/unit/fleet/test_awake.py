@@ -72,6 +72,15 @@ class TestNumber:
             await third.begin()
         assert (first.slept, second.slept, len(awake)) == (0, 1, 2)
 
+    async def test_another_one_sleeps_where_there_is_no_room_after_all(self) -> None:
+        awake = Awake(None)
+        first, second = Claude(awake, "first"), Claude(awake, "second")
+        await sat(first, second)
+        assert not await second.seat.make_room()
+        first.end()
+        assert await second.seat.make_room()
+        assert (first.slept, second.slept, len(awake)) == (1, 0, 1)
+
     async def test_who_waits_hears_its_place_and_comes_in_order(self) -> None:
         awake = Awake(1)
         busy, first, second = (Claude(awake, name) for name in ("busy", "first", "second"))
