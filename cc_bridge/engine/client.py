@@ -326,7 +326,7 @@ def _connect(url: str, tls: Any) -> docker.DockerClient:
         client = docker.DockerClient(url, **limits)
     client.api.timeout = int(OPERATION_LIMIT)
     if not url.startswith("unix://"):
-        look_after(client.api)
+        look_after(client.api, _POOL)
     _note_connections(client.api)
     return client
 
