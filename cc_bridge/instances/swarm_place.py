@@ -76,7 +76,6 @@ class SwarmPlace(ContainedPlace):
 
     Args:
         client: a manager's; see :class:`~cc_bridge.SwarmService`.
-        nodes: instead: the engines of the nodes, which several instances may share and somebody else closes.
         on_progress: see :class:`~cc_bridge.SwarmService`.
 
     Attributes:
@@ -96,14 +95,12 @@ class SwarmPlace(ContainedPlace):
         registry: Registry,
         client: docker.DockerClient | Engine | None = None,
         *,
-        nodes: NodeEngines | None = None,
         on_progress: Progress | None = None,
     ) -> None:
         super().__init__(record, registry)
-        self.owns_engine = nodes is None and not isinstance(client, Engine)
-        self._owns_nodes = nodes is None
-        self._nodes = nodes or NodeEngines(client if isinstance(client, Engine) else Engine(client))
-        self.engine = self._nodes.manager
+        self.owns_engine = not isinstance(client, Engine)
+        self.engine = client if isinstance(client, Engine) else Engine(client)
+        self._nodes = NodeEngines.by(self.engine)
         self._install = Installation.at(registry.root).id_for(self.name)
         self._on_progress = on_progress
         self._task: TaskContainer | None = None  # that was connected to last
@@ -291,8 +288,6 @@ class SwarmPlace(ContainedPlace):
 
     async def release(self) -> None:
         """Close the connections, unless they are the caller's."""
-        if self._owns_nodes:
-            await self._nodes.aclose()
         if self.owns_engine:
             await self.engine.aclose()
 
