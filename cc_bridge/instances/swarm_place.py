@@ -83,6 +83,7 @@ class SwarmPlace(ContainedPlace):
     """
 
     kind: ClassVar[Kind] = "swarm"
+    _is_new = _has_made = False
 
     lease: Lease
 
@@ -180,9 +181,19 @@ class SwarmPlace(ContainedPlace):
         if ending is not None and not self.is_new:
             self._ending = ending
 
+    @property
+    def is_new(self) -> bool:
+        """See ``Place``. A service that was there is not removed because a start of this machine's has failed."""
+        return self._is_new and self._has_made
+
+    @is_new.setter
+    def is_new(self, is_new: bool) -> None:
+        self._is_new = is_new
+
     async def _make(self) -> ServiceInfo:
         """Make the service, without a task."""
         await self.check()
+        self._has_made = True
         return await self._maker.make(self.plan)
 
     async def _join(self, task: TaskInfo, greeting: bytes) -> Channel:
