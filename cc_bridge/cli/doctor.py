@@ -65,19 +65,20 @@ def doctor(
             complete=complete_name,
         ),
     ] = "",
+    swarm: Annotated[bool, Option("--swarm", help="A swarm's manager and nodes, and the way to each.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """Check the engine, the shared kernel, Claude Code and its login; exit 1 if nothing could run, as without a login.
 
     One of the two kinds of instance is enough: a machine without Docker, or without a local Claude Code,
     is in order. With NAME: check one instance, and exit 1 if something is wrong with it; nothing is started.
-    With --isolation: exit 1 if an attempt succeeded, or could not be made.
+    With --isolation: exit 1 if an attempt succeeded, or could not be made. With --swarm: exit 1 if something is wrong.
     """
     from .display import print_json
     from .tables import print_table
 
-    if isolation and name:
-        sys.exit(report(InvalidInput("NAME and --isolation: which of the two?")))
+    if bool(name) + bool(isolation) + swarm > 1:
+        sys.exit(report(InvalidInput("NAME, --isolation and --swarm: which of them?")))
     if isolation:
         run_async(lambda: _isolation(isolation, as_json))
         return
@@ -87,6 +88,10 @@ def doctor(
             from .instance_checks import checks_of
 
             checks = await checks_of(name)
+        elif swarm:
+            from .swarm_checks import checks_of_swarm
+
+            checks = await checks_of_swarm()
         else:
             machine = (_state, _engine, _kernel, _disk, _image, _workspace, claude_check, tmux_check, _login)
             checks = [await check() for check in machine]
@@ -96,7 +101,7 @@ def doctor(
             marks = {"ok": "ok", "note": "-", "fail": "FAIL"}
             print_table(["", "CHECK", "FOUND"], [[marks[c.state], c.name, _with_advice(c)] for c in checks])
         states = {check.name: check.state for check in checks}
-        if name:
+        if name or swarm:
             return 1 if "fail" in states.values() else 0
         runnable = "ok" in (states["docker"], states["claude"])
         return 0 if runnable and states["state directory"] == states["login"] == "ok" else 1

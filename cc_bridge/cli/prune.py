@@ -17,9 +17,9 @@ from .parameters import Option
 from .session import run_async
 
 if TYPE_CHECKING:
-    from ..engine.client import Engine
     from ..instances.registry import Registry
     from ..manager.manager import ContainerManager
+    from .display import Display
 
 __all__ = ["prune"]
 
@@ -36,17 +36,20 @@ def prune(
     dry_run: Annotated[bool, Option("--dry-run", help="Only say what would be removed.")] = False,
     force: Annotated[bool, Option("--force", "-f", help="Do not ask.")] = False,
     images: Annotated[bool, Option("--images", help="Also images of workspaces and other versions.")] = False,
-    volumes: Annotated[bool, Option("--volumes", help="Also volumes of dependencies that nothing uses.")] = False,
+    volumes: Annotated[
+        bool, Option("--volumes", help="Also volumes that nothing uses: of dependencies, of instances that have gone.")
+    ] = False,
     conversations: Annotated[
         bool, Option("--conversations", help="Also conversations whose instances have gone.")
     ] = False,
     as_json: o.Json = False,
 ) -> None:
-    """Remove what killed programs have left: containers and services without an instance, networks, directories.
+    """Remove what killed programs have left: containers without an instance, unused networks, stale directories.
+
+    Of a swarm: services without an instance, their volumes at each node that answers, and configs that no service has.
 
     It says what it would remove and asks. Only what this installation has made is ever touched.
     """
-    from ..engine.client import Engine
     from ..instances.proxy_files import forgotten
     from ..instances.registry import Registry
     from ..manager.manager import ContainerManager
@@ -62,11 +65,11 @@ def prune(
                 found = [_directory(registry, name) for name in stale]
                 found += [_proxys(registry, name) for name in forgotten(registry.root, registry.names())]
                 try:
-                    engine = Engine()
-                    open_ones.push_async_callback(engine.aclose)
-                    found += await _services(engine, registry, kept)
+                    found += await _of_swarm(open_ones, registry, kept, display, volumes=volumes)
                     manager = await open_ones.enter_async_context(ContainerManager())
-                    found += await _leftovers(manager, kept, images=images, volumes=volumes)
+                    told = {(item.kind, item.name) for item in found}
+                    others = await _leftovers(manager, kept, images=images, volumes=volumes)
+                    found += [item for item in others if (item.kind, item.name) not in told]
                 except (EngineError, InvalidInput) as error:  # what is on this machine can be removed without it
                     display.note(f"containers and what belongs to them stay: {error}")
                 if conversations:
@@ -88,6 +91,27 @@ def prune(
         return 0
 
     run_async(main)
+
+
+async def _of_swarm(
+    open_ones: AsyncExitStack, registry: Registry, kept: list[str], display: Display, *, volumes: bool
+) -> list[_Leftover]:
+    """What is in the swarm that the engine is a manager of, if it is of one."""
+    from ..engine.client import Engine
+    from ..engine.node_engines import NodeEngines
+    from ..instances.swarm_leftovers import leftovers_of_swarm
+    from ..state import Installation
+
+    engine = Engine()
+    open_ones.push_async_callback(engine.aclose)
+    nodes = NodeEngines(engine)
+    open_ones.push_async_callback(nodes.aclose)
+    install = Installation.at(registry.root).id
+    try:
+        found = await leftovers_of_swarm(nodes, registry, install, kept, volumes=volumes, tell=display.note)
+    except NotASwarm:
+        return []
+    return [_Leftover(*item) for item in found]
 
 
 def _directory(registry: Registry, name: str) -> _Leftover:
@@ -142,17 +166,6 @@ def _gone(registry: Registry) -> dict[str, tuple[str, ...]]:
     }
 
 
-async def _services(engine: Engine, registry: Registry, instances: list[str]) -> list[_Leftover]:
-    """Of the swarm that the engine is a manager of, if it is of any; with what belongs to them at its nodes."""
-    from ..instances.forgotten_services import forgotten_services
-
-    try:
-        found = await forgotten_services(engine, registry, instances)
-    except NotASwarm:
-        return []
-    return [_Leftover("service", name, "nobody will come back for it", remove) for name, remove in found]
-
-
 async def _leftovers(
     manager: ContainerManager, instances: list[str], *, images: bool, volumes: bool
 ) -> list[_Leftover]:
@@ -180,6 +193,7 @@ async def _leftovers(
             "container", item.name, f"nobody will come back for it ({item.about or item.status})", container(item.id)
         )
         for item in await manager.orphans(instances)
+        if "com.docker.swarm.service.name" not in item.labels  # Swarm removes it with its service
     ]
     found += [
         _Leftover("network", item.name, "no container belongs to it", network(item.id))

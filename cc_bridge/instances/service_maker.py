@@ -27,7 +27,7 @@ from ..logs import Log
 from .registry import Registry, agent_archive
 from .service_plan import SEALED_NETWORK, ServicePlan, record_in
 
-__all__ = ["ServiceMaker"]
+__all__ = ["ServiceMaker", "remove_volumes"]
 
 #: Seconds between tries to remove volumes.
 _PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
@@ -126,15 +126,10 @@ class ServiceMaker:
         Raises:
             EngineError: a volume is in use all the same, or it cannot be asked.
         """
-        containers, volumes = Containers(engine), Volumes(engine)
+        containers = Containers(engine)
         for container in await containers.labelled(labels):
             await containers.remove(container.id)
-        for pause in _PAUSES:
-            names = [name for name in names if not await volumes.remove_unused(name)]
-            if not names:
-                return
-            await anyio.sleep(pause)  # back-off: a container that is being removed is not shown any more
-        raise EngineError(f"these volumes are in use: {', '.join(names)}")
+        await remove_volumes(engine, names)
 
     async def _ensure_sealed_network(self) -> None:
         client = await self._manager.client()
@@ -168,3 +163,17 @@ class ServiceMaker:
                 await self._manager.call(client.api.remove_network, SEALED_NETWORK)
             except EngineError as error:
                 self._log.debug("network_in_use", reason=error.what)  # by another one
+
+
+async def remove_volumes(engine: Engine, names: Sequence[str]) -> None:
+    """Remove volumes whose containers are being removed.
+
+    Raises:
+        EngineError: one is in use all the same, or it cannot be asked.
+    """
+    for pause in _PAUSES:
+        names = [name for name in names if not await Volumes(engine).remove_unused(name)]
+        if not names:
+            return
+        await anyio.sleep(pause)  # back-off: a container that is being removed is not shown any more
+    raise EngineError(f"these volumes are in use: {', '.join(names)}")
