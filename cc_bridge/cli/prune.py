@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import BridgeError, EngineError, InvalidInput
+from ..errors import BridgeError, EngineError, InvalidInput, NotASwarm
 from . import options as o
 from .parameters import Option
 from .session import run_async
 
 if TYPE_CHECKING:
+    from ..engine.client import Engine
     from ..instances.registry import Registry
     from ..manager.manager import ContainerManager
 
@@ -41,10 +42,11 @@ def prune(
     ] = False,
     as_json: o.Json = False,
 ) -> None:
-    """Remove what killed programs have left: containers without an instance, unused networks, stale directories.
+    """Remove what killed programs have left: containers and services without an instance, networks, directories.
 
     It says what it would remove and asks. Only what this installation has made is ever touched.
     """
+    from ..engine.client import Engine
     from ..instances.proxy_files import forgotten
     from ..instances.registry import Registry
     from ..manager.manager import ContainerManager
@@ -60,6 +62,9 @@ def prune(
                 found = [_directory(registry, name) for name in stale]
                 found += [_proxys(registry, name) for name in forgotten(registry.root, registry.names())]
                 try:
+                    engine = Engine()
+                    open_ones.push_async_callback(engine.aclose)
+                    found += await _services(engine, registry, kept)
                     manager = await open_ones.enter_async_context(ContainerManager())
                     found += await _leftovers(manager, kept, images=images, volumes=volumes)
                 except (EngineError, InvalidInput) as error:  # what is on this machine can be removed without it
@@ -135,6 +140,17 @@ def _gone(registry: Registry) -> dict[str, tuple[str, ...]]:
         for session_id, names in kept.items()
         if session_id not in wanted and not set(names) & set(living)
     }
+
+
+async def _services(engine: Engine, registry: Registry, instances: list[str]) -> list[_Leftover]:
+    """Of the swarm that the engine is a manager of, if it is of any; with what belongs to them at its nodes."""
+    from ..instances.forgotten_services import forgotten_services
+
+    try:
+        found = await forgotten_services(engine, registry, instances)
+    except NotASwarm:
+        return []
+    return [_Leftover("service", name, "nobody will come back for it", remove) for name, remove in found]
 
 
 async def _leftovers(

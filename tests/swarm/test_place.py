@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from cc_bridge import ClaudeInstance, Registry, SwarmService
+from cc_bridge.engine.client import Engine
+from cc_bridge.instances.forgotten_services import forgotten_services
 from cc_bridge.testing import ScriptedModel
 from tests.swarm.cluster import Cluster
 
@@ -78,3 +80,22 @@ async def test_a_program_of_another_machine_goes_on(
     await other.remove(conversation=True)
     await other.release()
     assert not list((tmp_path / "shared").iterdir())
+
+
+async def test_what_a_program_has_left_is_found_and_removed(make_service: MakeService, swarm_node: Cluster) -> None:
+    """A service whose instance nobody knows any more, and no other."""
+    instance, kept = make_service(), make_service()
+    for one in (instance, kept):
+        await one.send_command_and_wait("hello", 60)
+        await one.release()
+    registry = Registry()
+    registry.home(instance.name).remove()
+    manager = Engine(swarm_node.manager.client)
+    found = await forgotten_services(manager, registry, registry.names())
+    assert [name for name, _ in found] == [instance.service]
+    for _, remove in found:
+        await remove()
+    assert not await forgotten_services(manager, registry, registry.names())
+    assert not await instance.is_running()
+    assert await kept.is_running()
+    await manager.aclose()
