@@ -243,9 +243,10 @@ class EgressLink:
                 raise ValueError(f"bytes of stream {stream} after its end, or beyond the credit")
             return Arrived(stream, data) if data else None
         if "credit" in frame:
-            carried.may_send += _number(frame, "credit")
-            if carried.may_send > WINDOW:
+            may_send = carried.may_send + _number(frame, "credit")
+            if may_send > WINDOW:
                 raise ValueError(f"more credit for stream {stream} than was used")
+            carried.may_send = may_send
             return Credited(stream)
         if frame.get("end") is True and not carried.has_ended:
             carried.has_ended = True
