@@ -46,6 +46,7 @@ async def test_a_conversation(make_service: MakeService) -> None:
     assert await instance.is_running()
 
 
+@pytest.mark.thorough
 async def test_it_is_removed_and_made_again(make_service: MakeService, node_model: ScriptedModel) -> None:
     """The conversation is kept meanwhile, and put into the new one's volumes."""
     instance = make_service()
@@ -82,6 +83,7 @@ async def test_a_program_of_another_machine_goes_on(
     assert not list((tmp_path / "shared").iterdir())
 
 
+@pytest.mark.thorough
 async def test_what_a_program_has_left_is_found_and_removed(make_service: MakeService, swarm_node: Cluster) -> None:
     """A service whose instance nobody knows any more, and no other."""
     instance, kept = make_service(), make_service()
