@@ -51,9 +51,10 @@ class Option:
 
 
 def given(context: typer.Context) -> list[str]:
-    """The parameters that were given on the command line, but for the instance's name."""
+    """The parameters that were given on the command line, but for instances' names."""
     return [
         parameter
         for parameter in context.params
-        if parameter not in ("name", "verbose") and str(context.get_parameter_source(parameter)).endswith("COMMANDLINE")
+        if parameter not in ("name", "names", "verbose")
+        and str(context.get_parameter_source(parameter)).endswith("COMMANDLINE")
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from ..engine.services import ServiceInfo, Services
 from ..errors import BridgeError, InstanceBusy
 from .swarm_service import SwarmService
 
-__all__ = ["Moved", "drain", "services_by_node"]
+__all__ = ["Moved", "drain", "services_by_node", "when_idle"]
 
 #: Seconds between two looks at one that is busy without a turn: nothing says when it has ended.
 _PAUSE = 1.0
@@ -81,17 +81,29 @@ async def _move(engine: Engine, service: ServiceInfo, deadline: float) -> Moved:
         async with AsyncExitStack() as stack:
             instance = await SwarmService.find(name, engine, on_permission=leave_to_others)
             stack.push_async_callback(instance.release)
-            while True:
-                try:
-                    await instance.stop_if_idle()
-                    return Moved(name, "")
-                except InstanceBusy as error:
-                    if anyio.current_time() >= deadline:
-                        return Moved(name, error.what)
-                with anyio.CancelScope(deadline=deadline):
-                    await _until_turn_ends(instance)
+            await when_idle(instance, instance.stop_if_idle, deadline)
+            return Moved(name, "")
     except BridgeError as error:
         return Moved(name, error.what)
+
+
+async def when_idle(instance: SwarmService, act: Callable[[], Awaitable[None]], deadline: float) -> None:
+    """Do something to an instance that does not do it to a busy one, again and again until it is idle.
+
+    Args:
+        deadline: in anyio's time.
+
+    Raises:
+        InstanceBusy: it still is then. Others: as ``act`` does.
+    """
+    while True:
+        try:
+            return await act()
+        except InstanceBusy:
+            if anyio.current_time() >= deadline:
+                raise
+        with anyio.CancelScope(deadline=deadline):
+            await _until_turn_ends(instance)
 
 
 async def _until_turn_ends(instance: SwarmService) -> None:

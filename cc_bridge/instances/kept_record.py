@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 from contextlib import suppress
 from dataclasses import replace
 
+from ..beneath import opened
 from ..errors import InstanceDiffers, InvalidInput
 from ..record import ClaudeInstance
 from ..state import unusable
 from .registry import Home, can_change, let_go
 
-__all__ = ["KeptRecord"]
+__all__ = ["KeptRecord", "change_image"]
 
 
 class KeptRecord:
@@ -64,7 +66,7 @@ class KeptRecord:
         if not self._home.exists():
             return None
         kept, before, name = self._home.load(), self._seen, record.name
-        if before is not None and not record.differences(before) and can_change(kept.differences(before)):
+        if before is not None and not record.differences(before) and _can_have(kept, before):
             record = kept
         elif record.rules <= kept.rules:  # somebody has answered "always" since
             record = replace(record, rules=kept.rules)
@@ -87,3 +89,20 @@ class KeptRecord:
         if self._held is not None:
             let_go(self._held)
             self._held = None
+
+
+def change_image(home: Home, image: str) -> None:
+    """Keep another image, which the instance's place has by now; nothing to do where there is no instance.
+
+    Raises:
+        InvalidInput: the record cannot be read, or would be wrong.
+    """
+    with suppress(FileNotFoundError), opened(home.path) as directory:
+        fcntl.flock(directory, fcntl.LOCK_EX)  # as for any change of the record
+        home.save(ClaudeInstance.of(**{**vars(home.load()), "image": image}))
+
+
+def _can_have(kept: ClaudeInstance, before: ClaudeInstance) -> bool:
+    """Whether a record may have become another for an instance that is used; of a swarm's, the image may have."""
+    moves = {"image"} if kept.kind == before.kind == "swarm" else set()
+    return can_change(set(kept.differences(before)) - moves)

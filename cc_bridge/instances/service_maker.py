@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -21,11 +21,12 @@ from ..engine.labels import LABEL
 from ..engine.node_engines import NodeEngines
 from ..engine.progress import Progress
 from ..engine.services import ServiceInfo, Services
+from ..engine.swarm import TRIES
 from ..engine.volumes import Volumes
-from ..errors import ContainerNotFound, EngineError, ImageNotFound, InvalidInput, NameConflict
+from ..errors import ContainerNotFound, EngineError, ImageNotFound, InvalidInput, NameConflict, SwarmConflict
 from ..logs import Log
 from .registry import Registry, agent_archive
-from .service_plan import SEALED_NETWORK, ServicePlan, record_in
+from .service_plan import RECORD, SEALED_NETWORK, ServicePlan, record_in
 
 __all__ = ["ServiceMaker", "remove_volumes"]
 
@@ -85,6 +86,27 @@ class ServiceMaker:
                 await self._sweep(plan)
                 return made
         raise AssertionError("every way out of the loop is above")
+
+    async def change_image(self, find: Callable[[], Awaitable[ServiceInfo | None]], plan: ServicePlan) -> None:
+        """Have the image of a plan in a service that runs nothing; nothing to do where there is none.
+
+        Args:
+            find: the service.
+
+        Raises:
+            EngineError: says what cannot be had.
+        """
+        image, services = await self._image(plan.record.image), Services(self._manager)
+        for last in [False] * (TRIES - 1) + [True]:
+            if (service := await find()) is None:
+                return
+            try:
+                await services.update(service, image=image, labels={**service.labels, RECORD: plan.told})
+            except SwarmConflict:  # who renews the lease writes a label
+                if last:
+                    raise
+            else:
+                return
 
     async def _sweep(self, plan: ServicePlan) -> None:
         """Remove services of ephemeral instances whose programs were killed; their agents have ended by themselves."""

@@ -101,7 +101,7 @@ class ServicePlan:
         record = self.record
         return {
             "Name": self.service,
-            "Labels": {**record.labels, **self.labels, RECORD: self._told()},
+            "Labels": {**record.labels, **self.labels, RECORD: self.told},
             "TaskTemplate": {
                 "ContainerSpec": self._container(image, config, no_new_privileges=no_new_privileges),
                 "Resources": {
@@ -131,7 +131,8 @@ class ServicePlan:
             "UpdateConfig": {"Parallelism": 1, "Order": "stop-first"},  # two would write to the same volumes
         }
 
-    def _told(self) -> str:
+    @property
+    def told(self) -> str:
         """The record for programs of other machines, which have users of their own."""
         told = {**self.record.as_json_types(), "user": self._like.user}
         return json.dumps({name: value for name, value in told.items() if name not in _NOT_TOLD})

@@ -40,6 +40,7 @@ from .container_facts import facts_of
 from .container_plan import ContainerPlan
 from .container_sessions import archives_of, tail_of_session
 from .conversation_copy import ConversationCopy
+from .kept_record import change_image
 from .node_channel import NodeChannel
 from .outside import check_outside
 from .place import GRACE, NoAgentPossible
@@ -127,8 +128,11 @@ class SwarmPlace(ContainedPlace):
     @property
     def plan(self) -> ServicePlan:
         """What the service is like."""
-        like = ContainerPlan(self.record, self.service, self.home, self._install, None, self.log)
-        return ServicePlan(self.record, self.service, like)
+        return self._plan_of(self.record)
+
+    def _plan_of(self, record: ClaudeInstance) -> ServicePlan:
+        like = ContainerPlan(record, self.service, self.home, self._install, None, self.log)
+        return ServicePlan(record, self.service, like)
 
     @property
     def agent(self) -> AgentInside:  # type: ignore[override]
@@ -283,6 +287,16 @@ class SwarmPlace(ContainedPlace):
             self._task = await self.find()
             await self.copy_conversation()
         await self._placement.stop(_END_LIMIT)
+
+    async def change_image(self, image: str) -> None:
+        """Have another image from the next task on, once it was stopped; the record says so, too.
+
+        Raises:
+            InvalidInput: the image's name cannot be one. EngineError: as it says.
+        """
+        changed = ClaudeInstance.of(**{**vars(self.record), "image": image})
+        await self._maker.change_image(self._placement.own, self._plan_of(changed))
+        change_image(self.home, image)
 
     async def remove(self) -> None:
         """Remove the service, its containers and its own volumes, at each node that can be reached."""

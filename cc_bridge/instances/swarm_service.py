@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
 from ..bridge.bridge import Bridge
@@ -123,11 +124,38 @@ class SwarmService(ContainedInstance):
         Raises:
             InstanceBusy: it is not idle, or another machine's program drives it.
         """
+        async with self._stopped_if_idle("the instance was stopped"):
+            pass
+
+    async def sleep(self) -> None:
+        """See the contract. One that has something reserved at its node gives it back: it is scaled to 0."""
+        self._check_record()
+        async with self._taking(Step.SLEEP):
+            await put_to_sleep(self._place)
+            if self.record.reserve_memory or self.record.reserve_cpus:
+                await stop_outside(self._place)
+
+    async def change_image_if_idle(self, image: str) -> None:
+        """As :meth:`stop_if_idle`; what is started the next time has another image, and goes on with the conversation.
+
+        Args:
+            image: as the record has it, which is changed.
+
+        Raises: as :meth:`stop_if_idle`, and
+            InvalidInput: the image's name cannot be one.
+            EngineError: the service cannot be changed.
+        """
+        async with self._stopped_if_idle("its image is changed"):
+            await self._swarm.change_image(image)
+
+    @asynccontextmanager
+    async def _stopped_if_idle(self, reason: str) -> AsyncIterator[None]:
         self._check_record()
         async with self._taking(Step.STOP):
             await put_to_sleep(self._place)
-            await self._bridge.aclose("the instance was stopped")
+            await self._bridge.aclose(reason)
             await stop_outside(self._place)
+            yield
 
     def use_bridge(self, make_bridge: Callable[..., Bridge]) -> None:
         """See ``BridgedInstance``."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from cc_bridge import Registry
 from cc_bridge.state import Installation
+from cc_bridge.testing import ScriptedModel
 from tests.command import cc
 from tests.swarm.cluster import Cluster
 
@@ -64,3 +65,60 @@ def test_doctor_without_a_swarm() -> None:
     assert done.returncode == 1
     assert "no manager of a swarm" in done.stdout
     assert "docker swarm init" in done.stdout
+
+
+@pytest.fixture
+def make_image(swarm_node: Cluster, images: Any) -> Iterator[Callable[[str, str], str]]:
+    """Makes an image for the node: a name, and what is other than in the one that all have."""
+    api, made = swarm_node.manager.client.api, []
+
+    def make(name: str, change: str) -> str:
+        scratch = api.create_container(images.claude, ["true"])
+        api.commit(scratch, name, "1", changes=change)
+        api.remove_container(scratch)
+        made.append(f"{name}:1")
+        return made[-1]
+
+    yield make
+    for image in made:
+        api.remove_image(image, force=True)
+
+
+async def test_an_image_is_renewed_and_the_conversation_goes_on(
+    make_image: Callable[[str, str], str],
+    cluster: Cluster,
+    make_service: Callable[..., Any],
+    node_model: ScriptedModel,
+) -> None:
+    """By another program than the one that drives it, which goes on with it."""
+    instance, image = await make_service(ephemeral=False), make_image("test-next", "ENV NEXT=1")
+    try:
+        assert await instance.send_command_and_wait("[[say one]] the first words", 60) == (True, "one")
+        done = cc("update", "--image", image, instance.name)
+        assert (done.returncode, done.stdout) == (0, f"{instance.name}\n"), done.stderr
+        assert await instance.send_command_and_wait("[[say two]] the second words", 60) == (True, "two")
+        assert "the first words" in str(node_model.requests[-1].body["messages"])
+        assert (await instance.exec(["printenv", "NEXT"])).stdout == b"1\n"
+        assert Registry().load(instance.name).image == image
+    finally:
+        await instance.remove(conversation=True)
+
+
+@pytest.mark.thorough
+async def test_an_image_in_which_nothing_runs_is_taken_back(
+    make_image: Callable[[str, str], str], cluster: Cluster, make_service: Callable[..., Any]
+) -> None:
+    """The next one has not begun."""
+    instance, other = await make_service(ephemeral=False), await make_service(ephemeral=False)
+    before, image = instance.record.image, make_image("test-broken", "ENV PATH=/nowhere")
+    try:
+        assert await instance.send_command_and_wait("[[say one]]", 60) == (True, "one")
+        await other.start()
+        done = cc("update", instance.name, other.name, "--image", image)
+        assert (done.returncode, done.stdout) == (3, ""), done.stderr
+        assert f"0 done, {instance.name} has failed, 1 not begun" in done.stderr
+        assert [Registry().load(item.name).image for item in (instance, other)] == [before, before]
+        assert await instance.send_command_and_wait("[[say two]]", 60) == (True, "two")
+    finally:
+        for item in (instance, other):
+            await item.remove(conversation=True)

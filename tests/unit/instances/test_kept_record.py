@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cc_bridge import ClaudeInstance, InstanceDiffers, PermissionRules
-from cc_bridge.instances.kept_record import KeptRecord
+from cc_bridge.instances.kept_record import KeptRecord, change_image
 from cc_bridge.instances.registry import Registry
 
 GIVEN = PermissionRules(allow=("Bash(ls:*)",), deny=("Bash(rm:*)",))
@@ -50,3 +50,17 @@ def test_a_rule_that_the_kept_record_has_not_is_another_record(registry: Registr
     with pytest.raises(InstanceDiffers, match="rules") as caught:
         KeptRecord(registry.home("demo")).check(record(GIVEN.allowing("Bash")))
     assert caught.value.differences == ("rules",)
+
+
+def test_of_a_swarms_instance_the_image_may_have_become_another(tmp_path: Path) -> None:
+    """What is used goes on with it; what is made with the old one is told."""
+    home = Registry(tmp_path / "state").home("demo")
+    kept, old = KeptRecord(home), ClaudeInstance.of(name="demo", kind="swarm", image="one")
+    kept.take(old)
+    change_image(home, "two")
+    found = kept.check(old)
+    assert found is not None
+    assert found.image == "two"
+    with pytest.raises(InstanceDiffers):
+        KeptRecord(home).check(old)
+    kept.let_go()
