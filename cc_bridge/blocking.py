@@ -409,6 +409,14 @@ class SwarmService(_Contained[_SwarmService]):
         """The service's name."""
         return self._instance.service
 
+    def stop_if_idle(self) -> None:
+        """As :meth:`stop`, with no turn ended by it: nobody starts Claude Code meanwhile, here or elsewhere.
+
+        Raises:
+            InstanceBusy: it is not idle, or another machine's program drives it.
+        """
+        self._loop.call(self._instance.stop_if_idle)
+
 
 def open(  # noqa: A001  as cc_bridge.open
     name: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -132,7 +133,7 @@ class Driver:
     async def connect(self) -> None:
         """Connect, and start Claude Code only if a turn waits for it."""
         try:
-            await self._ensure_ready()
+            await self._driving.insist(self._ensure_ready)
         except ChannelError:
             await self.uplink.disconnect()
             raise
@@ -147,7 +148,7 @@ class Driver:
         """Connect, and start Claude Code if it does not run, or not any more."""
         try:
             await self._hear_the_rest()
-            await self._ensure_ready(whoever_waits=True)
+            await self._driving.insist(partial(self._ensure_ready, whoever_waits=True))
         except ChannelError:
             await self.uplink.disconnect()
             raise
@@ -158,7 +159,7 @@ class Driver:
             # False: it was started, stopped, removed or closed meanwhile, and something else may be wanted now.
             if not await self._improve() or (self.has_to_start and not await self._place.rest()):
                 return
-            await self._ensure_ready()
+            await self._driving.insist(self._ensure_ready)
             await self._carry_out()
             if satisfied():
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 
 import anyio
 
@@ -13,6 +14,9 @@ from .surroundings import DrivingLease
 from .uplink import Uplink
 
 __all__ = ["Driving"]
+
+#: How often somebody may be quicker than this program between its taking of the lease and its first words.
+_TRIES = 10
 
 
 class Driving:
@@ -56,6 +60,20 @@ class Driving:
         if whoever_waits or self._uplink.connection is not None:
             return True
         return self._delivery.has_unsent and not self._turns.accepted
+
+    async def insist(self, get_ready: Callable[[], Awaitable[None]]) -> None:
+        """Get ready, and again where another program has taken the lease meanwhile.
+
+        Raises:
+            LeaseLost: that happens again and again, or an agent says so.
+        """
+        for _ in range(_TRIES - 1):
+            try:
+                return await get_ready()
+            except LeaseLost as error:
+                await self._uplink.disconnect()
+                self.lost(error)
+        return await get_ready()
 
     async def begun(self) -> None:
         """The lease is held. A connection with another fence is given up."""

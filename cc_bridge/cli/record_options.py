@@ -213,7 +213,7 @@ class Options:
     docker_socket: DockerSocket = False
     constraint: Constraint = None
     spread: Spread = None
-    reserve_memory: ReserveMemory = "0"
+    reserve_memory: ReserveMemory = ""
     reserve_cpus: ReserveCpus = 0.0
     workspace_volume: WorkspaceVolume = ""
     volume_driver: VolumeDriver = ""
@@ -363,7 +363,7 @@ class Options:
         return {
             "constraints": tuple(self.constraint or ()),
             "spread": tuple(self.spread or ()),
-            "reserve_memory": parse_size(self.reserve_memory),
+            "reserve_memory": parse_size(self.reserve_memory) if self.reserve_memory else 0,
             "reserve_cpus": self.reserve_cpus,
             "workspace_volume": self.workspace_volume,
             "volume_driver": self.volume_driver,

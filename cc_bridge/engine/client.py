@@ -100,6 +100,9 @@ class Engine:
     Args:
         client: a Docker client to use, which the caller closes. Without one, the first use connects to the engine
             that :func:`~cc_bridge.engine.address.find_address` finds.
+
+    Attributes:
+        companion: what is closed with it, such as the engines of a swarm's nodes.
     """
 
     def __init__(self, client: docker.DockerClient | None = None) -> None:
@@ -108,10 +111,10 @@ class Engine:
         self._found: Address | None = None
         self._tunnel: Tunnel | None = None
         self._shares_kernel: bool | None = None
-        self._connecting = anyio.Lock()
-        self._unreachable = False
+        self._connecting, self._unreachable = anyio.Lock(), False
         self._limiter: anyio.CapacityLimiter | None = None
         self._log = Log("", "engine")
+        self.companion: anyio.abc.AsyncResource | None = None
 
     @property
     def address(self) -> str:
@@ -232,8 +235,7 @@ class Engine:
             await self.aclose()
         if self._client is not None:
             return
-        # Without a socket there is no engine to wait for; one that refuses connections may be starting. After a failed
-        # wait the next call, such as a clean-up, does not wait again.
+        # Without a socket there is no engine to wait for. After a failed wait the next call does not wait again.
         found = self._found = await self._find()
         missing = found.scheme == "unix" and not os.path.exists(found.path)
         url = await self._tunnelled(found)
@@ -290,6 +292,8 @@ class Engine:
     async def aclose(self) -> None:
         """Close the connections, unless the client is the caller's."""
         try:
+            if self.companion is not None:
+                await self.companion.aclose()
             if self._own and self._client is not None:
                 client, self._client = self._client, None
                 await self.call(client.close)
@@ -322,7 +326,7 @@ def _connect(url: str, tls: Any) -> docker.DockerClient:
         client = docker.DockerClient(url, **limits)
     client.api.timeout = int(OPERATION_LIMIT)
     if not url.startswith("unix://"):
-        look_after(client.api)
+        look_after(client.api, _POOL)
     _note_connections(client.api)
     return client
 

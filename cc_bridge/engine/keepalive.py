@@ -22,8 +22,12 @@ _WANTED = {
 }
 
 
-def look_after(api: Any) -> None:
-    """Have the kernel ask for signs of life, on all connections that a client of the SDK makes from now on."""
+def look_after(api: Any, kept: int) -> None:
+    """Have the kernel ask for signs of life, on all connections that a client of the SDK makes from now on.
+
+    Args:
+        kept: how many are kept for the next call. With TLS the SDK keeps ten, and warns of each beyond.
+    """
     from urllib3.connection import HTTPConnection
 
     options = [*HTTPConnection.default_socket_options, (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
@@ -31,5 +35,5 @@ def look_after(api: Any) -> None:
         if hasattr(socket, name):  # macOS lacks some
             options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
     pools = api.get_adapter(api.base_url + "/").poolmanager
-    pools.connection_pool_kw["socket_options"] = options
+    pools.connection_pool_kw.update(socket_options=options, maxsize=kept)
     pools.clear()  # of before, as of the SDK's first request

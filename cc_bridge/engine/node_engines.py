@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 import anyio
+from anyio.abc import AsyncResource
 
 from ..errors import ContainerNotFound, EngineError, EngineUnavailable, InvalidInput
 from .address import Address, address_of, context_address
@@ -27,13 +28,13 @@ _HINT = (
 )
 
 
-class NodeEngines:
-    """The engines of the nodes, by node: made when they are first asked for, and closed together.
+class NodeEngines(AsyncResource):
+    """The engines of the nodes, by node: made when they are first asked for, and closed with the manager's.
 
-    Safe to share between tasks, and between the instances of a program.
+    Safe to share between tasks, and shared by all who use the same engine of the manager: see :meth:`by`.
 
     Args:
-        manager: a manager's engine, which stays its owner's to close.
+        manager: a manager's engine.
     """
 
     def __init__(self, manager: Engine) -> None:
@@ -43,8 +44,15 @@ class NodeEngines:
         self._engines: dict[str, tuple[Address, Engine]] = {}
         self._making = anyio.Lock()
 
+    @classmethod
+    def by(cls, manager: Engine) -> NodeEngines:
+        """Those that are reached by way of this engine: one object, however often it is asked for."""
+        if not isinstance(manager.companion, cls):
+            manager.companion = cls(manager)
+        return manager.companion
+
     async def of(self, node_id: str) -> Engine:
-        """The engine of a node, which this object closes.
+        """The engine of a node.
 
         Raises:
             EngineUnavailable: nobody says where it is reached, the node is down, or it is not there any more.
@@ -83,7 +91,7 @@ class NodeEngines:
         return found
 
     async def aclose(self) -> None:
-        """Close the connections to all nodes but the manager."""
+        """Close the connections to all nodes but the manager; they are made again when they are asked for."""
         engines, self._engines = self._engines, {}
         for _, engine in engines.values():
             await engine.aclose()

@@ -25,9 +25,8 @@ from ..engine.swarm import TRIES
 from ..engine.volumes import Volumes
 from ..errors import ContainerNotFound, EngineError, ImageNotFound, InvalidInput, NameConflict, SwarmConflict
 from ..logs import Log
-from ..record import ClaudeInstance
 from .registry import Registry, agent_archive
-from .service_plan import RECORD, SEALED_NETWORK, ServicePlan, record_in, told
+from .service_plan import RECORD, SEALED_NETWORK, ServicePlan, record_in
 
 __all__ = ["ServiceMaker", "remove_volumes"]
 
@@ -88,8 +87,8 @@ class ServiceMaker:
                 return made
         raise AssertionError("every way out of the loop is above")
 
-    async def change_image(self, find: Callable[[], Awaitable[ServiceInfo | None]], record: ClaudeInstance) -> None:
-        """Have the image of a record in a service that runs nothing; nothing to do where there is none.
+    async def change_image(self, find: Callable[[], Awaitable[ServiceInfo | None]], plan: ServicePlan) -> None:
+        """Have the image of a plan in a service that runs nothing; nothing to do where there is none.
 
         Args:
             find: the service.
@@ -97,12 +96,12 @@ class ServiceMaker:
         Raises:
             EngineError: says what cannot be had.
         """
-        image, services = await self._image(record.image), Services(self._manager)
+        image, services = await self._image(plan.record.image), Services(self._manager)
         for last in [False] * (TRIES - 1) + [True]:
             if (service := await find()) is None:
                 return
             try:
-                await services.update(service, image=image, labels={**service.labels, RECORD: told(record)})
+                await services.update(service, image=image, labels={**service.labels, RECORD: plan.told})
             except SwarmConflict:  # who renews the lease writes a label
                 if last:
                     raise

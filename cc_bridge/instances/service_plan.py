@@ -17,7 +17,7 @@ from .outline import workdir
 from .outside import agent_words, surroundings
 from .place import GRACE, LINGER
 
-__all__ = ["RECORD", "SEALED_NETWORK", "WAITING", "ServicePlan", "record_in", "told"]
+__all__ = ["RECORD", "SEALED_NETWORK", "WAITING", "ServicePlan", "record_in"]
 
 #: The label of a service that has the record, without anything secret or of one machine only.
 RECORD = f"{LABEL}.record"
@@ -101,7 +101,7 @@ class ServicePlan:
         record = self.record
         return {
             "Name": self.service,
-            "Labels": {**record.labels, **self.labels, RECORD: told(record)},
+            "Labels": {**record.labels, **self.labels, RECORD: self.told},
             "TaskTemplate": {
                 "ContainerSpec": self._container(image, config, no_new_privileges=no_new_privileges),
                 "Resources": {
@@ -130,6 +130,12 @@ class ServicePlan:
             "Mode": {"Replicated": {"Replicas": 0}},  # whoever has its lease scales it
             "UpdateConfig": {"Parallelism": 1, "Order": "stop-first"},  # two would write to the same volumes
         }
+
+    @property
+    def told(self) -> str:
+        """The record for programs of other machines, which have users of their own."""
+        told = {**self.record.as_json_types(), "user": self._like.user}
+        return json.dumps({name: value for name, value in told.items() if name not in _NOT_TOLD})
 
     def _container(self, image: str, config: tuple[str, str], *, no_new_privileges: bool) -> dict[str, Any]:
         record = self.record
@@ -214,11 +220,6 @@ def record_in(labels: Mapping[str, str], service: str, env: Mapping[str, str]) -
     except (ValueError, TypeError, RecursionError) as error:
         what = f"the service {service} has no record that can be read"
         raise InvalidInput(what, hint="Another version of cc-bridge may have made it.") from error
-
-
-def told(record: ClaudeInstance) -> str:
-    """The record as a label has it."""
-    return json.dumps({name: value for name, value in record.as_json_types().items() if name not in _NOT_TOLD})
 
 
 def _bind(source: str, target: str, *, read_only: bool) -> dict[str, Any]:

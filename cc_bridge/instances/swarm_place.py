@@ -77,7 +77,6 @@ class SwarmPlace(ContainedPlace):
 
     Args:
         client: a manager's; see :class:`~cc_bridge.SwarmService`.
-        nodes: instead: the engines of the nodes, which several instances may share and somebody else closes.
         on_progress: see :class:`~cc_bridge.SwarmService`.
 
     Attributes:
@@ -86,6 +85,7 @@ class SwarmPlace(ContainedPlace):
     """
 
     kind: ClassVar[Kind] = "swarm"
+    _is_new = _has_made = False
 
     lease: Lease
 
@@ -100,14 +100,12 @@ class SwarmPlace(ContainedPlace):
         registry: Registry,
         client: docker.DockerClient | Engine | None = None,
         *,
-        nodes: NodeEngines | None = None,
         on_progress: Progress | None = None,
     ) -> None:
         super().__init__(record, registry)
-        self.owns_engine = nodes is None and not isinstance(client, Engine)
-        self._owns_nodes = nodes is None
-        self._nodes = nodes or NodeEngines(client if isinstance(client, Engine) else Engine(client))
-        self.engine = self._nodes.manager
+        self.owns_engine = not isinstance(client, Engine)
+        self.engine = client if isinstance(client, Engine) else Engine(client)
+        self._nodes = NodeEngines.by(self.engine)
         self._install = Installation.at(registry.root).id_for(self.name)
         self._on_progress = on_progress
         self._task: TaskContainer | None = None  # that was connected to last
@@ -133,8 +131,11 @@ class SwarmPlace(ContainedPlace):
     @property
     def plan(self) -> ServicePlan:
         """What the service is like."""
-        like = ContainerPlan(self.record, self.service, self.home, self._install, None, self.log)
-        return ServicePlan(self.record, self.service, like)
+        return self._plan_of(self.record)
+
+    def _plan_of(self, record: ClaudeInstance) -> ServicePlan:
+        like = ContainerPlan(record, self.service, self.home, self._install, None, self.log)
+        return ServicePlan(record, self.service, like)
 
     @property
     def agent(self) -> AgentInside:  # type: ignore[override]
@@ -187,9 +188,19 @@ class SwarmPlace(ContainedPlace):
         if ending is not None and not self.is_new:
             self._ending = ending
 
+    @property
+    def is_new(self) -> bool:
+        """See ``Place``. A service that was there is not removed because a start of this machine's has failed."""
+        return self._is_new and self._has_made
+
+    @is_new.setter
+    def is_new(self, is_new: bool) -> None:
+        self._is_new = is_new
+
     async def _make(self) -> ServiceInfo:
         """Make the service, without a task."""
         await self.check()
+        self._has_made = True
         return await self._maker.make(self.plan)
 
     async def _join(self, task: TaskInfo, greeting: bytes) -> Channel:
@@ -287,7 +298,7 @@ class SwarmPlace(ContainedPlace):
             InvalidInput: the image's name cannot be one. EngineError: as it says.
         """
         changed = ClaudeInstance.of(**{**vars(self.record), "image": image})
-        await self._maker.change_image(self._placement.own, changed)
+        await self._maker.change_image(self._placement.own, self._plan_of(changed))
         change_image(self.home, image)
 
     async def remove(self) -> None:
@@ -305,8 +316,6 @@ class SwarmPlace(ContainedPlace):
 
     async def release(self) -> None:
         """Close the connections, unless they are the caller's."""
-        if self._owns_nodes:
-            await self._nodes.aclose()
         if self.owns_engine:
             await self.engine.aclose()
 

@@ -28,8 +28,8 @@ __all__ = ["TaskContainer", "ending_of_task"]
 #: Seconds for the agent to listen, once it is let go.
 _START_LIMIT = 60.0
 
-#: Bytes of a log in which its words are looked for.
-_KEPT = 16384
+#: Bytes at the beginning of a log in which its words are; where they are not, it has begun anew since.
+_KEPT = 65536
 
 #: Exit code above which it is 128 + the number of a signal.
 _KILLED = 128
@@ -102,6 +102,8 @@ class TaskContainer:
                             except OSError:
                                 break  # it has ended, or its node has, while it was filled
                             was_let_go = True
+                        if len(seen) > _KEPT and not was_let_go:
+                            return
                         seen = seen[-_KEPT:]
         except TimeoutError:
             what = f"no agent listens in the container {self.id[:12]} within {_START_LIMIT:g} s"

@@ -166,8 +166,9 @@ def proxy_socket(root: Path) -> Path:
     """Where the proxy listens."""
     import hashlib
 
-    digest = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:16]
-    return runtime_directory(root.absolute()) / f"{digest}.proxy"
+    root = root.resolve()  # one directory has one proxy, by whatever name it is known
+    digest = hashlib.sha256(str(root).encode()).hexdigest()[:16]
+    return runtime_directory(root) / f"{digest}.proxy"
 
 
 def ask_proxy(

@@ -276,8 +276,13 @@ async def _output(command: str, limit: float) -> bytes:
 
 def _address(env: Mapping[str, str]) -> str:
     url = env.get("ANTHROPIC_BASE_URL") or _API
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or "@" in url:
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        parts.netloc.encode("idna")
+    except ValueError:  # a port that is none, a name that is too long
+        is_good = False
+    if not is_good or parts.query or parts.fragment or "@" in url:
         raise ValueError("ANTHROPIC_BASE_URL: http:// or https://, and a host")
     return url.rstrip("/")
 

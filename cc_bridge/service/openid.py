@@ -32,7 +32,7 @@ from joserfc.jwk import JWKRegistry, Key, KeySet
 from .. import checks
 from .sign_in_rules import Person, Rule, person_of
 
-__all__ = ["OpenId", "Settings", "SignInFailed"]
+__all__ = ["OpenId", "Settings", "SignInFailed", "begun_in", "kept_with"]
 
 #: Bytes of an answer, keys that are looked at, and characters of a code.
 _MOST = 256 * 1024
@@ -44,6 +44,9 @@ _FRESH = 3600.0
 
 #: Sign-ins that may wait for the provider at once.
 _AT_ONCE = 32
+
+#: Tabs of one browser in which somebody may sign in at once.
+_MOST_TABS = 4
 
 #: Seconds by which the clocks may differ.
 _LEEWAY = 60
@@ -131,6 +134,23 @@ class Settings:
         return f"{self.public_url}/oidc/callback"
 
 
+def kept_with(kept: str, secret: str) -> str:
+    """What the browser is to keep: this sign-in's secret beside those of other tabs, which may come back, too."""
+    return ".".join([*kept.split(".")[-_MOST_TABS + 1 :], secret] if kept else [secret])
+
+
+def begun_in(kept: str, came: Mapping[str, str]) -> tuple[str, str]:
+    """The secret of the sign-in that comes back, empty if the browser has begun none such; and what it keeps on."""
+    state, found = came.get("state", ""), ""
+    others = []
+    for secret in kept.split(".")[-_MOST_TABS:]:
+        if not found and secret and _same(_made(secret, "state"), state):
+            found = secret
+        elif secret:
+            others.append(secret)
+    return found, ".".join(others)
+
+
 class OpenId:
     """Signs people in. Holds no connection between two calls.
 
@@ -171,7 +191,7 @@ class OpenId:
         """Who has signed in.
 
         Args:
-            secret: what the browser has kept; empty: nothing.
+            secret: of :func:`begun_in`.
             came: the parameters with which the provider has sent it back. Anybody may have written them.
 
         Raises:

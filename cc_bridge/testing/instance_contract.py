@@ -84,10 +84,12 @@ class InstanceContract:
     Attributes:
         sleeps: it does so when idle; False where a person may look at it.
         pauses: seconds after which a start is ended that goes on.
+        meanwhile: seconds of a turn in which another program comes: more than that takes.
     """
 
     sleeps = True
     pauses: tuple[float, ...] = (0.0, 0.2)
+    meanwhile = 0.5
 
     # Answers
 
@@ -268,7 +270,7 @@ class InstanceContract:
         """covers: C8, C16."""
         first = await make_instance()
         other = await make_instance(again=first)
-        running = await first.submit("[[say a]] [[delay 0.5]] [[say b]]")
+        running = await first.submit(f"[[say a]] [[delay {self.meanwhile}]] [[say b]]")
         await _until_text(running)
         with anyio.fail_after(_LIMIT):
             async with await other.submit("[[say never]]") as waiting:
@@ -283,7 +285,7 @@ class InstanceContract:
         """covers: B1, C8, C16."""
         first = await make_instance()
         other = await make_instance(again=first)
-        running = await first.submit("[[say a]] [[delay 0.5]] [[say b]]")
+        running = await first.submit(f"[[say a]] [[delay {self.meanwhile}]] [[say b]]")
         await _until_text(running)
         waiting = await other.submit("[[say c]]")
         with anyio.fail_after(_LIMIT):

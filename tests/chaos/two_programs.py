@@ -51,7 +51,8 @@ async def play(
                 hearing.start_soon(hear, process, ended)
         group.cancel_scope.cancel()
     expected = {turn_id: text for name in programs for n in range(count) for turn_id, _, text in [command(name, n)]}
-    assert {turn_id: said for turn_id, said in ended.items() if said[:2] != ["completed", expected[turn_id]]} == {}
+    wrong = {turn_id: said for turn_id, said in ended.items() if said[:2] != ["completed", expected[turn_id]]}
+    assert not wrong, wrong
     assert set(ended) == set(expected), "lost"
     asked = {prompt: times for prompt, times in model.prompts.items() if "[[pace" in prompt}
     assert {prompt: times for prompt, times in asked.items() if times > 1} == {}, "twice"

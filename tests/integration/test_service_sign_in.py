@@ -157,6 +157,17 @@ async def test_a_code_is_taken_once(provider: IdentityProvider, browser: httpx.A
     refused(await browser.get(address), "has not signed you in")
 
 
+async def test_tabs_sign_in_beside_each_other(provider: IdentityProvider, browser: httpx.AsyncClient) -> None:
+    first, second = await sent_back(browser), await sent_back(browser)
+    for address in (first, second):
+        assert (await browser.get(address)).headers["location"] == "/"
+    assert dict(browser.cookies).keys() == {"cc_bridge"}
+    for _ in range(9):  # a page that is opened again and again
+        last = await sent_back(browser)
+    assert len(browser.cookies["cc_bridge_sign_in"]) < 400
+    assert (await browser.get(last)).headers["location"] == "/"
+
+
 async def test_nobody_is_sent_elsewhere(provider: IdentityProvider, browser: httpx.AsyncClient) -> None:
     port = browser.base_url.port
     off = await browser.get(

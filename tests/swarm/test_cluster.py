@@ -42,6 +42,7 @@ def service(swarm: Cluster, images: Any) -> Iterator[str]:
     swarm.clear()
 
 
+@pytest.mark.thorough
 def test_services_are_spread_and_placed_again_when_a_machine_dies(swarm: Cluster, service: str) -> None:
     names = [node.name for node in swarm.nodes]
     assert swarm.running(service) == Counter(names * 2)

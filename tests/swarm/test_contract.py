@@ -17,6 +17,8 @@ from tests.swarm.cluster import Cluster
 @pytest.mark.swarm
 @pytest.mark.thorough  # five minutes: Swarm takes three seconds to end a container
 class TestSwarmService(InstanceContract):
+    meanwhile = 3.0  # it asks the manager, and then the node
+
     @pytest.fixture
     def scripted_model(self, node_model: ScriptedModel) -> ScriptedModel:
         return node_model

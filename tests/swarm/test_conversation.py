@@ -51,6 +51,7 @@ def heard(model: ScriptedModel) -> str:
     return json.dumps(model.requests[-1].body["messages"])
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 async def test_it_goes_on_where_its_node_has_lost_its_power(
     instance: SwarmService, swarm: Cluster, node_model: ScriptedModel

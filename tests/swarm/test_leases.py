@@ -19,10 +19,12 @@ import anyio
 import pytest
 from anyio.abc import Process
 
+from cc_bridge import ClaudeStartError, SwarmService
 from cc_bridge.cluster.claim import Note
 from cc_bridge.cluster.service_note import NOTE
 from cc_bridge.engine.client import Engine
 from cc_bridge.engine.services import Services
+from cc_bridge.instances.registry import Registry
 from cc_bridge.testing import ScriptedModel
 from tests.chaos import leased
 from tests.chaos.two_programs import play
@@ -66,6 +68,34 @@ async def test_no_command_twice_and_none_lost(
         note = Note.read(found.labels[NOTE])
         assert (note.owner, note.next) == ("", ""), "it was given up"
         assert found.replicas == 1
+    finally:
+        await service.remove(conversation=True)
+
+
+async def test_a_start_that_fails_at_another_machine_removes_nothing(
+    swarm_node: Cluster,
+    cluster: Cluster,
+    make_service: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is new to one machine is not new."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise ClaudeStartError("this machine cannot")
+
+    service = await make_service(ephemeral=False)
+    try:
+        assert await service.send_command_and_wait("[[say one]]", 90) == (True, "one")
+        made = (await Services(Engine()).inspect(service.service)).id
+        await service.sleep()
+        other = await SwarmService.find(service.name, registry=Registry(tmp_path / "other"))
+        monkeypatch.setattr(other._place, "launch", fail)
+        with pytest.raises(ClaudeStartError):
+            await (await other.submit("[[say nothing]]")).result()
+        await other.release()
+        assert await service.send_command_and_wait("[[say two]]", 90) == (True, "two")
+        assert (await Services(Engine()).inspect(service.service)).id == made
     finally:
         await service.remove(conversation=True)
 

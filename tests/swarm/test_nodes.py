@@ -20,6 +20,7 @@ from tests.swarm.cluster import Cluster
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.swarm]
 
 
+@pytest.mark.thorough
 @pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_a_node_is_drained_and_no_turn_is_lost(

@@ -44,6 +44,7 @@ async def test_a_conversation(make_service: MakeService) -> None:
     assert await instance.is_running()
 
 
+@pytest.mark.thorough
 async def test_it_is_removed_and_made_again(make_service: MakeService, node_model: ScriptedModel) -> None:
     """The conversation is kept meanwhile, and put into the new one's volumes."""
     instance = make_service()

@@ -32,6 +32,7 @@ def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
         ask_proxy(path, {"stop": True})
 
 
+@pytest.mark.thorough
 async def test_a_turn_without_a_network_and_without_a_key(
     swarm_node: Cluster,
     root: Path,

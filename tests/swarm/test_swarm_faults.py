@@ -70,6 +70,7 @@ async def test_a_node_is_drained(swarm: Cluster, make_service: MakeService, node
     assert "the first words" in heard(node_model)
 
 
+@pytest.mark.thorough
 async def test_a_node_is_cut_off_and_comes_back(
     swarm: Cluster, make_service: MakeService, node_model: ScriptedModel
 ) -> None:

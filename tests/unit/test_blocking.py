@@ -186,8 +186,9 @@ def event_loops() -> Callable[[], int]:
 # The same names
 
 
-#: Methods for the bridge alone, which have to be public for another class.
+#: Methods for the bridge and instances alone, which have to be public for another class.
 _FOR_THE_BRIDGE = {*vars(Dialer), *vars(Surroundings), *vars(Inhabited), "use_bridge", "exists", "claude_hint"}
+_FOR_THE_BRIDGE |= {"and_then", "find"}  # whom a thread asks by its record
 
 
 def _signature(function: Callable[..., Any]) -> list[tuple[str, object, Any]]:
@@ -202,6 +203,7 @@ def _signature(function: Callable[..., Any]) -> list[tuple[str, object, Any]]:
         (cc_bridge.LocalProcess, blocking.LocalProcess),
         (cc_bridge.TmuxInstance, blocking.TmuxInstance),
         (cc_bridge.DockerContainer, blocking.DockerContainer),
+        (cc_bridge.SwarmService, blocking.SwarmService),
         (cc_bridge.ContainerTools, blocking.BlockingTools),
     ],
 )
@@ -218,7 +220,7 @@ def test_every_method_has_the_names_and_arguments_of_the_asynchronous_one(theirs
             assert _signature(found) == _signature(thing), f"{ours.__name__}.{blocking_name}"
 
 
-@pytest.mark.parametrize("kind", ["LocalProcess", "TmuxInstance", "DockerContainer", "open"])
+@pytest.mark.parametrize("kind", ["LocalProcess", "TmuxInstance", "DockerContainer", "SwarmService", "open"])
 def test_instances_are_made_with_the_same_arguments(kind: str) -> None:
     theirs, ours = getattr(cc_bridge, kind), getattr(blocking, kind)
     names = set(inspect.signature(theirs).parameters) | set(InstanceOptions.__annotations__)

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from ...errors import BridgeError
 from ...logs import Log
 from ..guards import digest_of
-from ..openid import OpenId, SignInFailed
+from ..openid import OpenId, SignInFailed, begun_in, kept_with
 from ..page.routes import sentence_page
 from ..service import Service
 from ..sign_in_rules import Person, rule_for
@@ -33,22 +33,32 @@ def sign_in_router(service: Service, openid: OpenId) -> APIRouter:
     # With this prefix a browser takes it from this host alone, and not from a neighbour in the same domain.
     cookie = "__Host-cc_bridge_sign_in" if settings.is_secure else "cc_bridge_sign_in"
 
+    def keep(response: Response, kept: str) -> None:
+        response.set_cookie(  # lax, because the provider's site sends the browser back
+            cookie,
+            kept,
+            max_age=_PATIENCE if kept else 0,
+            path="/",
+            httponly=True,
+            samesite="lax",
+            secure=settings.is_secure,
+        )
+
     @router.get("/sign-in")
-    async def begin() -> Response:
+    async def begin(request: Request) -> Response:
         try:
             address, secret = await openid.begin()
         except SignInFailed as error:
             return _failed(error)
         response = _to(address)
-        response.set_cookie(  # lax, because the provider's site sends the browser back
-            cookie, secret, max_age=_PATIENCE, path="/", httponly=True, samesite="lax", secure=settings.is_secure
-        )
+        keep(response, kept_with(request.cookies.get(cookie, ""), secret))
         return response
 
     @router.get("/callback")
     async def come_back(request: Request) -> Response:
+        secret, others = begun_in(request.cookies.get(cookie, ""), request.query_params)
         try:
-            person = await openid.finish(request.cookies.get(cookie, ""), request.query_params)
+            person = await openid.finish(secret, request.query_params)
             token = await _let_in(service, openid, person, address_of(request))
             secret = await service.store.sessions.make(token.id, life=settings.session)
             service.strikes.right(digest_of(secret))  # wrong tokens of others from this address do not keep them out
@@ -62,7 +72,7 @@ def sign_in_router(service: Service, openid: OpenId) -> APIRouter:
         else:
             response = _to("/")
             keep_session(response, secret, settings.session, is_secure=settings.is_secure)
-        response.delete_cookie(cookie, path="/", httponly=True, samesite="lax", secure=settings.is_secure)
+        keep(response, others)
         return response
 
     return router

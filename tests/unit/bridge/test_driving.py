@@ -33,7 +33,7 @@ class Lease:
     def __init__(self) -> None:
         self.fence: int | None = None
         self.renew_at, self.next = math.inf, 5
-        self.is_anothers: Exception | None = None
+        self.errors: list[Exception] = []
         self.told: list[str] = []
 
     def take(self) -> None:
@@ -47,8 +47,8 @@ class Lease:
 
     async def confirm(self) -> None:
         self.told.append("confirmed")
-        if self.is_anothers is not None:
-            raise self.is_anothers
+        if self.errors:
+            raise self.errors.pop()
 
     def overtaken(self) -> None:
         self.told.append("overtaken")
@@ -101,16 +101,27 @@ async def test_the_lease_is_taken_confirmed_and_given_up_when_all_has_ended() ->
     assert place.lease.told[3:] == []
 
 
+async def test_who_gets_ready_does_so_again_where_another_was_quicker() -> None:
+    place = Shared(Scripted(FENCED), Scripted(RUNNING))
+    made = made_for(place)
+    await made.make_ready()
+    assert fences(place) == [5, 6]
+
+
+async def test_an_agent_that_refuses_every_fence_is_not_asked_for_ever() -> None:
+    place = Shared(*[Scripted(FENCED) for _ in range(20)])
+    with pytest.raises(LeaseLost, match="fence 9"):
+        await made_for(place).make_ready()
+    assert 1 < len(fences(place)) < 20
+
+
 async def test_nothing_is_sent_before_the_lease_was_confirmed() -> None:
     """This program may have slept between its taking and its hello, and another one may drive."""
     channel, again = Scripted(RUNNING), Scripted(RUNNING, TOOK)
     place = Shared(channel, again)
-    place.lease.is_anothers = LeaseLost("it is another's")
-    made = made_for(place, TURN)
-    await advance(made)
+    place.lease.errors = [LeaseLost("it is another's")]
+    await advance(made_for(place, TURN))
     assert (channel.sent, channel.closed) == ([], 1)
-    place.lease.is_anothers = None
-    await advance(made)
     assert (fences(place), kinds(again)) == ([5, 6], ["in"])
 
 
@@ -126,7 +137,7 @@ async def test_a_command_that_was_not_answered_is_sent_again_when_the_lease_is_h
 async def test_a_refused_hello_takes_the_lease_anew() -> None:
     place = Shared(Scripted(FENCED), Scripted(RUNNING, TOOK))
     made = made_for(place, TURN)
-    await advance(made, 2)
+    await advance(made)
     assert fences(place) == [5, 6]
 
 
@@ -209,11 +220,9 @@ async def test_it_is_renewed_while_nothing_comes() -> None:
 
 async def test_who_cannot_confirm_tries_again() -> None:
     place = Shared(Scripted(RUNNING), Scripted(RUNNING, TOOK))
-    place.lease.is_anothers = EngineUnavailable("the manager is away")
+    place.lease.errors = [EngineUnavailable("the manager is away")]
     made = made_for(place, TURN)
-    await advance(made)
-    place.lease.is_anothers = None
-    await advance(made)
+    await advance(made, 2)
     assert fences(place) == [5, 5]
 
 

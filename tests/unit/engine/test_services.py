@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cc_bridge.engine.client import Engine
-from cc_bridge.engine.node_engines import ENGINE_LABEL, address_of_node
+from cc_bridge.engine.node_engines import ENGINE_LABEL, NodeEngines, address_of_node
 from cc_bridge.engine.nodes import NodeInfo, Nodes
 from cc_bridge.engine.services import Services
 from cc_bridge.errors import EngineError, EngineUnavailable, NotASwarm, PlacementFailed, SwarmConflict
@@ -149,3 +149,11 @@ def test_the_rule_for_all_nodes() -> None:
 def test_a_node_whose_engine_nobody_knows(label: str) -> None:
     with pytest.raises(EngineUnavailable):
         address_of_node(node(**({ENGINE_LABEL: label} if label else {})), {})
+
+
+async def test_instances_that_share_a_manager_share_the_engines_of_nodes() -> None:
+    """And these are closed with it."""
+    manager = FakeEngine()
+    nodes = NodeEngines.by(manager)
+    assert NodeEngines.by(manager) is nodes
+    assert NodeEngines.by(FakeEngine()) is not nodes

@@ -9,7 +9,7 @@ import pytest
 import cc_bridge
 from cc_bridge import ClaudeInstance, InstanceNotFound, InvalidInput, Registry, blocking
 
-CLASSES = {"docker": "DockerContainer", "local": "LocalProcess", "tmux": "TmuxInstance"}
+CLASSES = {"docker": "DockerContainer", "local": "LocalProcess", "tmux": "TmuxInstance", "swarm": "SwarmService"}
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def keep(registry: Registry, record: ClaudeInstance) -> ClaudeInstance:
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_the_instance_of_a_name_has_its_class_and_its_record(registry: Registry, kind: str, tmp_path: Path) -> None:
-    image = {"image": "i"} if kind == "docker" else {}
+    image = {"image": "i"} if kind in ("docker", "swarm") else {}
     record = keep(registry, ClaudeInstance.of(name="work", kind=kind, workspace=tmp_path, env={"A": "b"}, **image))
     for house in (cc_bridge, blocking):
         found = house.open("work", silence=5)

@@ -131,6 +131,8 @@ async def test_what_is_no_login_is_refused(content: str, tmp_path: Path) -> None
         {"command": "a\0b"},
         {"file": "a", "other": 1},
         {"variables": {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "file:///etc/passwd"}},
+        {"variables": {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://gate.example:99999"}},
+        {"variables": {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": f"http://{'a' * 70}.example"}},
         {"variables": {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_CUSTOM_HEADERS": "a b: c"}},
     ],
 )
