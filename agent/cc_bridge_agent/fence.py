@@ -1,7 +1,7 @@
 """Hosts that were overtaken: each taking of an instance's lease has a number, its fence, above all that there were."""
 
 import os
-from typing import List
+from typing import IO, List
 
 from .client import Client
 
@@ -12,7 +12,7 @@ class Fence:
     def __init__(self, state: str) -> None:
         self._path = os.path.join(state, "fence.txt")  # a session's name has no dot
         try:
-            with open(self._path, "rb") as file:
+            with self._open(os.O_RDONLY) as file:
                 self.highest = int(file.read(20))
         except (OSError, ValueError):  # there is none, or the machine has died over it
             self.highest = 0
@@ -24,11 +24,15 @@ class Fence:
         client.fence = number
         if number > self.highest:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
-            with open(self._path, "r+b" if os.path.exists(self._path) else "xb") as file:
+            with self._open(os.O_WRONLY | os.O_CREAT) as file:
                 file.write(b"%020d" % number)  # in place, and as long as ever: that works on a full disk, too
             self.highest = number
         self.end_overtaken([client])
         return not client.closed
+
+    def _open(self, flags: int) -> IO[bytes]:
+        fd = os.open(self._path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        return open(fd, "wb" if flags & os.O_WRONLY else "rb")
 
     def end_overtaken(self, clients: List[Client]) -> None:
         """End the connections with lower fences. What they have written, and nobody has read yet, is never read."""

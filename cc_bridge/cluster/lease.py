@@ -183,7 +183,7 @@ class Lease:
 
         Where its place cannot be reached, other machines have to wait until it has run out.
         """
-        if self.fence is None:
+        if self.fence is None and not self._users.has_joined:
             return
         with anyio.CancelScope(shield=True):
             async with self._using:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 __all__ = ["Users"]
+
+_TRIES, _PAUSE = 50, 0.001
 
 
 class Users:
@@ -24,7 +27,15 @@ class Users:
         """Be one of them, if this is possible."""
         if self._fd == -1:
             self._fd = self._open()
-            self._lock(fcntl.LOCK_SH)
+            for _ in range(_TRIES):
+                if self._lock(fcntl.LOCK_SH):
+                    return
+                time.sleep(_PAUSE)  # back-off: somebody is looking whether others are left, which takes no time
+
+    @property
+    def has_joined(self) -> bool:
+        """This one is one of them, unless its directory was not there."""
+        return self._fd != -1
 
     def leave(self) -> None:
         """Be none of them."""

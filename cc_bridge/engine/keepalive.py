@@ -11,14 +11,14 @@ from typing import Any
 
 __all__ = ["DEAD_AFTER", "look_after"]
 
-#: Seconds after which a connection fails whose other end does not answer.
+#: Seconds after which a silent connection fails whose other end does not answer.
 DEAD_AFTER = 30
 
 _WANTED = {
     "TCP_KEEPIDLE": DEAD_AFTER // 2,
     "TCP_KEEPINTVL": DEAD_AFTER // 6,
     "TCP_KEEPCNT": 3,
-    "TCP_USER_TIMEOUT": DEAD_AFTER * 1000,  # milliseconds; also while something that was sent is not acknowledged
+    # No TCP_USER_TIMEOUT: it would also end a connection whose other end lives and does not read for a while.
 }
 
 

@@ -73,7 +73,8 @@ _ATTACH_ADOPTED_PANE = 'exec tmux -u -S "/tmp/cc-bridge-$(id -u)/pane/tmux" atta
 _USER = 'while read -r key user rest; do [ "$key" != Uid: ] || echo "$user"; done </proc/self/status'
 
 #: Put the archive, which comes on stdin, where it was missing.
-_INJECT = 'cat >"$1.$$" && chmod 644 "$1.$$" && mv "$1.$$" "$1"'
+_INJECT = """cat >"$1.$$" && chmod 644 "$1.$$" && [ "$(wc -c <"$1.$$")" -eq "$2" ] && mv "$1.$$" "$1" && exit
+why=$?; rm -f "$1.$$"; exit $why"""
 
 
 class AgentInside:
@@ -213,11 +214,12 @@ class AgentInside:
 
     async def _inject(self) -> None:
         script = _MAKE_PRIVATE + _INJECT if self._adopted else _INJECT
-        argv = ["sh", "-c", script, "sh", self.path]
+        archive = self._archive.read_bytes()
+        argv = ["sh", "-c", script, "sh", self.path, str(len(archive))]
         channel = await DockerExecChannel.open(self._execs, self._container, argv)
         async with channel:
             with suppress(anyio.BrokenResourceError):  # it has ended; its exit code says why
-                await channel.send(self._archive.read_bytes())
+                await channel.send(archive)
             with suppress(OSError):
                 await channel.send_eof()
             await channel.exchange(b"")

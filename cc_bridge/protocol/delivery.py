@@ -212,6 +212,7 @@ class Delivery:
         if turn is None or turn.state is not TurnState.SENT:
             return []
         if self.queue.refused():
+            turn.journal = ""
             return self._requeue([turn])
         return [(turn, Judgement(Verdict.FAILED, reason))]  # it has no room for this one alone
 
@@ -228,6 +229,8 @@ class Delivery:
             self.outbox.keep_only(())
         self.requests.wait_again(input_id)
         sent = [turn for turn in self._turns if turn.is_unanswered and input_id in ("", turn.id)]
+        for turn in sent:
+            turn.journal = ""  # the agent has said that it did not take it
         return bool(sent), self._requeue(sent)
 
     def lost(self) -> Judgements:
