@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -49,9 +48,11 @@ async def services_by_node(engine: Engine) -> dict[str, list[ServiceInfo]]:
 
 
 async def drain(engine: Engine, node: NodeInfo, limit: float, tell: Callable[[Moved], None]) -> bool:
-    """Have a node with no instance of ours; False: some are still busy, and nothing new comes to the node.
+    """Have a node with no instance; False: some have stayed, and nothing new comes to the node.
 
-    An idle instance is scaled to 0, and the next command to it has it placed at another node.
+    An idle instance is scaled to 0, and the next command to it has it placed at another node. One that nobody can ask
+    whether it is idle, because it is in a pane or its image has no Python, stays, and so does another installation's
+    whose copy of the conversation is not seen here.
 
     Args:
         limit: seconds for those that are busy.
@@ -84,13 +85,18 @@ async def drain(engine: Engine, node: NodeInfo, limit: float, tell: Callable[[Mo
 async def _move(engine: Engine, service: ServiceInfo, elsewhere: Registry, deadline: float) -> Moved:
     name = service.labels.get(f"{LABEL}.instance", service.name)
     try:
-        async with AsyncExitStack() as stack:
-            instance = instance_of(service, engine, elsewhere)
-            stack.push_async_callback(instance.release)
-            await when_idle(instance, instance.stop_if_idle, deadline)
-            return Moved(name, "")
+        instance = instance_of(service, engine, elsewhere)
     except BridgeError as error:
         return Moved(name, error.what)
+    try:
+        await when_idle(instance, instance.stop_if_idle, deadline)
+    except BridgeError as error:
+        # The command in a hint is for an instance of ours: another one's may have the same name.
+        hint = "" if instance.record.service else error.hint
+        return Moved(name, f"{error.what}. {hint}" if hint else error.what)
+    finally:
+        await instance.release()
+    return Moved(name, "")
 
 
 def instance_of(service: ServiceInfo, engine: Engine, elsewhere: Registry) -> SwarmService:
