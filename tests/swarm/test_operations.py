@@ -14,6 +14,7 @@ from cc_bridge import Registry, TurnResult
 from cc_bridge.engine.client import Engine
 from cc_bridge.engine.nodes import Nodes
 from cc_bridge.instances.drain import Moved, drain
+from cc_bridge.instances.service_plan import SEALED_NETWORK
 from cc_bridge.state import Installation
 from cc_bridge.testing import ScriptedModel
 from tests.command import cc
@@ -25,26 +26,28 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.swarm]
 async def test_prune_removes_what_no_record_names_and_nobody_elses(
     swarm_node: Cluster, cluster: Cluster, make_service: Callable[..., Any]
 ) -> None:
-    """A service, its volumes and the config; what another installation has made is not even shown."""
-    instance = await make_service(ephemeral=False)
-    assert await instance.send_command_and_wait("[[say one]]", 60) == (True, "one")
+    """A service, its volumes, config and network; what another installation has made is not even shown."""
+    instance = await make_service(ephemeral=False, network="none")
+    await instance.start()
     await instance.release()
     api, install = swarm_node.manager.client.api, Installation.at(Registry().root).id
+    shared = ("config", "network")
     others = {"cc-bridge.install": "another", "cc-bridge.instance": "x", "cc-bridge.type": "service"}
     api.create_volume("another-home", labels=others)
 
     def shown() -> list[tuple[str, str]]:
         rows = json.loads(cc("prune", "--volumes", "--dry-run", "--json").stdout)
-        return [(row["kind"], row["name"]) for row in rows if install in row["name"] or row["kind"] == "config"]
+        return [(row["kind"], row["name"]) for row in rows if install in row["name"] or row["kind"] in shared]
 
     assert shown() == []
     shutil.rmtree(Registry().home(instance.name).path)
     service = instance.service
     (config,) = (config["Spec"]["Name"] for config in api.configs())
     expected = [("service", service), *(("volume", f"{service}-{of}") for of in ("home", "state", "workspace"))]
-    assert sorted(shown()) == sorted([*expected, ("config", config)])
+    assert sorted(shown()) == sorted([*expected, ("config", config), ("network", SEALED_NETWORK)])
     done = cc("prune", "--volumes", "--force")
     assert (done.returncode, "stay" in done.stderr) == (0, False), done.stderr
+    assert not api.networks(names=[SEALED_NETWORK])
     assert swarm_node.left() == [f"volume another-home on {swarm_node.manager.name}"]
     api.remove_volume("another-home")
 
@@ -57,7 +60,7 @@ async def test_a_node_is_drained_by_another_machine(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Which has an instance of the same name. The other's stays until its copies are seen, and no ended turn is lost."""
+    """Which has one of the same name. The other's stays until its copies are seen, and no ended turn is lost."""
     told: list[Moved] = []
     monkeypatch.setenv("CC_BRIDGE_CONVERSATIONS", str(tmp_path / "shared"))
     theirs = await make_service(ephemeral=False, registry=Registry(tmp_path / "there"))
@@ -76,8 +79,9 @@ async def test_a_node_is_drained_by_another_machine(
         await mine.release()
 
         assert not await drain(engine, node, 60, told.append)
-        assert sorted(told)[0] == (name, "")
-        assert "CC_BRIDGE_CONVERSATIONS" in sorted(told)[1].why
+        moved, stayed = sorted(told)
+        assert moved == (name, "")
+        assert "CC_BRIDGE_CONVERSATIONS" in stayed.why
         assert set(swarm_node.running(mine.service)) == set()
         assert set(swarm_node.running(theirs.service)) == {swarm_node.manager.name}
 
