@@ -107,9 +107,7 @@ def _network(nodes: NodeEngines, network: NetworkInfo) -> Leftover:
                 there = await networks.find(network.name)
                 if there is None or there.id != network.id:
                     return
-            await anyio.sleep(
-                pause
-            )  # back-off: a removed service's tasks, and what a node has of it, go a little later
+            await anyio.sleep(pause)  # back-off: a removed service's tasks go a little later
         if not is_removed:
             raise EngineError("tasks of a service that was removed still have it")
 
