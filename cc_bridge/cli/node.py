@@ -63,7 +63,9 @@ def drain(
 ) -> None:
     """Move all instances away from a node, each when it is idle: no turn is lost.
 
-    Nothing new is placed there from the beginning. Exit 1: some were still busy, and stay; say it again later.
+    Nothing new is placed there from the beginning. Exit 1: some stay, and why is said: still busy, so say it again
+    later; in a pane or without Python, where a person has to stop them; or another installation's, whose copies of
+    conversations are not seen here. What is in a node's own volumes, such as the workspace, stays at the node.
     """
     from ..engine.client import Engine
     from ..engine.nodes import Nodes

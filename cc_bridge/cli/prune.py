@@ -46,7 +46,8 @@ def prune(
 ) -> None:
     """Remove what killed programs have left: containers without an instance, unused networks, stale directories.
 
-    Of a swarm: services without an instance, their volumes at each node that answers, and configs that no service has.
+    Of a swarm: services without an instance, their volumes at each node that answers, and configs and the network of
+    sealed instances that no service has.
 
     It says what it would remove and asks. Only what this installation has made is ever touched.
     """

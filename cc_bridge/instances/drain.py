@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import anyio
@@ -14,9 +15,11 @@ from ..engine.labels import LABEL
 from ..engine.nodes import NodeInfo, Nodes
 from ..engine.services import ServiceInfo, Services
 from ..errors import BridgeError, InstanceBusy
+from .registry import Registry
+from .service_plan import record_in
 from .swarm_service import SwarmService
 
-__all__ = ["Moved", "drain", "services_by_node", "when_idle"]
+__all__ = ["Moved", "drain", "instance_of", "services_by_node", "when_idle"]
 
 #: Seconds between two looks at one that is busy without a turn: nothing says when it has ended.
 _PAUSE = 1.0
@@ -45,9 +48,11 @@ async def services_by_node(engine: Engine) -> dict[str, list[ServiceInfo]]:
 
 
 async def drain(engine: Engine, node: NodeInfo, limit: float, tell: Callable[[Moved], None]) -> bool:
-    """Have a node with no instance of ours; False: some are still busy, and nothing new comes to the node.
+    """Have a node with no instance; False: some have stayed, and nothing new comes to the node.
 
-    An idle instance is scaled to 0, and the next command to it has it placed at another node.
+    An idle instance is scaled to 0, and the next command to it has it placed at another node. One that nobody can ask
+    whether it is idle, because it is in a pane or its image has no Python, stays, and so does another installation's
+    whose copy of the conversation is not seen here.
 
     Args:
         limit: seconds for those that are busy.
@@ -61,30 +66,55 @@ async def drain(engine: Engine, node: NodeInfo, limit: float, tell: Callable[[Mo
     stayed: list[Moved] = []
     deadline = anyio.current_time() + limit
 
-    async def move(service: ServiceInfo) -> None:
-        moved = await _move(engine, service, deadline)
+    async def move(service: ServiceInfo, elsewhere: Registry) -> None:
+        moved = await _move(engine, service, elsewhere, deadline)
         tell(moved)
         if moved.why:
             stayed.append(moved)
 
-    async with anyio.create_task_group() as group:
-        for service in (await services_by_node(engine)).get(node.id, ()):
-            group.start_soon(move, service)
+    with TemporaryDirectory() as directory:
+        elsewhere = Registry(Path(directory))
+        async with anyio.create_task_group() as group:
+            for service in (await services_by_node(engine)).get(node.id, ()):
+                group.start_soon(move, service, elsewhere)
     if not stayed:
         await nodes.update(node.id, availability="drain")
     return not stayed
 
 
-async def _move(engine: Engine, service: ServiceInfo, deadline: float) -> Moved:
+async def _move(engine: Engine, service: ServiceInfo, elsewhere: Registry, deadline: float) -> Moved:
     name = service.labels.get(f"{LABEL}.instance", service.name)
     try:
-        async with AsyncExitStack() as stack:
-            instance = await SwarmService.find(name, engine, on_permission=leave_to_others)
-            stack.push_async_callback(instance.release)
-            await when_idle(instance, instance.stop_if_idle, deadline)
-            return Moved(name, "")
+        instance = instance_of(service, engine, elsewhere)
     except BridgeError as error:
         return Moved(name, error.what)
+    try:
+        await when_idle(instance, instance.stop_if_idle, deadline)
+    except BridgeError as error:
+        # The command in a hint is for an instance of ours: another one's may have the same name.
+        hint = "" if instance.record.service else error.hint
+        return Moved(name, f"{error.what}. {hint}" if hint else error.what)
+    finally:
+        await instance.release()
+    return Moved(name, "")
+
+
+def instance_of(service: ServiceInfo, engine: Engine, elsewhere: Registry) -> SwarmService:
+    """The instance of this very service: another installation may have one of the same name.
+
+    Args:
+        elsewhere: for one that this installation does not know, so that it has nothing of ours of the same name.
+
+    Raises:
+        InvalidInput: its record cannot be read.
+    """
+    name, registry = service.labels.get(f"{LABEL}.instance", service.name), Registry()
+    if name in registry.names() and (record := registry.load(name)).kind == SwarmService.kind:
+        known = SwarmService(record, engine, on_permission=leave_to_others)
+        if known.service == service.name:
+            return known
+    record = record_in(service.labels, service.name, {})
+    return SwarmService(record, engine, registry=elsewhere, on_permission=leave_to_others)
 
 
 async def when_idle(instance: SwarmService, act: Callable[[], Awaitable[None]], deadline: float) -> None:

@@ -6,12 +6,15 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 
+import anyio
+
 from ..bridge.connection import this_program
 from ..cluster.lease import TTL, Lease, ended_under
 from ..cluster.service_note import ServiceNote
 from ..engine.configs import Configs
 from ..engine.containers import Containers
 from ..engine.labels import LABEL
+from ..engine.networks import NetworkInfo, Networks
 from ..engine.node_engines import NodeEngines
 from ..engine.services import ServiceInfo, Services
 from ..engine.volumes import Volumes
@@ -24,6 +27,9 @@ __all__ = ["Leftover", "leftovers_of_swarm"]
 
 #: Seconds for the lease of one to be free: a program that was killed has it until it has run out.
 _LEASE_LIMIT = TTL + 5
+
+#: Seconds between tries to remove a network.
+_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 
 class Leftover(NamedTuple):
@@ -71,6 +77,10 @@ async def leftovers_of_swarm(
     # They are named by what is in them: whoever needs one again, of whichever installation, makes it again.
     agents = await Configs(nodes.manager).labelled({f"{LABEL}.type": "agent"})
     found += [_config(nodes, name) for name in agents if name not in used]
+    gone = {service.id for service in orphans}
+    has = _networks_of(service for service in await services.labelled({}) if service.id not in gone)
+    networks = await Networks(nodes.manager).labelled({f"{LABEL}.type": "sealed"})
+    found += [_network(nodes, network) for network in networks if not has & {network.id, network.name}]
     return found
 
 
@@ -80,6 +90,30 @@ def _config(nodes: NodeEngines, name: str) -> Leftover:
             raise InvalidInput("it is used again")
 
     return Leftover("config", name, "no service has it", remove)
+
+
+def _network(nodes: NodeEngines, network: NetworkInfo) -> Leftover:
+    async def remove() -> None:
+        networks, is_removed = Networks(nodes.manager), False
+        for pause in _PAUSES:
+            try:
+                is_removed = is_removed or await networks.remove_unused(network.name)
+            except EngineError as error:
+                if "in use by service" in error.what:
+                    raise InvalidInput("it is used again") from error
+                if "in use by task" not in error.what:
+                    raise
+            if is_removed:
+                there = await networks.find(network.name)
+                if there is None or there.id != network.id:
+                    return
+            await anyio.sleep(
+                pause
+            )  # back-off: a removed service's tasks, and what a node has of it, go a little later
+        if not is_removed:
+            raise EngineError("tasks of a service that was removed still have it")
+
+    return Leftover("network", network.name, "no service has it", remove)
 
 
 def _service(nodes: NodeEngines, registry: Registry, install: str, service: ServiceInfo) -> Leftover:
@@ -152,4 +186,13 @@ def _configs_of(services: Iterable[ServiceInfo]) -> set[str]:
         str(config.get("ConfigName"))
         for service in services
         for config in ((service.spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}).get("Configs") or ()
+    }
+
+
+def _networks_of(services: Iterable[ServiceInfo]) -> set[str]:
+    """Their ids, or names, as it was said."""
+    return {
+        str(network.get("Target"))
+        for service in services
+        for network in (service.spec.get("TaskTemplate") or {}).get("Networks") or ()
     }

@@ -30,6 +30,7 @@ from ..errors import (
     EngineError,
     EngineTimeout,
     EngineUnavailable,
+    InvalidInput,
 )
 from ..record import ClaudeInstance
 from ..shapes import Kind
@@ -118,6 +119,7 @@ class SwarmPlace(ContainedPlace):
         shared = os.environ.get(_SHARED)
         copies = Path(shared) / self.service if shared else self.home.path / "conversation"
         self._copy = ConversationCopy(copies, self.log)
+        self._shares_copies = bool(shared)
 
     @cached_property
     def _maker(self) -> ServiceMaker:
@@ -345,7 +347,19 @@ class SwarmPlace(ContainedPlace):
     async def copy_conversation(self) -> None:
         """Copy what is new of it out of the container that was connected to last; the log says if that fails."""
         if (found := self._task) is not None and not found.agent.python_missing:
-            await self._copy.copy(found.execs, found.id, self.home.session_id, self.cwd)
+            session = self.home.session_id or self._copy.session_id  # that of another machine's program
+            await self._copy.copy(found.execs, found.id, session, self.cwd)
+
+    def check_copies(self) -> None:
+        """What is copied here has to be what it goes on with at its next node.
+
+        Raises:
+            InvalidInput: another installation has made it, and this machine does not see that one's copy.
+        """
+        if self.record.service and not (self._shares_copies and self._copy.session_id):
+            what = "another installation has made it, whose copy of the conversation is not seen here, so that a turn"
+            what += f" could be lost: do it there, or let {_SHARED} name one directory for all machines"
+            raise InvalidInput(what, instance=self.name)
 
     async def _restore(self, found: TaskContainer) -> None:
         """Before anything runs in a new container, it has what was copied out of the last one."""

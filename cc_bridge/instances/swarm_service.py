@@ -127,6 +127,8 @@ class SwarmService(ContainedInstance):
 
         Raises:
             InstanceBusy: it is not idle, or another machine's program drives it.
+            InvalidInput: nobody can ask it whether it is, as in a pane; or another installation has made it, and its
+                copies of the conversation are not seen here.
         """
         async with self._stopped_if_idle("the instance was stopped"):
             pass
@@ -155,6 +157,7 @@ class SwarmService(ContainedInstance):
     @asynccontextmanager
     async def _stopped_if_idle(self, reason: str) -> AsyncIterator[None]:
         self._check_record()
+        self._swarm.check_copies()
         async with self._taking(Step.STOP):
             await put_to_sleep(self._place)
             await self._bridge.aclose(reason)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cc_bridge import Registry
+from cc_bridge import Registry, TurnResult
+from cc_bridge.engine.client import Engine
+from cc_bridge.engine.nodes import Nodes
+from cc_bridge.instances.drain import Moved, drain
+from cc_bridge.instances.service_plan import SEALED_NETWORK
 from cc_bridge.state import Installation
 from cc_bridge.testing import ScriptedModel
 from tests.command import cc
@@ -21,28 +26,76 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.swarm]
 async def test_prune_removes_what_no_record_names_and_nobody_elses(
     swarm_node: Cluster, cluster: Cluster, make_service: Callable[..., Any]
 ) -> None:
-    """A service, its volumes and the config; what another installation has made is not even shown."""
-    instance = await make_service(ephemeral=False)
-    assert await instance.send_command_and_wait("[[say one]]", 60) == (True, "one")
+    """A service, its volumes, config and network; what another installation has made is not even shown."""
+    instance = await make_service(ephemeral=False, network="none")
+    await instance.start()
     await instance.release()
     api, install = swarm_node.manager.client.api, Installation.at(Registry().root).id
+    shared = ("config", "network")
     others = {"cc-bridge.install": "another", "cc-bridge.instance": "x", "cc-bridge.type": "service"}
     api.create_volume("another-home", labels=others)
 
     def shown() -> list[tuple[str, str]]:
         rows = json.loads(cc("prune", "--volumes", "--dry-run", "--json").stdout)
-        return [(row["kind"], row["name"]) for row in rows if install in row["name"] or row["kind"] == "config"]
+        return [(row["kind"], row["name"]) for row in rows if install in row["name"] or row["kind"] in shared]
 
     assert shown() == []
     shutil.rmtree(Registry().home(instance.name).path)
     service = instance.service
     (config,) = (config["Spec"]["Name"] for config in api.configs())
     expected = [("service", service), *(("volume", f"{service}-{of}") for of in ("home", "state", "workspace"))]
-    assert sorted(shown()) == sorted([*expected, ("config", config)])
+    assert sorted(shown()) == sorted([*expected, ("config", config), ("network", SEALED_NETWORK)])
     done = cc("prune", "--volumes", "--force")
     assert (done.returncode, "stay" in done.stderr) == (0, False), done.stderr
+    assert not api.networks(names=[SEALED_NETWORK])
     assert swarm_node.left() == [f"volume another-home on {swarm_node.manager.name}"]
     api.remove_volume("another-home")
+
+
+@pytest.mark.thorough
+async def test_a_node_is_drained_by_another_machine(
+    swarm_node: Cluster,
+    cluster: Cluster,
+    make_service: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which has one of the same name. The other's stays until its copies are seen, and no ended turn is lost."""
+    told: list[Moved] = []
+    monkeypatch.setenv("CC_BRIDGE_CONVERSATIONS", str(tmp_path / "shared"))
+    theirs = await make_service(ephemeral=False, registry=Registry(tmp_path / "there"))
+    monkeypatch.delenv("CC_BRIDGE_CONVERSATIONS")
+    name = theirs.name
+    mine = await make_service(ephemeral=False, name=name)
+    engine = Engine()
+    node = await Nodes(engine).inspect(swarm_node.manager.id)
+    try:
+        assert await theirs.send_command_and_wait("[[say one]]", 60) == (True, "one")
+        async for event in await theirs.submit("[[say the last words]]"):
+            if isinstance(event, TurnResult):
+                break  # and so does not wait for the copy
+        await theirs.release()
+        assert await mine.send_command_and_wait("[[say mine]]", 60) == (True, "mine")
+        await mine.release()
+
+        assert not await drain(engine, node, 60, told.append)
+        moved, stayed = sorted(told)
+        assert moved == (name, "")
+        assert "CC_BRIDGE_CONVERSATIONS" in stayed.why
+        assert set(swarm_node.running(mine.service)) == set()
+        assert set(swarm_node.running(theirs.service)) == {swarm_node.manager.name}
+
+        monkeypatch.setenv("CC_BRIDGE_CONVERSATIONS", str(tmp_path / "shared"))
+        assert await drain(engine, node, 60, told.append)
+        assert told[2:] == [(name, "")]
+        _, conversation = await theirs.open_conversation()
+        with conversation:
+            assert b"the last words" in conversation.read()
+    finally:
+        swarm_node.activate(swarm_node.manager)
+        for item in (mine, theirs):
+            await item.remove(conversation=True)
+        await engine.aclose()
 
 
 def test_doctor_says_what_is_wrong_with_a_node(swarm_node: Cluster, cluster: Cluster) -> None:
