@@ -175,9 +175,8 @@ def test_what_ends_wrongly_leaves_nothing_on_the_disk(copy: CopiedFiles, start: 
     """However often it comes: it would fill it."""
     copy.keep(SESSION, copy.next_mark(), io.BytesIO(header(TRANSCRIPT, 2) + b"1\n" + END))
     before = room_of(copy)
-    sent = (
-        header(TRANSCRIPT, 4000, start) + b"x" * (3999 - start) + b"\n" + header("tasks/1", 4) + b"1234" + b"no end\n"
-    )
+    more = b"x" * (3999 - start) + b"\n"
+    sent = header(TRANSCRIPT, 4000, start) + more + header("tasks/1", 4) + b"1234" + b"no end\n"
     with pytest.raises(ValueError, match=r"Expecting value|header"):
         copy.keep(SESSION, copy.next_mark(), io.BytesIO(sent))
     assert room_of(copy) == before
