@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -21,8 +22,9 @@ from cc_bridge.errors import InvalidInput
 from cc_bridge.instances.container_agent import MAIN, STATE
 from cc_bridge.instances.container_plan import ContainerPlan
 from cc_bridge.instances.registry import Home
-from cc_bridge.instances.service_plan import RECORD, SEALED_NETWORK, ServicePlan, record_in
+from cc_bridge.instances.service_plan import RECORD, SEALED_NETWORK, ServicePlan, record_in, service_name
 from cc_bridge.logs import Log
+from cc_bridge.names import name_for
 
 
 def plan_of(tmp_path: Path, **fields: Any) -> ServicePlan:
@@ -40,9 +42,21 @@ def mounts_of(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_nothing_secret_is_in_it(tmp_path: Path) -> None:
-    spec = spec_of(tmp_path, env={"ANTHROPIC_API_KEY": "hush"}, key="outside", key_command="print-it")
+    claude = {"mcp_config": ('{"token": "hush"}',), "extra": ("--header", "hush"), "model": "opus"}
+    spec = spec_of(tmp_path, env={"ANTHROPIC_API_KEY": "hush"}, key="outside", key_command="print-it", claude=claude)
     assert "hush" not in json.dumps(spec)
+    assert record_in(spec["Labels"], "s", {}).claude.model == "opus"
     assert "print-it" not in json.dumps(spec)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.b", "n" * 63, "n" * 45, name_for("Somebody with a long name, in a chat of many words")]
+)
+def test_swarm_takes_its_name(name: str) -> None:
+    made = service_name(name, "12345678")
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?", made)
+    assert made != service_name(name[:-1] + "x", "12345678")
+    assert service_name("demo", "12345678") == "cc-bridge-demo-12345678"
 
 
 def test_it_is_hardened(tmp_path: Path) -> None:
