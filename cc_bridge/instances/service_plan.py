@@ -29,7 +29,15 @@ SEALED_NETWORK = f"{LABEL}-sealed"
 #: What the main process logs while it waits to be let go, which it is when the container has all that it needs.
 WAITING = '"event": "waiting"'
 
-_WAIT = f"""echo '{{{WAITING}}}' >&2; read -r go || exit 1; exec </dev/null
+#: Seconds for that. A task that Swarm has placed anew by itself may wait for nobody.
+_LONGEST_WAIT = 600
+
+# `read` of POSIX has no limit, so another process reads, and this one waits for a `sleep` that is ended by it. Neither
+# is left when the agent begins. Where nobody has come, the task is complete: the next command has Swarm make another.
+_WAIT = f"""echo '{{{WAITING}}}' >&2; exec 3<&0; sleep {_LONGEST_WAIT} </dev/null >/dev/null 2>&1 3<&- & sleep=$!
+(read -r go <&3; read=$?; kill $sleep; exit $read) >/dev/null 2>&1 & reader=$!; exec </dev/null 3<&-
+if wait $sleep 2>/dev/null; then kill $reader; echo '{{"event": "not_let_go"}}' >&2; exit 0; fi
+wait $reader || exit 1
 [ -w "$HOME" ] && [ -w {STATE} ] || {{ echo "$HOME and {STATE} cannot be written to" >&2; exit 1; }}
 """
 
