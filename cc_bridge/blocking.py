@@ -417,6 +417,18 @@ class SwarmService(_Contained[_SwarmService]):
         """
         self._loop.call(self._instance.stop_if_idle)
 
+    def change_image_if_idle(self, image: str) -> None:
+        """As :meth:`stop_if_idle`; what is started the next time has another image, and goes on with the conversation.
+
+        Args:
+            image: as the record has it, which is changed.
+
+        Raises: as :meth:`stop_if_idle`, and
+            InvalidInput: the image's name cannot be one.
+            EngineError: the service cannot be changed.
+        """
+        self._loop.call(self._instance.change_image_if_idle, image)
+
 
 def open(  # noqa: A001  as cc_bridge.open
     name: str,

@@ -267,6 +267,7 @@ class Driver:
         """
         while True:
             async with self._carrying_out:
+                self.uplink.check(sends=bool(self.conversation.delivery.outbox.inputs))
                 commands = self.conversation.commands()
                 link = self.uplink.link
                 if link is not None:

@@ -196,6 +196,18 @@ class Uplink:
         self._position = None
         return False
 
+    def check(self, *, sends: bool) -> None:
+        """What is given to an agent that has gone could not be given to the next one: it might have run.
+
+        Args:
+            sends: something is about to be given to it.
+
+        Raises:
+            ConnectionLost: it has gone, while nobody was listening.
+        """
+        if sends and self._connection is not None and self._connection.channel.has_ended:
+            raise ConnectionLost("the agent has ended", instance=self._dialer.name)
+
     def _link(self, after: Position | None, fence: int | None, turn: str | None = None) -> Link:
         return Link(self._session, after=after, turn=turn, host=this_program(), looks=self._only_looks, fence=fence)
 

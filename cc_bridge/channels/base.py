@@ -25,6 +25,11 @@ class Channel(abc.ABC):
 
     kind: str
 
+    @property
+    def has_ended(self) -> bool:
+        """The peer has gone, as far as is known without waiting: what is sent now reaches nobody."""
+        return False
+
     @abc.abstractmethod
     async def send(self, data: bytes) -> None:
         """Write all of ``data``; wait if the peer is slow.

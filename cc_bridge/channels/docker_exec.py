@@ -57,6 +57,11 @@ class DockerExecChannel(Channel):
         attached = await execs.attach(container, argv, environment=environment, workdir=workdir)
         return cls(execs, attached.id, Descriptor(attached.fd), attached.early)
 
+    @property
+    def has_ended(self) -> bool:
+        """See :class:`~cc_bridge.channels.base.Channel`."""
+        return self._descriptor.has_hung_up()
+
     async def send(self, data: bytes) -> None:
         """Write to the command's stdin; a cancelled call may have written part of it."""
         await self._descriptor.write_all(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -16,6 +17,9 @@ __all__ = ["CHUNK", "Descriptor", "make_fifo", "open_fifo"]
 #: One read: the capacity of a Linux pipe (pipe(7)).
 CHUNK = 65536
 
+
+#: What says that a socket's peer has ended its direction; macOS has no word for it.
+_HUNG_UP = getattr(select, "POLLRDHUP", 0)
 
 #: Consecutive writes without waiting before other tasks get to run.
 _WRITES = 16
@@ -62,6 +66,14 @@ class Descriptor:
     async def wait_readable(self) -> None:
         """Wait until it is readable, or the last writer is gone."""
         await self._wait(anyio.wait_readable)
+
+    def has_hung_up(self) -> bool:
+        """Whether the peer has closed its end, whatever it has left to be read. Reads nothing."""
+        if self._fd == -1:
+            return True
+        asked = select.poll()
+        asked.register(self._fd, _HUNG_UP)
+        return any(events & (_HUNG_UP | select.POLLHUP | select.POLLERR) for _, events in asked.poll(0))
 
     def at_end(self) -> bool:
         """Whether a socket is at end of file. Reads nothing."""

@@ -112,6 +112,11 @@ class NamedPipeChannel(Channel):
         """What is read from and what is written to, for who passes on bytes and no frames."""
         return self._incoming, self._outgoing
 
+    @property
+    def has_ended(self) -> bool:
+        """See :class:`~cc_bridge.channels.base.Channel`."""
+        return self._incoming.has_hung_up()
+
     async def send(self, data: bytes) -> None:
         """Write to the agent's pipe; a cancelled call may have written a part, which breaks the channel."""
         await self._outgoing.write_all(data)

@@ -54,6 +54,11 @@ class UnixSocketChannel(Channel):
             raise
         return channel
 
+    @property
+    def has_ended(self) -> bool:
+        """See :class:`~cc_bridge.channels.base.Channel`."""
+        return self._descriptor.has_hung_up()
+
     async def send(self, data: bytes) -> None:
         """Write to the agent's socket; a cancelled call may have written a part, which breaks the channel."""
         await self._descriptor.write_all(data)

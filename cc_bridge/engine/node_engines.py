@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import anyio
 from anyio.abc import AsyncResource
@@ -13,6 +14,9 @@ from .address import Address, address_of, context_address
 from .client import Engine
 from .labels import LABEL
 from .nodes import NodeInfo, Nodes
+
+if TYPE_CHECKING:
+    import docker
 
 __all__ = ["ENGINE_LABEL", "NodeEngines", "address_of_node", "engine_at"]
 
@@ -72,7 +76,7 @@ class NodeEngines(AsyncResource):
             before = self._engines.get(node_id)
             if before is not None and before[0].url == address.url:
                 return before[1]
-            engine = _NodeEngine(address)
+            engine = _NodeEngine(address, node)
             self._engines[node_id] = (address, engine)
         if before is not None:  # its label was changed
             await before[1].aclose()
@@ -97,7 +101,7 @@ class NodeEngines(AsyncResource):
             await engine.aclose()
 
 
-class _NodeEngine(Engine):
+class _EngineAt(Engine):
     """The engine at an address that is known."""
 
     def __init__(self, address: Address) -> None:
@@ -106,6 +110,30 @@ class _NodeEngine(Engine):
 
     async def _find(self) -> Address:
         return self._address
+
+
+class _NodeEngine(_EngineAt):
+    """The same; it has to be the node's, whatever a label or a hostname says."""
+
+    def __init__(self, address: Address, node: NodeInfo) -> None:
+        super().__init__(address)
+        self._node = node
+        self._checked: object = None
+
+    async def client(self) -> docker.DockerClient:
+        """See ``Engine``.
+
+        Raises:
+            EngineUnavailable: also where another engine answers there.
+        """
+        client = await super().client()
+        if client is not self._checked:
+            swarm = (await self.call(client.info, repeat=True)).get("Swarm") or {}
+            if swarm.get("NodeID") != self._node.id:
+                what = f"the engine at {self._address.url} is not that of the node {self._node.hostname}"
+                raise EngineUnavailable(what, hint=_HINT)
+            self._checked = client
+        return client
 
 
 def engine_at(url: str, source: str) -> Engine:
@@ -117,7 +145,7 @@ def engine_at(url: str, source: str) -> Engine:
     Raises:
         InvalidInput: it has an unknown scheme.
     """
-    return _NodeEngine(address_of(url, source))
+    return _EngineAt(address_of(url, source))
 
 
 def address_of_node(node: NodeInfo, environ: Mapping[str, str] = os.environ) -> Address:

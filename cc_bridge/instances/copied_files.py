@@ -7,11 +7,13 @@ nothing that a container sends is a path here.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +36,9 @@ _FORMAT = 1
 _LARGEST_INDEX = 4 * 1024 * 1024
 _LONGEST_HEADER = 4096
 _MOST_FILES = 2500
+
+#: How often it is looked whether all is there: another program may have swept between two looks.
+_LOOKS = 2
 _NAME = re.compile(r"transcript|(?:session|tasks|file-history)(?:/[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,199}){1,6}")
 _BLOB = re.compile(r"[0-9a-f]{16}")
 _CHUNK = 256 * 1024
@@ -72,7 +77,7 @@ class CopiedFiles:
         self.directory = directory
 
     def index(self) -> Index:
-        """What there is. An index that cannot be read is none.
+        """What there is. An index that cannot be read is none; nor is one whose transcript has gone.
 
         Raises:
             OSError: the directory cannot be read.
@@ -120,25 +125,15 @@ class CopiedFiles:
         self.make()
         with opened(self.directory) as root, _locked(root):
             before = _read_index(root)
-            known = before.files if before.session == session_id else {}
-            files: dict[str, FileCopy] = {}
-            new = total = 0
-            while (header := _header(sent)) is not None:
-                name, start, size = header
-                total += size
-                if total > LARGEST or len(files) == _MOST_FILES:
-                    raise ValueError("it is too large")
-                if name in files or not (files or name == TRANSCRIPT):
-                    raise ValueError(f"{name} is there twice, or comes before the transcript")
-                old = known.get(name)
-                if start and (old is None or old.size != start):
-                    raise ValueError(f"{name} goes on at {start}, where nobody was")
-                files[name] = old if old and old.size == start == size else _write(root, old, name, start, size, sent)
-                new += size - start
-            if not files:
-                raise ValueError("it has no transcript, or one that is too large")
-            _write_index(self.directory, Index(session_id, *mark, files))
-            _sweep(root, {file.blob for file in files.values()})
+            try:
+                files, new = _take_over(root, before.files if before.session == session_id else {}, sent)
+                _sync(root)  # the index names nothing that a power cut takes away
+                _write_index(self.directory, Index(session_id, *mark, files))
+                _sync(root)  # and is there before what it does not name goes
+            except Exception:
+                _sweep(root, _read_index(root))  # else what a container sends in vain, again and again, fills the disk
+                raise
+            _sweep(root, Index(files=files))
             return new
 
     def make(self) -> None:
@@ -192,6 +187,17 @@ def _locked(root: int) -> Iterator[None]:
 
 
 def _read_index(root: int) -> Index:
+    """What it names and is there: what has gone is copied anew, and without its transcript the copy is of nothing."""
+    for _ in range(_LOOKS):
+        index = _named(root)
+        files = {name: file for name, file in index.files.items() if _size(root, file.blob) >= file.size}
+        if len(files) == len(index.files):
+            return index
+    session = index.session if TRANSCRIPT in files else ""
+    return Index(session, index.copy, index.number, files if session else {})
+
+
+def _named(root: int) -> Index:
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raw = json.loads(read_file(root, [_INDEX], _LARGEST_INDEX))
         if raw["format"] != _FORMAT:
@@ -202,11 +208,44 @@ def _read_index(root: int) -> Index:
     return Index()
 
 
+def _size(root: int, blob: str) -> int:
+    """Bytes of a file; -1: it has gone, or is no file."""
+    with suppress(FileNotFoundError):
+        found = os.stat(blob, dir_fd=root, follow_symlinks=False)
+        return found.st_size if stat.S_ISREG(found.st_mode) else -1
+    return -1
+
+
 def _write_index(directory: Path, index: Index) -> None:
     files = {name: (file.blob, file.size) for name, file in index.files.items()}
     mark = {"copy": index.copy, "number": index.number}
     raw = {"format": _FORMAT, "session": index.session, **mark, "files": files}
     write_whole(directory / _INDEX, json.dumps(raw).encode(), lasting=True)
+
+
+def _take_over(root: int, known: Mapping[str, FileCopy], sent: IO[bytes]) -> tuple[dict[str, FileCopy], int]:
+    """Write all files that come; the files, and bytes that were new.
+
+    Raises:
+        ValueError, OSError: as :meth:`CopiedFiles.keep`.
+    """
+    files: dict[str, FileCopy] = {}
+    new = total = 0
+    while (header := _header(sent)) is not None:
+        name, start, size = header
+        total += size
+        if total > LARGEST or len(files) == _MOST_FILES:
+            raise ValueError("it is too large")
+        if name in files or not (files or name == TRANSCRIPT):
+            raise ValueError(f"{name} is there twice, or comes before the transcript")
+        old = known.get(name)
+        if start and (old is None or old.size != start):
+            raise ValueError(f"{name} goes on at {start}, where nobody was")
+        files[name] = old if old and old.size == start == size else _write(root, old, name, start, size, sent)
+        new += size - start
+    if not files:
+        raise ValueError("it has no transcript, or one that is too large")
+    return files, new
 
 
 def _header(sent: IO[bytes]) -> tuple[str, int, int] | None:
@@ -262,8 +301,21 @@ def _digest_of_end(root: int, file: FileCopy) -> str:
         return hashlib.sha256(os.pread(content.fileno(), file.size - start, start)).hexdigest()
 
 
-def _sweep(root: int, used: set[str]) -> None:
+def _sync(root: int) -> None:
+    try:
+        os.fsync(root)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that has no such thing for directories
+            raise
+
+
+def _sweep(root: int, index: Index) -> None:
+    """Remove what an index does not name, and cut off what is behind its files."""
+    sizes = {file.blob: file.size for file in index.files.values()}
     for name in os.listdir(root):
-        if name not in used and name not in (_INDEX, _LOCK):
-            with suppress(OSError):  # no file of ours
+        with suppress(OSError):  # no file of ours
+            if name not in sizes and name not in (_INDEX, _LOCK):
                 os.unlink(name, dir_fd=root)
+            elif name in sizes and _size(root, name) > sizes[name]:
+                with os.fdopen(open_beneath(root, [name], os.O_WRONLY), "wb", 0) as file:
+                    file.truncate(sizes[name])

@@ -34,6 +34,11 @@ class NodeChannel(Channel):
         self._until_gone = until_gone
         self.kind = channel.kind
 
+    @property
+    def has_ended(self) -> bool:
+        """See :class:`~cc_bridge.channels.base.Channel`."""
+        return self._channel.has_ended
+
     async def send(self, data: bytes) -> None:
         """See :class:`~cc_bridge.channels.base.Channel`."""
         await self._channel.send(data)

@@ -11,7 +11,15 @@ from ..bridge.surroundings import Ending
 from ..engine.labels import LABEL
 from ..engine.node_engines import NodeEngines
 from ..engine.services import ServiceInfo, Services, TaskInfo
-from ..errors import ContainerNotFound, ContainerNotRunning, EngineError, NameConflict, PlacementFailed
+from ..engine.swarm import TRIES
+from ..errors import (
+    ContainerNotFound,
+    ContainerNotRunning,
+    EngineError,
+    NameConflict,
+    PlacementFailed,
+    SwarmConflict,
+)
 from ..logs import Log
 from .task_container import ending_of_task
 
@@ -61,8 +69,23 @@ class Placement:
         """Swarm is to run a task of it. What is known of how the last one has ended; None: nothing, or it runs.
 
         Args:
+            service: as it was seen before this, and not since.
             before: the id of the task that was connected to last; empty: none.
+
+        Raises:
+            SwarmConflict: somebody else changes the service again and again.
+            ContainerNotFound: there is none any more.
         """
+        for last in [False] * (TRIES - 1) + [True]:
+            try:
+                return await self._want(service, before)
+            except SwarmConflict:
+                if last:
+                    raise
+                service = await self._services.inspect(service.name)
+        raise AssertionError("every way out of the loop is above")
+
+    async def _want(self, service: ServiceInfo, before: str) -> Ending | None:
         if service.replicas == 0:
             await self._services.scale(service.name, 1)
             return Ending("the service was stopped")
@@ -73,7 +96,8 @@ class Placement:
             ending = ending_of_task(last, await self._trouble_of(last.node))
         if tasks and not any(task.is_wanted for task in tasks):
             ending = ending_of_task(tasks[0], "")
-            await self._services.update(await self._services.inspect(service.name), force=True)
+            # As it was before these tasks were seen: where another program has it run meanwhile, that one's task stays.
+            await self._services.update(service, force=True)
         return ending
 
     async def until_running(self, limit: float, *, full_limit: float, is_new: bool) -> TaskInfo:
@@ -89,7 +113,7 @@ class Placement:
         try:
             return await self._services.until_running(self._service, limit, full_limit=full_limit)
         except PlacementFailed as error:
-            if not error.pending and not is_new:
+            if not is_new:
                 await self._services.scale(self._service, 0)  # Swarm would try it for ever
             why, of = error.what, self._instance
             raise PlacementFailed(why, instance=of, pending=error.pending, full=error.full) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from .outline import workdir
 from .outside import agent_words, surroundings
 from .place import GRACE, LINGER
 
-__all__ = ["RECORD", "SEALED_NETWORK", "WAITING", "ServicePlan", "record_in"]
+__all__ = ["RECORD", "SEALED_NETWORK", "WAITING", "ServicePlan", "record_in", "service_name"]
 
 #: The label of a service that has the record, without anything secret or of one machine only.
 RECORD = f"{LABEL}.record"
@@ -28,7 +29,15 @@ SEALED_NETWORK = f"{LABEL}-sealed"
 #: What the main process logs while it waits to be let go, which it is when the container has all that it needs.
 WAITING = '"event": "waiting"'
 
-_WAIT = f"""echo '{{{WAITING}}}' >&2; read -r go || exit 1; exec </dev/null
+#: Seconds for that. A task that Swarm has placed anew by itself may wait for nobody.
+_LONGEST_WAIT = 600
+
+# `read` of POSIX has no limit, so another process reads, and this one waits for a `sleep` that is ended by it. Neither
+# is left when the agent begins. Where nobody has come, the task is complete: the next command has Swarm make another.
+_WAIT = f"""echo '{{{WAITING}}}' >&2; exec 3<&0; sleep {_LONGEST_WAIT} </dev/null >/dev/null 2>&1 3<&- & sleep=$!
+(read -r go <&3; read=$?; kill $sleep; exit $read) >/dev/null 2>&1 & reader=$!; exec </dev/null 3<&-
+if wait $sleep 2>/dev/null; then kill $reader; echo '{{"event": "not_let_go"}}' >&2; exit 0; fi
+wait $reader || exit 1
 [ -w "$HOME" ] && [ -w {STATE} ] || {{ echo "$HOME and {STATE} cannot be written to" >&2; exit 1; }}
 """
 
@@ -43,8 +52,14 @@ _NANO = 10**9
 #: Fields that stay on the machine that they were said on.
 _NOT_TOLD = ("env", "key_command", "key_file", "service")
 
+#: And of Claude Code's options what may have secrets in it.
+_CLAUDE_NOT_TOLD = ("mcp_config", "extra")
+
 #: Characters of a record in a label.
 _LONGEST = 100_000
+
+#: Characters of a service's name, which has no dot; and of what can be read of an instance's in it.
+_LONGEST_NAME, _READABLE = 63, 32
 
 
 class ServicePlan:
@@ -135,6 +150,7 @@ class ServicePlan:
     def told(self) -> str:
         """The record for programs of other machines, which have users of their own."""
         told = {**self.record.as_json_types(), "user": self._like.user}
+        told["claude"] = {name: value for name, value in told["claude"].items() if name not in _CLAUDE_NOT_TOLD}
         return json.dumps({name: value for name, value in told.items() if name not in _NOT_TOLD})
 
     def _container(self, image: str, config: tuple[str, str], *, no_new_privileges: bool) -> dict[str, Any]:
@@ -203,6 +219,15 @@ class ServicePlan:
         own = {"Labels": self.labels} if name in self.volumes else {}
         volume = {"Type": "volume", "Source": name, "Target": target, "ReadOnly": read_only}
         return {**volume, "VolumeOptions": {**own, **options}}
+
+
+def service_name(instance: str, install: str) -> str:
+    """The name of an instance's service: a label of DNS's, as Swarm wants it. The labels have the whole name."""
+    name = f"cc-bridge-{instance}-{install}"
+    if "." not in instance and len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(instance.encode()).hexdigest()[:10]
+    return f"cc-bridge-{instance.replace('.', '-')[:_READABLE]}-{digest}-{install}"
 
 
 def record_in(labels: Mapping[str, str], service: str, env: Mapping[str, str]) -> ClaudeInstance:

@@ -48,7 +48,7 @@ from .place import GRACE, NoAgentPossible
 from .placement import Placement
 from .registry import Registry
 from .service_maker import ServiceMaker
-from .service_plan import ServicePlan
+from .service_plan import ServicePlan, service_name
 from .sessions import LARGEST, session_path, session_to_begin_with
 from .task_container import TaskContainer
 
@@ -128,7 +128,7 @@ class SwarmPlace(ContainedPlace):
     @property
     def service(self) -> str:
         """The service's name."""
-        return self.record.service or f"cc-bridge-{self.name}-{self._install}"
+        return self.record.service or service_name(self.name, self._install)
 
     @property
     def plan(self) -> ServicePlan:
@@ -222,7 +222,7 @@ class SwarmPlace(ContainedPlace):
         self._task = found
         if not known:
             self.log.info("task_joined", service=self.service, task=task.id, node=task.node)
-            self._remember(task.container)
+            self._remember(task.container)  # raises nothing: nobody else has the channel
         return NodeChannel(channel, self._placement.until_gone(task.node))
 
     @property
@@ -233,9 +233,13 @@ class SwarmPlace(ContainedPlace):
         return ""
 
     def _remember(self, container: str) -> None:
-        with suppress(FileNotFoundError):  # the instance is being removed
+        try:
             write_whole(self.home.path / "container", container.encode())
             write_whole(self.home.path / "manager", self.engine.address.encode())
+        except FileNotFoundError:  # the instance is being removed
+            pass
+        except OSError as error:  # the disk is full, say: the next program lets it go again
+            self.log.warning("container_not_noted", reason=error.strerror)
 
     async def way(self, greeting: bytes) -> Channel:
         """As :meth:`way_to_look`: this machine has no way of its own."""

@@ -237,6 +237,9 @@ class Delivery:
         """The connection broke: what was not passed on waits again."""
         self.is_ready = False
         self.outbox.keep_only(())
+        for turn in map(self._turns.get, self.outbox.drop_inputs()):
+            if turn is not None:
+                turn.journal = ""  # the agent cannot have got it
         self.requests.wait_again()
         self.queue.lose()
         return self._requeue([turn for turn in self._turns if turn.with_agent and not turn.with_claude])

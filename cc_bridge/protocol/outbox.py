@@ -54,6 +54,12 @@ class Outbox:
         self._commands = [item for item in self._commands if item not in held]
         self._untaken.update({item.input_id: item for item in held})
 
+    def drop_inputs(self) -> list[str]:
+        """The inputs that are about to be sent, which are not any more."""
+        dropped = self.inputs
+        self._commands = [command for command in self._commands if not isinstance(command, SendInput)]
+        return dropped
+
     def put_back(self, commands: Iterable[Command]) -> None:
         """What could not be carried out, and still is to be."""
         self._commands[:0] = commands

@@ -224,8 +224,8 @@ def test_an_option_that_says_its_default_comes_before_a_template(
     ("words", "refused"),
     [
         ("--on local --memory 2g", "--memory: only with --on docker"),  # also where it says the default
-        ("--on tmux --network bridge --cpus 1", "--cpus: only with --on docker; --network: only with --on docker"),
-        ("--on local --no-relay", "--relay: only with --on docker or tmux"),
+        ("--on tmux --network bridge --cpus 1", "--cpus: only with --on docker or swarm; --network: only with"),
+        ("--on local --no-relay", "--relay: only with --on docker or swarm or tmux"),
         ("--on docker --pane %3", "--pane: only with --on tmux"),
         ("--container c --memory 2g", "--memory: only for a container that is made"),
     ],

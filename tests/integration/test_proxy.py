@@ -8,9 +8,9 @@ import os
 import resource
 import signal
 import socket
-import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -309,19 +309,17 @@ def test_another_users_process_is_told_nothing(setting: Setting) -> None:
         pytest.skip("root can be another user")
     setting.attend()
     path = proxy_socket(setting.root)
-    modes = {step: stat.S_IMODE(step.stat().st_mode) for step in (path, *path.parents)}
-    closed = {step: mode for step, mode in modes.items() if not mode & 0o001}
-    with socket.socket(socket.AF_UNIX) as connection:
+    with tempfile.TemporaryDirectory(dir="/tmp") as open_to_all, socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
+        Path(open_to_all).chmod(0o755)
+        way_in = Path(open_to_all, "socket")
+        way_in.hardlink_to(path)  # its own directory is closed again by whoever uses it
+        path.chmod(0o666)
         try:
-            for step, mode in closed.items():
-                step.chmod(mode | (0o666 if step == path else 0o011))
             os.seteuid(12345)
-            connection.connect(str(path))
+            connection.connect(str(way_in))
         finally:
             os.seteuid(0)
-            for step, mode in closed.items():
-                step.chmod(mode)
         assert connection.recv(100) == b""
     assert '"refused_user"' in (setting.root / "proxy/log").read_text()
 

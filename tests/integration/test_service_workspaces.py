@@ -70,7 +70,7 @@ async def test_what_a_container_may_only_read_is_not_written_for_it(make_docker:
 
 async def test_files_that_only_the_engine_reaches(make_docker: MakeDocker) -> None:
     instance = await make_docker()
-    files = ContainerWorkspace(instance, _LARGEST, most=3)
+    files = ContainerWorkspace(instance, await instance.get_tools(), _LARGEST, most=3)
     found, is_new = await files.write(("in", "deep", "-a b.txt"), chunks(b"con", b"tent"))
     assert (found.name, found.size, is_new) == ("-a b.txt", 7, True)
     assert (await files.write(("in", "deep", "-a b.txt"), chunks(b"other")))[1] is False
@@ -94,4 +94,4 @@ async def test_what_is_too_large_does_not_come_out(make_docker: MakeDocker) -> N
     instance = await make_docker()
     assert (await instance.exec(["sh", "-c", "head -c 2000000 /dev/zero > large"])).exit_code == 0
     with pytest.raises((InvalidInput, EngineError), match="larger than"):
-        await ContainerWorkspace(instance, _LARGEST, most=3).open(("large",))
+        await ContainerWorkspace(instance, await instance.get_tools(), _LARGEST, most=3).open(("large",))

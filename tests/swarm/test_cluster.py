@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -90,15 +91,22 @@ def test_an_engine_is_killed_stops_and_is_drained_and_is_a_node_again(swarm: Clu
     swarm.await_state(node, "ready")
 
 
-def test_nothing_is_left_of_a_run_that_was_killed(machines: None, tmp_path: Path) -> None:
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """For sockets, whose paths are bounded."""
+    with tempfile.TemporaryDirectory(prefix="sw", dir="/tmp") as made:
+        yield Path(made)
+
+
+def test_nothing_is_left_of_a_run_that_was_killed(machines: None, short_path: Path) -> None:
     script = "from tests.swarm.cluster import *; c = Cluster(2).__enter__(); print(c.directory, flush=True); input()"
-    env = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "TMPDIR": str(short_path), "PYTHONPATH": str(ROOT)}
     argv = [sys.executable, "-c", script]
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, env=env, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
         directory = process.stdout.readline().strip()
-        assert directory.startswith(str(tmp_path))
+        assert directory.startswith(str(short_path))
         process.send_signal(signal.SIGKILL)
 
     links = ["ip", "-o", "link"]
@@ -107,7 +115,7 @@ def test_nothing_is_left_of_a_run_that_was_killed(machines: None, tmp_path: Path
     subprocess.run(
         [sys.executable, "-c", "from tests.swarm.cluster import *; Cluster(0).remove()"], env=env, check=True
     )
-    assert not list(tmp_path.glob("cc-bridge-swarm-*"))
+    assert not list(short_path.glob("cc-bridge-swarm-*"))
 
 
 def processes(word: str) -> list[str]:

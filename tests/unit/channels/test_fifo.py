@@ -10,6 +10,7 @@ import gc
 import os
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -369,6 +370,23 @@ async def test_its_end_is_seen_without_taking_anything(sockets: tuple[Descriptor
     assert await descriptor.read() == b"x"
     assert descriptor.at_end() is True
     assert await descriptor.read() == b""
+
+
+async def test_who_has_hung_up_is_known_whatever_is_left(
+    reading: Pipe, sockets: tuple[Descriptor, socket.socket]
+) -> None:
+    descriptor, theirs = sockets
+    for end, write in ((reading.descriptor, partial(os.write, reading.theirs)), (descriptor, theirs.send)):
+        assert not end.has_hung_up()
+        write(b"x")
+        assert not end.has_hung_up()
+    reading.end()
+    theirs.close()
+    for end in (reading.descriptor, descriptor):
+        assert end.has_hung_up()
+        assert await end.read() == b"x"
+        end.close()
+        assert end.has_hung_up()
 
 
 def test_a_socket_that_was_reset_is_at_its_end() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -52,10 +53,9 @@ class ProcessChannel(Channel):
             raise
 
     async def aclose(self) -> None:
-        await self._process.stdin.aclose()  # type: ignore[union-attr]
+        with suppress(ProcessLookupError):
+            self._process.kill()
         with anyio.CancelScope(shield=True):
-            with suppress(ProcessLookupError):
-                self._process.kill()
             await self._process.aclose()
 
 
@@ -90,7 +90,8 @@ class CopyHere(ConversationCopy):
             argv = [sys.executable, "-IS", "-c", self.program]
         self.waits = anyio.Event()
         env = {"CLAUDE_CONFIG_DIR": str(self.machine.config)}
-        return ProcessChannel(await anyio.open_process(argv, env=env), self.waits)
+        with anyio.CancelScope(shield=True):  # whoever is cancelled meanwhile leaves no process behind
+            return ProcessChannel(await anyio.open_process(argv, env=env), self.waits)
 
     async def to_here(self, machine: Machine) -> bool:
         self.machine = machine
@@ -181,6 +182,17 @@ async def test_the_journal_of_before_goes_with_what_is_put_there(copy: CopyHere,
     journal.mkdir()
     assert not await copy.restore(EXECS, "c", SESSION, "/workspace", forget=str(journal))
     assert journal.exists(), "it has all, and so its journal is that of now"
+
+
+async def test_a_copy_that_was_damaged_is_made_anew(copy: CopyHere, one: Machine, two: Machine, tmp_path: Path) -> None:
+    """And none that nothing can be read of stands in the way of a start."""
+    await copy.to_here(one)
+    index = json.loads((tmp_path / "copy" / "index.json").read_bytes())
+    (tmp_path / "copy" / index["files"]["transcript"][0]).unlink()
+    assert not await copy.into(two)
+    assert await copy.to_here(one)
+    assert await copy.into(two)
+    assert two.transcript.read_text() == "first\nsecond\n"
 
 
 async def test_nothing_to_copy(copy: CopyHere, two: Machine) -> None:

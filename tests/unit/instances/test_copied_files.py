@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cc_bridge.instances import copied_files
-from cc_bridge.instances.copied_files import TRANSCRIPT, CopiedFiles
+from cc_bridge.instances.copied_files import TRANSCRIPT, CopiedFiles, Index
 from cc_bridge_agent import conversation
 
 SESSION = "0b0a6d04-6f0e-4d0e-8a40-d1b6ed2b1f0c"
@@ -165,6 +165,75 @@ def test_what_is_no_session_changes_nothing(copy: CopiedFiles, tmp_path: Path, s
     assert sorted(tmp_path.iterdir()) == before
 
 
+def room_of(copy: CopiedFiles) -> dict[str, int]:
+    """Sizes of what is in the directory."""
+    return {path.name: path.stat().st_size for path in copy.directory.iterdir()}
+
+
+@pytest.mark.parametrize("start", [0, 2], ids=["anew", "behind what counts"])
+def test_what_ends_wrongly_leaves_nothing_on_the_disk(copy: CopiedFiles, start: int) -> None:
+    """However often it comes: it would fill it."""
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(header(TRANSCRIPT, 2) + b"1\n" + END))
+    before = room_of(copy)
+    more = b"x" * (3999 - start) + b"\n"
+    sent = header(TRANSCRIPT, 4000, start) + more + header("tasks/1", 4) + b"1234" + b"no end\n"
+    with pytest.raises(ValueError, match=r"Expecting value|header"):
+        copy.keep(SESSION, copy.next_mark(), io.BytesIO(sent))
+    assert room_of(copy) == before
+    assert content(copy) == b"1\n"
+
+
+def test_the_first_that_ends_wrongly_leaves_nothing(copy: CopiedFiles) -> None:
+    with pytest.raises(ValueError, match="missing"):
+        copy.keep(SESSION, copy.next_mark(), io.BytesIO(header(TRANSCRIPT, 4) + b"1\n"))
+    assert [*room_of(copy)] == ["lock"]
+
+
+def lose(copy: CopiedFiles, name: str, how: str) -> None:
+    """Something of this machine's takes a file away, or a part of it."""
+    path = copy.directory / copy.index().files[name].blob
+    if how == "gone":
+        path.unlink()
+    else:
+        os.truncate(path, path.stat().st_size - 1)
+
+
+@pytest.mark.parametrize("how", ["gone", "shorter"])
+def test_a_file_that_was_lost_here_is_copied_anew(container: Container, copy: CopiedFiles, how: str) -> None:
+    container.transcript.write_bytes(b"{}\n")
+    (container.config / "tasks" / SESSION).mkdir(parents=True)
+    (container.config / "tasks" / SESSION / "1.json").write_bytes(b"{}")
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(container.give(copy)))
+    lose(copy, "tasks/1.json", how)
+    assert [*copy.index().files] == [*copy.have(SESSION)] == [TRANSCRIPT]
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(container.give(copy)))
+    assert content(copy, "tasks/1.json") == b"{}"
+
+    before = copy.index()
+    lose(copy, TRANSCRIPT, how)
+    assert (copy.index().session, copy.index().files) == ("", {}), "without its transcript it is none"
+    assert copy.next_mark() == (before.copy, before.number + 1), "what is there is of before all the same"
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(container.give(copy)))
+    assert content(copy) == b"{}\n"
+    assert len(room_of(copy)) == 4
+
+
+def test_who_reads_while_another_program_sweeps_finds_the_new_copy(
+    copy: CopiedFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy.keep(SESSION, copy.next_mark(), io.BytesIO(header(TRANSCRIPT, 2) + b"1\n" + END))
+    named = copied_files._named
+
+    def named_long_ago(root: int) -> Index:
+        monkeypatch.setattr(copied_files, "_named", named)
+        found = named(root)
+        CopiedFiles(copy.directory).keep(SESSION, copy.next_mark(), io.BytesIO(header(TRANSCRIPT, 2) + b"2\n" + END))
+        return found
+
+    monkeypatch.setattr(copied_files, "_named", named_long_ago)
+    assert content(copy) == b"2\n"
+
+
 def test_all_files_together_are_bounded(copy: CopiedFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copied_files, "LARGEST", 10)
     with pytest.raises(ValueError, match="too large"):
@@ -178,12 +247,13 @@ def test_all_files_together_are_bounded(copy: CopiedFiles, monkeypatch: pytest.M
 def test_a_link_in_the_directory_is_not_followed(copy: CopiedFiles, tmp_path: Path) -> None:
     copy.keep(SESSION, copy.next_mark(), io.BytesIO(header(TRANSCRIPT, 2) + b"1\n" + END))
     (tmp_path / "secret").write_bytes(b"secret")
-    blob = copy.directory / copy.index().files[TRANSCRIPT].blob
+    file = copy.index().files[TRANSCRIPT]
+    blob = copy.directory / file.blob
     blob.unlink()
     blob.symlink_to(tmp_path / "secret")
     with pytest.raises(OSError, match="symbolic links"):
-        content(copy)
-    with pytest.raises(OSError, match="symbolic links"):
+        copy.open(file)
+    with pytest.raises(ValueError, match="where nobody was"):
         copy.keep(SESSION, copy.next_mark(), io.BytesIO(header(TRANSCRIPT, 4, 2) + b"2\n" + END))
     assert (tmp_path / "secret").read_bytes() == b"secret"
 
