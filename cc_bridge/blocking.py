@@ -410,23 +410,11 @@ class SwarmService(_Contained[_SwarmService]):
         return self._instance.service
 
     def stop_if_idle(self) -> None:
-        """As :meth:`stop`, with no turn ended by it: nobody starts Claude Code meanwhile, here or elsewhere.
-
-        Raises:
-            InstanceBusy: it is not idle, or another machine's program drives it.
-        """
+        """As :meth:`stop`, with no turn ended by it; see :class:`cc_bridge.SwarmService`, also for its errors."""
         self._loop.call(self._instance.stop_if_idle)
 
     def change_image_if_idle(self, image: str) -> None:
-        """As :meth:`stop_if_idle`; what is started the next time has another image, and goes on with the conversation.
-
-        Args:
-            image: as the record has it, which is changed.
-
-        Raises: as :meth:`stop_if_idle`, and
-            InvalidInput: the image's name cannot be one.
-            EngineError: the service cannot be changed.
-        """
+        """As :meth:`stop_if_idle`; what is started the next time has this image, as the record has one."""
         self._loop.call(self._instance.change_image_if_idle, image)
 
 
