@@ -329,7 +329,7 @@ class Deliveries:
         again_at = None
         if not failure.is_final and delivery.tries < len(self._pauses):
             again_at = self._clock() + timedelta(seconds=max(self._pauses[delivery.tries], failure.pause))
-        await self._webhooks.failed(delivery.id, failure.why, again_at)
+        await self._webhooks.failed(delivery.id, delivery.tries + 1, failure.why, again_at)
         what = "delivery_failed" if again_at else "delivery_given_up"
         self._log.warning(what, webhook=delivery.webhook, delivery=delivery.id, reason=failure.why)
 

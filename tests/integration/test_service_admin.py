@@ -279,7 +279,7 @@ class TestWebhooks:
         webhooks = api.service.store.webhooks
         await webhooks.queue([Outgoing(hook, "demo", "{}")])
         (waits,) = await webhooks.due(datetime.now(UTC))
-        await webhooks.failed(waits.id, "404", None)
+        await webhooks.failed(waits.id, 1, "404", None)
         (dead,) = (await first.get(f"/v1/webhooks/{hook}/dead")).json()["deliveries"]
         assert (dead["id"], dead["why"], dead["body"]) == (waits.id, "404", "{}")
         assert (await first.post(f"/v1/webhooks/{other}/dead/{dead['id']}")).status_code == 404

@@ -241,7 +241,7 @@ class TestCommands:
         await store.audit.note("me", "x")
         hook = await store.webhooks.add("https://example.test/", "s")
         await store.webhooks.queue([Outgoing(hook.id, "a", "1"), Outgoing(hook.id, "b", "1")])
-        await store.webhooks.failed((await store.webhooks.due(now()))[0].id, "no", None)
+        await store.webhooks.failed((await store.webhooks.due(now()))[0].id, 1, "no", None)
         left = []
         for days in (29, 31, 89, 91, 730, 732, 10_000):
             await store.prune(now() + timedelta(days=days))
@@ -425,12 +425,12 @@ class TestDeliveries:
         await store.webhooks.queue([Outgoing(hook.id, "a", "1"), Outgoing(hook.id, "a", "2")])
         (first,) = await store.webhooks.due(now())
         later = now() + timedelta(minutes=1)
-        await store.webhooks.failed(first.id, "no\0 answer", later)
+        await store.webhooks.failed(first.id, 1, "no\0 answer", later)
         assert await store.webhooks.due(now()) == []
         assert await store.webhooks.next_due(now()) == later
         (again,) = await store.webhooks.due(later)
         assert (again.id, again.tries, again.why) == (first.id, 1, "no\ufffd answer")
-        await store.webhooks.failed(first.id, "no", None)
+        await store.webhooks.failed(first.id, 2, "no", None)
         (second,) = await store.webhooks.due(now())
         assert second.body == "2"
         (dead,) = await store.webhooks.dead(hook.id)
@@ -442,7 +442,7 @@ class TestDeliveries:
         hook = await store.webhooks.add("https://example.test/", "s")
         await store.webhooks.queue([Outgoing(hook.id, "a", "1"), Outgoing(hook.id, "a", "2")])
         (first,) = await store.webhooks.due(now())
-        await store.webhooks.failed(first.id, "no", None)
+        await store.webhooks.failed(first.id, 1, "no", None)
         assert await store.webhooks.revive(hook.id, first.id)
         assert not await store.webhooks.revive(hook.id, first.id)
         (again,) = await store.webhooks.due(now())
@@ -471,7 +471,7 @@ class TestDeliveries:
         hook = await store.webhooks.add("https://example.test/", "s")
         await store.webhooks.queue([Outgoing(hook.id, "a", "1"), Outgoing(hook.id, "b", "1")])
         first, _ = await store.webhooks.due(now())
-        await store.webhooks.failed(first.id, "no", None)
+        await store.webhooks.failed(first.id, 1, "no", None)
         assert await store.webhooks.prune(now() + timedelta(seconds=1)) == 1
         assert [item.instance for item in await store.webhooks.due(now())] == ["b"]
 

@@ -76,8 +76,8 @@ def test_variables_from_a_file(shell: Shell, tmp_path: Path) -> None:
 # The agent's archive in a container that others use, too
 
 
-def put(shell: Shell, archive: Path) -> subprocess.CompletedProcess[bytes]:
-    return shell.run(scripts._MAKE_PRIVATE + scripts._INJECT, str(archive), stdin=b"the archive")
+def put(shell: Shell, archive: Path, size: int = 11) -> subprocess.CompletedProcess[bytes]:
+    return shell.run(scripts._MAKE_PRIVATE + scripts._INJECT, str(archive), str(size), stdin=b"the archive")
 
 
 def may_be_run(shell: Shell, archive: Path) -> bool:
@@ -89,6 +89,7 @@ def test_the_archive_is_put_into_a_directory_of_this_users_alone(shell: Shell, t
     assert not may_be_run(shell, archive)
     assert put(shell, archive).returncode == 0
     assert put(shell, archive).returncode == 0
+    assert put(shell, archive, size=12).returncode != 0, "a part of it came"
     assert archive.read_bytes() == b"the archive"
     assert archive.parent.stat().st_mode & 0o777 == 0o700
     assert [path.name for path in archive.parent.iterdir()] == ["agent.pyz"]

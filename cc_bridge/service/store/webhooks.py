@@ -178,14 +178,15 @@ class Webhooks:
         async with self._database.writing() as connection:
             await connection.execute(delete(deliveries).where(deliveries.c.id == delivery))
 
-    async def failed(self, delivery: str, why: str, again_at: datetime | None) -> None:
-        """It has not arrived.
+    async def failed(self, delivery: str, tries: int, why: str, again_at: datetime | None) -> None:
+        """It has not arrived. Once or twice is the same: the answer to this may have been lost.
 
         Args:
+            tries: how often it was tried by now.
             why: for a person.
             again_at: when to try again; None: it is given up, and the next one is due.
         """
-        values = {"tries": deliveries.c.tries + 1, "why": _harmless(why)}
+        values: dict[str, Any] = {"tries": tries, "why": _harmless(why)}
         values |= {"again_at": again_at} if again_at else {"dead": datetime.now(UTC)}
         async with self._database.writing() as connection:
             await connection.execute(update(deliveries).where(deliveries.c.id == delivery).values(values))

@@ -349,7 +349,7 @@ async def test_a_receiver_that_is_killed_hears_it_when_it_is_back(store: Store) 
             async with server(port) as (_, lines):
                 assert int(await anext(lines)) == port
                 assert await anext(lines) == "hang"
-                await store.webhooks.failed((await store.webhooks.due(datetime.now(UTC)))[0].id, "by hand", None)
+                await store.webhooks.failed((await store.webhooks.due(datetime.now(UTC)))[0].id, 1, "by hand", None)
         assert len(await store.webhooks.dead(hook.id)) == 1
 
 
