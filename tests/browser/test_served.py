@@ -123,11 +123,13 @@ def test_stop_ends_the_answer_and_the_next_message_is_answered(page: Page) -> No
 
 
 def test_messages_wait_their_turn_and_can_be_taken_back(page: Page) -> None:
-    say(page, "[[pace 0.1]][[repeat 40 word ]]")
+    say(page, "[[say word]] [[hang]]")  # until it is stopped: the others wait as long as this takes
     expect(page.locator(".text")).to_contain_text("word")
     for text in ("[[say one]]", "[[say two]]", "[[say three]]"):
         say(page, text)
     expect(page.locator(".queued")).to_have_count(3)
     page.locator(".queued").nth(1).get_by_role("button", name="Take this message back").click()
+    expect(page.locator(".queued")).to_have_count(2)
+    page.get_by_role("button", name="Stop").click()
     end_of(page, 3)
     assert answers(page)[1:] == ["one", "three"]
