@@ -24,7 +24,7 @@
     │   ├── ContainerStartError      created or started, and ended at once
     │   ├── NotASwarm                the engine is no manager of a swarm
     │   ├── SwarmConflict            somebody else has changed the same service or node at the same moment
-    │   └── PlacementFailed          Swarm runs the service at no node; ``pending``: it still looks for one
+    │   └── PlacementFailed          Swarm runs the service at no node; ``pending``: it had found none
     ├── ChannelError                 the way to the agent
     │   ├── AgentUnavailable         nobody listens there, and it could not be started
     │   ├── ConnectionLost           it broke; the turn in progress is not lost with it if the agent lives
@@ -268,7 +268,7 @@ class PlacementFailed(EngineError):
     """Swarm runs the service at no node; the message has Swarm's own reason.
 
     Attributes:
-        pending: it still looks for a node.
+        pending: it had found no node for it yet.
         full: no node has free what the service reserves, as yet.
     """
 

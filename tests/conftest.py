@@ -13,7 +13,7 @@ import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,9 +26,10 @@ from cc_bridge import ClaudeInstance, ClaudeOptions, EngineError, InstanceInterf
 from cc_bridge.engine.client import Engine
 from cc_bridge.engine.image_names import DEFAULT_IMAGE
 from cc_bridge.engine.images import BuildContext, Images
-from cc_bridge.errors import ClaudeNotFound
+from cc_bridge.errors import BridgeError, ClaudeNotFound
 from cc_bridge.instances.process_place import find_claude
 from cc_bridge.instances.registry import agent_archive
+from cc_bridge.instances.way_out import ask_proxy
 from tests.chaos import table as chaos
 from tests.postgresql import Cluster
 from tests.postgresql import programs as postgresql_programs
@@ -407,3 +408,13 @@ async def make_local(make_record: MakeRecord, claude: str, claude_env: dict[str,
     yield make
     for instance in made:
         await instance.cleanup()
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A state directory with a proxy of its own, which is ended with the test."""
+    path = tmp_path / "state"
+    monkeypatch.setenv("CC_BRIDGE_HOME", str(path))
+    yield path
+    with suppress(BridgeError):
+        ask_proxy(path, {"stop": True})

@@ -106,7 +106,7 @@ def take(request: Dict[str, Any], source: BinaryIO, output: BinaryIO) -> None:
             with os.fdopen(os.open(scratch, flags, 0o600), "wb") as file:
                 _copy(source, file, int(header["size"]))
             os.rename(scratch, path)
-        except BaseException:
+        except BaseException:  # whatever ended it: half a file does not stay, and the error goes on
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(scratch)
             raise

@@ -30,7 +30,7 @@ class Users:
             for _ in range(_TRIES):
                 if self._lock(fcntl.LOCK_SH):
                     return
-                time.sleep(_PAUSE)  # back-off: somebody is looking whether others are left, which takes no time
+                time.sleep(_PAUSE)  # back-off: flock(2) cannot wait with a limit; who has it only looks for others
 
     @property
     def has_joined(self) -> bool:

@@ -30,7 +30,7 @@ async def renew_image(instance: SwarmService, image: str, limit: float) -> None:
     try:
         await instance.start()
     except BridgeError:
-        with suppress(PlacementFailed):  # of a task that Swarm goes on to try
+        with suppress(PlacementFailed):  # as the start before it
             await instance.stop()
         await instance.change_image_if_idle(before)
         raise

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cc_bridge import ClaudeInstance, SwarmService
-from cc_bridge.errors import BridgeError
 from cc_bridge.instances.isolation import try_isolation
-from cc_bridge.instances.way_out import ask_proxy
 from cc_bridge.protocol.command_line import ClaudeOptions
 from cc_bridge.testing import ScriptedModel
 from tests.swarm.cluster import Cluster
@@ -20,16 +17,6 @@ from tests.swarm.cluster import Cluster
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.swarm]
 
 KEY = "sk-ant-api03-the-real-one"
-
-
-@pytest.fixture
-def root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A state directory with a proxy of its own, which is ended with the test."""
-    path = tmp_path / "state"
-    monkeypatch.setenv("CC_BRIDGE_HOME", str(path))
-    yield path
-    with suppress(BridgeError):
-        ask_proxy(path, {"stop": True})
 
 
 @pytest.mark.thorough
