@@ -70,10 +70,10 @@ class ByHand:
         self._process.wait()
 
 
-async def one_turn(instance: InstanceInterface) -> tuple[float, float]:
+async def one_turn(instance: InstanceInterface, prompt: str = PROMPT) -> tuple[float, float]:
     """Seconds until the first token, and until the end is known."""
     began, first = time.perf_counter(), 0.0
-    async for event in instance.stream(PROMPT):
+    async for event in instance.stream(prompt):
         if isinstance(event, TextDelta) and not first:
             first = time.perf_counter() - began
         if isinstance(event, TurnResult):

@@ -27,6 +27,9 @@ from .stage import default_image, milli, resident, scripted_model
 
 TITLE = "a sealed container beside the same one with this machine's network and the key inside"
 
+#: Tokens some milliseconds apart, as the real model has them: all at once, what follows the first would delay it.
+PROMPT = "[[pace 0.01]][[say one two three]]"
+
 #: What a sealed container's first token may take longer, in ms.
 MOST = 2.0
 
@@ -158,7 +161,8 @@ def _apart(scratch: Path) -> Iterator[None]:
 async def _first_tokens(sheet: Sheet, pairs: dict[str, tuple[DockerContainer, DockerContainer]]) -> None:
     """Of one way after the other, in turn within it."""
     for way, (plain, sealed) in pairs.items():
-        times, added = await in_blocks({"host": partial(one_turn, plain), "sealed": partial(one_turn, sealed)}, "host")
+        turns = {"host": partial(one_turn, plain, PROMPT), "sealed": partial(one_turn, sealed, PROMPT)}
+        times, added = await in_blocks(turns, "host")
         for index, moment in enumerate(("first token", "whole answer")):
             base = sheet.add(f"{moment}, over {way}: with this machine's network", milli(times["host"][index]), "ms")
             sheet.add(f"{moment}, over {way}: sealed", milli(times["sealed"][index]), "ms", base)

@@ -28,6 +28,9 @@ __all__ = ["TaskContainer", "ending_of_task"]
 #: Seconds for the agent to listen, once it is let go.
 _START_LIMIT = 60.0
 
+#: Seconds for what is left to read of one that has ended.
+_LAST_WORDS = 1.0
+
 #: Bytes at the beginning of a log in which its words are; where they are not, it has begun anew since.
 _KEPT = 65536
 
@@ -82,10 +85,13 @@ class TaskContainer:
             AgentUnavailable: no agent listens in time.
             EngineError: of the kind that fits.
         """
-        fd, early = await Containers(self.engine).attach(self.id, stdin=True, logs=True)
+        containers = Containers(self.engine)
+        fd, early = await containers.attach(self.id, stdin=True, logs=True)
         seen, was_let_go = b"", False
         try:
-            with anyio.fail_after(_START_LIMIT):
+            # The engine may never end the connection to a container that had ended when it was made.
+            runs = (await containers.inspect(self.id)).pid != 0
+            with anyio.move_on_after(_START_LIMIT if runs else _LAST_WORDS) as waited:
                 async with aclosing(read_chunks(fd, early, Demultiplexer())) as chunks:
                     async for chunk in chunks:
                         seen += chunk.data
@@ -105,11 +111,11 @@ class TaskContainer:
                         if len(seen) > _KEPT and not was_let_go:
                             return
                         seen = seen[-_KEPT:]
-        except TimeoutError:
-            what = f"no agent listens in the container {self.id[:12]} within {_START_LIMIT:g} s"
-            raise AgentUnavailable(what, instance=self._plan.record.name) from None
         finally:
             os.close(fd)
+        if runs and waited.cancelled_caught:
+            what = f"no agent listens in the container {self.id[:12]} within {_START_LIMIT:g} s"
+            raise AgentUnavailable(what, instance=self._plan.record.name)
         raise ContainerNotRunning(f"the container {self.id[:12]} has ended: {seen[-500:].decode('utf-8', 'replace')}")
 
     async def _fill(self) -> None:

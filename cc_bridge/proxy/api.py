@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import anyio
-import httpx
+import httpcore
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from .api_client import ApiClient
+from .api_client import FAILURES, ApiClient
 from .api_rules import answer_headers, request_headers
 from .http_server import HttpServer, HungUp
 from .meters import Meters
@@ -20,11 +23,11 @@ from .usage import Usage, UsageReader
 
 __all__ = ["ApiRequest", "Cut"]
 
-#: Seconds. Between two pieces of an answer as long as Claude Code itself waits (``X-Stainless-Timeout``).
-_TIMEOUTS = httpx.Timeout(connect=20.0, read=600.0, write=120.0, pool=20.0)
-
 #: Bytes. The longest answers have some megabytes.
 _LARGEST_ANSWER = 256 * 1024 * 1024
+
+#: Pieces of an answer, each with 64 KiB at most, that are read before they can be passed on.
+_PIECES = 16
 
 
 class Cut(Exception):
@@ -47,6 +50,7 @@ class ApiRequest:
         self._usage = UsageReader("")
         self._asked = 0  # bytes of a body that costs something
         self._interrupted: str | None = None
+        self._broken = ""  # by which error the answer has ended
         self.host = ""
 
     def usage(self) -> Usage:
@@ -88,27 +92,20 @@ class ApiRequest:
             async for _ in body:
                 pass
         try:
-            request = httpx.Request(
+            answer = await self._client.send(
                 self._head.method,
-                login.base_url + self._head.target,
-                headers=request_headers(self._head, login),
-                content=body if self._head.has_body else None,
-                extensions={"timeout": _TIMEOUTS.as_dict()},
+                login.base_url,
+                self._head.target,
+                request_headers(self._head, login),
+                body if self._head.has_body else None,
             )
-            answer = await self._client.send(request)
-            if answer.status_code == 401:
-                self._guest.login_refused(login)
-        except (httpx.HTTPError, httpx.InvalidURL) as problem:
-            if not isinstance(problem, httpx.ReadError | httpx.ReadTimeout | httpx.RemoteProtocolError):
+        except FAILURES as problem:
+            if not isinstance(problem, httpcore.ReadError | httpcore.ReadTimeout | httpcore.RemoteProtocolError):
                 self._usage = UsageReader("")  # it was not asked
             raise _unreachable(self.host, problem) from None
-        try:
-            await self._pass_back(answer)
-        except httpx.HTTPError as problem:
-            raise Cut(f"the API's answer has ended in the middle: {type(problem).__name__}") from None
-        finally:
-            with anyio.move_on_after(5, shield=True):
-                await answer.aclose()
+        if answer.status == 401:
+            self._guest.login_refused(login)
+        await self._pass_back(answer, group)
 
     async def _body(self, group: TaskGroup) -> AsyncIterator[bytes]:
         async for piece in self._http.body():
@@ -132,20 +129,41 @@ class ApiRequest:
             self._interrupted = ""
         group.cancel_scope.cancel()
 
-    async def _pass_back(self, answer: httpx.Response) -> None:
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers.raw]
-        returned = answer_headers(answer.status_code, headers)
-        self._usage = UsageReader(answer.headers.get("content-type", ""), self._asked)
-        await self._http.begin_answer(answer.status_code, returned)
-        async for piece in answer.aiter_raw():
-            await self._http.send(piece)
-            self._usage.receive_data(piece)
-            self._count(len(piece))
-            if self._http.sent > _LARGEST_ANSWER:
-                raise Cut(f"the API's answer has more than {_LARGEST_ANSWER} bytes")
+    async def _pass_back(self, answer: httpcore.Response, group: TaskGroup) -> None:
+        give, pieces = anyio.create_memory_object_stream[bytes](_PIECES)
+        group.start_soon(self._read, answer, give)
+        with pieces:
+            headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers]
+            returned = answer_headers(answer.status, headers)
+            self._usage = UsageReader(dict(returned).get("content-type", ""), self._asked)
+            self._http.begin_answer(answer.status, returned)
+            async for data in _together(pieces):
+                await self._http.send(data)
+                self._usage.receive_data(data)
+                self._count(len(data))
+                if self._http.sent > _LARGEST_ANSWER:
+                    raise Cut(f"the API's answer has more than {_LARGEST_ANSWER} bytes")
+        if self._broken:
+            raise Cut(f"the API's answer has ended in the middle: {self._broken}")
         if not self._usage.complete:
             raise Cut("the API's answer has ended before its last event")
         await self._http.end_answer()
+
+    async def _read(self, answer: httpcore.Response, give: MemoryObjectSendStream[bytes]) -> None:
+        try:
+            with give:
+                async for piece in answer.aiter_stream():
+                    try:
+                        give.send_nowait(piece)  # so that what has come at once is there at once
+                    except anyio.WouldBlock:
+                        await give.send(piece)
+        except FAILURES as problem:
+            self._broken = type(problem).__name__
+        except anyio.BrokenResourceError:
+            pass  # nobody wants the rest
+        finally:
+            with anyio.move_on_after(5, shield=True):
+                await answer.aclose()
 
     def _count(self, size: int) -> None:
         now = time.time()
@@ -153,9 +171,24 @@ class ApiRequest:
             self._meters.check_day(now)
 
 
+async def _together(pieces: MemoryObjectReceiveStream[bytes]) -> AsyncIterator[bytes]:
+    """All that has come, as one; at first that may be nothing. Each write wakes two processes, and takes their time."""
+    await checkpoint()  # who reads it begins
+    found: list[bytes] = []
+    while True:
+        with suppress(anyio.WouldBlock, anyio.EndOfStream):
+            while True:
+                found.append(pieces.receive_nowait())
+        yield b"".join(found)
+        try:
+            found = [await pieces.receive()]
+        except anyio.EndOfStream:
+            return
+
+
 def _unreachable(host: str, problem: Exception) -> Refused:
     """In words of ours: theirs may have an address, or what an unknown server said."""
     what = type(problem).__name__
-    if isinstance(problem, httpx.ReadTimeout):
+    if isinstance(problem, httpcore.ReadTimeout):
         return Refused(504, "timeout_error", f"cc-bridge: the API at {host} did not answer in time")
     return Refused(502, "api_error", f"cc-bridge: the API at {host} cannot be reached, or does not speak HTTP ({what})")

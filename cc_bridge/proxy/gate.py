@@ -125,7 +125,7 @@ class _Gate:
         self.http.expect_body(head)
         check_request(head, self._guest.placeholder)
         if is_greeting(head):
-            await self.http.begin_answer(200, [("content-length", "0")])
+            self.http.begin_answer(200, [("content-length", "0")])
             await self.http.end_answer()
             return
         self._meters.begin(time.time())

@@ -55,7 +55,7 @@ class HttpServer:
     def __init__(self, stream: ByteStream, patience: Patience) -> None:
         self._stream = stream
         self._patience = patience
-        self._rest = b""
+        self._rest = self._head = b""  # what was read and not looked at; the head of an answer, not sent yet
         self._http = h11.Connection(h11.SERVER)
         self.sent = self.received = 0
         self.status = 0
@@ -151,14 +151,14 @@ class HttpServer:
             await anyio.sleep_forever()
         return ""
 
-    async def begin_answer(self, status: int, headers: list[tuple[str, str]]) -> None:
-        """Send an answer's head; without a ``content-length`` its body is sent in chunks."""
+    def begin_answer(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """An answer's head, sent with what follows; without a ``content-length`` the body is sent in chunks."""
         self.status = status
         reason = b"OK" if status == 200 else b""
-        await self._write(h11.Response(status_code=status, headers=headers, reason=reason))
+        self._head = self._http.send(h11.Response(status_code=status, headers=headers, reason=reason)) or b""
 
     async def send(self, data: bytes) -> None:
-        """Send a piece of an answer's body."""
+        """Send a piece of an answer's body; an empty one sends the head."""
         await self._write(h11.Data(data=data))
         self.sent += len(data)
 
@@ -240,7 +240,9 @@ class HttpServer:
             raise HungUp("the container's end is gone") from None
 
     async def _write(self, event: h11.Event) -> None:
-        if data := self._http.send(event):
+        data = self._head + (self._http.send(event) or b"")
+        self._head = b""
+        if data:
             await self._send_raw(data)
 
     async def _send_raw(self, data: bytes) -> None:

@@ -150,6 +150,7 @@ class Login:
     ) -> None:
         self._source = source
         self._env: Mapping[str, str] = source.get("variables", {})
+        self._base_url, self._custom_headers = _address(self._env), _custom_headers(self._env)
         self._log = log
         self._limit = command_limit
         self._clock = clock
@@ -163,7 +164,7 @@ class Login:
             Refused: there is none, or it has expired; the log has the reason, too.
         """
         try:
-            return Upstream(_address(self._env), (*await self._headers(), *_custom_headers(self._env)))
+            return Upstream(self._base_url, (*await self._headers(), *self._custom_headers))
         except Unusable as error:
             self._log.warning("no_login", source=describe_source(self._source), reason=str(error))
             raise Refused(401, "authentication_error", f"cc-bridge: {error}; {_SAYS_MORE}") from None
