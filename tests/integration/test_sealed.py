@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,70 @@ async def test_a_turn_without_a_network_and_without_a_key(
     outcomes = [outcome async for outcome in try_isolation(instance.tools, instance.record)]
     assert [outcome.tries for outcome in outcomes if not outcome.held] == []
     assert KEY not in subprocess.check_output(["docker", "inspect", instance.container], text=True)
+
+
+@pytest.mark.docker
+@pytest.mark.usefixtures("as_root")
+async def test_no_process_inside_has_the_key_in_its_memory(
+    sealed: Callable[..., DockerContainer], scripted_model: ScriptedModel
+) -> None:
+    instance = sealed()
+    assert await answer(instance, '[[tool Bash {"command": "true"}]][[say done]]') == "done"
+    assert scripted_model.keys == {KEY}
+    top = subprocess.check_output(["docker", "top", instance.container, "-eo", "pid,args"], text=True)
+    found = {int(line.split()[0]): line for line in top.splitlines()[1:]}
+    placeholder = b"sk-ant-api03-"
+    with_placeholder = [line for pid, line in found.items() if holds(pid, placeholder)]
+    assert any("claude" in line for line in with_placeholder), "it was not looked where the key would be"
+    assert [line for pid, line in found.items() if holds(pid, KEY.encode())] == []
+
+
+def holds(pid: int, word: bytes) -> bool:
+    """Whether a process has it in its memory, as far as that is there at all (proc(5))."""
+    proc = Path(f"/proc/{pid}")
+    with (proc / "mem").open("rb", 0) as memory, (proc / "pagemap").open("rb", 0) as pages:
+        lines = (proc / "maps").read_text().splitlines()
+        return any(word in data for line in lines for data in resident(line, memory, pages))
+
+
+def resident(line: str, memory: Any, pages: Any) -> Iterator[bytes]:
+    """The parts of one mapping that are in memory."""
+    span, rights, *_ = line.split()
+    if rights[0] != "r" or "[v" in line:  # [vvar] cannot be read
+        return
+    size = os.sysconf("SC_PAGE_SIZE")
+    start, end = (int(number, 16) for number in span.split("-"))
+    pages.seek(start // size * 8)
+    entries = array("Q", pages.read((end - start) // size * 8))
+    for there, group in groupby(range(len(entries)), lambda index: bool(entries[index] >> 62)):
+        run = list(group)
+        if there:
+            memory.seek(start + run[0] * size)
+            yield memory.read(len(run) * size)
+
+
+@pytest.mark.docker
+@pytest.mark.long
+@pytest.mark.thorough  # a hundred Claude Codes take 12 GB
+async def test_a_hundred_sealed_containers_have_one_proxy(
+    root: Path, sealed: Callable[..., DockerContainer], scripted_model: ScriptedModel
+) -> None:
+    instances = [sealed() for _ in range(100)]
+    limiter = anyio.CapacityLimiter(8)
+
+    async def begin(instance: DockerContainer) -> None:
+        async with limiter:
+            assert await answer(instance, "[[say first]]") == "first"
+
+    async def go_on(instance: DockerContainer) -> None:
+        assert await answer(instance, f"[[say {instance.name}]]") == instance.name
+
+    for act in (begin, go_on):
+        async with anyio.create_task_group() as group:
+            for instance in instances:
+                group.start_soon(act, instance)
+    assert sorted(attended(root)) == sorted(instance.name for instance in instances)
+    assert scripted_model.keys == {KEY}
 
 
 HOST = """
