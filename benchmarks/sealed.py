@@ -74,6 +74,7 @@ import socket, ssl, sys, time
 port, way_out, count = map(int, sys.argv[1:])
 def connect():
     connection = socket.create_connection(("127.0.0.1", way_out or port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if way_out:
         connection.sendall(b"CONNECT localhost:%d HTTP/1.1\\r\\nHost: localhost:%d\\r\\n\\r\\n" % (port, port))
         said = b""
