@@ -91,6 +91,7 @@ _RECORD: Checks = {
     "spread": texts,
     "reserve_memory": a_size,
     "reserve_cpus": a_number,
+    "most_in_project": a_count,
     "workspace_volume": a_text,
     "volume_driver": a_text,
     "volume_options": a_table,

@@ -38,7 +38,7 @@ ONLY_FOR: Mapping[str, tuple[str, ...]] = {
     "tmux_socket": _TMUX,
     "pane": _TMUX,
     "relay": (*_DOCKER, *_SWARM, *_TMUX),  # of a container with a pane
-    **dict.fromkeys(("constraints", "spread", "reserve_memory", "reserve_cpus"), _SWARM),
+    **dict.fromkeys(("constraints", "spread", "reserve_memory", "reserve_cpus", "most_in_project"), _SWARM),
     **dict.fromkeys(("workspace_volume", "volume_driver", "volume_options", "service"), _SWARM),
 }
 

@@ -86,6 +86,7 @@ class ClaudeInstance:
         spread: Swarm: over what instances are spread first, such as ``node.labels.rack``.
         reserve_memory: Swarm: bytes that a node must have free to get it, and that nobody else gets; 0: none.
         reserve_cpus: Swarm: the same of processors.
+        most_in_project: Swarm: it runs only while fewer others of its project do, whoever has made them; 0: no limit.
         workspace_volume: Swarm: the volume that is its workspace, which stays when it is removed; by default it has one
             of its own, which goes with it.
         volume_driver: Swarm: what its volumes are made by, at whichever node; by default ``local``, where each node has
@@ -133,6 +134,7 @@ class ClaudeInstance:
     spread: tuple[str, ...] = ()
     reserve_memory: int = 0
     reserve_cpus: float = 0.0
+    most_in_project: int = 0
     workspace_volume: str = ""
     volume_driver: str = ""
     volume_options: dict[str, str] = field(default_factory=dict)
@@ -232,6 +234,8 @@ class ClaudeInstance:
             yield "workspace and workspace_volume: which of the two is it?"
         if self.volume_options and not self.volume_driver:
             yield "volume_options: only with volume_driver"
+        if self.most_in_project and not self.project:
+            yield "most_in_project: only with project"
 
     def _contradictions_of_the_key(self) -> Iterator[str]:
         if self.sealed:

@@ -143,6 +143,7 @@ CHECKS: dict[str, checks.Check] = {
     "spread": checks.texts,
     "reserve_memory": _not_negative(checks.whole_number),
     "reserve_cpus": _not_negative(checks.number),
+    "most_in_project": _not_negative(checks.whole_number),
     "volume_options": checks.texts_by_name,
     "mounts": _mounts,
     "allow_hosts": _allow_hosts,

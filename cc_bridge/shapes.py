@@ -52,6 +52,7 @@ class InstanceFields(TypedDict, total=False):
     spread: Sequence[str]
     reserve_memory: int
     reserve_cpus: float
+    most_in_project: int
     workspace_volume: str
     volume_driver: str
     volume_options: Mapping[str, str]

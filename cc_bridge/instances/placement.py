@@ -36,18 +36,31 @@ class Placement:
         service: its name.
         instance: the instance's name.
         install: the installation that has made it, if no other's is meant; empty: any.
+        project, most: it is run only while fewer others of its project are; 0: no limit.
 
     Attributes:
         nodes: with their engines.
     """
 
-    def __init__(self, nodes: NodeEngines, service: str, instance: str, install: str, log: Log) -> None:
+    def __init__(
+        self,
+        nodes: NodeEngines,
+        service: str,
+        instance: str,
+        install: str,
+        log: Log,
+        *,
+        project: str = "",
+        most: int = 0,
+    ) -> None:
         self.nodes = nodes
         self._services = Services(nodes.manager)
         self._service = service
         self._instance = instance
         self._install = install
         self._log = log
+        self._project = project
+        self._most = most
 
     async def own(self) -> ServiceInfo | None:
         """The service; None: there is none.
@@ -75,6 +88,7 @@ class Placement:
         Raises:
             SwarmConflict: somebody else changes the service again and again.
             ContainerNotFound: there is none any more.
+            PlacementFailed: so many of its project run already.
         """
         for last in [False] * (TRIES - 1) + [True]:
             try:
@@ -87,7 +101,7 @@ class Placement:
 
     async def _want(self, service: ServiceInfo, before: str) -> Ending | None:
         if service.replicas == 0:
-            await self._services.scale(service.name, 1)
+            await self._begin(service.name)
             return Ending("the service was stopped")
         tasks = await self._services.tasks(service.name)
         last = next((task for task in tasks if task.id == before), None)
@@ -99,6 +113,26 @@ class Placement:
             # As it was before these tasks were seen: where another program has it run meanwhile, that one's task stays.
             await self._services.update(service, force=True)
         return ending
+
+    async def _begin(self, service: str) -> None:
+        await self._check_project(service)
+        await self._services.scale(service, 1)
+        try:
+            await self._check_project(service)  # others may have begun at the same moment
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._services.scale(service, 0)
+            raise
+
+    async def _check_project(self, service: str) -> None:
+        if not self._most:
+            return
+        found = await self._services.labelled({f"{LABEL}.type": "service", f"{LABEL}.project": self._project})
+        others = [other for other in found if other.replicas and other.name != service]
+        if len(others) >= self._most:
+            what = f"the project {self._project} may run {self._most} in this swarm, and {len(others)} run"
+            hint = "`cc-bridge stop` one of them, or say a larger most_in_project."
+            raise PlacementFailed(what, instance=self._instance, hint=hint)
 
     async def until_running(self, limit: float, *, full_limit: float, is_new: bool) -> TaskInfo:
         """A task that runs, as far as Swarm knows.

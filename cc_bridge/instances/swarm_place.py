@@ -111,11 +111,12 @@ class SwarmPlace(ContainedPlace):
         self._on_progress = on_progress
         self._task: TaskContainer | None = None  # that was connected to last
         install = "" if record.service else self._install
-        self._placement = Placement(self._nodes, self.service, self.name, install, self.log)
+        who = self.service, self.name, install
+        self._placement = Placement(self._nodes, *who, self.log, project=record.project, most=record.most_in_project)
         note = ServiceNote(self.engine, self._placement.own, self._make)
         machine, users = f"{self._install}@{os.uname().nodename}", self.home.path / "lease"
-        who = {"name": self.name, "machine": machine, "host": this_program()}
-        self.lease = Lease(note, self.log, users=users, ttl=self.lease_ttl, **who)
+        holder = {"name": self.name, "machine": machine, "host": this_program()}
+        self.lease = Lease(note, self.log, users=users, ttl=self.lease_ttl, **holder)
         shared = os.environ.get(_SHARED)
         copies = Path(shared) / self.service if shared else self.home.path / "conversation"
         self._copy = ConversationCopy(copies, self.log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from cc_bridge import Registry, TurnResult
 from cc_bridge.engine.client import Engine
 from cc_bridge.engine.nodes import Nodes
+from cc_bridge.errors import PlacementFailed
 from cc_bridge.instances.drain import Moved, drain
 from cc_bridge.instances.service_plan import SEALED_NETWORK
 from cc_bridge.state import Installation
@@ -177,3 +179,18 @@ async def test_an_image_in_which_nothing_runs_is_taken_back(
     finally:
         for item in (instance, other):
             await item.remove(conversation=True)
+
+
+async def test_a_project_has_so_many_in_the_whole_swarm(swarm_node: Cluster, make_service: Callable[..., Any]) -> None:
+    limit = {"project": f"web-{os.getpid()}", "most_in_project": 1, "ephemeral": False}
+    one, other = await make_service(**limit), await make_service(**limit)
+    try:
+        await one.start()
+        with pytest.raises(PlacementFailed, match=f"the project {limit['project']} may run 1"):
+            await other.start()
+        await one.stop()
+        assert await other.send_command_and_wait("[[say one]]", 60) == (True, "one")
+        assert not await one.is_running()
+    finally:
+        for instance in (one, other):
+            await instance.remove(conversation=True)

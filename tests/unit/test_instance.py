@@ -150,6 +150,7 @@ SET: dict[str, Any] = {
     "spread": ("node.labels.rack",),
     "reserve_memory": 1024**3,
     "reserve_cpus": 0.5,
+    "most_in_project": 3,
     "workspace_volume": "v",
     "volume_driver": "nfs",
     "volume_options": {"device": ":/{volume}"},
@@ -162,6 +163,7 @@ SET: dict[str, Any] = {
 def test_a_field_that_means_nothing_for_the_kind_is_refused_by_name(field: str, kind: str) -> None:
     record = {**LOCAL, "kind": kind, **({"image": "i"} if kind in ("docker", "swarm") else {}), field: SET[field]}
     record |= {"sealed": True} if field == "allow_hosts" else {}
+    record |= {"project": "p"} if field == "most_in_project" else {}
     record |= {"workspace": None} if (field, kind) == ("workspace_volume", "swarm") else {}
     record |= {"volume_driver": "nfs"} if (field, kind) == ("volume_options", "swarm") else {}
     if kind in ONLY_FOR[field]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
 
+from cc_bridge.engine.labels import LABEL
 from cc_bridge.engine.node_engines import NodeEngines
 from cc_bridge.engine.services import ServiceInfo, Services, TaskInfo
 from cc_bridge.errors import PlacementFailed, SwarmConflict
@@ -30,12 +31,17 @@ class FakeServices(Services):
         self.forced = 0
         self.meanwhile: Callable[[], None] | None = None
         self.fails: PlacementFailed | None = None
+        self.others: list[ServiceInfo] = []
 
     def change(self, **fields: Any) -> None:
         self.service = self.service.replace(version=self.service.version + 1, **fields)
 
     async def inspect(self, name: str) -> ServiceInfo:
         return self.service
+
+    async def labelled(self, labels: Mapping[str, str]) -> list[ServiceInfo]:
+        assert labels == {f"{LABEL}.type": "service", f"{LABEL}.project": "web"}
+        return [self.service, *self.others]
 
     async def tasks(self, service: str) -> list[TaskInfo]:
         found = list(self.found)
@@ -55,9 +61,9 @@ class FakeServices(Services):
         raise self.fails
 
 
-def placement_of(services: FakeServices) -> Placement:
+def placement_of(services: FakeServices, **limit: Any) -> Placement:
     placement = Placement(
-        cast("NodeEngines", type("Nodes", (), {"manager": None})), "s", "ann", "", Log("ann", "swarm")
+        cast("NodeEngines", type("Nodes", (), {"manager": None})), "s", "ann", "", Log("ann", "swarm"), **limit
     )
     placement._services = services
     return placement
@@ -111,4 +117,36 @@ async def test_what_finds_no_node_is_not_tried_for_ever(pending: bool) -> None:
     with pytest.raises(PlacementFailed) as caught:
         await placement_of(services).until_running(1, full_limit=1, is_new=False)
     assert (caught.value.pending, caught.value.full) == (pending, pending)
+    assert services.service.replicas == 0
+
+
+def other(name: str, replicas: int) -> ServiceInfo:
+    return ServiceInfo(name, name, 7, replicas, {}, "i", "", {})
+
+
+@pytest.mark.parametrize("running", [1, 2])
+async def test_a_project_has_no_more_than_it_may(running: int) -> None:
+    services = FakeServices(replicas=0)
+    services.others = [other("a", 1), other("b", running - 1), other("c", 0)]
+    placement = placement_of(services, project="web", most=2)
+    if running == 1:
+        await placement.want(services.service, "")
+    else:
+        with pytest.raises(PlacementFailed, match="web may run 2 in this swarm, and 2 run"):
+            await placement.want(services.service, "")
+    assert services.service.replicas == 2 - running
+
+
+async def test_who_begins_at_the_same_moment_as_another_one_takes_it_back() -> None:
+    services = FakeServices(replicas=0)
+    services.others = [other("a", 0)]
+    update = services.update
+
+    async def both(service: ServiceInfo, **fields: Any) -> ServiceInfo:
+        services.others = [other("a", 1)]
+        return await update(service, **fields)
+
+    services.update = both  # type: ignore[method-assign]
+    with pytest.raises(PlacementFailed, match="web may run 1 in this swarm, and 1 run"):
+        await placement_of(services, project="web", most=1).want(services.service, "")
     assert services.service.replicas == 0
