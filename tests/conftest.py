@@ -30,6 +30,7 @@ from cc_bridge.errors import BridgeError, ClaudeNotFound
 from cc_bridge.instances.process_place import find_claude
 from cc_bridge.instances.registry import agent_archive
 from cc_bridge.instances.way_out import ask_proxy
+from tests import openssh
 from tests.chaos import table as chaos
 from tests.postgresql import Cluster
 from tests.postgresql import programs as postgresql_programs
@@ -237,6 +238,16 @@ def tmux() -> None:
     """The real tmux."""
     if shutil.which("tmux") is None:
         lacking("tmux", "tmux is not installed")
+
+
+@pytest.fixture
+def ssh_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a server of openssh's, which `ssh` may log in to."""
+    if not openssh.is_there():
+        lacking("ssh", "openssh is not installed")
+    with openssh.serve(tmp_path) as (address, programs):
+        monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        yield address
 
 
 @pytest.fixture(scope="session")

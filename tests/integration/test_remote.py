@@ -97,50 +97,10 @@ def tcp(engine: None) -> Iterator[str]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def start_sshd(words: list[str]) -> tuple[subprocess.Popen[str], int]:
-    """On a port that is free; it cannot choose one by itself, and another program may be quicker."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        server = subprocess.Popen([*words, "-o", f"Port={port}"], stderr=subprocess.PIPE, text=True)
-        assert server.stderr is not None
-        said = ""
-        for line in server.stderr:
-            said += line
-            if "listening" in line:
-                return server, port
-        server.wait()
-        assert "in use" in said, said
-
-
 @pytest.fixture
-def ssh(engine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The engine's address over a server of openssh's on the loopback, with keys of this test's own."""
-    sshd = shutil.which("sshd") or "/usr/sbin/sshd"
-    if not Path(sshd).exists() or not shutil.which("ssh"):
-        lacking("ssh", "openssh is not installed")
-    for key in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / key)], check=True)
-    shutil.copy(tmp_path / "user.pub", tmp_path / "authorized")
-    Path("/run/sshd").mkdir(exist_ok=True)
-    options = ["ListenAddress=127.0.0.1", f"HostKey={tmp_path}/host", "UsePAM=no", "StrictModes=no"]
-    options += [f"AuthorizedKeysFile={tmp_path}/authorized", f"PidFile={tmp_path}/pid", "PermitRootLogin=yes"]
-    options += [f"SetEnv=HOME={tmp_path}"]  # no profile of root's, which may take its time
-    words = [word for option in options for word in ("-o", option)]
-    (tmp_path / "known").write_text(f"[127.0.0.1]:* {(tmp_path / 'host.pub').read_text()}")
-    (tmp_path / "config").write_text(f"IdentityFile {tmp_path}/user\nUserKnownHostsFile {tmp_path}/known\n")
-    (tmp_path / "bin").mkdir()
-    wrapper = tmp_path / "bin" / "ssh"
-    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {tmp_path}/config "$@"\n')
-    wrapper.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
-    server, port = start_sshd([sshd, "-D", "-e", "-f", "/dev/null", *words])
-    assert server.stderr is not None
-    threading.Thread(target=server.stderr.read, daemon=True).start()
-    yield f"ssh://root@127.0.0.1:{port}"
-    server.terminate()
-    server.wait()
-    server.stderr.close()
+def ssh(engine: None, ssh_server: str) -> str:
+    """The engine's address over a server of openssh's."""
+    return ssh_server
 
 
 @pytest.fixture

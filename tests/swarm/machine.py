@@ -176,6 +176,11 @@ class Machine:
         return self._holder is not None
 
     @property
+    def socket(self) -> str:
+        """The path of its engine's, which this machine sees, too."""
+        return self._socket.removeprefix("unix://")
+
+    @property
     def client(self) -> docker.DockerClient:
         if self._client is None:
             self._client = docker.DockerClient(self._socket, version="1.41", timeout=LIMIT)

@@ -62,3 +62,20 @@ async def test_where_no_node_has_room_another_one_sleeps(
             assert (await one.get_info())["status"] == "stopped"
         for name in names:
             await fleet.remove(name, conversation=True)
+
+
+@pytest.mark.long
+@pytest.mark.thorough
+async def test_spares_are_spread_over_the_nodes(
+    swarm: Cluster, cluster: Cluster, node_model: ScriptedModel, images: Any, state_root: Path
+) -> None:
+    fields = {"kind": "swarm", "image": images.claude, "env": node_model.claude_env(), "network": "host"}
+    registry = Registry(state_root)
+    async with Fleet(registry=registry, templates={"chat": Template(fields, spares=3)}) as fleet:
+        with anyio.fail_after(120):
+            while fleet.spares["chat"] < 3:
+                await anyio.sleep(0.05)
+        where = [(await instance_of(registry.load(name)).get_info())["node"] for name in registry.names()]
+    assert sorted(where) == sorted(node.name for node in swarm.nodes)
+    for name in registry.names():
+        await instance_of(registry.load(name)).remove(conversation=True)

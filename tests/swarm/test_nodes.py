@@ -12,6 +12,7 @@ import pytest
 
 from cc_bridge import TextDelta, Verdict
 from cc_bridge.engine.client import Engine
+from cc_bridge.engine.node_engines import ENGINE_LABEL
 from cc_bridge.engine.nodes import Nodes
 from cc_bridge.instances.drain import Moved, drain
 from tests.command import cc
@@ -63,3 +64,16 @@ async def test_a_node_is_drained_and_no_turn_is_lost(
         assert (await nodes.inspect(left.id)).availability == "active"
     for instance in (idle, busy):
         await instance.remove(conversation=True)
+
+
+@pytest.mark.long
+async def test_a_node_is_reached_by_ssh(
+    swarm: Cluster, cluster: Cluster, ssh_server: str, make_service: Callable[..., Any]
+) -> None:
+    node = swarm.nodes[1]
+    swarm.label(node, {ENGINE_LABEL: ssh_server + node.socket})
+    instance = await make_service(constraints=(f"node.hostname=={node.name}",))
+    assert await instance.send_command_and_wait("[[say from afar]]", 90) == (True, "from afar")
+    assert (await instance.get_info())["node"] == node.name
+    assert (await instance.exec(["cat", "/proc/sys/kernel/hostname"])).exit_code == 0
+    await instance.remove(conversation=True)
