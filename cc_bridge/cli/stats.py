@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
 
-from ..errors import ContainerNotFound, ContainerNotRunning, InvalidInput
+from ..errors import BridgeError, ContainerNotFound, ContainerNotRunning, InvalidInput
 from . import options as o
 from .completion import complete_name
 from .parameters import Argument, Option
@@ -73,18 +73,25 @@ def _instances(names: list[str], display: Any) -> list[ContainedInstance]:
 
 async def _measure(instances: list[ContainedInstance]) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
+    problems: list[BridgeError] = []
 
     async def measure(instance: ContainedInstance) -> None:
         try:
             usage = asdict(await (await instance.get_tools()).usage())
         except (ContainerNotFound, ContainerNotRunning):
             usage = {}
+        except BridgeError as error:  # somebody else's container, a node that does not answer: the others are shown
+            problems.append(error)
+            usage = {"problem": error.what}
         # The engine answers for a container that does not run, with nothing.
-        rows[instance.name] = {"name": instance.name, **(usage if usage.get("memory_limit") else {})}
+        known = usage if usage.get("memory_limit") or "problem" in usage else {}
+        rows[instance.name] = {"name": instance.name, **known}
 
     async with anyio.create_task_group() as group:
         for instance in instances:
             group.start_soon(measure, instance)
+    if problems and len(problems) == len(instances):
+        raise problems[0]
     return [rows[name] for name in sorted(rows)]
 
 
@@ -92,7 +99,7 @@ def _table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     lines = []
     for row in rows:
         if "memory" not in row:
-            lines.append([row["name"], "-", "-", "-", "-", "-"])
+            lines.append([row["name"], *(["-"] * 4), row.get("problem", "-")])
             continue
         share = row["memory"] / row["memory_limit"] * 100
         lines.append(

@@ -116,14 +116,14 @@ class Networks:
         return bool(await self._engine.call(client.api.containers, all=True, filters={"network": id}, repeat=True))
 
     async def remove_unused(self, name: str) -> bool:
-        """Remove it unless a container is connected; return True if it is gone."""
+        """Remove it, by name or id, unless a container is connected; return True if it is gone."""
         client = await self._engine.client()
         try:
             await self._engine.call(client.api.remove_network, name, repeat=True, shown=("network", "rm", name))
         except EngineError as error:
             if "active endpoints" in error.what:
                 return False
-            if await self.find(name) is not None:
+            if await self._inspect(name) is not None:
                 raise
         return True
 

@@ -150,6 +150,23 @@ def test_stats_logs_ps_and_info(up: Up) -> None:
         assert person.end() == 130
 
 
+def test_stats_of_the_others_where_a_container_is_somebody_elses(up: Up) -> None:
+    name, lost = up(), up()
+    listing = ["docker", "ps", "--filter", f"label=cc-bridge.instance={lost}", "--format", "{{.Names}} {{.Image}}"]
+    container, image = subprocess.check_output(listing, text=True).split()
+    subprocess.run(["docker", "rm", "--force", container], check=True, capture_output=True)
+    subprocess.run(["docker", "create", "--name", container, image], check=True, capture_output=True)
+    try:
+        rows = {row["name"]: row for row in json.loads(cc("stats", "--json").stdout)}
+        assert rows[name]["memory"] > 0
+        assert container in rows[lost]["problem"]
+        assert container in cc("stats", "--no-stream").stdout
+        only = cc("stats", lost)
+        assert (only.returncode, container in only.stderr) == (3, True)
+    finally:
+        subprocess.run(["docker", "rm", "--force", container], check=True, capture_output=True)
+
+
 def test_logs_followed_until_ctrl_c(up: Up) -> None:
     """covers: M10"""
     name = up()
