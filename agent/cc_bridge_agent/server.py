@@ -228,13 +228,13 @@ class Server:
         try:
             if not self._fence.admit(client, frame.get("fence", 0)):
                 return
-            session = self._session(name)
+            try:
+                self._attach(client, self._session(name), frame)
+            finally:  # last: with nobody there, what waits would start a Claude Code
+                self._fence.end_overtaken(self._clients)
         except OSError as error:
             log("journal_unusable", session=name, reason=str(error))
             client.refuse("state", "the journal in %s cannot be used: %s" % (self._state, error))
-            return
-        self._attach(client, session, frame)
-        self._fence.end_overtaken(self._clients)  # last: with nobody there, what waits would start a Claude Code
 
     def _attach(self, client: Client, session: Session, frame: wire.Frame) -> None:
         after = session.ledger.position(frame.get("have"), frame.get("turn"), frame.get("whole") is True)

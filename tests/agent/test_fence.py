@@ -52,6 +52,12 @@ def test_sessions_of_an_overtaken_host_end_together(agent: Agent) -> None:
     assert [old.until("error")["error"] for old in olds] == ["fence", "fence"]
 
 
+def test_a_newer_host_whose_hello_cannot_be_understood_has_overtaken_all_the_same(agent: Agent) -> None:
+    old = agent.connect(fence=5)
+    assert agent.connect(fence=7, have=[]).hello["error"] == "protocol"
+    assert old.until("error")["error"] == "fence"
+
+
 def test_the_fence_outlives_the_agent(make_agent: MakeAgent) -> None:
     first = make_agent()
     first.connect(fence=9)
