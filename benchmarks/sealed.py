@@ -37,7 +37,7 @@ MOST = 2.0
 MANY = 10
 
 #: Times that 100 MB are sent, and received, each way.
-TRIES = 5
+TRIES = 9
 
 WAYS = ("pipes", "exec")
 
@@ -54,13 +54,13 @@ def read(connection, count):
 def serve(connection):
     read(connection, int.from_bytes(read(connection, 5)[3:], "big"))
     way, count = read(connection, 1), int(read(connection, 12))
-    piece = memoryview(bytes(1 << 20))
+    room, piece = bytearray(1 << 16), memoryview(bytes(1 << 20))
     if way == b"d":
         while count:
             count -= connection.send(piece[:count])
     else:
         while count:
-            count -= connection.recv_into(bytearray(1 << 16)) or sys.exit()
+            count -= connection.recv_into(room) or sys.exit()
         connection.sendall(b"k")
     connection.close()
 while True:
