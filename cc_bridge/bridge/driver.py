@@ -15,6 +15,7 @@ from ..errors import (
     ClaudeStartError,
     ConnectionLost,
     EngineError,
+    PlacementFailed,
     ProtocolError,
     TurnNotFound,
 )
@@ -168,7 +169,8 @@ class Driver:
             await self._carry_out()
         except (ChannelError, EngineError) as error:
             broke = isinstance(error, ConnectionLost) or self.uplink.connection is not None
-            if not broke and not self._can_resume():
+            nothing_cut = isinstance(error, PlacementFailed) and not self.conversation.can_go_on
+            if not broke and (nothing_cut or not self._can_resume()):
                 raise
             await self._lost(error)
 

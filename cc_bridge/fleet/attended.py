@@ -466,6 +466,8 @@ class Attended(Bridge):
                     return
                 pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
                 if self._has_work:
+                    if _is_full(error):
+                        self._tell_line(0)  # first in line, as far as is known here
                     self._log.warning("unreachable", reason=error.what, again_in=pause)
                     await self._pause(pause)
                 tries += 1

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from cc_bridge import ClaudeInstance
+from cc_bridge import ClaudeInstance, Waiting
 from cc_bridge.fleet import Fleet, Template
 from cc_bridge.instances.factory import instance_of
 from cc_bridge.instances.registry import Registry
@@ -60,6 +60,12 @@ async def test_where_no_node_has_room_another_one_sleeps(
             assert await one.send_command_and_wait("[[say one]]", 60) == (True, "one")
             assert await other.send_command_and_wait("[[say other]]", 25) == (True, "other")
             assert (await one.get_info())["status"] == "stopped"
+            busy = await other.submit("[[say begun]] [[delay 8]] [[say ended]]")
+            await anext(busy)
+            waits = await one.submit("[[say at last]]")
+            assert await anext(waits) == Waiting(1)
+            assert (await busy.result()).text == "begunended"
+            assert (await waits.result()).text == "at last"
         for name in names:
             await fleet.remove(name, conversation=True)
 
