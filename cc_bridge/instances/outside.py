@@ -47,7 +47,7 @@ _PREFIXES = {
 }
 
 #: What the proxy is made of.
-_PARTS_OF_THE_PROXY = ("h11", "httpcore")
+_PARTS_OF_THE_PROXY = ("h11", "httpx")
 
 #: What is reached without a proxy.
 _LOOPBACK = "127.0.0.1,localhost"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 
 import anyio
@@ -27,6 +28,9 @@ __all__ = ["Placement"]
 
 #: Seconds before the manager is asked again about a node, where it did not answer.
 _PAUSE = 1.0
+
+#: How often one that may be too many for its project is tried, and names that are shown then.
+_BEGINS, _SHOWN = 5, 5
 
 
 class Placement:
@@ -101,7 +105,7 @@ class Placement:
 
     async def _want(self, service: ServiceInfo, before: str) -> Ending | None:
         if service.replicas == 0:
-            await self._begin(service.name)
+            await self._begin(service)
             return Ending("the service was stopped")
         tasks = await self._services.tasks(service.name)
         last = next((task for task in tasks if task.id == before), None)
@@ -114,15 +118,29 @@ class Placement:
             await self._services.update(service, force=True)
         return ending
 
-    async def _begin(self, service: str) -> None:
-        await self._check_project(service)
-        await self._services.scale(service, 1)
-        try:
-            await self._check_project(service)  # others may have begun at the same moment
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._services.scale(service, 0)
-            raise
+    async def _begin(self, service: ServiceInfo) -> None:
+        """Scale it up, as it was seen, where its project may have one more.
+
+        Who finds that others have begun at the same moment takes it back, and looks again after a while.
+        """
+        for pause in [*_pauses(), None] if self._most else [None]:
+            try:
+                await self._check_project(service.name)
+                with anyio.CancelScope(shield=True):  # else nobody would know whose it is
+                    await self._services.update(service, replicas=1)
+                    try:
+                        await self._check_project(service.name)
+                    except BaseException:
+                        await self._services.scale(service.name, 0)
+                        raise
+                return
+            except PlacementFailed:
+                if pause is None:
+                    raise
+            await anyio.sleep(pause)  # back-off: those who have begun at once may have taken it back
+            service = await self._services.inspect(service.name)
+            if service.replicas:
+                return  # somebody else has begun it
 
     async def _check_project(self, service: str) -> None:
         if not self._most:
@@ -130,7 +148,8 @@ class Placement:
         found = await self._services.labelled({f"{LABEL}.type": "service", f"{LABEL}.project": self._project})
         others = [other for other in found if other.replicas and other.name != service]
         if len(others) >= self._most:
-            what = f"the project {self._project} may run {self._most} in this swarm, and {len(others)} run"
+            names = ", ".join(other.labels.get(f"{LABEL}.instance", other.name) for other in others[:_SHOWN])
+            what = f"the project {self._project} may have {self._most} in this swarm, and has {names}"
             hint = "`cc-bridge stop` one of them, or say a larger most_in_project."
             raise PlacementFailed(what, instance=self._instance, hint=hint)
 
@@ -203,3 +222,9 @@ class Placement:
             found = await self.nodes.nodes.inspect(node)
             return "" if found.is_ready else f"{found.hostname} is {found.state}"
         return f"{node} has left the swarm"
+
+
+def _pauses() -> Iterator[float]:
+    """Others have others, so that not all look again at the same moment."""
+    for number in range(1, _BEGINS):
+        yield (0.1 + secrets.randbelow(100) / 1000) * number

@@ -134,11 +134,11 @@ class SwarmService(ContainedInstance):
             pass
 
     async def sleep(self) -> None:
-        """See the contract. One that has something reserved at its node gives it back: it is scaled to 0."""
+        """See the contract. What it has reserved, and its place in its project, are given back: it is scaled to 0."""
         self._check_record()
         async with self._taking(Step.SLEEP):
             await put_to_sleep(self._place)
-            if self.record.reserve_memory or self.record.reserve_cpus:
+            if self.record.reserve_memory or self.record.reserve_cpus or self.record.most_in_project:
                 await stop_outside(self._place)
 
     async def change_image_if_idle(self, image: str) -> None:

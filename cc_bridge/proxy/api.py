@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 import anyio
-import httpcore
+import httpx
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from .api_client import FAILURES, ApiClient
+from .api_client import ApiClient
 from .api_rules import answer_headers, request_headers
 from .http_server import HttpServer, HungUp
 from .meters import Meters
@@ -23,11 +21,17 @@ from .usage import Usage, UsageReader
 
 __all__ = ["ApiRequest", "Cut"]
 
+#: Seconds. Between two pieces of an answer as long as Claude Code itself waits (``X-Stainless-Timeout``).
+_TIMEOUTS = httpx.Timeout(connect=20.0, read=600.0, write=120.0, pool=20.0)
+
 #: Bytes. The longest answers have some megabytes.
 _LARGEST_ANSWER = 256 * 1024 * 1024
 
-#: Pieces of an answer, each with 64 KiB at most, that are read before they can be passed on.
-_PIECES = 16
+#: Bytes of it that are read before they can be passed on.
+_MOST_AHEAD = 65536
+
+#: What sending and reading raise; an OSError where TLS has broken.
+_FAILURES = (httpx.HTTPError, OSError)
 
 
 class Cut(Exception):
@@ -50,7 +54,8 @@ class ApiRequest:
         self._usage = UsageReader("")
         self._asked = 0  # bytes of a body that costs something
         self._interrupted: str | None = None
-        self._broken = ""  # by which error the answer has ended
+        self._ahead = _Ahead()
+        self._broken = "it was not read to its end"  # why an answer is not whole; empty: it is
         self.host = ""
 
     def usage(self) -> Usage:
@@ -92,20 +97,22 @@ class ApiRequest:
             async for _ in body:
                 pass
         try:
-            answer = await self._client.send(
+            request = httpx.Request(
                 self._head.method,
-                login.base_url,
-                self._head.target,
-                request_headers(self._head, login),
-                body if self._head.has_body else None,
+                login.base_url + self._head.target,
+                headers=request_headers(self._head, login),
+                content=body if self._head.has_body else None,
+                extensions={"timeout": _TIMEOUTS.as_dict()},
             )
-        except FAILURES as problem:
-            if not isinstance(problem, httpcore.ReadError | httpcore.ReadTimeout | httpcore.RemoteProtocolError):
+            answer = await self._client.send(request)
+        except (*_FAILURES, httpx.InvalidURL) as problem:
+            if not isinstance(problem, httpx.ReadError | httpx.ReadTimeout | httpx.RemoteProtocolError):
                 self._usage = UsageReader("")  # it was not asked
             raise _unreachable(self.host, problem) from None
-        if answer.status == 401:
+        group.start_soon(self._read, answer)  # which closes it
+        if answer.status_code == 401:
             self._guest.login_refused(login)
-        await self._pass_back(answer, group)
+        await self._pass_back(answer)
 
     async def _body(self, group: TaskGroup) -> AsyncIterator[bytes]:
         async for piece in self._http.body():
@@ -129,39 +136,35 @@ class ApiRequest:
             self._interrupted = ""
         group.cancel_scope.cancel()
 
-    async def _pass_back(self, answer: httpcore.Response, group: TaskGroup) -> None:
-        give, pieces = anyio.create_memory_object_stream[bytes](_PIECES)
-        group.start_soon(self._read, answer, give)
-        with pieces:
-            headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers]
-            returned = answer_headers(answer.status, headers)
-            self._usage = UsageReader(dict(returned).get("content-type", ""), self._asked)
-            self._http.begin_answer(answer.status, returned)
-            async for data in _together(pieces):
-                await self._http.send(data)
-                self._usage.receive_data(data)
-                self._count(len(data))
-                if self._http.sent > _LARGEST_ANSWER:
-                    raise Cut(f"the API's answer has more than {_LARGEST_ANSWER} bytes")
+    async def _pass_back(self, answer: httpx.Response) -> None:
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers.raw]
+        returned = answer_headers(answer.status_code, headers)
+        self._usage = UsageReader(answer.headers.get("content-type", ""), self._asked)
+        self._http.begin_answer(answer.status_code, returned)
+        await checkpoint()  # what has come with the head goes on with it
+        data: bytes | None = self._ahead.take()
+        while data is not None:
+            await self._http.send(data)
+            self._usage.receive_data(data)
+            self._count(len(data))
+            if self._http.sent > _LARGEST_ANSWER:
+                raise Cut(f"the API's answer has more than {_LARGEST_ANSWER} bytes")
+            data = await self._ahead.next()
         if self._broken:
             raise Cut(f"the API's answer has ended in the middle: {self._broken}")
         if not self._usage.complete:
             raise Cut("the API's answer has ended before its last event")
         await self._http.end_answer()
 
-    async def _read(self, answer: httpcore.Response, give: MemoryObjectSendStream[bytes]) -> None:
+    async def _read(self, answer: httpx.Response) -> None:
         try:
-            with give:
-                async for piece in answer.aiter_stream():
-                    try:
-                        give.send_nowait(piece)  # so that what has come at once is there at once
-                    except anyio.WouldBlock:
-                        await give.send(piece)
-        except FAILURES as problem:
+            async for piece in answer.aiter_raw():
+                await self._ahead.give(piece)
+            self._broken = ""
+        except _FAILURES as problem:
             self._broken = type(problem).__name__
-        except anyio.BrokenResourceError:
-            pass  # nobody wants the rest
         finally:
+            self._ahead.end()
             with anyio.move_on_after(5, shield=True):
                 await answer.aclose()
 
@@ -171,24 +174,50 @@ class ApiRequest:
             self._meters.check_day(now)
 
 
-async def _together(pieces: MemoryObjectReceiveStream[bytes]) -> AsyncIterator[bytes]:
-    """All that has come, as one; at first that may be nothing. Each write wakes two processes, and takes their time."""
-    await checkpoint()  # who reads it begins
-    found: list[bytes] = []
-    while True:
-        with suppress(anyio.WouldBlock, anyio.EndOfStream):
-            while True:
-                found.append(pieces.receive_nowait())
-        yield b"".join(found)
-        try:
-            found = [await pieces.receive()]
-        except anyio.EndOfStream:
-            return
+class _Ahead:
+    """What was read of an answer and not passed on, as one piece: each write wakes two processes, and takes their time.
+
+    At most 64 KiB and a piece are read ahead.
+    """
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._has_ended = False
+        self._changed = anyio.Event()
+
+    async def give(self, piece: bytes) -> None:
+        """Add a piece, at once; return when there is room for more."""
+        self._data += piece
+        self._change()
+        while len(self._data) > _MOST_AHEAD:
+            await self._changed.wait()
+
+    def end(self) -> None:
+        """No more will come."""
+        self._has_ended = True
+        self._change()
+
+    def take(self) -> bytes:
+        """All that is there, which may be nothing."""
+        data = bytes(self._data)
+        self._data.clear()
+        self._change()
+        return data
+
+    async def next(self) -> bytes | None:
+        """All that is there, as soon as there is something; None: no more will come."""
+        while not self._data and not self._has_ended:
+            await self._changed.wait()
+        return self.take() if self._data else None
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
 
 
 def _unreachable(host: str, problem: Exception) -> Refused:
     """In words of ours: theirs may have an address, or what an unknown server said."""
     what = type(problem).__name__
-    if isinstance(problem, httpcore.ReadTimeout):
+    if isinstance(problem, httpx.ReadTimeout):
         return Refused(504, "timeout_error", f"cc-bridge: the API at {host} did not answer in time")
     return Refused(502, "api_error", f"cc-bridge: the API at {host} cannot be reached, or does not speak HTTP ({what})")

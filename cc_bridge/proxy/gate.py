@@ -115,6 +115,10 @@ class _Gate:
             if head:
                 self._note(str(ended))
             return False
+        except Exception as error:
+            if head:
+                self._note(f"the proxy failed at it ({type(error).__name__}); its log says more")
+            raise
         self.cut = False
         return goes_on
 

@@ -186,7 +186,7 @@ async def test_a_project_has_so_many_in_the_whole_swarm(swarm_node: Cluster, mak
     one, other = await make_service(**limit), await make_service(**limit)
     try:
         await one.start()
-        with pytest.raises(PlacementFailed, match=f"the project {limit['project']} may run 1"):
+        with pytest.raises(PlacementFailed, match=f"may have 1 in this swarm, and has {one.name}"):
             await other.start()
         await one.stop()
         assert await other.send_command_and_wait("[[say one]]", 60) == (True, "one")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, cast
 
+import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from cc_bridge.engine.labels import LABEL
 from cc_bridge.engine.node_engines import NodeEngines
@@ -132,7 +135,7 @@ async def test_a_project_has_no_more_than_it_may(running: int) -> None:
     if running == 1:
         await placement.want(services.service, "")
     else:
-        with pytest.raises(PlacementFailed, match="web may run 2 in this swarm, and 2 run"):
+        with pytest.raises(PlacementFailed, match="web may have 2 in this swarm, and has a, b"):
             await placement.want(services.service, "")
     assert services.service.replicas == 2 - running
 
@@ -147,6 +150,34 @@ async def test_who_begins_at_the_same_moment_as_another_one_takes_it_back() -> N
         return await update(service, **fields)
 
     services.update = both  # type: ignore[method-assign]
-    with pytest.raises(PlacementFailed, match="web may run 1 in this swarm, and 1 run"):
+    with pytest.raises(PlacementFailed, match="web may have 1 in this swarm, and has a"):
         await placement_of(services, project="web", most=1).want(services.service, "")
     assert services.service.replicas == 0
+
+
+async def test_of_those_who_begin_at_once_as_many_run_as_may() -> None:
+    all_of_them = [FakeServices(replicas=0) for _ in range(3)]
+    begun = []
+
+    async def begin(services: FakeServices, name: str) -> None:
+        services.service = services.service.replace(name=name, id=name)
+        update = services.update
+
+        async def slow(service: ServiceInfo, **fields: Any) -> ServiceInfo:
+            await checkpoint()
+            return await update(service, **fields)
+
+        async def labelled(labels: Mapping[str, str]) -> list[ServiceInfo]:
+            await checkpoint()
+            return [other.service for other in all_of_them]
+
+        services.update, services.labelled = slow, labelled  # type: ignore[method-assign]
+        with suppress(PlacementFailed):
+            await placement_of(services, project="web", most=2).want(services.service, "")
+            begun.append(name)
+
+    async with anyio.create_task_group() as group:
+        for number, services in enumerate(all_of_them):
+            group.start_soon(begin, services, f"s-{number}")
+    assert len(begun) == 2
+    assert sum(services.service.replicas for services in all_of_them) == 2

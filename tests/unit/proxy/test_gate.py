@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import httpx
 import pytest
 from anyio.abc import ByteStream, SocketStream, UNIXSocketStream
 
@@ -387,6 +389,27 @@ async def test_an_answer_that_was_cut_is_never_complete(how: str) -> None:
         assert not got.endswith(b"0\r\n\r\n")
         assert made.notes[0].refused
         assert made.notes[0].input_tokens == 10
+
+
+def break_off(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    async def broken(answer: httpx.Response) -> AsyncIterator[bytes]:
+        yield b"{"
+        raise error
+
+    monkeypatch.setattr(httpx.Response, "aiter_raw", broken)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+
+
+async def test_an_answer_whose_encryption_breaks_is_never_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_off(monkeypatch, ssl.SSLError("bad record"))
+    async with world() as made:
+        made.answer = CHUNKED
+        got = await made.say(WHOLE, end=False)
+        assert b"{" in got
+        assert not got.endswith(b"0\r\n\r\n")
+        assert "SSLError" in made.notes[0].refused
 
 
 @pytest.mark.parametrize(
