@@ -100,7 +100,7 @@ async def _drops() -> list[float]:
                                 found.append(time.perf_counter() - dropped)
                                 dropped = 0.0
                             if seen == 20:
-                                connection = instance._bridge._connection
+                                connection = instance._bridge._driver.uplink.connection
                                 assert connection is not None
                                 await connection.channel.aclose()
                                 dropped = time.perf_counter()
