@@ -79,12 +79,14 @@ class Turn:
         self._result: TurnResult | None = None
         self._is_left = False  # nobody knows it any more
         self._undecided: PermissionRequest | None = None  # seen; decided when the next event is wanted
-        self._then: Callable[[], Awaitable[None]] | None = None
+        self._then: Callable[[], Awaitable[str]] | None = None
 
-    def and_then(self, task: Callable[[], Awaitable[None]]) -> Self:
+    def and_then(self, task: Callable[[], Awaitable[str]]) -> Self:
         """Have something done when the result was given, before the iteration ends; again where it was cancelled.
 
-        So nothing that is said waits for it, and who has read to the end knows that it is done.
+        So nothing that is said waits for it, and who has read to the end knows that it is done. What it returns, if
+        anything, is why the turn does not count: a whole answer is interrupted then, for who asks at the end
+        (:meth:`result`, :meth:`raise_for_result`).
         """
         self._then = task
         return self
@@ -105,8 +107,10 @@ class Turn:
             self._undecided = None
         while not self._events:
             if self._result is not None and self._then is not None:
-                await self._then()
+                why = await self._then()
                 self._then = None
+                if why and self._result.ok:
+                    self._result = self._result.replace(verdict=Verdict.INTERRUPTED, error=why)
             if self._result is not None or self._is_left:
                 raise StopAsyncIteration
             self._events.extend(found := await self._source.wait_for_events(self.id))

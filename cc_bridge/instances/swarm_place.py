@@ -345,11 +345,18 @@ class SwarmPlace(ContainedPlace):
             return await archives_of(found.engine).get_file(found.id, path, LARGEST)
         return await self._copy.open(session_id)
 
-    async def copy_conversation(self) -> None:
-        """Copy what is new of it out of the container that was connected to last; the log says if that fails."""
-        if (found := self._task) is not None and not found.agent.python_missing:
-            session = self.home.session_id or self._copy.session_id  # that of another machine's program
-            await self._copy.copy(found.execs, found.id, session, self.cwd)
+    async def copy_conversation(self) -> str:
+        """Copy what is new of it out of the container that was connected to last; the log says if that fails.
+
+        Returns:
+            Why what is new is not known elsewhere: the container has ended. Empty: it is copied, or still there.
+        """
+        if (found := self._task) is None or found.agent.python_missing:
+            return ""
+        session = self.home.session_id or self._copy.session_id  # that of another machine's program
+        if await self._copy.copy(found.execs, found.id, session, self.cwd) or await found.runs():
+            return ""
+        return "its container has ended before the conversation was copied: where it goes on, this turn is not known"
 
     def check_copies(self) -> None:
         """What is copied here has to be what it goes on with at its next node.

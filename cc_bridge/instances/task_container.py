@@ -72,6 +72,13 @@ class TaskContainer:
         """
         return await self.agent.attach(greeting, Facts())
 
+    async def runs(self) -> bool:
+        """Whether its engine says so."""
+        try:
+            return (await Containers(self.engine).inspect(self.id)).pid != 0
+        except EngineError:
+            return False
+
     async def let_go(self, before: Callable[[TaskContainer], Awaitable[None]] | None = None) -> None:
         """Give the container what it needs, and let its main process begin; return when the agent listens.
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cc_bridge import ClaudeInstance, TextDelta, Verdict, Waiting
+from cc_bridge.instances.conversation_copy import ConversationCopy
 from cc_bridge.instances.swarm_service import SwarmService
 from cc_bridge.testing import ScriptedModel
 from tests.swarm.cluster import Cluster, Node
@@ -87,3 +88,23 @@ async def test_it_goes_on_where_its_node_has_lost_its_power(
     assert "that waited" not in heard(node_model), "it was in that machine's journal"
     swarm.boot(second)
     swarm.await_state(second, "ready")
+
+
+async def test_a_turn_is_interrupted_where_its_container_ends_before_the_copy(
+    swarm_node: Cluster, cluster: Cluster, make_service: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was said, and where it goes on nobody knows of it."""
+    instance = await make_service()
+    copy = instance._swarm._copy
+
+    async def killed(execs: Any, container: str, *about: Any) -> bool:
+        swarm_node.manager.client.containers.get(container).kill()
+        return bool(await ConversationCopy.copy(copy, execs, container, *about))
+
+    monkeypatch.setattr(copy, "copy", killed)
+    result = await (await instance.submit("[[say one]]")).result()
+    assert (result.verdict, result.text) == (Verdict.INTERRUPTED, "one")
+    assert "before the conversation was copied" in result.error
+    monkeypatch.undo()
+    assert await instance.send_command_and_wait("[[say two]]", 60) == (True, "two")
+    await instance.remove(conversation=True)

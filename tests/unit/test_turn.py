@@ -55,9 +55,10 @@ async def test_nothing_follows_the_result_even_if_the_source_says_more() -> None
 async def test_what_is_to_follow_the_result_follows_it_once() -> None:
     done: list[str] = []
 
-    async def follow() -> None:
+    async def follow() -> str:
         await anyio.lowlevel.checkpoint()
         done.append("done")
+        return ""
 
     turn = Turn(ScriptedSource([TextDelta("a"), DONE]), "t1").and_then(follow)
     assert [await anext(turn), await anext(turn)] == [TextDelta("a"), DONE]
@@ -68,6 +69,16 @@ async def test_what_is_to_follow_the_result_follows_it_once() -> None:
     assert await anext(turn, None) is None
     assert await anext(turn, None) is None
     assert done == ["done"]
+
+
+async def test_a_whole_answer_does_not_count_where_what_follows_says_so() -> None:
+    async def follow() -> str:
+        return "it was not kept"
+
+    turn = Turn(ScriptedSource([TextDelta("a"), DONE]), "t1").and_then(follow)
+    assert await turn.result() == DONE.replace(verdict=Verdict.INTERRUPTED, error="it was not kept")
+    with pytest.raises(TurnInterrupted, match="it was not kept"):
+        turn.raise_for_result()
 
 
 async def test_a_turn_that_was_left_has_no_more_and_reading_it_ends() -> None:
