@@ -354,9 +354,12 @@ class SwarmPlace(ContainedPlace):
         if (found := self._task) is None or found.agent.python_missing:
             return ""
         session = self.home.session_id or self._copy.session_id  # that of another machine's program
-        if await self._copy.copy(found.execs, found.id, session, self.cwd) or await found.runs():
-            return ""
-        return "its container has ended before the conversation was copied: where it goes on, this turn is not known"
+        for _ in range(2):  # again, because an engine calls a container running for a moment after its processes' end
+            if await self._copy.copy(found.execs, found.id, session, self.cwd):
+                return ""
+            if not await found.runs():
+                return "its container has ended before the conversation was copied, and is gone on with without it"
+        return ""
 
     def check_copies(self) -> None:
         """What is copied here has to be what it goes on with at its next node.
