@@ -22,7 +22,7 @@ from typing import Any
 import docker
 from cc_bridge.engine.node_engines import ENGINE_LABEL
 from tests.swarm import images as image_files
-from tests.swarm.machine import LIMIT, Machine, Switch
+from tests.swarm.machine import Machine, Switch
 from tests.turns import using
 
 __all__ = ["Cluster", "Node"]
@@ -33,6 +33,9 @@ HEARTBEAT = 1.0
 
 _PREFIX = "cc-bridge-swarm-"
 _CGROUPS = Path("/sys/fs/cgroup")
+
+#: Seconds for a node to be back: one whose tries have failed for a while waits two minutes for the next (gRPC).
+_BACK = 240
 
 _count = itertools.count()
 
@@ -191,10 +194,10 @@ class Cluster:
         """Until the manager sees it so.
 
         Raises:
-            TimeoutError: after a minute.
+            TimeoutError: after four minutes.
         """
         now = int(time.time())
-        events = self.manager.client.events(filters={"type": "node"}, since=now - 1, until=now + int(LIMIT))
+        events = self.manager.client.events(filters={"type": "node"}, since=now - 1, until=now + _BACK)
         with contextlib.closing(events):
             while self.state(node) != state:
                 if next(iter(events), None) is None:

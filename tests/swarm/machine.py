@@ -26,7 +26,7 @@ __all__ = ["LIMIT", "PROGRAMS", "Holder", "Machine", "Switch", "ip"]
 PROGRAMS = ("dockerd", "iptables", "ip", "mount", "nsenter", "openssl", "unshare")
 
 #: Seconds for whatever is waited for here.
-LIMIT = 120.0
+LIMIT = 60.0
 
 #: Of an engine, for TLS.
 _PORT = 2376
