@@ -169,8 +169,7 @@ class Driver:
             await self._carry_out()
         except (ChannelError, EngineError) as error:
             broke = isinstance(error, ConnectionLost) or self.uplink.connection is not None
-            nothing_cut = isinstance(error, PlacementFailed) and not self.conversation.can_go_on
-            if not broke and (nothing_cut or not self._can_resume()):
+            if not broke and not self._can_resume(has_no_place=isinstance(error, PlacementFailed)):
                 raise
             await self._lost(error)
 
@@ -341,9 +340,9 @@ class Driver:
                 ) from None
             raise
 
-    def _can_resume(self) -> bool:
+    def _can_resume(self, *, has_no_place: bool = False) -> bool:
         """A turn was cut off that can be taken up again."""
-        needed = self._adopts or self.conversation.can_go_on
+        needed = (self._adopts and not has_no_place) or self.conversation.can_go_on
         return self.uplink.position is not None and needed and self._place.exists()
 
     def _go_on(self, connection: Connection) -> None:

@@ -94,13 +94,14 @@ async def test_the_session_of_another_machines_program_is_copied(
     class Copy:
         session_id = "of-the-copy"
 
-        async def copy(self, execs: object, container: str, session_id: str, cwd: str) -> None:
+        async def copy(self, execs: object, container: str, session_id: str, cwd: str) -> bool:
             copied.append(session_id)
+            return True
 
     service = seen(bob, Registry(tmp_path / "there"))
     found = instance_of(service, Engine(), Registry(tmp_path / "elsewhere"))
     monkeypatch.setattr(found._swarm, "_copy", Copy())
     agent = SimpleNamespace(python_missing=False)
     monkeypatch.setattr(found._swarm, "_task", SimpleNamespace(agent=agent, execs=None, id="c"))
-    await found._swarm.copy_conversation()
+    assert await found._swarm.copy_conversation() == ""
     assert copied == ["of-the-copy"]
