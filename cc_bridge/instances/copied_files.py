@@ -130,8 +130,8 @@ class CopiedFiles:
                 _sync(root)  # the index names nothing that a power cut takes away
                 _write_index(self.directory, Index(session_id, *mark, files))
                 _sync(root)  # and is there before what it does not name goes
-            except Exception:
-                _sweep(root, _read_index(root))  # else what a container sends in vain, again and again, fills the disk
+            except Exception:  # whatever it was goes on; what a container sends in vain must not fill the disk
+                _sweep(root, _read_index(root))
                 raise
             _sweep(root, Index(files=files))
             return new

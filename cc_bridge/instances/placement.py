@@ -130,7 +130,7 @@ class Placement:
                     await self._services.update(service, replicas=1)
                     try:
                         await self._check_project(service.name)
-                    except BaseException:
+                    except BaseException:  # whatever it is goes on: what was begun is taken back
                         await self._services.scale(service.name, 0)
                         raise
                 return

@@ -115,7 +115,7 @@ class _Gate:
             if head:
                 self._note(str(ended))
             return False
-        except Exception as error:
+        except Exception as error:  # nobody has foreseen it: it is noted, and goes on to the proxy's own log
             if head:
                 self._note(f"the proxy failed at it ({type(error).__name__}); its log says more")
             raise
