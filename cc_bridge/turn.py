@@ -79,16 +79,15 @@ class Turn:
         self._result: TurnResult | None = None
         self._is_left = False  # nobody knows it any more
         self._undecided: PermissionRequest | None = None  # seen; decided when the next event is wanted
-        self._then: Callable[[], Awaitable[str]] | None = None
+        self._before: Callable[[], Awaitable[str]] | None = None
 
-    def and_then(self, task: Callable[[], Awaitable[str]]) -> Self:
-        """Have something done when the result was given, before the iteration ends; again where it was cancelled.
+    def before_result(self, task: Callable[[], Awaitable[str]]) -> Self:
+        """Have something done before the result is given; again where it was cancelled.
 
-        So nothing that is said waits for it, and who has read to the end knows that it is done. What it returns, if
-        anything, is why the turn does not count: a whole answer is interrupted then, for who asks at the end
-        (:meth:`result`, :meth:`raise_for_result`).
+        So nothing that is said waits for it, and who has the result knows that it is done. What it returns, if
+        anything, is why the turn does not count: a whole answer is interrupted then (``TurnResult.discounted``).
         """
-        self._then = task
+        self._before = task
         return self
 
     def __aiter__(self) -> Self:
@@ -106,15 +105,13 @@ class Turn:
             await self._source.decide(self._undecided)
             self._undecided = None
         while not self._events:
-            if self._result is not None and self._then is not None:
-                why = await self._then()
-                self._then = None
-                if why and self._result.ok:
-                    self._result = self._result.replace(verdict=Verdict.INTERRUPTED, error=why)
             if self._result is not None or self._is_left:
                 raise StopAsyncIteration
             self._events.extend(found := await self._source.wait_for_events(self.id))
             self._is_left = not found
+        if self._before is not None and isinstance(result := self._events[0], TurnResult):
+            self._events[0] = result.discounted(await self._before())
+            self._before = None
         event = self._events.popleft()
         if isinstance(event, PermissionRequest):
             self._undecided = event

@@ -181,3 +181,7 @@ class TurnResult(Value):
     def ok(self) -> bool:
         """The answer is whole."""
         return self.verdict in (Verdict.COMPLETED, Verdict.COMPLETED_AFTER_HANG, Verdict.RECOVERED)
+
+    def discounted(self, why: str) -> TurnResult:
+        """A whole answer that does not count, and why: it is interrupted. Itself where nothing is said against it."""
+        return self.replace(verdict=Verdict.INTERRUPTED, error=why) if why and self.ok else self

@@ -71,8 +71,11 @@ class Inhabited(Surroundings, Protocol):
         """An agent answers there."""
 
     @property
-    def after_turn(self) -> Callable[[], Coroutine[Any, Any, None]] | None:
-        """What is to be done when a turn has ended; None: nothing."""
+    def before_result(self) -> Callable[[], Coroutine[Any, Any, str]] | None:
+        """What is to be done before a turn's result is told; None: nothing.
+
+        What it returns, if anything, is why the turn does not count.
+        """
 
     def let_go(self) -> None:
         """Nothing is done with it for a while: other programs need not wait for this one."""
@@ -133,7 +136,7 @@ class Attended(Bridge):
         conversation = Conversation(silence=silence, interrupt_limit=interrupt_limit, adopts=True)
         conversation.session_id = session_id
         self.feed = Feed()
-        self._hearing = Hearing(conversation.turns, self.feed, self._on_event)
+        self._hearing = Hearing(conversation.turns, self.feed, self._on_event, self._holds)
         driver = Driver(place, log, conversation, adopts=True, observer=self._hearing, patience=host.patience)
         super().__init__(
             place,
@@ -165,6 +168,7 @@ class Attended(Bridge):
         self._wake: anyio.Event | None = None  # of a pause
         self._wants = Wants()
         self._errors: dict[str, BridgeError] = {}  # why turns could not be sent
+        self._is_keeping = False  # before results are told
         self._joined: dict[str, None] = {}  # turns that had been sent before, and were not heard then
 
     # For callers
@@ -326,8 +330,8 @@ class Attended(Bridge):
 
     @property
     def is_busy(self) -> bool:
-        """A turn runs or waits, as far as this program knows."""
-        return bool(self._conversation.turns)
+        """A turn runs or waits, as far as this program knows, or its result is still to be told."""
+        return bool(self._conversation.turns) or self.feed.held is not None
 
     @property
     def keeps_awake(self) -> bool:
@@ -353,7 +357,7 @@ class Attended(Bridge):
 
     def will_say(self, turn_id: str) -> bool:
         """There is more to come of the turn."""
-        return turn_id in self._conversation.turns
+        return turn_id in self._conversation.turns or self.feed.holds(turn_id)
 
     def was_before(self, turn_id: str) -> bool:
         """The turn ended before this program asked for it: it has to be read again."""
@@ -572,8 +576,33 @@ class Attended(Bridge):
             self._asking.heard(turn, event)
         elif isinstance(event, TurnResult):
             self._host.turn_ended(turn, event, self._driver.claude_pid)
-            if self._shelf.after_turn is not None:
-                self._host.start_soon(self._shelf.after_turn)
+            if self.feed.held is not None and not self._is_keeping:
+                self._is_keeping = True
+                self._host.start_soon(self._keep)
+
+    def _holds(self, event: Event) -> bool:
+        return isinstance(event, TurnResult) and self._shelf.before_result is not None
+
+    async def _keep(self) -> None:
+        """Tell results, each when what it ends is kept."""
+        error: BridgeError | None = ConnectionLost("its fleet has ended", instance=self.instance_name)
+        try:
+            while (held := self.feed.held) is not None:
+                self.feed.tell(held, await self._kept())
+                self._bell.ring()
+            error = None
+        finally:
+            self._is_keeping = False
+            if error is not None:
+                self._bell.ring(error)
+
+    async def _kept(self) -> str:
+        """Why a turn does not count."""
+        try:
+            return await keep() if (keep := self._shelf.before_result) is not None else ""
+        except Exception as failure:  # a mistake of ours must neither end the fleet nor have a result never told
+            self._log.error("turn_not_kept", reason="".join(traceback.format_exception(failure)))
+            return f"it could not be kept: {failure!r}"
 
     def _heard_all(self) -> None:
         """After a step: hand out what it has brought."""

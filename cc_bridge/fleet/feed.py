@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from ..errors import InvalidInput
@@ -102,6 +102,7 @@ class Feed:
     Attributes:
         first: the index of the oldest event that is kept.
         begins: all events after this position are kept; None: nothing was heard yet.
+        held: a result that nobody is told yet, nor what came after it; None: all is told.
     """
 
     def __init__(self, most: int = _MOST_EVENTS, most_bytes: int = _MOST_BYTES) -> None:
@@ -115,33 +116,54 @@ class Feed:
         self._gaps: list[int] = []
         self.first = 0
         self.begins: FeedPosition | None = None
+        self._held: list[int] = []  # indexes
 
     @property
     def end(self) -> int:
-        """The index that the next event will have."""
+        """The index that the next event will have that is told."""
+        return self._held[0] if self._held else self._next
+
+    @property
+    def _next(self) -> int:
         return self.first + len(self._events)
 
     @property
     def last(self) -> FeedPosition | None:
-        """The position of the newest event; None: there is none in memory."""
-        return self._events[-1].at if self._events else None
+        """The position of the newest event that was told; None: there is none in memory."""
+        return self._events[self.end - self.first - 1].at if self.end > self.first else None
+
+    @property
+    def held(self) -> Heard | None:
+        """See the class."""
+        return self._events[self._held[0] - self.first] if self._held else None
 
     # What comes
 
     def begin(self, journal: str, seq: int) -> None:
         """What comes next follows this frame, and not what came last: readers have missed something in between."""
         if self.begins is not None:
-            self._gaps = [gap for gap in self._gaps if gap >= self.first] + [self.end]
+            self._gaps = [gap for gap in self._gaps if gap >= self.first] + [self._next]
         self.begins = FeedPosition.after_frame(journal, seq)
 
-    def add(self, heard: Heard, size: int) -> None:
-        """The next event, made of so many bytes."""
-        self._of_turn.setdefault(heard.turn, []).append(self.end)
+    def add(self, heard: Heard, size: int, *, is_held: bool = False) -> None:
+        """The next event, made of so many bytes; ``is_held``: a result that is told by :meth:`tell`."""
+        self._of_turn.setdefault(heard.turn, []).append(self._next)
+        if is_held:
+            self._held.append(self._next)
         self._events.append(heard)
         self._sizes.append(size)
         self._size += size
         if len(self._events) > self._most + _AT_ONCE or self._size > self._most_bytes:
             self._forget()
+
+    def tell(self, held: Heard, why: str) -> None:
+        """Tell a held result, and what came after it up to the next; one that was forgotten is told by the journal.
+
+        Args:
+            why: it does not count; empty: it does.
+        """
+        if held is self.held and isinstance(held.event, TurnResult):
+            self._events[self._held.pop(0) - self.first] = replace(held, event=held.event.discounted(why))
 
     def has(self, turn: str) -> bool:
         """Something that was heard of the turn is in memory, or was."""
@@ -153,6 +175,16 @@ class Feed:
 
     # Readers
 
+    def holds(self, turn: str) -> bool:
+        """Something of the turn is still to be told."""
+        indexes = self._of_turn.get(turn)
+        return indexes is not None and indexes[-1] >= self.end
+
+    def holds_after(self, position: FeedPosition) -> bool:
+        """What has this position is still to be told, as far as is known here."""
+        held = self.held
+        return held is not None and held.at.journal == position.journal and held.at <= position
+
     def has_ended(self, turn: str) -> bool:
         """The turn's result is in memory."""
         indexes = self._of_turn.get(turn)
@@ -161,12 +193,16 @@ class Feed:
     def since(self, index: int, turn: str = "") -> Sequence[Heard]:
         """The events from this index on, which must be kept: all, or those of one turn."""
         if not turn:
-            return self._events[index - self.first :]
+            return self._events[index - self.first : self.end - self.first]
         indexes = self._of_turn.get(turn, [])
-        return [self._events[found - self.first] for found in indexes[bisect.bisect_left(indexes, index) :]]
+        told = slice(bisect.bisect_left(indexes, index), bisect.bisect_left(indexes, self.end))
+        return [self._events[found - self.first] for found in indexes[told]]
 
     def index_after(self, position: FeedPosition) -> int | None:
-        """The index of the first event after this position; None: not all events after it are in memory."""
+        """The index of the first event after this position; None: not all events after it are in memory.
+
+        It is beyond the end where what is held has been read elsewhere.
+        """
         begins = self.begins
         if begins is None or position.journal != begins.journal or position < begins:
             return None
@@ -194,6 +230,7 @@ class Feed:
         self._size -= sum(self._sizes[:count])
         del self._events[:count], self._sizes[:count]
         self.first += count
+        self._held = [index for index in self._held if index >= self.first]
         ended = {heard.turn for heard in forgotten if isinstance(heard.event, TurnResult)}
         for turn in {heard.turn for heard in forgotten}:
             kept = [index for index in self._of_turn.pop(turn) if index >= self.first]

@@ -21,12 +21,16 @@ class Hearing:
         turns: whose events are moved.
         feed: into which.
         on_event: called with each, also with those that are heard again after a reconnect.
+        holds: an event is to be told later.
     """
 
-    def __init__(self, turns: Turns, feed: Feed, on_event: Callable[[str, Event], None]) -> None:
+    def __init__(
+        self, turns: Turns, feed: Feed, on_event: Callable[[str, Event], None], holds: Callable[[Event], bool]
+    ) -> None:
         self._turns = turns
         self._feed = feed
         self._on_event = on_event
+        self._holds = holds
         self._numbering = Numbering()
         self._journal = ""
         self._seq = 0  # the newest frame that was heard
@@ -52,6 +56,7 @@ class Hearing:
         for turn, events, size in self._turns.fetch_all():
             for event in events:
                 if is_new:
-                    self._feed.add(Heard(self._numbering.next(self._journal, self._seq), turn, event), size)
+                    heard = Heard(self._numbering.next(self._journal, self._seq), turn, event)
+                    self._feed.add(heard, size, is_held=self._holds(event))
                     size = 0
                 self._on_event(turn, event)

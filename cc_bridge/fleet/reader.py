@@ -136,10 +136,8 @@ class FeedReader:
                 hint="Reading goes on with what comes next; `cc-bridge history` has the conversation's text.",
             )
         found = list(feed.since(index, self._turn))
-        self._index = feed.end
-        if found:
-            self._last = found[-1].at
-        return found
+        self._index = max(index, feed.end)
+        return self._noted(found)
 
     async def _from_journal(self) -> list[Heard]:
         try:
@@ -162,12 +160,22 @@ class FeedReader:
                 raise
             return []
         self._broke = 0
-        found = [item for item in heard if not self._turn or item.turn == self._turn]
+        told = [item for item in heard if not self._speaker.feed.holds_after(item.at)]
+        await self._meet(replay, is_held=len(told) < len(heard))
+        return self._noted([item for item in told if not self._turn or item.turn == self._turn])
+
+    async def _meet(self, replay: Replay, *, is_held: bool) -> None:
+        """Go on in memory, where that has what comes next; what is held will be told there."""
+        feed = self._speaker.feed
+        if is_held:
+            self._index = feed.end
+        elif replay.read_to is not None and not self._has_asked_journal:
+            self._index = feed.index_after(replay.read_to)
+        if self._in_memory:
+            self._replay = None
+            await replay.aclose()
+
+    def _noted(self, found: list[Heard]) -> list[Heard]:
         if found:
             self._last = found[-1].at
-        if replay.read_to is not None and not self._has_asked_journal:
-            self._index = self._speaker.feed.index_after(replay.read_to)
-            if self._in_memory:
-                self._replay = None
-                await replay.aclose()
         return found

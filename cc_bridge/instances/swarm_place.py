@@ -51,6 +51,7 @@ from .service_maker import ServiceMaker
 from .service_plan import ServicePlan, service_name
 from .sessions import LARGEST, session_path, session_to_begin_with
 from .task_container import TaskContainer
+from .task_copy import copy_of_task
 
 if TYPE_CHECKING:
     import docker
@@ -349,17 +350,12 @@ class SwarmPlace(ContainedPlace):
         """Copy what is new of it out of the container that was connected to last; the log says if that fails.
 
         Returns:
-            Why what is new is not known elsewhere: the container has ended. Empty: it is copied, or still there.
+            Why what is new is known nowhere else. Empty: it is copied, or still there.
         """
         if (found := self._task) is None or found.agent.python_missing:
             return ""
         session = self.home.session_id or self._copy.session_id  # that of another machine's program
-        for _ in range(2):  # again, because an engine calls a container running for a moment after its processes' end
-            if await self._copy.copy(found.execs, found.id, session, self.cwd):
-                return ""
-            if not await found.runs():
-                return "its container has ended before the conversation was copied, and is gone on with without it"
-        return ""
+        return await copy_of_task(self._copy, found, session, self.cwd, self._placement.until_gone(found.task.node))
 
     def check_copies(self) -> None:
         """What is copied here has to be what it goes on with at its next node.

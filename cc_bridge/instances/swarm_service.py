@@ -51,7 +51,7 @@ class SwarmService(ContainedInstance):
 
     kind: ClassVar[Kind] = "swarm"
 
-    _is_uncopied = False  # a turn was given whose reader has not come to what follows the result
+    _is_uncopied = False  # a turn was given whose reader has not come to its result
 
     def __init__(
         self,
@@ -102,28 +102,25 @@ class SwarmService(ContainedInstance):
         return cls(record_in(found[0].labels, found[0].name, env or {}), client, **options)
 
     async def submit(self, prompt: Prompt, id: str | None = None) -> Turn:  # noqa: A002
-        """See the contract. Who reads the turn to its end knows that the conversation is copied.
+        """See the contract. Who has the turn's result knows that the conversation is copied.
 
         Where its container has ended before that, the turn ends as interrupted.
         """
-        if self._is_attended:  # by who has heard the end of its node, and copies when a turn has ended
+        if self._is_attended:  # by who has heard the end of its node, and copies before a result is told
             return await super().submit(prompt, id)
         if self._bridge.channel_kind is not None and self._bridge.active is None:
             # Its node may have gone meanwhile. What is given to an agent that has gone cannot be given to the next:
             # nobody knows whether it ran.
             await self._bridge.make_ready()
-            if self._is_uncopied:  # who read the last turn went away with its result
+            if self._is_uncopied:  # who read the last turn went away before its result
                 await self._copy()
         self._is_uncopied = True
-        return (await super().submit(prompt, id)).and_then(self._copy)
+        return (await super().submit(prompt, id)).before_result(self._copy)
 
     async def _copy(self) -> str:
         why = await self._swarm.copy_conversation()
         self._is_uncopied = False
         return why
-
-    async def _copy_as_it_is(self) -> None:
-        await self._swarm.copy_conversation()  # its result was told by then; the log says if it fails
 
     def conversation_to_go_on_with(self) -> str:
         """See ``BridgedInstance``; also one that another machine's program has copied where this one sees it."""
@@ -175,7 +172,7 @@ class SwarmService(ContainedInstance):
         """See ``BridgedInstance``."""
         super().use_bridge(make_bridge)
         self._is_attended = make_bridge is not Bridge
-        self.after_turn = self._copy_as_it_is if self._is_attended else None
+        self.before_result = self._copy if self._is_attended else None
         if self._is_attended:
             self._swarm.full_limit = _FULL_LIMIT
 

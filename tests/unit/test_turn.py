@@ -52,32 +52,39 @@ async def test_nothing_follows_the_result_even_if_the_source_says_more() -> None
     assert [event async for event in turn] == [DONE]
 
 
-async def test_what_is_to_follow_the_result_follows_it_once() -> None:
+async def test_the_result_waits_for_what_is_to_be_done_before_it_and_nothing_else_does() -> None:
     done: list[str] = []
 
-    async def follow() -> str:
+    async def keep() -> str:
         await anyio.lowlevel.checkpoint()
         done.append("done")
         return ""
 
-    turn = Turn(ScriptedSource([TextDelta("a"), DONE]), "t1").and_then(follow)
-    assert [await anext(turn), await anext(turn)] == [TextDelta("a"), DONE]
-    assert not done, "the result does not wait for it"
+    turn = Turn(ScriptedSource([TextDelta("a"), DONE]), "t1").before_result(keep)
+    assert (await anext(turn), done) == (TextDelta("a"), [])
     with anyio.CancelScope() as scope:
         scope.cancel()
         await anext(turn)
-    assert await anext(turn, None) is None
+    assert not done
+    assert (await anext(turn), done) == (DONE, ["done"])
     assert await anext(turn, None) is None
     assert done == ["done"]
 
 
-async def test_a_whole_answer_does_not_count_where_what_follows_says_so() -> None:
-    async def follow() -> str:
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        (DONE, DONE.replace(verdict=Verdict.INTERRUPTED, error="it was not kept")),
+        (TurnResult(Verdict.FAILED, "a", error="mine"), TurnResult(Verdict.FAILED, "a", error="mine")),
+    ],
+)
+async def test_a_whole_answer_does_not_count_where_that_says_so(result: TurnResult, told: TurnResult) -> None:
+    async def keep() -> str:
         return "it was not kept"
 
-    turn = Turn(ScriptedSource([TextDelta("a"), DONE]), "t1").and_then(follow)
-    assert await turn.result() == DONE.replace(verdict=Verdict.INTERRUPTED, error="it was not kept")
-    with pytest.raises(TurnInterrupted, match="it was not kept"):
+    turn = Turn(ScriptedSource([TextDelta("a"), result]), "t1").before_result(keep)
+    assert [event async for event in turn] == [TextDelta("a"), told]
+    with pytest.raises(TurnError, match=told.error):
         turn.raise_for_result()
 
 

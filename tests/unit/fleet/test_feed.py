@@ -12,9 +12,9 @@ from cc_bridge.fleet.feed import Feed, FeedPosition, Heard, Numbering
 END = TurnResult(Verdict.COMPLETED, "")
 
 
-def say(feed: Feed, numbering: Numbering, seq: int, turn: str = "a", journal: str = "j", end: bool = False) -> Heard:
-    heard = Heard(numbering.next(journal, seq), turn, END if end else TextDelta(str(seq)))
-    feed.add(heard, 10)
+def say(feed: Feed, numbering: Numbering, seq: int, turn: str = "a", journal: str = "j", **how: bool) -> Heard:
+    event = END if how.pop("end", False) else TextDelta(str(seq))
+    feed.add(heard := Heard(numbering.next(journal, seq), turn, event), 10, **how)
     return heard
 
 
@@ -102,3 +102,78 @@ def test_a_gap_is_seen_by_who_steps_over_it() -> None:
     assert feed.index_after(before.at) is None
     assert feed.index_after(after.at) == feed.end
     assert feed.index_after(FeedPosition("k", 7, 0)) is None, "what was before the first frame is not here"
+
+
+# Results that are held
+
+
+def held_feed() -> tuple[Feed, list[Heard]]:
+    """The second of two events is a result, which is held; another turn has begun since."""
+    feed, numbering = Feed(), Numbering()
+    feed.begin("j", 0)
+    said = [say(feed, numbering, 1), say(feed, numbering, 2, end=True, is_held=True), say(feed, numbering, 3, "b")]
+    return feed, said
+
+
+def test_nobody_is_told_a_held_result_nor_what_came_after_it() -> None:
+    feed, said = held_feed()
+    assert (feed.held, feed.end, feed.last) == (said[1], 1, said[0].at)
+    assert list(feed.since(0)) == list(feed.since(0, "a")) == said[:1]
+    assert list(feed.since(0, "b")) == []
+    assert (feed.holds("a"), feed.holds("b"), feed.holds("c")) == (True, True, False)
+    assert [feed.holds_after(item.at) for item in said] == [False, True, True]
+    assert not feed.holds_after(FeedPosition("another", 9, 0))
+    feed.tell(said[1], "")
+    assert (feed.held, feed.end, feed.holds("b")) == (None, 3, False)
+    assert list(feed.since(1)) == said[1:]
+
+
+def test_a_held_result_that_does_not_count_is_told_as_interrupted_at_its_place() -> None:
+    feed, said = held_feed()
+    feed.tell(said[1], "it was not kept")
+    told = feed.since(1, "a")[0]
+    assert (told.at, told.event) == (said[1].at, END.replace(verdict=Verdict.INTERRUPTED, error="it was not kept"))
+
+
+def test_who_has_read_a_held_result_elsewhere_is_not_told_it_again() -> None:
+    feed, said = held_feed()
+    index = feed.index_after(said[1].at)
+    assert index is not None
+    assert index > feed.end
+    assert list(feed.since(index)) == []
+    feed.tell(said[1], "")
+    assert list(feed.since(index)) == said[2:]
+
+
+def test_a_held_result_that_is_forgotten_is_held_no_more() -> None:
+    feed, said = held_feed()
+    feed.forget(2)
+    assert (feed.held, list(feed.since(2))) == (None, said[2:])
+    feed.tell(said[1], "too late")
+    assert list(feed.since(2)) == said[2:]
+
+
+def test_what_is_missing_before_a_held_result_is_missed_by_who_comes_to_it() -> None:
+    feed, said = held_feed()
+    feed.begin("k", 7)
+    assert not feed.has_gap(0, feed.end)
+    feed.tell(said[1], "")
+    assert not feed.has_gap(0, 2)
+    assert feed.has_gap(0, 4)
+
+
+@given(st.lists(st.sampled_from(["say", "end", "tell", "read"]), max_size=60), st.integers(2, 8))
+def test_however_results_are_held_who_keeps_up_is_told_all_of_it_once_and_in_order(steps: list[str], most: int) -> None:
+    feed, numbering, said, told, seq, index = Feed(1000), Numbering(), [], [], 0, 0
+    feed.begin("j", 0)
+    for step in [*steps, *["tell"] * len(steps), "read"]:
+        if step in ("say", "end"):
+            seq += 1
+            said.append(say(feed, numbering, seq, f"t{seq % most}", end=step == "end", is_held=step == "end"))
+        elif step == "read":
+            told += feed.since(index)
+            index = max(index, feed.end)
+            assert all(not isinstance(item.event, TurnResult) or item is not feed.held for item in told)
+        elif feed.held is not None:
+            feed.tell(feed.held, "")
+    assert [item.at for item in told] == [item.at for item in said]
