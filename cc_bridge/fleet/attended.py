@@ -585,16 +585,10 @@ class Attended(Bridge):
 
     async def _keep(self) -> None:
         """Tell results, each when what it ends is kept."""
-        error: BridgeError | None = ConnectionLost("its fleet has ended", instance=self.instance_name)
-        try:
-            while (held := self.feed.held) is not None:
-                self.feed.tell(held, await self._kept())
-                self._bell.ring()
-            error = None
-        finally:
-            self._is_keeping = False
-            if error is not None:
-                self._bell.ring(error)
+        while (held := self.feed.held) is not None:
+            self.feed.tell(held, await self._kept())
+            self._bell.ring()
+        self._is_keeping = False
 
     async def _kept(self) -> str:
         """Why a turn does not count."""

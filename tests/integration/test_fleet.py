@@ -16,11 +16,16 @@ import pytest
 
 from cc_bridge import (
     Allow,
+    BridgeError,
     ClaudeInstance,
     Decision,
+    Event,
     InstanceInterface,
     LocalProcess,
     PermissionRequest,
+    TextDelta,
+    Turn,
+    TurnResult,
     Verdict,
 )
 from cc_bridge.fleet import Fleet, Heard, OpenRequest
@@ -60,6 +65,11 @@ def open_files() -> list[str]:
     return found
 
 
+async def cancel_when_blocked(scope: anyio.CancelScope) -> None:
+    await anyio.wait_all_tasks_blocked()
+    scope.cancel()
+
+
 class TestInstances:
     async def test_idle_ones_hold_nothing(
         self, fleet: Fleet, record: ClaudeInstance, monkeypatch: pytest.MonkeyPatch
@@ -87,19 +97,126 @@ class TestAttended:
             if isinstance(event, PermissionRequest):
                 break
         await other.release()
-        ended = anyio.Event()
+        kept: list[str] = []
 
-        async def note_end() -> None:
-            ended.set()
+        async def keep() -> str:
+            kept.append(turn.id)
+            return ""
 
         async with Fleet(on_permission=decide) as fleet:
-            fleet.open(record.name).after_turn = note_end
+            fleet.open(record.name).before_result = keep
             with anyio.fail_after(LIMIT):
                 found = await fleet.open(record.name).turn(turn.id)
                 result = await found.result()
-                await ended.wait()
         assert (result.verdict, result.text) == (Verdict.COMPLETED, "a\n\nb")
+        assert kept == [turn.id]
         assert (workspace / "made-by-a-tool").exists()
+
+
+class TestResultsThatWait:
+    """What ends with a turn may have to be kept before it counts."""
+
+    async def test_all_else_is_told_meanwhile_and_then_why_a_turn_does_not_count(
+        self, fleet: Fleet, record: ClaudeInstance
+    ) -> None:
+        """To who reads the turn, to who listens, and to who reads again what was said."""
+        instance = await fleet.make(record)
+        begun, may_go_on = anyio.Event(), anyio.Event()
+
+        async def keep() -> str:
+            begun.set()
+            await may_go_on.wait()
+            return "it was not kept"
+
+        instance.before_result = keep
+        listening: list[Heard] = []
+
+        async def listen() -> None:
+            async with aclosing(fleet.feed(record.name)) as feed:
+                listening.extend(await until_results(feed))
+
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as group:
+                group.start_soon(listen)
+                await anyio.wait_all_tasks_blocked()
+                turn = await instance.submit("[[say hello]]")
+                said: list[Event] = []
+                while TextDelta("hello") not in said:
+                    said.append(await anext(turn))
+                await begun.wait()
+                with anyio.CancelScope() as waiting:
+                    group.start_soon(cancel_when_blocked, waiting)
+                    said += [event async for event in turn]
+                assert not any(isinstance(event, TurnResult) for event in said)
+                async with aclosing(fleet.feed(record.name, turn=turn.id)) as feed:
+                    assert [(await anext(feed)).event for _ in said] == said
+                    may_go_on.set()
+                    results = [await turn.result(), (await anext(feed)).event]
+        for result in [*results, listening[-1].event]:
+            assert isinstance(result, TurnResult)
+            assert (result.verdict, result.text, result.error) == (Verdict.INTERRUPTED, "hello", "it was not kept")
+
+    async def test_a_mistake_there_ends_neither_the_fleet_nor_the_turn_unheard(
+        self, fleet: Fleet, record: ClaudeInstance
+    ) -> None:
+        instance = await fleet.make(record)
+
+        async def fail() -> str:
+            raise RuntimeError("a mistake")
+
+        instance.before_result = fail
+        with anyio.fail_after(LIMIT):
+            result = await (await instance.submit("[[say hello]]")).result()
+            assert (result.verdict, result.text) == (Verdict.INTERRUPTED, "hello")
+            assert "a mistake" in result.error
+            instance.before_result = None
+            assert await instance.send_command_and_wait("[[say again]]", LIMIT) == (True, "again")
+
+    async def test_the_next_turn_begins_meanwhile_and_is_told_afterwards(
+        self, fleet: Fleet, record: ClaudeInstance
+    ) -> None:
+        instance = await fleet.make(record)
+        ended, may_go_on = [anyio.Event(), anyio.Event()], anyio.Event()
+
+        async def keep() -> str:
+            next(event for event in ended if not event.is_set()).set()
+            await may_go_on.wait()
+            return ""
+
+        instance.before_result = keep
+        with anyio.fail_after(LIMIT):
+            first, second = await instance.submit("[[say one]]"), await instance.submit("[[say two]]")
+            await ended[0].wait()
+            may_go_on.set()
+            assert [(await turn.result()).text for turn in (second, first)] == ["two", "one"]
+        assert ended[1].is_set()
+
+    async def test_who_reads_one_when_the_fleet_ends_is_told(self, record: ClaudeInstance) -> None:
+        begun = anyio.Event()
+
+        async def keep() -> str:
+            begun.set()
+            await anyio.sleep_forever()
+            return ""
+
+        errors: list[BridgeError] = []
+
+        async def read(turn: Turn) -> None:
+            try:
+                await turn.result()
+            except BridgeError as error:
+                errors.append(error)
+
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as group, Fleet() as fleet:
+                instance = await fleet.make(record)
+                instance.before_result = keep
+                group.start_soon(read, await instance.submit("[[say hello]]"))
+                await begun.wait()
+                await anyio.wait_all_tasks_blocked()
+        assert [error.what for error in errors] == [
+            "the fleet is not in use: its instances live within its `async with`"
+        ]
 
 
 class TestFeeds:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from cc_bridge import ClaudeInstance, TextDelta, Verdict, Waiting
+from cc_bridge import ClaudeInstance, TextDelta, TurnResult, Verdict, Waiting
+from cc_bridge.fleet import Fleet
 from cc_bridge.instances.conversation_copy import ConversationCopy
 from cc_bridge.instances.swarm_service import SwarmService
 from cc_bridge.testing import ScriptedModel
@@ -90,11 +92,24 @@ async def test_it_goes_on_where_its_node_has_lost_its_power(
     swarm.await_state(second, "ready")
 
 
+@pytest.mark.parametrize("in_fleet", [False, True])
 async def test_a_turn_is_interrupted_where_its_container_ends_before_the_copy(
-    swarm_node: Cluster, cluster: Cluster, make_service: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    swarm_node: Cluster,
+    cluster: Cluster,
+    make_service: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    in_fleet: bool,
 ) -> None:
     """It was said, and where it goes on nobody knows of it."""
-    instance = await make_service()
+    async with Fleet() if in_fleet else nullcontext() as fleet:
+        instance = await make_service()
+        await tell_one_that_is_not_copied(fleet.adopt(instance.record) if fleet else instance, swarm_node, monkeypatch)
+        await instance.remove(conversation=True)
+
+
+async def tell_one_that_is_not_copied(
+    instance: SwarmService, swarm_node: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy = instance._swarm._copy
 
     async def killed(execs: Any, container: str, *about: Any) -> bool:
@@ -102,9 +117,9 @@ async def test_a_turn_is_interrupted_where_its_container_ends_before_the_copy(
         return bool(await ConversationCopy.copy(copy, execs, container, *about))
 
     monkeypatch.setattr(copy, "copy", killed)
-    result = await (await instance.submit("[[say one]]")).result()
+    result = [event async for event in await instance.submit("[[say one]]")][-1]
+    assert isinstance(result, TurnResult)
     assert (result.verdict, result.text) == (Verdict.INTERRUPTED, "one")
     assert "before the conversation was copied" in result.error
     monkeypatch.undo()
     assert await instance.send_command_and_wait("[[say two]]", 60) == (True, "two")
-    await instance.remove(conversation=True)
