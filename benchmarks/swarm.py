@@ -181,7 +181,7 @@ async def _placed(service: str) -> float:
 
 async def _revive(cluster: Cluster, node: Node) -> None:
     await to_thread.run_sync(cluster.boot, node)
-    await to_thread.run_sync(cluster.await_state, node, "ready")
+    await to_thread.run_sync(cluster.await_back, node)
 
 
 async def _many(sheet: Sheet, cluster: Cluster, image: str, env: dict[str, str]) -> None:

@@ -23,7 +23,13 @@ _AT_ONCE = 16
 #: Bytes that a config may have, by Swarm's own limit.
 _LARGEST_CONFIG = 500 * 1024
 
+#: Seconds for the engine of a node that is not ready.
+_SOON = 5.0
+
 _NO_MANAGER = "`docker swarm init` makes it one; or name a manager by DOCKER_HOST, or by a Docker context."
+
+#: A node that registers just when it is given up can stay down although its session lives (moby/swarmkit#2488).
+_UNHEARD = "If the node reaches a manager's port 2377, restart its engine: Swarm has lost it as it began anew."
 
 _ANOTHERS = "Correct what says where it is: the node's label, the context that is called as it, or the rule."
 
@@ -81,7 +87,7 @@ def _agent(size: int) -> Check:
 
 async def _node(engines: NodeEngines, node: NodeInfo, *, is_own: bool, image: str) -> Check:
     if not node.is_ready:
-        return check_of_node(node, trouble=f"it is {node.state}")
+        return check_of_node(node, trouble=f"it is {node.state}", answers=await _answers(engines, node))
     try:
         engine = await engines.of(node.id)
         client = await engine.client()
@@ -101,6 +107,17 @@ async def _node(engines: NodeEngines, node: NodeInfo, *, is_own: bool, image: st
         return check_of_node(node, trouble=error.what, advice=error.hint)
 
 
+async def _answers(engines: NodeEngines, node: NodeInfo) -> bool:
+    """The engine of a node that is not ready is there all the same."""
+    with anyio.move_on_after(_SOON):
+        try:
+            await (await engines.whatever_of(node)).client()  # which has to be the node's
+            return True
+        except BridgeError:
+            return False
+    return False
+
+
 async def _has(engine: Engine, image: str) -> bool:
     client = await engine.client()
     try:
@@ -111,7 +128,13 @@ async def _has(engine: Engine, image: str) -> bool:
 
 
 def check_of_node(
-    node: NodeInfo, *, way: str = "", has_image: bool = False, trouble: str = "", advice: str = ""
+    node: NodeInfo,
+    *,
+    way: str = "",
+    has_image: bool = False,
+    trouble: str = "",
+    advice: str = "",
+    answers: bool = False,
 ) -> Check:
     """What is said of a node.
 
@@ -119,8 +142,11 @@ def check_of_node(
         way: how its engine was reached; empty: it was not.
         has_image: the default image is there.
         trouble: why not. advice: what its error says to do.
+        answers: its engine does, although the managers do not have the node.
     """
     name = f"node {node.hostname}"
+    if not node.is_ready and answers:
+        return Check(name, "fail", f"{trouble} for the managers, but its engine answers", _UNHEARD)
     if not node.is_ready:
         gone = f"Start it, or `docker node rm --force {node.id}` if it does not come back."
         return Check(name, "fail", trouble, gone)

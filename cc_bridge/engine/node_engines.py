@@ -71,13 +71,17 @@ class NodeEngines(AsyncResource):
             raise EngineUnavailable(f"the swarm has no node {node_id} any more", hint="") from None
         if node.is_gone:
             raise EngineUnavailable(f"the node {node.hostname} is {node.state}", hint="`docker node ls` shows it.")
+        return await self.whatever_of(node)
+
+    async def whatever_of(self, node: NodeInfo) -> Engine:
+        """The same of another node than the manager's own, also where the managers say that it is down."""
         address = address_of_node(node)
         async with self._making:
-            before = self._engines.get(node_id)
+            before = self._engines.get(node.id)
             if before is not None and before[0].url == address.url:
                 return before[1]
             engine = _NodeEngine(address, node)
-            self._engines[node_id] = (address, engine)
+            self._engines[node.id] = (address, engine)
         if before is not None:  # its label was changed
             await before[1].aclose()
         return engine

@@ -34,8 +34,11 @@ HEARTBEAT = 1.0
 _PREFIX = "cc-bridge-swarm-"
 _CGROUPS = Path("/sys/fs/cgroup")
 
-#: Seconds for a node to be back: one whose tries have failed for a while waits two minutes for the next (gRPC).
-_BACK = 240
+#: Seconds for the manager to see a node as it is.
+_SEEN = 60
+
+#: How often a node's engine is begun anew that Swarm does not have again.
+_TRIES = 3
 
 _count = itertools.count()
 
@@ -194,14 +197,30 @@ class Cluster:
         """Until the manager sees it so.
 
         Raises:
-            TimeoutError: after four minutes.
+            TimeoutError: after a minute.
         """
         now = int(time.time())
-        events = self.manager.client.events(filters={"type": "node"}, since=now - 1, until=now + _BACK)
+        events = self.manager.client.events(filters={"type": "node"}, since=now - 1, until=now + _SEEN)
         with contextlib.closing(events):
             while self.state(node) != state:
                 if next(iter(events), None) is None:
                     raise TimeoutError(f"{node.name} is not {state}")
+
+    def await_back(self, node: Node) -> None:
+        """Until the manager has it again, which had gone or was not heard of.
+
+        Swarm gives up one that registers just when its time is over, and does not take it back although its session
+        lives (moby/swarmkit#2488): then its engine is begun anew, as a person would do.
+
+        Raises:
+            TimeoutError: after several minutes.
+        """
+        for _ in range(_TRIES):
+            with contextlib.suppress(TimeoutError):
+                self.await_state(node, "ready")
+                return
+            self.restart(node)
+        self.await_state(node, "ready")
 
     def running(self, service: str) -> Counter[str]:
         """How many of its tasks run, by the node's name."""

@@ -54,7 +54,7 @@ def test_services_are_spread_and_placed_again_when_a_machine_dies(swarm: Cluster
     swarm.await_state(dead, "down")
     until(lambda: swarm.running(service) == Counter(names[:2] * 3), lambda: swarm.running(service))
     swarm.boot(dead)
-    swarm.await_state(dead, "ready")
+    swarm.await_back(dead)
 
 
 @pytest.mark.thorough
@@ -67,7 +67,7 @@ def test_a_machine_that_is_cut_off_goes_on_until_its_cable_is_back(swarm: Cluste
     until(lambda: swarm.running(service)[swarm.nodes[0].name] == 3, lambda: swarm.running(service))
     assert len(alone.client.containers.list()) == 2
     swarm.heal(alone)
-    swarm.await_state(alone, "ready")
+    swarm.await_back(alone)
     until(lambda: not alone.client.containers.list(), lambda: alone.client.containers.list())
 
 
@@ -80,7 +80,7 @@ def test_an_engine_is_killed_stops_and_is_drained_and_is_a_node_again(swarm: Clu
     swarm.stop(node)
     swarm.await_state(node, "down")
     swarm.cont(node)
-    swarm.await_state(node, "ready")
+    swarm.await_back(node)
 
     swarm.drain(node)
     until(lambda: not node.client.containers.list(), lambda: node.client.containers.list())
@@ -88,7 +88,7 @@ def test_an_engine_is_killed_stops_and_is_drained_and_is_a_node_again(swarm: Clu
 
     swarm.leave(node)
     swarm.join(node)
-    swarm.await_state(node, "ready")
+    swarm.await_back(node)
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ async def test_it_goes_on_where_its_node_has_lost_its_power(
     assert second.name != first.name
 
     swarm.boot(first)
-    swarm.await_state(first, "ready")
+    swarm.await_back(first)
     swarm.kill(second)
     await tell(instance, "the third words")
     assert (await node_of(instance, swarm)).name == first.name
@@ -89,7 +89,7 @@ async def test_it_goes_on_where_its_node_has_lost_its_power(
     await tell(instance, "the fourth words")
     assert "that waited" not in heard(node_model), "it was in that machine's journal"
     swarm.boot(second)
-    swarm.await_state(second, "ready")
+    swarm.await_back(second)
 
 
 @pytest.mark.parametrize("in_fleet", [False, True])

@@ -77,3 +77,17 @@ async def test_a_node_is_reached_by_ssh(
     assert (await instance.get_info())["node"] == node.name
     assert (await instance.exec(["cat", "/proc/sys/kernel/hostname"])).exit_code == 0
     await instance.remove(conversation=True)
+
+
+@pytest.mark.thorough
+@pytest.mark.long
+def test_doctor_tells_a_node_that_is_there_and_that_the_managers_do_not_hear(swarm: Cluster, cluster: Cluster) -> None:
+    node = swarm.nodes[1]
+    swarm.label(node, {ENGINE_LABEL: f"unix://{node.socket}"})
+    swarm.partition(node)
+    swarm.await_state(node, "down")
+    done = cc("doctor", "--swarm")
+    swarm.heal(node)
+    assert done.returncode == 1
+    assert "it is down for the managers, but its engine answers" in done.stdout, done.stdout
+    swarm.await_back(node)

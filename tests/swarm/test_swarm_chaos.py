@@ -115,7 +115,7 @@ async def befall(cluster: Cluster, rng: random.Random, wanted: list[str], befall
             befallen[name] += 1
             await anyio.sleep(rng.choice([0.5, 3, 6]))  # before and after Swarm has given it up
             await to_thread.run_sync(undo)
-            await to_thread.run_sync(cluster.await_state, node, "ready")
+            await to_thread.run_sync(cluster.await_back, node)
 
 
 @pytest.mark.timeout(1800)

@@ -93,7 +93,7 @@ async def test_a_node_is_cut_off_and_comes_back(
     assert "the first words" in heard(node_model)
     assert (await node_of(instance, swarm)).name != node.name
     swarm.heal(node)
-    swarm.await_state(node, "ready")
+    swarm.await_back(node)
     assert await instance.send_command_and_wait("[[say still there]]", LIMIT) == (True, "still there")
 
 
@@ -132,7 +132,7 @@ async def test_a_node_stands_still(swarm: Cluster, make_service: MakeService, no
     assert await instance.send_command_and_wait("[[say again]]", LIMIT) == (True, "again")
     assert "the first words" in heard(node_model)
     swarm.cont(node)
-    await to_thread.run_sync(lambda: swarm.await_state(node, "ready"))
+    await to_thread.run_sync(lambda: swarm.await_back(node))
 
 
 @pytest.mark.thorough

@@ -16,6 +16,12 @@ from cc_bridge.engine.nodes import NodeInfo
         ({"availability": "drain"}, {"way": "w", "has_image": True}, "note", "cc-bridge node activate b"),
         ({}, {"trouble": "nobody says where", "advice": "Say so."}, "fail", "nobody says where Say so."),
         ({"state": "down"}, {"trouble": "it is down"}, "fail", "docker node rm --force id"),
+        (
+            {"state": "down"},
+            {"trouble": "it is down", "answers": True},
+            "fail",
+            "it is down for the managers, but its engine answers If the node reaches a manager's port 2377, restart",
+        ),
     ],
 )
 def test_what_is_said_and_advised(of_node: dict[str, str], said: dict[str, str | bool], state: str, words: str) -> None:
