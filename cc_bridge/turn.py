@@ -79,15 +79,16 @@ class Turn:
         self._result: TurnResult | None = None
         self._is_left = False  # nobody knows it any more
         self._undecided: PermissionRequest | None = None  # seen; decided when the next event is wanted
-        self._before: Callable[[], Awaitable[str]] | None = None
+        self._keep: Callable[[], Awaitable[str]] | None = None
 
-    def before_result(self, task: Callable[[], Awaitable[str]]) -> Self:
-        """Have something done before the result is given; again where it was cancelled.
+    def before_result(self, keep: Callable[[], Awaitable[str]]) -> Self:
+        """Have something done before the result of a whole answer is given; again where it was cancelled.
 
-        So nothing that is said waits for it, and who has the result knows that it is done. What it returns, if
-        anything, is why the turn does not count: a whole answer is interrupted then (``TurnResult.discounted``).
+        So nothing that is said waits for it, and who has the answer knows that it is done. What it returns, if
+        anything, is why the answer does not count: the turn is interrupted then (``TurnResult.discounted``). Where
+        there is no whole answer, it is done after the result, before the iteration ends.
         """
-        self._before = task
+        self._keep = keep
         return self
 
     def __aiter__(self) -> Self:
@@ -105,19 +106,25 @@ class Turn:
             await self._source.decide(self._undecided)
             self._undecided = None
         while not self._events:
+            if self._result is not None:
+                await self._kept()
             if self._result is not None or self._is_left:
                 raise StopAsyncIteration
             self._events.extend(found := await self._source.wait_for_events(self.id))
             self._is_left = not found
-        if self._before is not None and isinstance(result := self._events[0], TurnResult):
-            self._events[0] = result.discounted(await self._before())
-            self._before = None
+        if isinstance(result := self._events[0], TurnResult) and result.ok:
+            self._events[0] = result.discounted(await self._kept())
         event = self._events.popleft()
         if isinstance(event, PermissionRequest):
             self._undecided = event
         elif isinstance(event, TurnResult):
             self._result = event
         return event
+
+    async def _kept(self) -> str:
+        why = await self._keep() if self._keep is not None else ""
+        self._keep = None
+        return why
 
     async def result(self) -> TurnResult:
         """Read to the end; the turn's result. Its text is whole, however long it is, if nothing was read before.

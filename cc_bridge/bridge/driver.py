@@ -342,7 +342,7 @@ class Driver:
 
     def _can_resume(self, *, has_no_place: bool = False) -> bool:
         """A turn was cut off that can be taken up again."""
-        needed = (self._adopts and not has_no_place) or self.conversation.can_go_on
+        needed = not has_no_place if self._adopts else self.conversation.can_go_on
         return self.uplink.position is not None and needed and self._place.exists()
 
     def _go_on(self, connection: Connection) -> None:

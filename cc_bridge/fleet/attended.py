@@ -71,10 +71,10 @@ class Inhabited(Surroundings, Protocol):
         """An agent answers there."""
 
     @property
-    def before_result(self) -> Callable[[], Coroutine[Any, Any, str]] | None:
-        """What is to be done before a turn's result is told; None: nothing.
+    def before_result(self) -> Callable[[str], Callable[[], Coroutine[Any, Any, str]]] | None:
+        """Called with a turn's id when its result is heard: makes what is done then; None: nothing is.
 
-        What it returns, if anything, is why the turn does not count.
+        A whole answer is told afterwards; what that returns, if anything, is why it does not count.
         """
 
     def let_go(self) -> None:
@@ -168,7 +168,7 @@ class Attended(Bridge):
         self._wake: anyio.Event | None = None  # of a pause
         self._wants = Wants()
         self._errors: dict[str, BridgeError] = {}  # why turns could not be sent
-        self._is_keeping = False  # before results are told
+        self._keeping: dict[str, Callable[[], Coroutine[Any, Any, str]]] = {}  # what is done before results are told
         self._joined: dict[str, None] = {}  # turns that had been sent before, and were not heard then
 
     # For callers
@@ -292,6 +292,9 @@ class Attended(Bridge):
         Where the block fails, it stays.
         """
         before, self._leaving = self._leaving, error  # two may remove it at once
+        while self.feed.held is not None:  # where a conversation does not go on, it need not be kept
+            self.feed.tell(self.feed.held.turn, "")
+        self._bell.ring()
         try:
             yield
         except BaseException:  # cancelled, too: what was not removed stays
@@ -330,8 +333,8 @@ class Attended(Bridge):
 
     @property
     def is_busy(self) -> bool:
-        """A turn runs or waits, as far as this program knows, or its result is still to be told."""
-        return bool(self._conversation.turns) or self.feed.held is not None
+        """A turn runs or waits, as far as this program knows."""
+        return bool(self._conversation.turns)
 
     @property
     def keeps_awake(self) -> bool:
@@ -442,9 +445,13 @@ class Attended(Bridge):
                 self._bell.ring(error)
             self._rest(awake=self._driver.claude_runs)
             self._shelf.let_go()
-            if not any(reader.lacks for reader in self.readers):
-                self.feed.forget(self.feed.end - self.feed.first)  # the journal has it
+            self._forget()
         self._begin()  # something may have come while we were leaving
+
+    def _forget(self) -> None:
+        """Forget what was said, if nobody attends to it and no reader lacks it: the journal has it."""
+        if not (self._attending or self._keeping or any(reader.lacks for reader in self.readers)):
+            self.feed.forget(self.feed.end - self.feed.first)
 
     async def _work(self) -> None:
         """One step for who wants something, with as many tries as there is patience for."""
@@ -576,24 +583,33 @@ class Attended(Bridge):
             self._asking.heard(turn, event)
         elif isinstance(event, TurnResult):
             self._host.turn_ended(turn, event, self._driver.claude_pid)
-            if self.feed.held is not None and not self._is_keeping:
-                self._is_keeping = True
-                self._host.start_soon(self._keep)
+            if (before := self._shelf.before_result) is not None and self._leaving is None:
+                self._keeping.setdefault(turn if event.ok else "", before(turn))
+                if len(self._keeping) == 1:
+                    self._host.start_soon(self._keep)
 
     def _holds(self, event: Event) -> bool:
-        return isinstance(event, TurnResult) and self._shelf.before_result is not None
+        is_kept = self._shelf.before_result is not None and self._leaving is None
+        return is_kept and isinstance(event, TurnResult) and event.ok
 
     async def _keep(self) -> None:
-        """Tell results, each when what it ends is kept."""
-        while (held := self.feed.held) is not None:
-            self.feed.tell(held, await self._kept())
+        """Keep what turns end, one after the other, and tell those that are held."""
+        while self._keeping:
+            turn, keep = next(iter(self._keeping.items()))
+            self.feed.tell(turn, await self._kept(keep))
+            del self._keeping[turn]
             self._bell.ring()
-        self._is_keeping = False
+        self._forget()
 
-    async def _kept(self) -> str:
+    async def keep(self, turn_id: str) -> str:
+        """Before a whole answer is told that is read again: why it does not count; empty: it does."""
+        before = self._shelf.before_result
+        return await self._kept(before(turn_id)) if before is not None else ""
+
+    async def _kept(self, keep: Callable[[], Coroutine[Any, Any, str]]) -> str:
         """Why a turn does not count."""
         try:
-            return await keep() if (keep := self._shelf.before_result) is not None else ""
+            return await keep()
         except Exception as failure:  # a mistake of ours must neither end the fleet nor have a result never told
             self._log.error("turn_not_kept", reason="".join(traceback.format_exception(failure)))
             return f"it could not be kept: {failure!r}"

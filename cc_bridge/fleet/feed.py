@@ -156,13 +156,16 @@ class Feed:
         if len(self._events) > self._most + _AT_ONCE or self._size > self._most_bytes:
             self._forget()
 
-    def tell(self, held: Heard, why: str) -> None:
-        """Tell a held result, and what came after it up to the next; one that was forgotten is told by the journal.
+    def tell(self, turn: str, why: str) -> None:
+        """Tell the held result of a turn, and what came after it up to the next. Results are told in their order.
+
+        One that was forgotten is told by the journal.
 
         Args:
             why: it does not count; empty: it does.
         """
-        if held is self.held and isinstance(held.event, TurnResult):
+        held = self.held
+        if held is not None and held.turn == turn and isinstance(held.event, TurnResult):
             self._events[self._held.pop(0) - self.first] = replace(held, event=held.event.discounted(why))
 
     def has(self, turn: str) -> bool:
@@ -179,11 +182,6 @@ class Feed:
         """Something of the turn is still to be told."""
         indexes = self._of_turn.get(turn)
         return indexes is not None and indexes[-1] >= self.end
-
-    def holds_after(self, position: FeedPosition) -> bool:
-        """What has this position is still to be told, as far as is known here."""
-        held = self.held
-        return held is not None and held.at.journal == position.journal and held.at <= position
 
     def has_ended(self, turn: str) -> bool:
         """The turn's result is in memory."""

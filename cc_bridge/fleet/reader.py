@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 from weakref import WeakSet
 
@@ -41,6 +42,9 @@ class Speaker(Protocol):
     def was_before(self, turn_id: str) -> bool:
         """The turn ended before this program asked for it: it has to be read again."""
 
+    async def keep(self, turn_id: str) -> str:
+        """Before a whole answer is told that is read again: why it does not count."""
+
 
 class FeedReader:
     """Reads all that an instance says, or one turn, at its own pace. For one task at a time.
@@ -63,6 +67,7 @@ class FeedReader:
         elif index is not None and not turn:
             self._last = speaker.feed.last or speaker.feed.begins
         self._replay: Replay | None = None
+        self._again: list[Heard] = []  # was read from the journal, and not handed out yet
         speaker.readers.add(self)
         self._broke = 0
         self._has_result = False  # of the turn
@@ -135,9 +140,13 @@ class FeedReader:
                 instance=self._speaker.instance_name,
                 hint="Reading goes on with what comes next; `cc-bridge history` has the conversation's text.",
             )
-        found = list(feed.since(index, self._turn))
+        found = [item for item in feed.since(index, self._turn) if not self._has_read(item.at)]
         self._index = max(index, feed.end)
         return self._noted(found)
+
+    def _has_read(self, position: FeedPosition) -> bool:
+        """In the journal, which was ahead."""
+        return self._last is not None and position.journal == self._last.journal and position <= self._last
 
     async def _from_journal(self) -> list[Heard]:
         try:
@@ -151,7 +160,7 @@ class FeedReader:
         if replay is None:
             return []  # by now memory has it
         try:
-            heard = await replay.read()
+            self._again += [item for item in await replay.read() if not self._turn or item.turn == self._turn]
         except ConnectionLost:
             self._replay = None
             await replay.aclose()
@@ -160,20 +169,18 @@ class FeedReader:
                 raise
             return []
         self._broke = 0
-        told = [item for item in heard if not self._speaker.feed.holds_after(item.at)]
-        await self._meet(replay, is_held=len(told) < len(heard))
-        return self._noted([item for item in told if not self._turn or item.turn == self._turn])
-
-    async def _meet(self, replay: Replay, *, is_held: bool) -> None:
-        """Go on in memory, where that has what comes next; what is held will be told there."""
-        feed = self._speaker.feed
-        if is_held:
-            self._index = feed.end
-        elif replay.read_to is not None and not self._has_asked_journal:
-            self._index = feed.index_after(replay.read_to)
+        for number, item in enumerate(self._again):
+            if isinstance(item.event, TurnResult) and item.event.ok:
+                why = await self._speaker.keep(item.turn)
+                self._again[number] = replace(item, event=item.event.discounted(why))
+        found, self._again = self._again, []
+        self._noted(found)
+        if replay.read_to is not None and not self._has_asked_journal:
+            self._index = self._speaker.feed.index_after(replay.read_to)
         if self._in_memory:
             self._replay = None
             await replay.aclose()
+        return found
 
     def _noted(self, found: list[Heard]) -> list[Heard]:
         if found:

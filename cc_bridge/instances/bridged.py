@@ -88,7 +88,7 @@ class BridgedInstance(InstanceInterface):
 
     Attributes:
         only_looks: whatever does not run is not started by this object: place, agent, or Claude Code.
-        before_result: what a fleet does before it tells a turn's result; it returns why the turn does not count.
+        before_result: what a fleet does between hearing a turn's result and telling it: see ``Inhabited``.
     """
 
     #: The kind of record that this class runs.
@@ -106,7 +106,7 @@ class BridgedInstance(InstanceInterface):
     ) -> None:
         self.record, self.name = place.record, place.name
         self.claude_hint, self.lease = place.claude_hint, place.lease
-        self.before_result: Callable[[], Coroutine[Any, Any, str]] | None = None
+        self.before_result: Callable[[str], Callable[[], Coroutine[Any, Any, str]]] | None = None
         self._place, self._registry = place, registry or place.registry
         self._home, self._log = place.home, place.log
         self._kept = KeptRecord(place.home)

@@ -21,6 +21,7 @@ from ..engine.execs import Execs
 from ..errors import AgentUnavailable, BridgeError, ContainerNotRunning, InvalidInput
 from ..logs import Log
 from ..names import is_uuid
+from ..protocol.transcript import read_turn
 from .container_agent import AGENT
 from .copied_files import TRANSCRIPT, CopiedFiles, FileCopy, Index
 from .sessions import LARGEST, session_path
@@ -97,18 +98,18 @@ class ConversationCopy:
         session_id = request["session"]
         have = await anyio.to_thread.run_sync(self._files.have, session_id)
         mark = await anyio.to_thread.run_sync(self._files.next_mark)
-        await anyio.to_thread.run_sync(self._files.make)
         channel = await self._open(execs, container, "give")
-        with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._files.directory)) as received:
-            async with channel:
+        async with channel:
+            await anyio.to_thread.run_sync(self._files.make)  # only now: what was removed is not made again
+            with tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self._files.directory)) as received:
                 await channel.send(_line_of({**request, "have": have, "most": LARGEST, "mark": mark}))
                 await channel.send_eof()
                 await _receive_all(channel, received)
-            if channel.exit_code:
-                raise AgentUnavailable(_why(channel))
-            received.seek(0)
-            # Not given up once it has begun: a copy that is written is whole.
-            return await anyio.to_thread.run_sync(self._files.keep, session_id, mark, received)
+                if channel.exit_code:
+                    raise AgentUnavailable(_why(channel))
+                received.seek(0)
+                # Not given up once it has begun: a copy that is written is whole.
+                return await anyio.to_thread.run_sync(self._files.keep, session_id, mark, received)
 
     async def restore(self, execs: Execs, container: str, session_id: str, cwd: str, *, forget: str = "") -> bool:
         """Put the copy into a container in which the session is missing, or less of it is. Claude Code must not run.
@@ -192,6 +193,21 @@ class ConversationCopy:
             return self._files.open(index.files[TRANSCRIPT]) if index.session == session_id else None
 
         return await anyio.to_thread.run_sync(find)
+
+    async def has(self, session_id: str, turn_id: str) -> bool:
+        """The transcript as it was copied last has the turn, and that the model has ended it."""
+
+        def look() -> bool:
+            index = self._files.index()
+            if not turn_id or index.session != session_id:
+                return False
+            prompt = f'"uuid":"{turn_id}"'.encode()  # Claude Code notes it under the id that it was given with
+            return read_turn(self._files.lines_from(index.files[TRANSCRIPT], prompt), turn_id).ended
+
+        try:
+            return await anyio.to_thread.run_sync(look)
+        except OSError:
+            return False
 
     async def _put(self, channel: DockerExecChannel, request: dict[str, Any], index: Index, forget: str) -> bool:
         ours = index.files[TRANSCRIPT]

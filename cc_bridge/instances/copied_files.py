@@ -42,6 +42,7 @@ _LOOKS = 2
 _NAME = re.compile(r"transcript|(?:session|tasks|file-history)(?:/[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,199}){1,6}")
 _BLOB = re.compile(r"[0-9a-f]{16}")
 _CHUNK = 256 * 1024
+_SEARCHED = 16 * 1024 * 1024
 
 
 class FileCopy(Value):
@@ -165,6 +166,28 @@ class CopiedFiles:
             while most and (data := content.read(min(_CHUNK, most))):
                 most -= len(data)
                 yield data
+
+    def lines_from(self, file: FileCopy, word: bytes) -> Iterator[str]:
+        """The lines from the last one that has these bytes, if they are in the file's last 16 MiB; else none.
+
+        Nor is one found that is longer than that up to there.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with self.open(file) as content:
+            at = _last(content, word, file.size, max(0, file.size - _SEARCHED))
+            if at < 0:
+                return
+            before = _last(content, b"\n", at, max(0, at - _SEARCHED))
+            if before < 0 and at > _SEARCHED:
+                return
+            start = before + 1
+            content.seek(start)
+            left = file.size - start
+            while left and (line := content.readline(left)):
+                left -= len(line)
+                yield line.decode("utf-8", "replace")
 
     def open(self, file: FileCopy) -> IO[bytes]:
         """A file, to be closed by the caller. What is beyond its size does not count.
@@ -293,6 +316,18 @@ def _end_of_lines(fd: int, start: int, size: int) -> int:
             return begin + newline + 1
         size = begin
     return start
+
+
+def _last(content: IO[bytes], word: bytes, end: int, least: int) -> int:
+    """Where a word is in a file for the last time between these; -1: it is not there."""
+    begin = end
+    while begin > least:
+        begin, until = max(least, begin - _CHUNK), min(end, begin + len(word) - 1)
+        content.seek(begin)
+        found = content.read(until - begin).rfind(word)
+        if found != -1:
+            return begin + found
+    return -1
 
 
 def _digest_of_end(root: int, file: FileCopy) -> str:

@@ -84,6 +84,7 @@ class SwarmPlace(ContainedPlace):
     Attributes:
         owns_engine: it is closed with this object.
         full_limit: seconds to wait for room at a node, for who can make some.
+        containers: to how many it was connected, one after the other.
     """
 
     kind: ClassVar[Kind] = "swarm"
@@ -111,6 +112,7 @@ class SwarmPlace(ContainedPlace):
         self._install = Installation.at(registry.root).id_for(self.name)
         self._on_progress = on_progress
         self._task: TaskContainer | None = None  # that was connected to last
+        self.containers = 0
         install = "" if record.service else self._install
         who = self.service, self.name, install
         self._placement = Placement(self._nodes, *who, self.log, project=record.project, most=record.most_in_project)
@@ -161,7 +163,9 @@ class SwarmPlace(ContainedPlace):
         if self.lease.fence is not None:
             return await self._connect(greeting)
         with suppress(AgentUnavailable, *_NOT_THERE):
-            return await self.way_to_look(greeting)
+            found, channel = await self._look(greeting)
+            self._use(found)
+            return channel
         async with self.lease.held(_PLACE_LIMIT):
             return await self._connect(greeting)
 
@@ -221,7 +225,7 @@ class SwarmPlace(ContainedPlace):
             raise ContainerNotRunning(f"no agent answers in the container {task.container[:12]}")
         if channel is None:
             channel = found.agent.none(greeting)
-        self._task = found
+        self._use(found)
         if not known:
             self.log.info("task_joined", service=self.service, task=task.id, node=task.node)
             self._remember(task.container)  # raises nothing: nobody else has the channel
@@ -249,6 +253,9 @@ class SwarmPlace(ContainedPlace):
 
     async def way_to_look(self, greeting: bytes) -> Channel:
         """An attached exec, in a container that runs."""
+        return (await self._look(greeting))[1]
+
+    async def _look(self, greeting: bytes) -> tuple[TaskContainer, Channel]:
         try:
             found = await self.find()
             channel = await found.attach(greeting)
@@ -258,8 +265,13 @@ class SwarmPlace(ContainedPlace):
             raise NoAgentPossible(f"the container of {self.service} has no Python", instance=self.name)
         if channel is None:
             raise NobodyListens(f"no agent answers in the container of {self.service}", instance=self.name)
+        return found, NodeChannel(channel, self._placement.until_gone(found.task.node))
+
+    def _use(self, found: TaskContainer) -> None:
+        """What comes of the conversation from here on is of this container."""
+        if self._task is None or self._task.id != found.id:
+            self.containers += 1
         self._task = found
-        return NodeChannel(channel, self._placement.until_gone(found.task.node))
 
     async def until_agent_ends(self) -> None:
         """Return when the task that runs now has ended; at once where none runs."""
@@ -295,7 +307,7 @@ class SwarmPlace(ContainedPlace):
         if await self._placement.own() is None:
             return
         with suppress(EngineError):  # nothing of it may run, and the last copy is what there is
-            self._task = await self.find()
+            self._use(await self.find())
             await self.copy_conversation()
         await self._placement.stop(_END_LIMIT)
 
@@ -346,16 +358,21 @@ class SwarmPlace(ContainedPlace):
             return await archives_of(found.engine).get_file(found.id, path, LARGEST)
         return await self._copy.open(session_id)
 
-    async def copy_conversation(self) -> str:
+    async def copy_conversation(self, turn_id: str = "", *, is_of_last: bool = True) -> str:
         """Copy what is new of it out of the container that was connected to last; the log says if that fails.
 
+        Args:
+            turn_id: it is to be in the copy; empty: whatever there is.
+            is_of_last: it has run in that container, and not in one before.
+
         Returns:
-            Why what is new is known nowhere else. Empty: it is copied, or still there.
+            Why it is known nowhere else; empty: it is copied, or still there.
         """
         if (found := self._task) is None or found.agent.python_missing:
             return ""
         session = self.home.session_id or self._copy.session_id  # that of another machine's program
-        return await copy_of_task(self._copy, found, session, self.cwd, self._placement.until_gone(found.task.node))
+        gone = self._placement.until_gone(found.task.node)
+        return await copy_of_task(self._copy, found, session, self.cwd, gone, turn_id, is_of_task=is_of_last)
 
     def check_copies(self) -> None:
         """What is copied here has to be what it goes on with at its next node.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 from ..bridge.bridge import Bridge
 from ..engine.client import Engine
@@ -113,14 +113,22 @@ class SwarmService(ContainedInstance):
             # nobody knows whether it ran.
             await self._bridge.make_ready()
             if self._is_uncopied:  # who read the last turn went away before its result
-                await self._copy()
+                await self._swarm.copy_conversation()
         self._is_uncopied = True
-        return (await super().submit(prompt, id)).before_result(self._copy)
+        turn = await super().submit(prompt, id)
+        return turn.before_result(self._copy_after(turn.id))
 
-    async def _copy(self) -> str:
-        why = await self._swarm.copy_conversation()
-        self._is_uncopied = False
-        return why
+    def _copy_after(self, turn_id: str) -> Callable[[], Coroutine[Any, Any, str]]:
+        """What copies the conversation when the turn has ended that runs in the container of now, or in the next."""
+        before = max(0, self._swarm.containers - 1)
+
+        async def copy() -> str:
+            in_copy = "" if self.record.in_pane else turn_id  # in a pane its message has another id
+            why = await self._swarm.copy_conversation(in_copy, is_of_last=self._swarm.containers - before <= 1)
+            self._is_uncopied = False
+            return why
+
+        return copy
 
     def conversation_to_go_on_with(self) -> str:
         """See ``BridgedInstance``; also one that another machine's program has copied where this one sees it."""
@@ -172,7 +180,7 @@ class SwarmService(ContainedInstance):
         """See ``BridgedInstance``."""
         super().use_bridge(make_bridge)
         self._is_attended = make_bridge is not Bridge
-        self.before_result = self._copy if self._is_attended else None
+        self.before_result = self._copy_after if self._is_attended else None
         if self._is_attended:
             self._swarm.full_limit = _FULL_LIMIT
 

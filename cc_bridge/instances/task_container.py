@@ -18,7 +18,7 @@ from ..engine.containers import Containers
 from ..engine.execs import Execs
 from ..engine.services import TaskInfo
 from ..engine.streams import Demultiplexer, read_chunks
-from ..errors import AgentUnavailable, ContainerNotRunning, EngineError
+from ..errors import AgentUnavailable, ContainerNotFound, ContainerNotRunning, EngineError
 from ..logs import Log
 from .container_agent import LISTENING, NO_PYTHON, AgentInside
 from .service_plan import WAITING, ServicePlan
@@ -73,10 +73,14 @@ class TaskContainer:
         return await self.agent.attach(greeting, Facts())
 
     async def runs(self) -> bool:
-        """Whether its engine says so."""
+        """Whether its engine says so.
+
+        Raises:
+            EngineError: it does not say anything.
+        """
         try:
             return (await Containers(self.engine).inspect(self.id)).pid != 0
-        except EngineError:
+        except ContainerNotFound:
             return False
 
     async def let_go(self, before: Callable[[TaskContainer], Awaitable[None]] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Copies a conversation out of a task's container, and says where that can never be done any more."""
+"""Has a turn in the copy of its conversation, out of a task's container, and says where that can never be any more."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
+from ..errors import EngineError
 from .conversation_copy import ConversationCopy
 from .task_container import TaskContainer
 
@@ -14,22 +15,37 @@ __all__ = ["copy_of_task"]
 #: Seconds after which a copy takes long: then somebody is asked whether its node is there.
 _SLOW = 5.0
 
+#: Seconds for which an engine may say nothing, and between two tries.
+_SILENCE = 60.0
+_PAUSE = 1.0
+
 _TOO_LATE = "its container has ended before the conversation was copied, and is gone on with without it"
 
 
 async def copy_of_task(
-    copy: ConversationCopy, task: TaskContainer, session_id: str, cwd: str, until_gone: Callable[[], Awaitable[None]]
+    copy: ConversationCopy,
+    task: TaskContainer,
+    session_id: str,
+    cwd: str,
+    until_gone: Callable[[], Awaitable[None]],
+    turn_id: str = "",
+    *,
+    is_of_task: bool = True,
 ) -> str:
     """Copy what is new of a session; the log says if that fails.
 
     Args:
         cwd: where its Claude Code started.
         until_gone: returns when the task's node has gone.
+        turn_id: it is to be in the copy; empty: whatever there is.
+        is_of_task: the turn has run in this container, and no other one.
 
     Returns:
-        Why what is new is known nowhere else: the container has ended, or its node; empty: it is copied, or there.
+        Why the turn is known nowhere else: the container has ended, or its node; empty: it is copied, or there.
     """
-    why = _TOO_LATE
+    if await copy.has(session_id, turn_id):  # since it has ended, for another one or by another program
+        return ""
+    is_kept = False
     async with anyio.create_task_group() as group:
 
         async def watch() -> None:
@@ -38,18 +54,26 @@ async def copy_of_task(
             group.cancel_scope.cancel()
 
         group.start_soon(watch)
-        why = await _copy(copy, task, session_id, cwd)
+        is_kept = await _copy(copy, task, session_id, cwd) and (is_of_task or not turn_id)
         group.cancel_scope.cancel()
-    return why
+    return "" if is_kept or await copy.has(session_id, turn_id) else _TOO_LATE
 
 
-async def _copy(copy: ConversationCopy, task: TaskContainer, session_id: str, cwd: str) -> str:
-    began = anyio.current_time()
-    for _ in range(2):  # again, because an engine calls a container running for a moment after its processes' end
+async def _copy(copy: ConversationCopy, task: TaskContainer, session_id: str, cwd: str) -> bool:
+    """False: it is not copied, and its container has ended."""
+    began, tries = anyio.current_time(), 0
+    while True:
         if await copy.copy(task.execs, task.id, session_id, cwd):
-            return ""
-        if not await task.runs():
-            return _TOO_LATE
-        if anyio.current_time() - began > _SLOW:
-            break
-    return ""
+            return True
+        took = anyio.current_time() - began
+        try:
+            if not await task.runs():
+                return False
+            tries += 1
+            # Again, because an engine calls a container running for a moment after its processes' end.
+            if tries == 2 or took > _SLOW:
+                return True
+        except EngineError:
+            if took > _SILENCE:
+                return True
+            await anyio.sleep(_PAUSE)  # back-off: whether its container has ended, nobody says

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -99,9 +100,12 @@ class TestAttended:
         await other.release()
         kept: list[str] = []
 
-        async def keep() -> str:
-            kept.append(turn.id)
-            return ""
+        def keep(of_turn: str) -> Callable[[], Coroutine[Any, Any, str]]:
+            async def note() -> str:
+                kept.append(of_turn)
+                return ""
+
+            return note
 
         async with Fleet(on_permission=decide) as fleet:
             fleet.open(record.name).before_result = keep
@@ -128,7 +132,7 @@ class TestResultsThatWait:
             await may_go_on.wait()
             return "it was not kept"
 
-        instance.before_result = keep
+        instance.before_result = lambda turn: keep
         listening: list[Heard] = []
 
         async def listen() -> None:
@@ -164,7 +168,7 @@ class TestResultsThatWait:
         async def fail() -> str:
             raise RuntimeError("a mistake")
 
-        instance.before_result = fail
+        instance.before_result = lambda turn: fail
         with anyio.fail_after(LIMIT):
             result = await (await instance.submit("[[say hello]]")).result()
             assert (result.verdict, result.text) == (Verdict.INTERRUPTED, "hello")
@@ -183,7 +187,7 @@ class TestResultsThatWait:
             await may_go_on.wait()
             return ""
 
-        instance.before_result = keep
+        instance.before_result = lambda turn: keep
         with anyio.fail_after(LIMIT):
             first, second = await instance.submit("[[say one]]"), await instance.submit("[[say two]]")
             await ended[0].wait()
@@ -210,7 +214,7 @@ class TestResultsThatWait:
         with anyio.fail_after(LIMIT):
             async with anyio.create_task_group() as group, Fleet() as fleet:
                 instance = await fleet.make(record)
-                instance.before_result = keep
+                instance.before_result = lambda turn: keep
                 group.start_soon(read, await instance.submit("[[say hello]]"))
                 await begun.wait()
                 await anyio.wait_all_tasks_blocked()
