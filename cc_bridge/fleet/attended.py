@@ -445,10 +445,10 @@ class Attended(Bridge):
                 self._bell.ring(error)
             self._rest(awake=self._driver.claude_runs)
             self._shelf.let_go()
-            self._forget()
+            self.forget_read()
         self._begin()  # something may have come while we were leaving
 
-    def _forget(self) -> None:
+    def forget_read(self) -> None:
         """Forget what was said, if nobody attends to it and no reader lacks it: the journal has it."""
         if not (self._attending or self._keeping or any(reader.lacks for reader in self.readers)):
             self.feed.forget(self.feed.end - self.feed.first)
@@ -584,9 +584,14 @@ class Attended(Bridge):
         elif isinstance(event, TurnResult):
             self._host.turn_ended(turn, event, self._driver.claude_pid)
             if (before := self._shelf.before_result) is not None and self._leaving is None:
-                self._keeping.setdefault(turn if event.ok else "", before(turn))
-                if len(self._keeping) == 1:
-                    self._host.start_soon(self._keep)
+                self._keep_soon(turn if event.ok else "", before(turn))
+
+    def _keep_soon(self, held: str, keep: Callable[[], Coroutine[Any, Any, str]]) -> None:
+        """Keep what a turn has ended, whose result is held; empty: that of none is, and one copy does for all."""
+        if held not in self._keeping:
+            self._keeping[held] = keep
+            if len(self._keeping) == 1:
+                self._host.start_soon(self._keep)
 
     def _holds(self, event: Event) -> bool:
         is_kept = self._shelf.before_result is not None and self._leaving is None
@@ -599,7 +604,7 @@ class Attended(Bridge):
             self.feed.tell(turn, await self._kept(keep))
             del self._keeping[turn]
             self._bell.ring()
-        self._forget()
+        self.forget_read()
 
     async def keep(self, turn_id: str) -> str:
         """Before a whole answer is told that is read again: why it does not count; empty: it does."""

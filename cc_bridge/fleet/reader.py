@@ -42,6 +42,9 @@ class Speaker(Protocol):
     def was_before(self, turn_id: str) -> bool:
         """The turn ended before this program asked for it: it has to be read again."""
 
+    def forget_read(self) -> None:
+        """Forget what no reader lacks."""
+
     async def keep(self, turn_id: str) -> str:
         """Before a whole answer is told that is read again: why it does not count."""
 
@@ -111,6 +114,7 @@ class FeedReader:
     async def aclose(self) -> None:
         """Give back what it holds. Harmless when repeated."""
         self._speaker.readers.discard(self)
+        self._speaker.forget_read()
         replay, self._replay = self._replay, None
         if replay is not None:
             await replay.aclose()

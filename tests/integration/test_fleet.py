@@ -195,6 +195,74 @@ class TestResultsThatWait:
             assert [(await turn.result()).text for turn in (second, first)] == ["two", "one"]
         assert ended[1].is_set()
 
+    async def test_what_is_read_again_from_the_journal_is_kept_before_it_is_told(self, record: ClaudeInstance) -> None:
+        """A program ended between a turn's end and its being kept; the next one has not heard it."""
+        begun, kept = anyio.Event(), []
+
+        async def never() -> str:
+            begun.set()
+            await anyio.sleep_forever()
+            return ""
+
+        async def keep() -> str:
+            kept.append("kept")
+            return "it was not kept"
+
+        with anyio.fail_after(LIMIT):
+            async with Fleet() as fleet:
+                instance = await fleet.make(record)
+                instance.before_result = lambda turn: never
+                turn = await instance.submit("[[say hello]]")
+                await begun.wait()
+            async with Fleet() as fleet:
+                instance = fleet.open(record.name)
+                instance.before_result = lambda turn: keep
+                result = await (await instance.turn(turn.id)).result()
+        assert (result.verdict, result.text, kept) == (Verdict.INTERRUPTED, "hello", ["kept"])
+
+    async def test_who_is_removed_is_told_what_was_held(self, fleet: Fleet, record: ClaudeInstance) -> None:
+        instance = await fleet.make(record)
+        begun = anyio.Event()
+
+        async def never() -> str:
+            begun.set()
+            await anyio.sleep_forever()
+            return ""
+
+        instance.before_result = lambda turn: never
+        results: list[TurnResult] = []
+
+        async def read(turn: Turn) -> None:
+            results.append(await turn.result())
+
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as group:
+                group.start_soon(read, await instance.submit("[[say hello]]"))
+                await begun.wait()
+                await fleet.remove(record.name, conversation=True)
+        assert [(result.verdict, result.text) for result in results] == [(Verdict.COMPLETED, "hello")]
+
+    async def test_turns_that_have_no_answer_are_told_at_once_and_kept_together(
+        self, fleet: Fleet, record: ClaudeInstance
+    ) -> None:
+        instance = await fleet.make(record)
+        kept: list[str] = []
+
+        async def keep() -> str:
+            kept.append("kept")
+            await anyio.sleep_forever()
+            return ""
+
+        instance.before_result = lambda turn: keep
+        with anyio.fail_after(LIMIT):
+            turns = [await instance.submit("[[say hello]] [[hang]]")] + [await instance.submit("x") for _ in range(5)]
+            while not isinstance(await anext(turns[0]), TextDelta):
+                pass
+            await instance.stop()
+            results = [await turn.result() for turn in turns]
+        assert {result.verdict for result in results} == {Verdict.INTERRUPTED}
+        assert kept == ["kept"]
+
     async def test_who_reads_one_when_the_fleet_ends_is_told(self, record: ClaudeInstance) -> None:
         begun = anyio.Event()
 
