@@ -199,13 +199,13 @@ class ConversationCopy:
 
         def look() -> bool:
             index = self._files.index()
-            if not turn_id or index.session != session_id:
+            if index.session != session_id:
                 return False
             prompt = f'"uuid":"{turn_id}"'.encode()  # Claude Code notes it under the id that it was given with
             return read_turn(self._files.lines_from(index.files[TRANSCRIPT], prompt), turn_id).ended
 
         try:
-            return await anyio.to_thread.run_sync(look)
+            return bool(turn_id) and await anyio.to_thread.run_sync(look)
         except OSError:
             return False
 

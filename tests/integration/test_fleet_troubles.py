@@ -22,9 +22,11 @@ from cc_bridge import (
     LocalProcess,
     PositionGone,
     TextDelta,
+    Verdict,
     Waiting,
 )
-from cc_bridge.errors import InstanceDiffers
+from cc_bridge.channels.base import Channel
+from cc_bridge.errors import InstanceDiffers, PlacementFailed
 from cc_bridge.fleet import Fleet, OpenRequest
 from cc_bridge.instances.registry import Registry
 from tests.conftest import STUB
@@ -51,6 +53,57 @@ async def make(
     with anyio.CancelScope(shield=True):
         for record in made:
             await LocalProcess(record).remove(conversation=True)
+
+
+async def test_another_one_sleeps_for_one_whose_node_has_gone_in_mid_turn(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No node of a swarm has room for it until then; the turn ends as interrupted, and the next one works."""
+    async with Fleet() as fleet:
+        idle, busy = fleet.adopt(make()), fleet.adopt(make())
+        assert await idle.send_command_and_wait("[[say idle]]", LIMIT) == (True, "idle")
+        turn = await busy.submit("[[say begun]] [[hang]]")
+        async for event in turn:
+            if isinstance(event, TextDelta):
+                break
+        connect = busy.connect
+
+        async def connect_where_there_is_room(greeting: bytes) -> Channel:
+            if fleet.state(idle.name).state != "asleep":
+                raise PlacementFailed("no suitable node (insufficient memory)", instance=busy.name, full=True)
+            return await connect(greeting)
+
+        monkeypatch.setattr(busy, "connect", connect_where_there_is_room)
+        connection = fleet._open[busy.name][1]._driver.uplink.connection
+        assert connection is not None
+        await connection.channel.aclose()
+        with anyio.fail_after(LIMIT):
+            while fleet.state(idle.name).state != "asleep":
+                await anyio.sleep(0.02)
+            await turn.interrupt()
+            assert (await turn.result()).text == "begun"
+
+
+async def test_one_that_has_no_place_fails_at_once(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's sleep would help; also where a turn was cut off that ran."""
+    async with Fleet() as fleet:
+        busy = fleet.adopt(make())
+        turn = await busy.submit("[[say begun]] [[hang]]")
+        async for event in turn:
+            if isinstance(event, TextDelta):
+                break
+
+        async def nowhere(greeting: bytes) -> Channel:
+            raise PlacementFailed("no suitable node (scheduling constraints not satisfied)", instance=busy.name)
+
+        connection = fleet._open[busy.name][1]._driver.uplink.connection
+        assert connection is not None
+        with monkeypatch.context() as patch, anyio.fail_after(LIMIT):
+            patch.setattr(busy, "connect", nowhere)
+            await connection.channel.aclose()
+            result = await turn.result()
+        assert (result.verdict, result.text) == (Verdict.INTERRUPTED, "begun")
+        assert "no suitable node" in result.error
 
 
 async def test_a_turn_in_line_is_interrupted_at_once(make: Any) -> None:

@@ -23,6 +23,7 @@ from cc_bridge.logs import Log
 pytestmark = pytest.mark.anyio
 
 SESSION = "0b0a6d04-6f0e-4d0e-8a40-d1b6ed2b1f0c"
+OTHER = "1b0a6d04-6f0e-4d0e-8a40-d1b6ed2b1f0c"
 EXECS = cast("Execs", None)  # nothing is run by an engine
 
 
@@ -132,6 +133,35 @@ async def test_what_is_missing_is_restored(copy: CopyHere, one: Machine, two: Ma
     two.write("first\nsec")
     assert await copy.into(two), "less of it is there"
     assert two.transcript.read_text() == "first\nsecond\n"
+
+
+async def test_a_turn_is_in_the_copy_when_the_model_has_ended_it(copy: CopyHere, one: Machine) -> None:
+    """What was asked is there sooner: the copy after one turn has the prompt of the next."""
+    asked = {"type": "user", "uuid": OTHER, "message": {"role": "user", "content": "a question"}}
+    said = {"type": "assistant", "message": {"content": [{"type": "text", "text": "a"}], "stop_reason": "end_turn"}}
+    lines = [json.dumps(line, separators=(",", ":")) + "\n" for line in (asked, said)]
+    assert not await copy.has(SESSION, OTHER)
+    one.write("first\n" + lines[0])
+    await copy.to_here(one)
+    assert not await copy.has(SESSION, OTHER)
+    one.write("first\n" + "".join(lines))
+    await copy.to_here(one)
+    assert await copy.has(SESSION, OTHER)
+    assert not await copy.has(SESSION, SESSION)
+    assert not await copy.has(OTHER, OTHER)
+
+
+async def test_of_what_was_removed_nothing_is_made_again(copy: CopyHere, one: Machine) -> None:
+    """A copy begins beside the removal, and finds no container."""
+
+    async def gone(*about: Any) -> Any:
+        raise AgentUnavailable("there is no container")
+
+    await copy.to_here(one)
+    copy.remove()
+    copy._open = gone  # type: ignore[method-assign]
+    assert not await copy.to_here(one)
+    assert not copy._files.directory.exists()
 
 
 async def test_what_is_newer_is_left(copy: CopyHere, one: Machine) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cc_bridge.instances import copied_files
-from cc_bridge.instances.copied_files import TRANSCRIPT, CopiedFiles, Index
+from cc_bridge.instances.copied_files import TRANSCRIPT, CopiedFiles, FileCopy, Index
 from cc_bridge_agent import conversation
 
 SESSION = "0b0a6d04-6f0e-4d0e-8a40-d1b6ed2b1f0c"
@@ -323,3 +324,31 @@ def test_whoever_is_killed_leaves_one_copy_or_the_other(
             pass
         if kept is not None:
             assert content(copy) == kept
+
+
+@given(
+    st.lists(st.sampled_from([b"a", b"word", b"wor", b"\n", b"xx"]), max_size=40), st.integers(1, 9), st.integers(0, 30)
+)
+def test_the_lines_from_the_last_that_has_a_word(pieces: list[bytes], chunk: int, beyond: int) -> None:
+    """Wherever the pieces end in which it is read, and whatever there is behind what counts."""
+    whole = b"".join(pieces)
+    with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copied_files, "_CHUNK", chunk)
+        copy = CopiedFiles(Path(made))
+        (Path(made) / "blob").write_bytes(whole + b"word\n" * beyond)
+        found = "".join(copy.lines_from(FileCopy("blob", len(whole)), b"word"))
+    at = whole.rfind(b"word")
+    assert found == ("" if at < 0 else whole[whole.rfind(b"\n", 0, at) + 1 :].decode())
+
+
+def test_a_word_is_not_searched_without_end(copy: CopiedFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copied_files, "_SEARCHED", 100)
+    copy.make()
+    for content, found in [
+        (b"word\n" + b"x" * 90, True),
+        (b"word\n" + b"x" * 100, False),
+        (b"\n" + b"x" * 90 + b"word", True),
+        (b"x" * 101 + b"word", False),
+    ]:
+        (copy.directory / "blob").write_bytes(content)
+        assert bool([*copy.lines_from(FileCopy("blob", len(content)), b"word")]) is found

@@ -94,6 +94,9 @@ async def test_the_session_of_another_machines_program_is_copied(
     class Copy:
         session_id = "of-the-copy"
 
+        async def has(self, session_id: str, turn_id: str) -> bool:
+            return False
+
         async def copy(self, execs: object, container: str, session_id: str, cwd: str) -> bool:
             copied.append(session_id)
             return True
@@ -101,7 +104,7 @@ async def test_the_session_of_another_machines_program_is_copied(
     service = seen(bob, Registry(tmp_path / "there"))
     found = instance_of(service, Engine(), Registry(tmp_path / "elsewhere"))
     monkeypatch.setattr(found._swarm, "_copy", Copy())
-    agent = SimpleNamespace(python_missing=False)
-    monkeypatch.setattr(found._swarm, "_task", SimpleNamespace(agent=agent, execs=None, id="c"))
+    agent, task = SimpleNamespace(python_missing=False), SimpleNamespace(node="n")
+    monkeypatch.setattr(found._swarm, "_task", SimpleNamespace(agent=agent, execs=None, id="c", task=task))
     assert await found._swarm.copy_conversation() == ""
     assert copied == ["of-the-copy"]
