@@ -164,7 +164,9 @@ class FeedReader:
         if replay is None:
             return []  # by now memory has it
         try:
-            self._again += [item for item in await replay.read() if not self._turn or item.turn == self._turn]
+            if not self._again:  # else who read was cancelled
+                heard = await replay.read()
+                self._again = [item for item in heard if not self._turn or item.turn == self._turn]
         except ConnectionLost:
             self._replay = None
             await replay.aclose()
