@@ -163,30 +163,33 @@ class FeedReader:
         replay = self._replay
         if replay is None:
             return []  # by now memory has it
-        try:
-            if not self._again:  # else who read was cancelled
-                heard = await replay.read()
-                self._again = [item for item in heard if not self._turn or item.turn == self._turn]
-        except ConnectionLost:
-            self._replay = None
-            await replay.aclose()
-            self._broke += 1
-            if self._broke == _TRIES:
-                raise
+        if not self._again and not await self._hear_again(replay):  # some is there where who read was cancelled
             return []
-        self._broke = 0
         for number, item in enumerate(self._again):
             if isinstance(item.event, TurnResult) and item.event.ok:
                 why = await self._speaker.keep(item.turn)
                 self._again[number] = replace(item, event=item.event.discounted(why))
-        found, self._again = self._again, []
-        self._noted(found)
+        found, self._again = self._noted(self._again), []
         if replay.read_to is not None and not self._has_asked_journal:
             self._index = self._speaker.feed.index_after(replay.read_to)
         if self._in_memory:
             self._replay = None
             await replay.aclose()
         return found
+
+    async def _hear_again(self, replay: Replay) -> bool:
+        """Have what comes next; False: the connection has broken, and another one is to be made."""
+        try:
+            self._again = [item for item in await replay.read() if not self._turn or item.turn == self._turn]
+        except ConnectionLost:
+            self._replay = None
+            await replay.aclose()
+            self._broke += 1
+            if self._broke == _TRIES:
+                raise
+            return False
+        self._broke = 0
+        return True
 
     def _noted(self, found: list[Heard]) -> list[Heard]:
         if found:

@@ -199,7 +199,7 @@ class ConversationCopy:
 
         def look() -> bool:
             index = self._files.index()
-            if index.session != session_id:
+            if index.session != session_id or TRANSCRIPT not in index.files:
                 return False
             prompt = f'"uuid":"{turn_id}"'.encode()  # Claude Code notes it under the id that it was given with
             return read_turn(self._files.lines_from(index.files[TRANSCRIPT], prompt), turn_id).ended

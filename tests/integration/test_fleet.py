@@ -220,6 +220,36 @@ class TestResultsThatWait:
                 result = await (await instance.turn(turn.id)).result()
         assert (result.verdict, result.text, kept) == (Verdict.INTERRUPTED, "hello", ["kept"])
 
+    async def test_who_is_cancelled_meanwhile_has_lost_nothing(self, record: ClaudeInstance) -> None:
+        async with Fleet() as fleet:
+            turn = await (await fleet.make(record)).submit("[[say hello]]")
+            said = [event async for event in turn]
+        begun, may_go_on = anyio.Event(), anyio.Event()
+
+        async def keep() -> str:
+            begun.set()
+            await may_go_on.wait()
+            return ""
+
+        again: list[Event] = []
+
+        async def read(turn: Turn) -> None:
+            while (event := await anext(turn, None)) is not None:
+                again.append(event)
+
+        with anyio.fail_after(LIMIT):
+            async with Fleet() as fleet:
+                instance = fleet.open(record.name)
+                instance.before_result = lambda turn: keep
+                found = await instance.turn(turn.id)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(read, found)
+                    await begun.wait()
+                    group.cancel_scope.cancel()
+                may_go_on.set()
+                await read(found)
+        assert again == said
+
     async def test_who_is_removed_is_told_what_was_held(self, fleet: Fleet, record: ClaudeInstance) -> None:
         instance = await fleet.make(record)
         begun = anyio.Event()

@@ -141,6 +141,7 @@ async def test_a_turn_is_in_the_copy_when_the_model_has_ended_it(copy: CopyHere,
     said = {"type": "assistant", "message": {"content": [{"type": "text", "text": "a"}], "stop_reason": "end_turn"}}
     lines = [json.dumps(line, separators=(",", ":")) + "\n" for line in (asked, said)]
     assert not await copy.has(SESSION, OTHER)
+    assert not await copy.has("", OTHER), "no session is known yet"
     one.write("first\n" + lines[0])
     await copy.to_here(one)
     assert not await copy.has(SESSION, OTHER)
