@@ -116,10 +116,10 @@ async def tell_one_that_is_not_copied(
         swarm_node.manager.client.containers.get(container).kill()
         return bool(await ConversationCopy.copy(copy, execs, container, *about))
 
-    monkeypatch.setattr(copy, "copy", killed)
-    result = [event async for event in await instance.submit("[[say one]]")][-1]
-    assert isinstance(result, TurnResult)
-    assert (result.verdict, result.text) == (Verdict.INTERRUPTED, "one")
-    assert "before the conversation was copied" in result.error
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(copy, "copy", killed)
+        result = [event async for event in await instance.submit("[[say one]]")][-1]
+        assert isinstance(result, TurnResult)
+        assert (result.verdict, result.text) == (Verdict.INTERRUPTED, "one")
+        assert "before the conversation was copied" in result.error
     assert await instance.send_command_and_wait("[[say two]]", 60) == (True, "two")
