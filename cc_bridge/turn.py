@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import anyio
 
@@ -13,7 +13,10 @@ from .errors import ApiError, ClaudeStartError, NotLoggedIn, TurnError, TurnFail
 from .events import Event, PermissionRequest, TextDelta, TurnResult, Verdict
 from .values import Value
 
-__all__ = ["Turn", "TurnInfo", "TurnSource"]
+__all__ = ["Keep", "Turn", "TurnInfo", "TurnSource"]
+
+#: What is done before a whole answer is told; it returns why the answer does not count, or nothing.
+Keep = Callable[[], Coroutine[Any, Any, str]]
 
 #: Seconds that leaving a turn early may take: an interrupt, the end of the output, and a kill in between.
 _LEAVE_LIMIT = 30.0
@@ -79,9 +82,9 @@ class Turn:
         self._result: TurnResult | None = None
         self._is_left = False  # nobody knows it any more
         self._undecided: PermissionRequest | None = None  # seen; decided when the next event is wanted
-        self._keep: Callable[[], Awaitable[str]] | None = None
+        self._keep: Keep | None = None
 
-    def before_result(self, keep: Callable[[], Awaitable[str]]) -> Self:
+    def before_result(self, keep: Keep) -> Self:
         """Have something done before the result of a whole answer is given; again where it was cancelled.
 
         So nothing that is said waits for it, and who has the answer knows that it is done. What it returns, if

@@ -37,7 +37,7 @@ from ..logs import Log
 from ..protocol.blocks import Prompt
 from ..protocol.conversation import Conversation
 from ..protocol.remembered import remember
-from ..turn import Turn
+from ..turn import Keep, Turn
 from .asking import Asking
 from .awake import Seat
 from .feed import Feed, FeedPosition
@@ -71,7 +71,7 @@ class Inhabited(Surroundings, Protocol):
         """An agent answers there."""
 
     @property
-    def before_result(self) -> Callable[[str], Callable[[], Coroutine[Any, Any, str]]] | None:
+    def before_result(self) -> Callable[[str], Keep] | None:
         """Called with a turn's id when its result is heard: makes what is done then; None: nothing is.
 
         A whole answer is told afterwards; what that returns, if anything, is why it does not count.
@@ -168,7 +168,7 @@ class Attended(Bridge):
         self._wake: anyio.Event | None = None  # of a pause
         self._wants = Wants()
         self._errors: dict[str, BridgeError] = {}  # why turns could not be sent
-        self._keeping: dict[str, Callable[[], Coroutine[Any, Any, str]]] = {}  # what is done before results are told
+        self._keeping: dict[str, Keep] = {}  # what is done before results are told
         self._joined: dict[str, None] = {}  # turns that had been sent before, and were not heard then
 
     # For callers
@@ -586,7 +586,7 @@ class Attended(Bridge):
             if (before := self._shelf.before_result) is not None and self._leaving is None:
                 self._keep_soon(turn if event.ok else "", before(turn))
 
-    def _keep_soon(self, held: str, keep: Callable[[], Coroutine[Any, Any, str]]) -> None:
+    def _keep_soon(self, held: str, keep: Keep) -> None:
         """Keep what a turn has ended, whose result is held; empty: that of none is, and one copy does for all."""
         if held not in self._keeping:
             self._keeping[held] = keep
@@ -611,7 +611,7 @@ class Attended(Bridge):
         before = self._shelf.before_result
         return await self._kept(before(turn_id)) if before is not None else ""
 
-    async def _kept(self, keep: Callable[[], Coroutine[Any, Any, str]]) -> str:
+    async def _kept(self, keep: Keep) -> str:
         """Why a turn does not count."""
         try:
             return await keep()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, TypedDict
@@ -20,7 +20,7 @@ from ..errors import AgentUnavailable, ChannelError, EngineError, InstanceDiffer
 from ..events import ContextUsage, SlashCommand
 from ..instance import InstanceInterface, OnPermission
 from ..names import is_uuid
-from ..turn import Turn, TurnInfo
+from ..turn import Keep, Turn, TurnInfo
 from .activity import NOBODY, has_ended, look, look_quietly, nothing
 from .beside import Beside
 from .chosen import Chosen
@@ -106,7 +106,7 @@ class BridgedInstance(InstanceInterface):
     ) -> None:
         self.record, self.name = place.record, place.name
         self.claude_hint, self.lease = place.claude_hint, place.lease
-        self.before_result: Callable[[str], Callable[[], Coroutine[Any, Any, str]]] | None = None
+        self.before_result: Callable[[str], Keep] | None = None
         self._place, self._registry = place, registry or place.registry
         self._home, self._log = place.home, place.log
         self._kept = KeptRecord(place.home)

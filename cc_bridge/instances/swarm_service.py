@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
 from ..bridge.bridge import Bridge
 from ..engine.client import Engine
@@ -14,7 +14,7 @@ from ..engine.services import Services
 from ..errors import InstanceNotFound
 from ..record import ClaudeInstance
 from ..shapes import Kind
-from ..turn import Turn
+from ..turn import Keep, Turn
 from .bridged import InstanceOptions
 from .contained_instance import ContainedInstance
 from .container_agent import PANE_ATTACH
@@ -118,7 +118,7 @@ class SwarmService(ContainedInstance):
         turn = await super().submit(prompt, id)
         return turn.before_result(self._copy_after(turn.id))
 
-    def _copy_after(self, turn_id: str) -> Callable[[], Coroutine[Any, Any, str]]:
+    def _copy_after(self, turn_id: str) -> Keep:
         """What copies the conversation when the turn has ended that runs in the container of now, or in the next."""
         before = max(0, self._swarm.containers - 1)
 

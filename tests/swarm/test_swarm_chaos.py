@@ -1,7 +1,8 @@
 """Instances all over a swarm, commands at random moments, and machines that die, are cut off, drained and come back.
 
 Each command is answered whole and once, or ends with a named error; every conversation knows all that it has answered;
-nothing is left at any machine. ``make swarm-test`` plays thirty instances. covers: B1, B4, B11
+nothing is left at any machine. Every second instance is a fleet's. ``make swarm-test`` plays thirty instances.
+covers: B1, B4, B11
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from cc_bridge import BridgeError, SwarmService, TurnResult, Verdict
+from cc_bridge import BridgeError, InstanceInterface, TurnResult, Verdict
 from cc_bridge.engine.client import Engine
+from cc_bridge.fleet import Fleet
 from cc_bridge.testing import ScriptedModel
 from tests.chaos.table import PROPERTY
 from tests.swarm.cluster import Cluster, Node
@@ -57,7 +59,7 @@ class Told:
 class Talk:
     """What is said to one instance."""
 
-    instance: SwarmService
+    instance: InstanceInterface
     rng: random.Random
     told: list[Told] = field(default_factory=list)
 
@@ -137,16 +139,18 @@ async def test_machines_come_and_go(
 ) -> None:
     rng, befallen, engine = random.Random(f"{SEED} swarm"), Counter[str](), Engine()
     made = [await make_service(client=engine) for _ in range(instances)]
-    talks = [Talk(instance, random.Random(f"{SEED} {number}")) for number, instance in enumerate(made)]
-    async with anyio.create_task_group() as group:
-        group.start_soon(befall, swarm, rng, list(wanted), befallen)
-        async with anyio.create_task_group() as talking:
+    async with Fleet() as fleet:
+        driven = [fleet.adopt(one.record) if number % 2 else one for number, one in enumerate(made)]
+        talks = [Talk(instance, random.Random(f"{SEED} {number}")) for number, instance in enumerate(driven)]
+        async with anyio.create_task_group() as group:
+            group.start_soon(befall, swarm, rng, list(wanted), befallen)
+            async with anyio.create_task_group() as talking:
+                for talk in talks:
+                    talking.start_soon(talk.go_on, commands)
+            group.cancel_scope.cancel()
+        async with anyio.create_task_group() as asking:
             for talk in talks:
-                talking.start_soon(talk.go_on, commands)
-        group.cancel_scope.cancel()
-    async with anyio.create_task_group() as asking:
-        for talk in talks:
-            asking.start_soon(talk.tell, Told(f"[[say all]] What do you know, {talk.instance.name}?", "all"))
+                asking.start_soon(talk.tell, Told(f"[[say all]] What do you know, {talk.instance.name}?", "all"))
 
     wrong = [(command.wrong(), str(command)) for talk in talks for command in talk.told if command.wrong()]
     for talk in talks:
@@ -155,8 +159,8 @@ async def test_machines_come_and_go(
             talk.forgotten(node_model) if last is not None and last.ok else [("lost", f"at the end: {talk.told[-1]}")]
         )
     async with anyio.create_task_group() as removing:
-        for talk in talks:
-            removing.start_soon(partial(talk.instance.remove, conversation=True))
+        for one in made:
+            removing.start_soon(partial(one.remove, conversation=True))
     await engine.aclose()
     wrong += [("left behind", what) for what in swarm.left()]
     everything = [command for talk in talks for command in talk.told]
