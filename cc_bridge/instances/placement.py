@@ -131,7 +131,7 @@ class Placement:
                     try:
                         await self._check_project(service.name)
                     except BaseException:  # whatever it is goes on: what was begun is taken back
-                        await self._services.scale(service.name, 0)
+                        pause = pause if await self._is_taken_back(service.name) else None
                         raise
                 return
             except PlacementFailed:
@@ -215,6 +215,14 @@ class Placement:
                 return
 
         return until_gone
+
+    async def _is_taken_back(self, service: str) -> bool:
+        try:
+            await self._services.scale(service, 0)
+        except EngineError as error:
+            self._log.error("not_taken_back", service=service, reason=error.what)
+            return False
+        return True
 
     async def _trouble_of(self, node: str) -> str:
         """A node that is not ready: its name, and what it is."""

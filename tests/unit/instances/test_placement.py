@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from cc_bridge.engine.labels import LABEL
 from cc_bridge.engine.node_engines import NodeEngines
 from cc_bridge.engine.services import ServiceInfo, Services, TaskInfo
-from cc_bridge.errors import PlacementFailed, SwarmConflict
+from cc_bridge.errors import EngineUnavailable, PlacementFailed, SwarmConflict
 from cc_bridge.instances.placement import Placement
 from cc_bridge.logs import Log
 
@@ -153,6 +153,24 @@ async def test_who_begins_at_the_same_moment_as_another_one_takes_it_back() -> N
     with pytest.raises(PlacementFailed, match="web may have 1 in this swarm, and has a"):
         await placement_of(services, project="web", most=1).want(services.service, "")
     assert services.service.replicas == 0
+
+
+async def test_what_cannot_be_taken_back_is_told_by_the_log_and_the_limit_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    services = FakeServices(replicas=0)
+    update = services.update
+
+    async def once(service: ServiceInfo, **fields: Any) -> ServiceInfo:
+        if fields["replicas"] == 0:
+            raise EngineUnavailable("the manager has gone")
+        services.others = [other("a", 1)]
+        return await update(service, **fields)
+
+    services.update = once  # type: ignore[method-assign]
+    with pytest.raises(PlacementFailed, match="web may have 1 in this swarm, and has a"):
+        await placement_of(services, project="web", most=1).want(services.service, "")
+    assert "the manager has gone" in caplog.text
 
 
 async def test_of_those_who_begin_at_once_as_many_run_as_may() -> None:
