@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
+import anyio
+
 from ..bridge.bridge import Bridge
 from ..engine.client import Engine
 from ..engine.labels import LABEL
@@ -63,6 +65,7 @@ class SwarmService(ContainedInstance):
     ) -> None:
         registry = options.get("registry") or Registry()
         self._swarm = SwarmPlace(instance, registry, client, on_progress=on_progress)
+        self._submitting = anyio.Lock()
         super().__init__(self._swarm, **options)
 
     @classmethod
@@ -108,15 +111,16 @@ class SwarmService(ContainedInstance):
         """
         if self._is_attended:  # by who has heard the end of its node, and copies before a result is told
             return await super().submit(prompt, id)
-        if self._bridge.channel_kind is not None and self._bridge.active is None:
-            # Its node may have gone meanwhile. What is given to an agent that has gone cannot be given to the next:
-            # nobody knows whether it ran.
-            await self._bridge.make_ready()
-            if self._is_uncopied:  # who read the last turn went away before its result
-                await self._swarm.copy_conversation()
-        self._is_uncopied = True
-        turn = await super().submit(prompt, id)
-        return turn.before_result(self._copy_after(turn.id))
+        async with self._submitting:  # in the order of the calls, although one has to wait
+            if self._bridge.channel_kind is not None and self._bridge.active is None:
+                # Its node may have gone meanwhile. What is given to an agent that has gone cannot be given to the next:
+                # nobody knows whether it ran.
+                await self._bridge.make_ready()
+                if self._is_uncopied:  # who read the last turn went away before its result
+                    await self._swarm.copy_conversation()
+            self._is_uncopied = True
+            turn = await super().submit(prompt, id)
+            return turn.before_result(self._copy_after(turn.id))
 
     def _copy_after(self, turn_id: str) -> Keep:
         """What copies the conversation when the turn has ended that runs in the container of now, or in the next."""
