@@ -36,7 +36,7 @@ from ..instances.beside import Beside
 from ..logs import Log
 from ..protocol.blocks import Prompt
 from ..protocol.conversation import Conversation
-from ..protocol.remembered import remember
+from ..protocol.remembered import drop_oldest, remember
 from ..turn import Keep, Turn
 from .asking import Asking
 from .awake import Seat
@@ -169,6 +169,8 @@ class Attended(Bridge):
         self._wants = Wants()
         self._errors: dict[str, BridgeError] = {}  # why turns could not be sent
         self._keeping: dict[str, Keep] = {}  # what is done before results are told
+        self._keeping_again = anyio.Lock()
+        self._outcomes: dict[str, str] = {}  # why turns do not count that were told lately, or nothing
         self._joined: dict[str, None] = {}  # turns that had been sent before, and were not heard then
 
     # For callers
@@ -601,23 +603,31 @@ class Attended(Bridge):
         """Keep what turns end, one after the other, and tell those that are held."""
         while self._keeping:
             turn, keep = next(iter(self._keeping.items()))
-            self.feed.tell(turn, await self._kept(keep))
+            self.feed.tell(turn, await self._kept(turn, keep))
             del self._keeping[turn]
             self._bell.ring()
         self.forget_read()
 
     async def keep(self, turn_id: str) -> str:
         """Before a whole answer is told that is read again: why it does not count; empty: it does."""
-        before = self._shelf.before_result
-        return await self._kept(before(turn_id)) if before is not None else ""
+        if (before := self._shelf.before_result) is None:
+            return ""
+        async with self._keeping_again:  # once, whoever reads it
+            return await self._kept(turn_id, before(turn_id))
 
-    async def _kept(self, keep: Keep) -> str:
+    async def _kept(self, turn: str, keep: Keep) -> str:
         """Why a turn does not count."""
-        try:
-            return await keep()
-        except Exception as failure:  # a mistake of ours must neither end the fleet nor have a result never told
-            self._log.error("turn_not_kept", reason="".join(traceback.format_exception(failure)))
-            return f"it could not be kept: {failure!r}"
+        if turn not in self._outcomes:
+            try:
+                why = await keep()
+            except Exception as failure:  # a mistake of ours must neither end the fleet nor have a result never told
+                self._log.error("turn_not_kept", reason="".join(traceback.format_exception(failure)))
+                why = f"it could not be kept: {failure!r}"
+            if not turn:
+                return why
+            self._outcomes[turn] = why
+            drop_oldest(self._outcomes)
+        return self._outcomes[turn]
 
     def _heard_all(self) -> None:
         """After a step: hand out what it has brought."""

@@ -208,9 +208,9 @@ class Feed:
         start = after[-1] + 1 if after else 0
         return self.first + bisect.bisect_right(self._events, position, lo=start, key=lambda heard: heard.at)
 
-    def has_gap(self, start: int, end: int) -> bool:
-        """Between these indexes something is missing that nobody has."""
-        return any(start <= gap < end for gap in self._gaps)
+    def next_gap(self, start: int) -> int | None:
+        """The first index from this one on before which something is missing that nobody has; None: nothing is."""
+        return next((gap for gap in self._gaps if start <= gap < self.end), None)
 
     def _forget(self) -> None:
         """Forget the oldest, some at once."""

@@ -72,14 +72,16 @@ async def _hear(attended: Attended, position: FeedPosition | None) -> AsyncGener
     if position is not None and not in_memory and not position.journal:
         what = "what is before an agent was reached is kept nowhere"
         raise PositionGone(what, instance=attended.instance_name)
-    await attended.listen(start=not in_memory)
+    # Before anything else happens: what is in memory now is not forgotten while somebody lacks it.
+    reader = FeedReader(attended, after=position) if position is not None and in_memory else None
     try:
-        start = attended.feed.end if position is None else None
-        reader = FeedReader(attended, index=start, after=position)
+        await attended.listen(start=not in_memory)
         try:
+            reader = reader or FeedReader(attended, index=None if position else attended.feed.end, after=position)
             while True:
                 yield await reader.read()
         finally:
-            await reader.aclose()
+            attended.unlisten()
     finally:
-        attended.unlisten()
+        if reader is not None:
+            await reader.aclose()

@@ -71,6 +71,8 @@ class FeedReader:
             self._last = speaker.feed.last or speaker.feed.begins
         self._replay: Replay | None = None
         self._again: list[Heard] = []  # was read from the journal, and not handed out yet
+        self._read_to: FeedPosition | None = None  # in the journal
+        self._passed = -1  # a gap's index
         speaker.readers.add(self)
         self._broke = 0
         self._has_result = False  # of the turn
@@ -137,20 +139,22 @@ class FeedReader:
         if self._turn and self._speaker.was_before(self._turn) and not feed.has_ended(self._turn):
             self._index, self._last = None, None
             return []
-        if not self._turn and feed.has_gap(index, feed.end):
-            self._index = feed.end
+        gap = None if self._turn else feed.next_gap(index + (index == self._passed))
+        if gap == index:
+            self._passed = gap
             raise PositionGone(
                 "something that it said is kept nowhere",
                 instance=self._speaker.instance_name,
                 hint="Reading goes on with what comes next; `cc-bridge history` has the conversation's text.",
             )
-        found = [item for item in feed.since(index, self._turn) if not self._has_read(item.at)]
-        self._index = max(index, feed.end)
-        return self._noted(found)
+        found = feed.since(index, self._turn)[: None if gap is None else gap - index]
+        self._index = gap or max(index, feed.end)
+        return self._noted([item for item in found if not self._has_read(item.at)])
 
     def _has_read(self, position: FeedPosition) -> bool:
         """In the journal, which was ahead."""
-        return self._last is not None and position.journal == self._last.journal and position <= self._last
+        read = self._read_to
+        return read is not None and position.journal == read.journal and position <= read
 
     async def _from_journal(self) -> list[Heard]:
         try:
@@ -170,6 +174,7 @@ class FeedReader:
                 why = await self._speaker.keep(item.turn)
                 self._again[number] = replace(item, event=item.event.discounted(why))
         found, self._again = self._noted(self._again), []
+        self._read_to = self._last
         if replay.read_to is not None and not self._has_asked_journal:
             self._index = self._speaker.feed.index_after(replay.read_to)
         if self._in_memory:

@@ -21,7 +21,7 @@ from ..engine.execs import Execs
 from ..errors import AgentUnavailable, BridgeError, ContainerNotRunning, InvalidInput
 from ..logs import Log
 from ..names import is_uuid
-from ..protocol.transcript import read_turn
+from ..protocol.transcript import has_ended
 from .container_agent import AGENT
 from .copied_files import TRANSCRIPT, CopiedFiles, FileCopy, Index
 from .sessions import LARGEST, session_path
@@ -83,8 +83,8 @@ class ConversationCopy:
             return False
         began = anyio.current_time()
         try:
-            with anyio.fail_after(_LIMIT):
-                async with self._lock:
+            async with self._lock:
+                with anyio.fail_after(_LIMIT):
                     new = await self._copy(execs, container, self._request(session_id, cwd))
         except (OSError, ValueError, RecursionError, anyio.BrokenResourceError, BridgeError) as error:
             reason = error.what if isinstance(error, BridgeError) else str(error) or type(error).__name__
@@ -195,14 +195,15 @@ class ConversationCopy:
         return await anyio.to_thread.run_sync(find)
 
     async def has(self, session_id: str, turn_id: str) -> bool:
-        """The transcript as it was copied last has the turn, and that the model has ended it."""
+        """The transcript as it was copied last has the turn, to its end."""
 
         def look() -> bool:
             index = self._files.index()
             if index.session != session_id or TRANSCRIPT not in index.files:
                 return False
             prompt = f'"uuid":"{turn_id}"'.encode()  # Claude Code notes it under the id that it was given with
-            return read_turn(self._files.lines_from(index.files[TRANSCRIPT], prompt), turn_id).ended
+            lines = self._files.lines_after(index.files[TRANSCRIPT], prompt)
+            return lines is not None and has_ended(lines)
 
         try:
             return bool(turn_id) and await anyio.to_thread.run_sync(look)

@@ -43,6 +43,7 @@ _NAME = re.compile(r"transcript|(?:session|tasks|file-history)(?:/[A-Za-z0-9_@-]
 _BLOB = re.compile(r"[0-9a-f]{16}")
 _CHUNK = 256 * 1024
 _SEARCHED = 16 * 1024 * 1024
+_LONGEST_LINE = 256 * 1024
 
 
 class FileCopy(Value):
@@ -167,10 +168,10 @@ class CopiedFiles:
                 most -= len(data)
                 yield data
 
-    def lines_from(self, file: FileCopy, word: bytes) -> Iterator[str]:
-        """The lines from the last one that has these bytes, if they are in the file's last 16 MiB; else none.
+    def lines_after(self, file: FileCopy, word: bytes) -> list[str] | None:
+        """The lines behind the last one that has these bytes; None: they are not in the file's last 16 MiB.
 
-        Nor is one found that is longer than that up to there.
+        Left out are lines that are too long to be decoded beside anything else.
 
         Raises:
             OSError: it cannot be read.
@@ -178,16 +179,14 @@ class CopiedFiles:
         with self.open(file) as content:
             at = _last(content, word, file.size, max(0, file.size - _SEARCHED))
             if at < 0:
-                return
-            before = _last(content, b"\n", at, max(0, at - _SEARCHED))
-            if before < 0 and at > _SEARCHED:
-                return
-            start = before + 1
-            content.seek(start)
-            left = file.size - start
-            while left and (line := content.readline(left)):
+                return None
+            content.seek(at)
+            left, lines = file.size - at - len(content.readline(file.size - at)), []
+            while left > 0 and (line := content.readline(left)):
                 left -= len(line)
-                yield line.decode("utf-8", "replace")
+                if len(line) <= _LONGEST_LINE:
+                    lines.append(line.decode("utf-8", "replace"))
+            return lines
 
     def open(self, file: FileCopy) -> IO[bytes]:
         """A file, to be closed by the caller. What is beyond its size does not count.

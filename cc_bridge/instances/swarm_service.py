@@ -119,12 +119,17 @@ class SwarmService(ContainedInstance):
                 if self._is_uncopied:  # who read the last turn went away before its result
                     await self._swarm.copy_conversation()
             self._is_uncopied = True
+            will_connect = self._bridge.channel_kind is None and self._bridge.active is None
             turn = await super().submit(prompt, id)
-            return turn.before_result(self._copy_after(turn.id))
+            return turn.before_result(self._copy_after(turn.id, will_connect=will_connect))
 
-    def _copy_after(self, turn_id: str) -> Keep:
-        """What copies the conversation when the turn has ended that runs in the container of now, or in the next."""
-        before = max(0, self._swarm.containers - 1)
+    def _copy_after(self, turn_id: str, *, will_connect: bool = False) -> Keep:
+        """What copies the conversation when a turn has ended.
+
+        Args:
+            will_connect: it runs in the container that is connected to next, and not in the one of now.
+        """
+        before = self._swarm.containers if will_connect else self._swarm.containers - 1
 
         async def copy() -> str:
             in_copy = "" if self.record.in_pane else turn_id  # in a pane its message has another id

@@ -61,19 +61,18 @@ async def copy_of_task(
 
 async def _copy(copy: ConversationCopy, task: TaskContainer, session_id: str, cwd: str) -> bool:
     """False: it is not copied, and its container has ended."""
-    began, tries = anyio.current_time(), 0
+    began, was_running = anyio.current_time(), False
     while True:
-        if await copy.copy(task.execs, task.id, session_id, cwd):
-            return True
         took = anyio.current_time() - began
+        if not (was_running and took > _SLOW) and await copy.copy(task.execs, task.id, session_id, cwd):
+            return True
         try:
             if not await task.runs():
                 return False
-            tries += 1
-            # Again, because an engine calls a container running for a moment after its processes' end.
-            if tries == 2 or took > _SLOW:
+            if was_running:
                 return True
+            was_running = True  # again, because an engine calls one running for a moment after its processes' end
         except EngineError:
             if took > _SILENCE:
                 return True
-            await anyio.sleep(_PAUSE)  # back-off: whether its container has ended, nobody says
+        await anyio.sleep(_PAUSE)  # back-off: whether a container has ended, its engine says only when it is asked

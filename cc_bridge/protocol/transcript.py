@@ -12,11 +12,15 @@ from typing import Any, Literal
 
 from ..values import Value
 
-__all__ = ["Reading", "Said", "read_history", "read_turn"]
+__all__ = ["Reading", "Said", "has_ended", "read_history", "read_turn"]
 
 
 #: What Claude Code writes as if the user had said it, in the middle of a turn or at its end.
 _INTERRUPTED = "[Request interrupted by user"
+
+#: With what the output of a slash command begins, and why the model has stopped where it goes on.
+_OUTPUT = "<local-command-"
+_GOES_ON = (None, "tool_use", "pause_turn")
 
 
 class Reading(Value):
@@ -54,6 +58,26 @@ def read_turn(lines: Iterable[str], turn_id: str) -> Reading:
                 texts += [text] if text else []
                 ended = message.get("stop_reason") == "end_turn"
     return Reading(found, ended, tuple(texts), last)
+
+
+def has_ended(lines: Iterable[str]) -> bool:
+    """Whether a turn has ended, by the lines behind its prompt.
+
+    The model has ended it, or the output of a slash command follows. Calls of tools, what they have returned and a
+    summary are in its middle; another prompt comes after its end.
+    """
+    ended = False
+    for entry in _entries(lines):
+        if entry.get("isSidechain"):
+            continue
+        message, kind = entry.get("message"), entry.get("type")
+        if kind == "assistant":
+            ended = isinstance(message, dict) and message.get("stop_reason") not in _GOES_ON
+        elif kind in ("user", "system") and _is_output(entry):
+            ended = True
+        elif kind == "user" and not entry.get("isCompactSummary") and _is_prompt(entry):
+            return True  # the next turn
+    return ended
 
 
 class Said(Value):
@@ -127,6 +151,12 @@ def _entries(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
             continue
         if isinstance(entry, dict):
             yield entry
+
+
+def _is_output(entry: dict[str, Any]) -> bool:
+    message = entry.get("message")
+    content = message.get("content") if isinstance(message, dict) else entry.get("content")
+    return isinstance(content, str) and content.startswith(_OUTPUT)
 
 
 def _is_prompt(entry: dict[str, Any]) -> bool:

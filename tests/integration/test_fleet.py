@@ -220,6 +220,32 @@ class TestResultsThatWait:
                 result = await (await instance.turn(turn.id)).result()
         assert (result.verdict, result.text, kept) == (Verdict.INTERRUPTED, "hello", ["kept"])
 
+    async def test_it_is_kept_once_whoever_reads_it(self, record: ClaudeInstance) -> None:
+        async with Fleet() as fleet:
+            turn = await (await fleet.make(record)).submit("[[say hello]]")
+            await turn.result()
+        kept: list[str] = []
+
+        async def keep() -> str:
+            await anyio.lowlevel.checkpoint()
+            kept.append("kept")
+            return "it was not kept"
+
+        results: list[TurnResult] = []
+
+        async def read(instance: InstanceInterface) -> None:
+            results.append(await (await instance.turn(turn.id)).result())
+
+        with anyio.fail_after(LIMIT):
+            async with Fleet() as fleet:
+                instance = fleet.open(record.name)
+                instance.before_result = lambda turn: keep
+                async with anyio.create_task_group() as group:
+                    for _ in range(5):
+                        group.start_soon(read, instance)
+        assert [result.verdict for result in results] == [Verdict.INTERRUPTED] * 5
+        assert kept == ["kept"]
+
     async def test_who_is_cancelled_meanwhile_has_lost_nothing(self, record: ClaudeInstance) -> None:
         async with Fleet() as fleet:
             turn = await (await fleet.make(record)).submit("[[say hello]]")

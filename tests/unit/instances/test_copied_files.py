@@ -327,18 +327,18 @@ def test_whoever_is_killed_leaves_one_copy_or_the_other(
 
 
 @given(
-    st.lists(st.sampled_from([b"a", b"word", b"wor", b"\n", b"xx"]), max_size=40), st.integers(1, 9), st.integers(0, 30)
+    st.lists(st.sampled_from([b"a", b"word", b"wor", b"\n", b"xx"]), max_size=40), st.integers(1, 9), st.integers(0, 3)
 )
-def test_the_lines_from_the_last_that_has_a_word(pieces: list[bytes], chunk: int, beyond: int) -> None:
+def test_the_lines_after_the_last_that_has_a_word(pieces: list[bytes], chunk: int, beyond: int) -> None:
     """Wherever the pieces end in which it is read, and whatever there is behind what counts."""
     whole = b"".join(pieces)
     with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
         patch.setattr(copied_files, "_CHUNK", chunk)
         copy = CopiedFiles(Path(made))
         (Path(made) / "blob").write_bytes(whole + b"word\n" * beyond)
-        found = "".join(copy.lines_from(FileCopy("blob", len(whole)), b"word"))
+        found = copy.lines_after(FileCopy("blob", len(whole)), b"word")
     at = whole.rfind(b"word")
-    assert found == ("" if at < 0 else whole[whole.rfind(b"\n", 0, at) + 1 :].decode())
+    assert found == (None if at < 0 else [line.decode() for line in whole[at:].splitlines(keepends=True)][1:])
 
 
 def test_a_word_is_not_searched_without_end(copy: CopiedFiles, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,8 +347,15 @@ def test_a_word_is_not_searched_without_end(copy: CopiedFiles, monkeypatch: pyte
     for content, found in [
         (b"word\n" + b"x" * 90, True),
         (b"word\n" + b"x" * 100, False),
-        (b"\n" + b"x" * 90 + b"word", True),
-        (b"x" * 101 + b"word", False),
+        (b"x" * 200 + b"word", True),
     ]:
         (copy.directory / "blob").write_bytes(content)
-        assert bool([*copy.lines_from(FileCopy("blob", len(content)), b"word")]) is found
+        assert (copy.lines_after(FileCopy("blob", len(content)), b"word") is not None) is found
+
+
+def test_lines_that_are_too_long_to_be_decoded_are_left_out(copy: CopiedFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copied_files, "_LONGEST_LINE", 10)
+    copy.make()
+    content = b"a prompt that is long: word, and goes on\n" + b"short\n" + b"x" * 10 + b"\nlast\n"
+    (copy.directory / "blob").write_bytes(content)
+    assert copy.lines_after(FileCopy("blob", len(content)), b"word") == ["short\n", "last\n"]

@@ -93,6 +93,11 @@ async def test_one_that_lives_and_cannot_be_copied_counts_and_is_not_tried_for_e
     assert container.tries == 1
 
 
+@pytest.mark.parametrize("takes", [0.1, 4.9, 5.1, 30])
+async def test_one_that_ends_in_a_copy_is_looked_at_twice_however_long_it_took(takes: float) -> None:
+    assert await why(Container([False], [True, False], takes=takes))
+
+
 async def test_an_engine_that_says_nothing_for_a_moment_has_ended_nothing() -> None:
     assert not await why(Container([False, False, False, True], [None, None, None, True]))
     assert await why(Container([False], [None, None, None, False]))

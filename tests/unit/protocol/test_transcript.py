@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cc_bridge.protocol.transcript import Reading, Said, read_history, read_turn
+from cc_bridge.protocol.transcript import Reading, Said, has_ended, read_history, read_turn
 
 
 def user(name: str, content: Any = "…") -> dict[str, Any]:
@@ -164,3 +165,30 @@ def test_what_was_attached_is_named() -> None:
         ("prompt", "[document]"),
     ]
     assert not history({**assistant("a", ""), "message": {"content": [{"type": "image"}]}})
+
+
+RESULT = [{"type": "tool_result", "content": "…"}]
+OUTPUT = "<local-command-stdout>…</local-command-stdout>"
+
+
+@pytest.mark.parametrize(
+    ("entries", "ended"),
+    [
+        ([], False),
+        ([assistant("a", "well", "end_turn")], True),
+        ([assistant("a", "well", "max_tokens")], True),
+        ([assistant("a", "well", "tool_use")], False),
+        ([assistant("a", "well", "tool_use"), user("r", RESULT)], False),
+        ([assistant("a", "well", "tool_use"), user("r", RESULT), assistant("b", "done", "end_turn")], True),
+        ([assistant("a", "well", "tool_use"), user("s", "summary") | {"isCompactSummary": True}], False),
+        ([assistant("a", "of a subagent", "end_turn") | {"isSidechain": True}], False),
+        ([assistant("a", "well")], False),
+        ([{"type": "system", "subtype": "local_command", "content": OUTPUT}], True),
+        ([user("o", OUTPUT)], True),
+        ([{"type": "attachment"}, "no object"], False),
+        ([user("next")], True),
+    ],
+)
+def test_a_turn_has_ended_by_what_is_behind_its_prompt(entries: list[Any], ended: bool) -> None:
+    """As Claude Code 2.1.329 writes it, slash commands included."""
+    assert has_ended(map(json.dumps, entries)) is ended
