@@ -162,9 +162,8 @@ class Driver:
                 return
             await self._driving.insist(self._ensure_ready)
             await self._carry_out()
-            if satisfied():
+            if satisfied() or not await self._driving.renew():
                 return
-            await self._driving.renew()
             await self._receive(-math.inf if self.hurry else math.inf)
             await self._carry_out()
         except (ChannelError, EngineError) as error:

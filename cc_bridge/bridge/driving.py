@@ -100,10 +100,11 @@ class Driving:
         """When :meth:`renew` is to be called."""
         return self._lease.renew_at if self._lease is not None else math.inf
 
-    async def renew(self) -> None:
-        """Renew the lease, if it is time."""
+    async def renew(self) -> bool:
+        """Renew the lease, if it is time; False: something is to be sent, and others may drive by now."""
         if self._lease is not None and self.renew_at <= anyio.current_time() and not await self._lease.renew():
             self._delivery.hold_back()
+        return not self.is_lacking
 
     def lost(self, error: BridgeError) -> None:
         """A connection was lost."""
@@ -116,3 +117,5 @@ class Driving:
         if self._lease is not None and self._lease.fence is not None and not self._delivery.is_under_way:
             self._delivery.hold_back()
             await self._lease.give_up()
+            if self.is_lacking:  # it was begun meanwhile, and whoever receives has seen the lease held
+                self._uplink.set_deadline(-math.inf)

@@ -548,6 +548,8 @@ class Attended(Bridge):
         """Listen while nothing is to be done; False: nothing has come, and nobody listens."""
         self._rest(awake=self._driver.claude_runs)
         await self._driver.rest()
+        if self._has_work:  # it came meanwhile
+            return True
         if self._driver.uplink.connection is None:
             return False
         self._driver.hurry, self._lingers = False, True

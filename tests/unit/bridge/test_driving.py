@@ -233,3 +233,40 @@ async def test_who_follows_another_programs_turn_needs_no_lease() -> None:
     made = Driver(place, Log("demo", "memory"), conversation, follow=TURN)
     await advance(made)
     assert (fences(place), place.lease.told) == ([None], [])
+
+
+@pytest.mark.parametrize("receives", [True, False])
+async def test_a_command_that_comes_while_the_lease_is_given_up_takes_it_again(receives: bool) -> None:
+    """Whether its task receives by then, or is on its way there: it has seen the lease held."""
+    first = Scripted(RUNNING, TOOK, INIT, {"seq": 3, "out": RESULT})
+    second = Scripted(RUNNING | {"seq": 3, "from": 4}, {"seq": 4, "took": OTHER})
+    place = Shared(first, second)
+    made = made_for(place, TURN)
+    await advance(made, 3)
+    giving_up, may_be_given = anyio.Event(), anyio.Event()
+
+    async def give_up() -> None:
+        giving_up.set()
+        await may_be_given.wait()
+        place.lease.fence = None
+
+    async def say_it_later() -> None:
+        may_be_given.set()
+        while place.lease.fence is not None:
+            await anyio.lowlevel.checkpoint()
+
+    place.lease.give_up = give_up  # type: ignore[method-assign]
+    if not receives:
+        made._carry_out = say_it_later  # type: ignore[method-assign]
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(made.rest)
+            await giving_up.wait()
+            made.conversation.submit(OTHER, "the next", anyio.current_time())
+            group.start_soon(advance, made)
+            await anyio.wait_all_tasks_blocked()
+            may_be_given.set()
+        if not receives:
+            del made._carry_out
+        await advance(made)
+    assert [frame["id"] for frame in sent(second) if "in" in frame] == [OTHER]
