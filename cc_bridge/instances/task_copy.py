@@ -49,7 +49,7 @@ async def copy_of_task(
     async with anyio.create_task_group() as group:
 
         async def watch() -> None:
-            await anyio.sleep(_SLOW)  # back-off: a node that has lost its power ends no connection
+            await anyio.sleep(_SLOW)  # back-off: most copies are over by then, and nobody is asked for them
             await until_gone()
             group.cancel_scope.cancel()
 
@@ -75,4 +75,4 @@ async def _copy(copy: ConversationCopy, task: TaskContainer, session_id: str, cw
         except EngineError:
             if took > _SILENCE:
                 return True
-        await anyio.sleep(_PAUSE)  # back-off: whether a container has ended, its engine says only when it is asked
+        await anyio.sleep(_PAUSE)  # back-off: its engine does not answer, or has not noticed its end yet

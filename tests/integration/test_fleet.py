@@ -7,10 +7,9 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -32,6 +31,7 @@ from cc_bridge import (
 from cc_bridge.fleet import Fleet, Heard, OpenRequest
 from cc_bridge.fleet import feed as feed_module
 from cc_bridge.testing.fleet_contract import text_of, until_results
+from cc_bridge.turn import Keep
 
 pytestmark = pytest.mark.anyio
 
@@ -64,6 +64,17 @@ def open_files() -> list[str]:
         with suppress(FileNotFoundError):  # that of the listing itself
             found.append(os.readlink(f"/proc/self/fd/{number}"))
     return found
+
+
+def never_kept(begun: anyio.Event) -> Keep:
+    """What is done before an answer is told, and takes for ever."""
+
+    async def keep() -> str:
+        begun.set()
+        await anyio.sleep_forever()
+        return ""
+
+    return keep
 
 
 async def cancel_when_blocked(scope: anyio.CancelScope) -> None:
@@ -100,7 +111,7 @@ class TestAttended:
         await other.release()
         kept: list[str] = []
 
-        def keep(of_turn: str) -> Callable[[], Coroutine[Any, Any, str]]:
+        def keep(of_turn: str) -> Keep:
             async def note() -> str:
                 kept.append(of_turn)
                 return ""
@@ -199,11 +210,6 @@ class TestResultsThatWait:
         """A program ended between a turn's end and its being kept; the next one has not heard it."""
         begun, kept = anyio.Event(), []
 
-        async def never() -> str:
-            begun.set()
-            await anyio.sleep_forever()
-            return ""
-
         async def keep() -> str:
             kept.append("kept")
             return "it was not kept"
@@ -211,7 +217,7 @@ class TestResultsThatWait:
         with anyio.fail_after(LIMIT):
             async with Fleet() as fleet:
                 instance = await fleet.make(record)
-                instance.before_result = lambda turn: never
+                instance.before_result = lambda turn: never_kept(begun)
                 turn = await instance.submit("[[say hello]]")
                 await begun.wait()
             async with Fleet() as fleet:
@@ -280,12 +286,7 @@ class TestResultsThatWait:
         instance = await fleet.make(record)
         begun = anyio.Event()
 
-        async def never() -> str:
-            begun.set()
-            await anyio.sleep_forever()
-            return ""
-
-        instance.before_result = lambda turn: never
+        instance.before_result = lambda turn: never_kept(begun)
         results: list[TurnResult] = []
 
         async def read(turn: Turn) -> None:
@@ -322,11 +323,6 @@ class TestResultsThatWait:
     async def test_who_reads_one_when_the_fleet_ends_is_told(self, record: ClaudeInstance) -> None:
         begun = anyio.Event()
 
-        async def keep() -> str:
-            begun.set()
-            await anyio.sleep_forever()
-            return ""
-
         errors: list[BridgeError] = []
 
         async def read(turn: Turn) -> None:
@@ -338,7 +334,7 @@ class TestResultsThatWait:
         with anyio.fail_after(LIMIT):
             async with anyio.create_task_group() as group, Fleet() as fleet:
                 instance = await fleet.make(record)
-                instance.before_result = lambda turn: keep
+                instance.before_result = lambda turn: never_kept(begun)
                 group.start_soon(read, await instance.submit("[[say hello]]"))
                 await begun.wait()
                 await anyio.wait_all_tasks_blocked()
