@@ -30,7 +30,7 @@ from cc_bridge.errors import BridgeError, ClaudeNotFound
 from cc_bridge.instances.process_place import find_claude
 from cc_bridge.instances.registry import agent_archive
 from cc_bridge.instances.way_out import ask_proxy
-from tests import openssh
+from tests import limits, openssh
 from tests.chaos import table as chaos
 from tests.postgresql import Cluster
 from tests.postgresql import programs as postgresql_programs
@@ -84,7 +84,7 @@ def lacking(part: str, what: str) -> None:
 # A run: `make test` has several processes to each processor, because tests wait; `pytest FILE` has one
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """A shell's background job has SIGINT ignored, and `nohup` SIGHUP. What is started from here has them back.
 
     A handler that does nothing: this process goes on ignoring them, and no program inherits a handler.
@@ -94,6 +94,7 @@ def pytest_configure() -> None:
             signal.signal(number, lambda *_: None)
     # The stub begins with `env python3`: this Python, and no shim of pyenv's, which takes longer to find one.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    limits.pytest_configure(config)
 
 
 @pytest.hookimpl(optionalhook=True)
