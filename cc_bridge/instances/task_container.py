@@ -72,16 +72,18 @@ class TaskContainer:
         """
         return await self.agent.attach(greeting, Facts())
 
-    async def runs(self) -> bool:
-        """Whether its engine says so.
+    async def ends(self, limit: float) -> bool:
+        """Wait until its engine says that it has ended; False: it says after ``limit`` seconds that it runs.
 
         Raises:
             EngineError: it does not say anything.
         """
+        containers = Containers(self.engine)
         try:
-            return (await Containers(self.engine).inspect(self.id)).pid != 0
+            # An engine that is silent while one waits may be one that does not answer: only what it says is an answer.
+            return await containers.wait(self.id, "not-running", limit) or not (await containers.inspect(self.id)).pid
         except ContainerNotFound:
-            return False
+            return True
 
     async def let_go(self, before: Callable[[TaskContainer], Awaitable[None]] | None = None) -> None:
         """Give the container what it needs, and let its main process begin; return when the agent listens.

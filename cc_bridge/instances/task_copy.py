@@ -15,7 +15,10 @@ __all__ = ["copy_of_task"]
 #: Seconds after which a copy takes long: then somebody is asked whether its node is there.
 _SLOW = 5.0
 
-#: Seconds for which an engine may say nothing, and between two tries.
+#: Seconds in which an engine notices the end of processes that have ended.
+_NOTICES = 1.0
+
+#: Seconds for which an engine may say nothing, and between two tries to ask it.
 _SILENCE = 60.0
 _PAUSE = 1.0
 
@@ -61,18 +64,18 @@ async def copy_of_task(
 
 async def _copy(copy: ConversationCopy, task: TaskContainer, session_id: str, cwd: str) -> bool:
     """False: it is not copied, and its container has ended."""
-    began, was_running = anyio.current_time(), False
+    began, is_again = anyio.current_time(), False
     while True:
         took = anyio.current_time() - began
-        if not (was_running and took > _SLOW) and await copy.copy(task.execs, task.id, session_id, cwd):
+        if not (is_again and took > _SLOW) and await copy.copy(task.execs, task.id, session_id, cwd):
             return True
         try:
-            if not await task.runs():
+            if await task.ends(_NOTICES):
                 return False
-            if was_running:
+            if is_again:
                 return True
-            was_running = True  # again, because an engine calls one running for a moment after its processes' end
+            is_again = True  # since it runs, what went wrong may have passed
         except EngineError:
             if took > _SILENCE:
                 return True
-        await anyio.sleep(_PAUSE)  # back-off: its engine does not answer, or has not noticed its end yet
+            await anyio.sleep(_PAUSE)  # back-off: its engine does not answer
