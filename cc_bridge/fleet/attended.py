@@ -36,13 +36,14 @@ from ..instances.beside import Beside
 from ..logs import Log
 from ..protocol.blocks import Prompt
 from ..protocol.conversation import Conversation
-from ..protocol.remembered import drop_oldest, remember
+from ..protocol.remembered import remember
 from ..turn import Keep, Turn
 from .asking import Asking
 from .awake import Seat
 from .feed import Feed, FeedPosition
 from .feed_turn import FeedTurn
 from .hearing import Hearing
+from .keeping import Keeping
 from .reader import FeedReader
 from .states import InstanceState
 from .wants import Bell, Wants
@@ -136,7 +137,8 @@ class Attended(Bridge):
         conversation = Conversation(silence=silence, interrupt_limit=interrupt_limit, adopts=True)
         conversation.session_id = session_id
         self.feed = Feed()
-        self._hearing = Hearing(conversation.turns, self.feed, self._on_event, self._holds)
+        self._keeping = Keeping(self.feed, self._before_result, host.start_soon, self._has_kept, log)
+        self._hearing = Hearing(conversation.turns, self.feed, self._on_event, self._keeping.holds)
         driver = Driver(place, log, conversation, adopts=True, observer=self._hearing, patience=host.patience)
         super().__init__(
             place,
@@ -168,9 +170,6 @@ class Attended(Bridge):
         self._wake: anyio.Event | None = None  # of a pause
         self._wants = Wants()
         self._errors: dict[str, BridgeError] = {}  # why turns could not be sent
-        self._keeping: dict[str, Keep] = {}  # what is done before results are told
-        self._keeping_again = anyio.Lock()
-        self._outcomes: dict[str, str] = {}  # why turns do not count that were told lately, or nothing
         self._joined: dict[str, None] = {}  # turns that had been sent before, and were not heard then
 
     # For callers
@@ -294,8 +293,7 @@ class Attended(Bridge):
         Where the block fails, it stays.
         """
         before, self._leaving = self._leaving, error  # two may remove it at once
-        while self.feed.held is not None:  # where a conversation does not go on, it need not be kept
-            self.feed.tell(self.feed.held.turn, "")
+        self._keeping.tell_all()
         self._bell.ring()
         try:
             yield
@@ -368,6 +366,10 @@ class Attended(Bridge):
         """The turn ended before this program asked for it: it has to be read again."""
         self._follow_joined()
         return turn_id in self._joined
+
+    async def keep(self, turn_id: str) -> str:
+        """Before a whole answer is told that is read again: why it does not count; empty: it does."""
+        return await self._keeping.heard_again(turn_id)
 
     def pop_error(self, turn_id: str) -> BridgeError | None:
         """What has kept the turn from being sent."""
@@ -587,49 +589,14 @@ class Attended(Bridge):
             self._asking.heard(turn, event)
         elif isinstance(event, TurnResult):
             self._host.turn_ended(turn, event, self._driver.claude_pid)
-            if (before := self._shelf.before_result) is not None and self._leaving is None:
-                self._keep_soon(turn if event.ok else "", before(turn))
+            self._keeping.heard(turn, event)
 
-    def _keep_soon(self, held: str, keep: Keep) -> None:
-        """Keep what a turn has ended, whose result is held; empty: that of none is, and one copy does for all."""
-        if held not in self._keeping:
-            self._keeping[held] = keep
-            if len(self._keeping) == 1:
-                self._host.start_soon(self._keep)
+    def _before_result(self) -> Callable[[str], Keep] | None:
+        return self._shelf.before_result if self._leaving is None else None
 
-    def _holds(self, event: Event) -> bool:
-        is_kept = self._shelf.before_result is not None and self._leaving is None
-        return is_kept and isinstance(event, TurnResult) and event.ok
-
-    async def _keep(self) -> None:
-        """Keep what turns end, one after the other, and tell those that are held."""
-        while self._keeping:
-            turn, keep = next(iter(self._keeping.items()))
-            self.feed.tell(turn, await self._kept(turn, keep))
-            del self._keeping[turn]
-            self._bell.ring()
+    def _has_kept(self) -> None:
+        self._bell.ring()
         self.forget_read()
-
-    async def keep(self, turn_id: str) -> str:
-        """Before a whole answer is told that is read again: why it does not count; empty: it does."""
-        if (before := self._shelf.before_result) is None:
-            return ""
-        async with self._keeping_again:  # once, whoever reads it
-            return await self._kept(turn_id, before(turn_id))
-
-    async def _kept(self, turn: str, keep: Keep) -> str:
-        """Why a turn does not count."""
-        if turn not in self._outcomes:
-            try:
-                why = await keep()
-            except Exception as failure:  # a mistake of ours must neither end the fleet nor have a result never told
-                self._log.error("turn_not_kept", reason="".join(traceback.format_exception(failure)))
-                why = f"it could not be kept: {failure!r}"
-            if not turn:
-                return why
-            self._outcomes[turn] = why
-            drop_oldest(self._outcomes)
-        return self._outcomes[turn]
 
     def _heard_all(self) -> None:
         """After a step: hand out what it has brought."""

@@ -358,12 +358,12 @@ class SwarmPlace(ContainedPlace):
             return await archives_of(found.engine).get_file(found.id, path, LARGEST)
         return await self._copy.open(session_id)
 
-    async def copy_conversation(self, turn_id: str = "", *, is_of_last: bool = True) -> str:
+    async def copy_conversation(self, turn_id: str = "", *, ran_there: bool = True) -> str:
         """Copy what is new of it out of the container that was connected to last; the log says if that fails.
 
         Args:
             turn_id: it is to be in the copy; empty: whatever there is.
-            is_of_last: it has run in that container, and not in one before.
+            ran_there: it has run in that container, and not in one before.
 
         Returns:
             Why it is known nowhere else; empty: it is copied, or still there.
@@ -372,7 +372,7 @@ class SwarmPlace(ContainedPlace):
             return ""
         session = self.home.session_id or self._copy.session_id  # that of another machine's program
         gone = self._placement.until_gone(found.task.node)
-        return await copy_of_task(self._copy, found, session, self.cwd, gone, turn_id, is_of_task=is_of_last)
+        return await copy_of_task(self._copy, found, session, self.cwd, gone, turn_id, ran_there=ran_there)
 
     def check_copies(self) -> None:
         """What is copied here has to be what it goes on with at its next node.

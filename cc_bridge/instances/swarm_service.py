@@ -133,7 +133,7 @@ class SwarmService(ContainedInstance):
 
         async def copy() -> str:
             in_copy = "" if self.record.in_pane else turn_id  # in a pane its message has another id
-            why = await self._swarm.copy_conversation(in_copy, is_of_last=self._swarm.containers - before <= 1)
+            why = await self._swarm.copy_conversation(in_copy, ran_there=self._swarm.containers - before <= 1)
             self._is_uncopied = False
             return why
 

@@ -33,7 +33,7 @@ async def copy_of_task(
     until_gone: Callable[[], Awaitable[None]],
     turn_id: str = "",
     *,
-    is_of_task: bool = True,
+    ran_there: bool = True,
 ) -> str:
     """Copy what is new of a session; the log says if that fails.
 
@@ -41,7 +41,7 @@ async def copy_of_task(
         cwd: where its Claude Code started.
         until_gone: returns when the task's node has gone.
         turn_id: it is to be in the copy; empty: whatever there is.
-        is_of_task: the turn has run in this container, and no other one.
+        ran_there: the turn has run in this container, and no other one.
 
     Returns:
         Why the turn is known nowhere else: the container has ended, or its node; empty: it is copied, or there.
@@ -57,7 +57,7 @@ async def copy_of_task(
             group.cancel_scope.cancel()
 
         group.start_soon(watch)
-        is_kept = await _copy(copy, task, session_id, cwd) and (is_of_task or not turn_id)
+        is_kept = await _copy(copy, task, session_id, cwd) and (ran_there or not turn_id)
         group.cancel_scope.cancel()
     return "" if is_kept or await copy.has(session_id, turn_id) else _TOO_LATE
 

@@ -64,12 +64,12 @@ async def why(
     turn_id: str = "turn",
     until_gone: Callable[[], Awaitable[None]] = anyio.sleep_forever,
     *,
-    is_of_task: bool = True,
+    ran_there: bool = True,
 ) -> bool:
     """Whether the turn does not count."""
     given: Any = Copy(container), container
     with anyio.fail_after(200):
-        return bool(await copy_of_task(*given, "s", "/w", until_gone, turn_id, is_of_task=is_of_task))
+        return bool(await copy_of_task(*given, "s", "/w", until_gone, turn_id, ran_there=ran_there))
 
 
 async def test_a_copy_that_succeeds_is_enough_also_where_what_it_has_cannot_be_told() -> None:
@@ -117,11 +117,11 @@ async def test_one_whose_node_has_gone_is_given_up() -> None:
 async def test_what_the_copy_has_by_then_counts_whatever_became_of_the_container() -> None:
     """It was stopped, which copies, or another program has copied; or a later turn's copy has it."""
     container = Container([False], [False], copied={"turn"})
-    assert not await why(container, is_of_task=False)
+    assert not await why(container, ran_there=False)
     assert not container.tries
 
 
 async def test_what_another_container_had_counts_only_where_the_copy_has_it() -> None:
-    assert await why(Container([True]), is_of_task=False), "what is copied is what the next one was given"
-    assert not await why(Container([True], has={"turn"}), is_of_task=False)
-    assert not await why(Container([True]), "", is_of_task=False), "a pane's messages have other ids"
+    assert await why(Container([True]), ran_there=False), "what is copied is what the next one was given"
+    assert not await why(Container([True], has={"turn"}), ran_there=False)
+    assert not await why(Container([True]), "", ran_there=False), "a pane's messages have other ids"
