@@ -70,12 +70,14 @@ class _Limits:
             terminalreporter.write_line(path.read_text())
 
     def _end(self, item: pytest.Item, limit: float) -> None:
-        text = f"{item.nodeid} has not ended within {limit:g} s. What waits in its process:\n{_what_waits()}"
-        if self._shown_at_the_end:
-            (_directory(item.config).parent / f"hung-{os.getpid()}").write_text(text)
-        else:
-            os.write(self._stderr, text.encode())
-        os._exit(STATUS)
+        try:
+            text = f"{item.nodeid} has not ended within {limit:g} s. What waits in its process:\n{_what_waits()}"
+            if self._shown_at_the_end:
+                (_directory(item.config).parent / f"hung-{os.getpid()}").write_text(text)
+            else:
+                os.write(self._stderr, text.encode())
+        finally:
+            os._exit(STATUS)
 
 
 def _directory(config: pytest.Config) -> Path:
@@ -84,7 +86,7 @@ def _directory(config: pytest.Config) -> Path:
 
 def _what_waits() -> str:
     lines = []
-    for task in (found for found in gc.get_objects() if isinstance(found, asyncio.Task)):
+    for task in (found for found in gc.get_objects() if issubclass(type(found), asyncio.Task)):
         if not task.done():
             lines.append(f"task {task.get_name()}")
             lines += _stack(task.get_coro())

@@ -122,11 +122,12 @@ class AgentEvents:
         return failures[-1] if failures else None
 
     def caught_up(self, now: float) -> None:
-        """Other programs' turns were read up to now."""
-        self.replays = False
-        self._conversation.replayed()
-        if self.claude_runs:
-            self._conversation.process_ready((), now)
+        """What was said before was read up to now."""
+        has_replayed, self.replays = self.replays, False
+        if has_replayed:
+            self._conversation.replayed()
+        if self.claude_runs and (has_replayed or not self._conversation.delivery.is_ready):
+            self._conversation.process_ready((), now)  # it ran on while this program had given it up
 
     def lost(self, reason: str, now: float, *, error: str) -> None:
         """The connection is gone and will not be resumed. ``error``: for commands that were tried too often."""

@@ -104,9 +104,9 @@ class Connection:
         return None
 
     def set_deadline(self, deadline: float) -> None:
-        """Another deadline for whoever receives now."""
+        """An earlier deadline for whoever receives now; a later one is not for others to give."""
         if self._receiving is not None:
-            self._receiving.deadline = deadline
+            self._receiving.deadline = min(self._receiving.deadline, deadline)
 
     async def write(self, *, shield: bool = True) -> None:
         """Send what the link has to say.

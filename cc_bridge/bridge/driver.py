@@ -360,7 +360,7 @@ class Driver:
                     await self._receive()
         except TimeoutError:
             raise ConnectionLost("the agent does not say what was", instance=self._place.name) from None
-        if self._events.replays:
+        if self._adopts or self._events.replays:
             self._events.caught_up(anyio.current_time())
 
     async def _start_claude(self) -> None:

@@ -149,7 +149,7 @@ class Uplink:
         return link_events
 
     def set_deadline(self, deadline: float) -> None:
-        """Another deadline for whoever receives now."""
+        """An earlier deadline for whoever receives now."""
         if self._connection is not None:
             self._connection.set_deadline(deadline)
 

@@ -190,6 +190,7 @@ class Lease:
                 await self._leave()
 
     async def _leave(self) -> None:
+        self._claim.fence = None  # whatever becomes of the note: nothing may be sent any more without taking it again
         self._users.leave()
         try:
             with anyio.move_on_after(_END_LIMIT):

@@ -162,7 +162,7 @@ class Attended(Bridge):
         self._lingers = False  # it only listens
         self._runs_itself = False  # when it came to rest, it had a Claude Code of its own
         self._end: BridgeError | None = None
-        self._leaving: BridgeError | None = None  # it is being removed, and must not be started again
+        self._removals: list[BridgeError] = []  # it is being removed, and must not be started again
         self._is_closing = False  # this program has closed the connection
         self._bell = Bell()
         self._sitting: anyio.CancelScope | None = None
@@ -292,13 +292,15 @@ class Attended(Bridge):
 
         Where the block fails, it stays.
         """
-        before, self._leaving = self._leaving, error  # two may remove it at once
+        self._removals.append(error)  # several may remove it at once
         self._keeping.tell_all()
         self._bell.ring()
         try:
             yield
         except BaseException:  # cancelled, too: what was not removed stays
-            self._leaving = before
+            self._removals.remove(error)
+            if self._end is None:
+                self._keeping.keep_what_is_there()  # of a turn that has ended meanwhile
             raise
         self.end(error)
 
@@ -326,6 +328,10 @@ class Attended(Bridge):
         """It is not the fleet's any more: nothing more will be heard, and nothing is done with it."""
         self._end = error
         self._bell.ring(error)
+
+    @property
+    def _leaving(self) -> BridgeError | None:
+        return self._removals[-1] if self._removals else None
 
     def _check_stays(self) -> None:
         if error := self._end or self._leaving:
@@ -380,6 +386,8 @@ class Attended(Bridge):
     async def _pump(self, satisfied: Callable[[], bool], patient: bool = True) -> None:
         """Wait until the attendant has heard what is wanted."""
         await self._driver.flush()
+        if self._lingers:  # who only listens has given up what is needed to send
+            self._nudge()
         while not satisfied():
             self._begin()
             await self.changed()
@@ -394,8 +402,8 @@ class Attended(Bridge):
     def _begin(self) -> None:
         """Have somebody attend to it, if there is anything to do."""
         if not self._attending and self._has_work:
-            self._attending, self._is_closing = True, False
             self._host.start_soon(self._attend)
+            self._attending, self._is_closing = True, False
 
     def _nudge(self) -> None:
         """There is something else to do than to receive."""

@@ -212,6 +212,10 @@ class Feed:
         """The first index from this one on before which something is missing that nobody has; None: nothing is."""
         return next((gap for gap in self._gaps if start <= gap < self.end), None)
 
+    def has_gap(self, index: int) -> bool:
+        """What comes with this index, or has come, does not follow what was before."""
+        return index in self._gaps
+
     def _forget(self) -> None:
         """Forget the oldest, some at once."""
         count = min(_AT_ONCE, len(self._events) - 1)

@@ -100,7 +100,7 @@ class Fleet:
         self._budgets, self._patience = tuple(budgets), patience
         self._awake = Awake(most_awake, memory, knows_all=False)
         self._open: dict[str, tuple[BridgedInstance, Attended]] = {}
-        self._was_used = False
+        self._was_used = self._is_ending = False
         self._being_made: list[str] = []
         self._seats: dict[str, Seat] = {}
         self._states = States()
@@ -150,6 +150,7 @@ class Fleet:
 
     async def _end(self) -> None:
         """Leave all instances as they are, but for ephemeral ones, which end."""
+        self._is_ending = True  # one that was opened from now on would be left as it is, and who waits for it, too
         self._pool.close()
         self._states.close()
         if hasattr(self, "desk"):
@@ -340,7 +341,7 @@ class Fleet:
             self._awake.leave(seat)
 
     def _take_in(self, record: ClaudeInstance, options: InstanceOptions, *, is_spare: bool = False) -> BridgedInstance:
-        if self._group is None:
+        if self._group is None or self._is_ending:
             raise InvalidInput(_NOT_IN_USE)
         made: list[Attended] = []
         name = self._pool.spares.alias_of(record.name)
@@ -410,6 +411,8 @@ class _Opener:
 
     async def hand_over(self, name: str) -> BridgedInstance:
         fleet = self._fleet
+        if fleet._is_ending:
+            raise InvalidInput(_NOT_IN_USE)
         seat, (spare, _) = fleet._seats.pop(name), fleet._open.pop(name)
         instance = fleet.open(name)
         seat.give_to(fleet._seats[fleet._pool.spares.alias_of(name)])

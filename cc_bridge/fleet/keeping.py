@@ -41,12 +41,13 @@ class Keeping:
         self._changed = changed
         self._log = log
         self._to_keep: dict[str, Keep] = {}
-        self._one_by_one = anyio.Lock()  # what is read again, by several
+        self._is_at_it = False
+        self._one_by_one = anyio.Lock()
         self._outcomes: dict[str, str] = {}  # why turns do not count that were kept lately; empty: they do
 
     def __bool__(self) -> bool:
         """Something is being kept."""
-        return bool(self._to_keep)
+        return self._is_at_it
 
     def holds(self, event: Event) -> bool:
         """The event is to be told when :meth:`heard` has kept what it ends."""
@@ -54,20 +55,25 @@ class Keeping:
 
     def heard(self, turn: str, result: TurnResult) -> None:
         """Keep what has ended, beside; then its result is told, if it is held."""
-        if (make := self._before_result()) is None:
+        self._begin(turn if self.holds(result) else "")  # one copy does for all that nobody waits for
+
+    def keep_what_is_there(self) -> None:
+        """The same, of turns whose results were told without it."""
+        self._begin("")
+
+    def _begin(self, turn: str) -> None:
+        if (make := self._before_result()) is None or turn in self._to_keep:
             return
-        held = turn if self.holds(result) else ""  # one copy does for all that nobody waits for
-        if held not in self._to_keep:
-            self._to_keep[held] = make(turn)
-            if len(self._to_keep) == 1:
-                self._start_soon(self._keep_all)
+        if not self._is_at_it:
+            self._start_soon(self._keep_all)
+            self._is_at_it = True
+        self._to_keep[turn] = make(turn)
 
     async def heard_again(self, turn: str) -> str:
         """Before a whole answer is told that is read again: why it does not count; empty: it does."""
         if (make := self._before_result()) is None:
             return ""
-        async with self._one_by_one:
-            return await self._kept(turn, make(turn))
+        return await self._kept(turn, make(turn))
 
     def tell_all(self) -> None:
         """What is held is told now: where the conversation does not go on, it need not be kept."""
@@ -76,22 +82,25 @@ class Keeping:
 
     async def _keep_all(self) -> None:
         """One after the other."""
-        while self._to_keep:
-            turn, keep = next(iter(self._to_keep.items()))
-            self._feed.tell(turn, await self._kept(turn, keep))
-            del self._to_keep[turn]
+        while self._is_at_it:
+            turn = next(iter(self._to_keep))
+            why = await self._kept(turn, self._to_keep.pop(turn))
+            while (held := self._feed.held) is not None and held.turn == turn:  # an agent may say an end twice
+                self._feed.tell(turn, why)
+            self._is_at_it = bool(self._to_keep)
             self._changed()
 
     async def _kept(self, turn: str, keep: Keep) -> str:
         """Why a turn does not count."""
-        if turn not in self._outcomes:
-            try:
-                why = await keep()
-            except Exception as failure:  # a mistake of ours must neither end the fleet nor have a result never told
-                self._log.error("turn_not_kept", reason="".join(traceback.format_exception(failure)))
-                why = f"it could not be kept: {failure!r}"
-            if not turn:
-                return why
-            self._outcomes[turn] = why
-            drop_oldest(self._outcomes)
-        return self._outcomes[turn]
+        async with self._one_by_one:
+            if turn not in self._outcomes:
+                try:
+                    why = await keep()
+                except Exception as failure:  # a mistake of ours must neither end the fleet nor leave a result untold
+                    self._log.error("turn_not_kept", reason="".join(traceback.format_exception(failure)))
+                    why = f"it could not be kept: {failure!r}"
+                if not turn:
+                    return why
+                self._outcomes[turn] = why
+                drop_oldest(self._outcomes)
+            return self._outcomes[turn]

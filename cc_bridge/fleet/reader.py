@@ -72,7 +72,8 @@ class FeedReader:
         self._replay: Replay | None = None
         self._again: list[Heard] = []  # was read from the journal, and not handed out yet
         self._read_to: FeedPosition | None = None  # in the journal
-        self._passed = -1  # a gap's index
+        # A gap's index; one that was there before it began is not its own.
+        self._passed = index if index is not None and speaker.feed.has_gap(index) else -1
         speaker.readers.add(self)
         self._broke = 0
         self._has_result = False  # of the turn

@@ -53,7 +53,7 @@ class SwarmService(ContainedInstance):
 
     kind: ClassVar[Kind] = "swarm"
 
-    _is_uncopied = False  # a turn was given whose reader has not come to its result
+    _given = _copied = 0  # turns, and how many of them: the reader of the last may not have come to its result
 
     def __init__(
         self,
@@ -116,9 +116,9 @@ class SwarmService(ContainedInstance):
                 # Its node may have gone meanwhile. What is given to an agent that has gone cannot be given to the next:
                 # nobody knows whether it ran.
                 await self._bridge.make_ready()
-                if self._is_uncopied:  # who read the last turn went away before its result
+                if self._copied < self._given:  # who read the last turn went away before its result
                     await self._swarm.copy_conversation()
-            self._is_uncopied = True
+            self._given += 1
             will_connect = self._bridge.channel_kind is None and self._bridge.active is None
             turn = await super().submit(prompt, id)
             return turn.before_result(self._copy_after(turn.id, will_connect=will_connect))
@@ -130,11 +130,12 @@ class SwarmService(ContainedInstance):
             will_connect: it runs in the container that is connected to next, and not in the one of now.
         """
         before = self._swarm.containers if will_connect else self._swarm.containers - 1
+        given = self._given
 
         async def copy() -> str:
             in_copy = "" if self.record.in_pane else turn_id  # in a pane its message has another id
             why = await self._swarm.copy_conversation(in_copy, ran_there=self._swarm.containers - before <= 1)
-            self._is_uncopied = False
+            self._copied = max(self._copied, given)
             return why
 
         return copy

@@ -76,6 +76,6 @@ async def _copy(copy: ConversationCopy, task: TaskContainer, session_id: str, cw
                 return True
             is_again = True  # since it runs, what went wrong may have passed
         except EngineError:
-            if took > _SILENCE:
+            if anyio.current_time() - began > _SILENCE:
                 return True
             await anyio.sleep(_PAUSE)  # back-off: its engine does not answer

@@ -132,6 +132,17 @@ class FleetContract:
         with pytest.raises(InvalidInput, match="within its `async with`"):
             fleet.open(record.name)
 
+    async def test_what_was_released_goes_on_with_the_next_command(
+        self, make_fleet: MakeFleet, make_record: MakeRecord
+    ) -> None:
+        """Its Claude Code has run on."""
+        async with make_fleet() as fleet:
+            instance = await fleet.make(make_record())
+            for text in ("one", "two"):
+                with anyio.fail_after(_LIMIT):
+                    assert await instance.send_command_and_wait(f"[[say {text}]]", _LIMIT) == (True, text)
+                await instance.release()
+
     # Limits
 
     async def test_no_more_instances_than_there_may_be(self, make_fleet: MakeFleet, make_record: MakeRecord) -> None:

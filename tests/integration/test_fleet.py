@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -21,6 +22,7 @@ from cc_bridge import (
     Decision,
     Event,
     InstanceInterface,
+    InvalidInput,
     LocalProcess,
     PermissionRequest,
     TextDelta,
@@ -94,6 +96,32 @@ class TestInstances:
                 await anyio.sleep(0.02)
         assert not [path for path in open_files() if record.name in path]
         assert await instance.send_command_and_wait("[[say again]]", LIMIT) == (True, "again")
+
+    async def test_none_is_opened_while_the_fleet_ends(
+        self,
+        record: ClaudeInstance,
+        make_record: Callable[..., ClaudeInstance],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """It would be left as it is, and who waits for it, too."""
+        ending, was_refused = anyio.Event(), anyio.Event()
+
+        async def clean_up_later(clean_up: Callable[[], Awaitable[None]]) -> None:
+            ending.set()
+            await was_refused.wait()
+            await clean_up()
+
+        async def open_another(fleet: Fleet) -> None:
+            await ending.wait()
+            with pytest.raises(InvalidInput, match="within its `async with`"):
+                fleet.adopt(make_record())
+            was_refused.set()
+
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as group, Fleet() as fleet:
+                instance = await fleet.make(record)
+                monkeypatch.setattr(instance, "cleanup", partial(clean_up_later, instance.cleanup))
+                group.start_soon(open_another, fleet)
 
 
 class TestAttended:

@@ -10,7 +10,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 TESTS = """
-import anyio, pytest
+import anyio, pytest, weakref
+
+class Something: ...
+
+dead = weakref.proxy(Something())  # whoever looks at it gets an error
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(2)]
 

@@ -236,6 +236,7 @@ async def test_what_cannot_be_given_up_runs_out() -> None:
     await mine.take()
     place.away = EngineUnavailable("gone")
     await mine.give_up()
+    assert (mine.fence, mine.renew_at) == (None, float("inf")), "nothing is sent under it any more"
     assert place.note.owner
     place.away = None
     other = lease(place, ttl=0.01)

@@ -71,3 +71,17 @@ async def test_what_was_read_from_the_journal_is_not_told_again_by_memory() -> N
     speaker.say(2)
     third = speaker.say(3)
     assert await reader.read() == [third]
+
+
+async def test_who_listens_from_now_on_misses_nothing_that_was_missed_before() -> None:
+    """Its container is another one since."""
+    speaker = FakeSpeaker()
+    speaker.say(1)
+    speaker.feed.begin("k", 7)
+    reader = FeedReader(speaker, index=speaker.feed.end)
+    after = speaker.say(8, journal="k")
+    assert await reader.read() == [after]
+    speaker.feed.begin("l", 3)
+    speaker.say(4, journal="l")
+    with pytest.raises(PositionGone):
+        await reader.read()
