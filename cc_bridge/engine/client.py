@@ -360,8 +360,12 @@ def _note_connections(api: Any) -> None:
                 connection, call = get(*args, **options), _Call.current.get()
                 if hasattr(connection, "unix_socket"):
                     connection.connect = partial(_connect_unix, connection)
-                if call is not None:
-                    call.uses(connection)
+                try:
+                    if call is not None:
+                        call.uses(connection)
+                except EngineError:  # cancelled meanwhile: nobody else would ever close it
+                    put(connection)
+                    raise
                 return connection
 
             def noting_put(connection: Any) -> None:

@@ -14,7 +14,7 @@ from cc_bridge import SwarmService
 from cc_bridge.instances.bridged import InstanceOptions
 from cc_bridge.testing import ScriptedModel
 from tests.conftest import lacking
-from tests.swarm.cluster import Cluster
+from tests.swarm.cluster import HEARTBEAT, Cluster
 from tests.swarm.machine import PROGRAMS
 
 _OPTIONS = set(InstanceOptions.__annotations__)
@@ -43,9 +43,12 @@ def swarm_node(one_node: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def swarm(machines: None, images: Any) -> Iterator[Cluster]:
-    """A swarm of three machines, of this test's own; what is left on those that have power fails it."""
-    with Cluster(3, [images.claude]) as cluster:
+def swarm(machines: None, images: Any, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A swarm of three machines, of this test's own; what is left on those that have power fails it.
+
+    Parameter: seconds between a node's signs of life.
+    """
+    with Cluster(3, [images.claude], heartbeat=getattr(request, "param", HEARTBEAT)) as cluster:
         yield cluster
         _check(cluster)
 
