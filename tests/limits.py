@@ -54,14 +54,20 @@ class _Limits:
         """Not here: it is asked for when a test fails, and the fixtures of that one can hang, too."""
         return True
 
+    def pytest_enter_pdb(self) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
         try:
             return (yield)
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._stop()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> Iterator[None]:

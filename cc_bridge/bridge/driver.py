@@ -295,7 +295,7 @@ class Driver:
     def _lacks_claude(self, *, whoever_waits: bool) -> bool:
         waits = whoever_waits or not (self._follow or self._adopts)
         waits = waits or self.conversation.waits_in_agent  # whoever has sent it may be gone
-        waits = waits or (self._adopts and bool(self.conversation.queued))
+        waits = waits or (self._adopts and self.conversation.delivery.has_unsent)
         return waits and not self._events.claude_runs and not self.conversation.settling
 
     async def _ensure_ready(self, *, whoever_waits: bool = False) -> None:

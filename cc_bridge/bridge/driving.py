@@ -117,5 +117,7 @@ class Driving:
         if self._lease is not None and self._lease.fence is not None and not self._delivery.is_under_way:
             self._delivery.hold_back()
             await self._lease.give_up()
+            if self._may_send:  # somebody ends or starts something under it, and gives it up afterwards
+                self._delivery.let_go(anyio.current_time())
             if self.is_lacking:  # it was begun meanwhile, and whoever receives has seen the lease held
                 self._uplink.set_deadline(-math.inf)

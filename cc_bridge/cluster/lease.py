@@ -74,6 +74,7 @@ class Lease:
         self._claim, self._users = Claim(machine, host, ttl), Users(users)
         self._using = anyio.Lock()
         self._next = math.inf  # when to renew it
+        self._holders, self._is_unwanted = 0, False  # in blocks; it is given up when the last of them ends
 
     @property
     def fence(self) -> int | None:
@@ -96,7 +97,7 @@ class Lease:
             InstanceBusy: another program has it for so long.
             EngineError: its place cannot be reached.
         """
-        who = ""
+        who, self._is_unwanted = "", False
         with anyio.move_on_after(limit):
             async with self._using:
                 try:
@@ -179,11 +180,14 @@ class Lease:
         self._claim.overtaken()
 
     async def give_up(self) -> None:
-        """Let others have it, at once, unless other programs of this machine use it.
+        """Let others have it, at once, unless other programs of this machine use it; or at the end of :meth:`kept`.
 
         Where its place cannot be reached, other machines have to wait until it has run out.
         """
         if self.fence is None and not self._users.has_joined:
+            return
+        if self._holders:
+            self._is_unwanted = True
             return
         with anyio.CancelScope(shield=True):
             async with self._using:
@@ -221,13 +225,19 @@ class Lease:
     async def kept(self) -> AsyncIterator[None]:
         """Within the block it is renewed, by a task."""
         failure: BridgeError | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._keep)
-            try:
-                yield
-            except BridgeError as error:  # as itself, and not in a group
-                failure = error
-            tasks.cancel_scope.cancel()
+        self._holders += 1
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._keep)
+                try:
+                    yield
+                except BridgeError as error:  # as itself, and not in a group
+                    failure = error
+                tasks.cancel_scope.cancel()
+        finally:
+            self._holders -= 1
+            if self._is_unwanted:
+                await self.give_up()
         if failure is not None:
             raise failure
 

@@ -81,6 +81,7 @@ class _Call:
     def uses(self, connection: Any) -> None:
         with self._lock:
             if connection is not None and self._over:
+                connection.close()  # nobody else would
                 raise EngineError("the call was cancelled")
             self._connection = connection
 
@@ -236,7 +237,7 @@ class Engine:
         if self._client is not None:
             return
         # Without a socket there is no engine to wait for. After a failed wait the next call does not wait again.
-        found = self._found = await self._find()
+        found = self._found = await self.call(find_address)
         missing = found.scheme == "unix" and not os.path.exists(found.path)
         url = await self._tunnelled(found)
         repeat = not missing and not self._unreachable
@@ -246,9 +247,6 @@ class Engine:
             self._unreachable = True
             raise
         self._unreachable = False
-
-    async def _find(self) -> Address:
-        return await self.call(find_address)
 
     async def _tunnelled(self, address: Address) -> str:
         if address.scheme != "ssh":
@@ -360,12 +358,8 @@ def _note_connections(api: Any) -> None:
                 connection, call = get(*args, **options), _Call.current.get()
                 if hasattr(connection, "unix_socket"):
                     connection.connect = partial(_connect_unix, connection)
-                try:
-                    if call is not None:
-                        call.uses(connection)
-                except EngineError:  # cancelled meanwhile: nobody else would ever close it
-                    put(connection)
-                    raise
+                if call is not None:
+                    call.uses(connection)
                 return connection
 
             def noting_put(connection: Any) -> None:

@@ -280,6 +280,8 @@ class Attended(Bridge):
     async def aclose(self, reason: str = "the instance was closed") -> None:
         """Give up the connection. Turns that have not ended end as interrupted."""
         position, self._is_closing = self._driver.uplink.position, True
+        if self._conversation.active is not None:
+            position = None  # it may run on, and ask for something: then it is read again from its first word
         await super().aclose(reason)
         self._driver.uplink.go_on_from(position)  # for who listens: nothing may be missing when it goes on
         self._heard_all()
@@ -403,7 +405,7 @@ class Attended(Bridge):
         """Have somebody attend to it, if there is anything to do."""
         if not self._attending and self._has_work:
             self._host.start_soon(self._attend)
-            self._attending, self._is_closing = True, False
+            self._attending = True
 
     def _nudge(self) -> None:
         """There is something else to do than to receive."""
@@ -469,7 +471,7 @@ class Attended(Bridge):
         """One step for who wants something, with as many tries as there is patience for."""
         tries, since = 0, anyio.current_time()
         while self._has_work:
-            self._driver.hurry = False
+            self._driver.hurry = self._is_closing = False
             try:
                 await self._sit()
                 self._check_stays()
@@ -525,7 +527,7 @@ class Attended(Bridge):
 
     @property
     def _needs_seat(self) -> bool:
-        return bool(self._conversation.turns) or self._wants.claude
+        return bool(self._conversation.turns) or self._wants.claude or self._conversation.requests.wait
 
     def _tell_line(self, ahead: int) -> None:
         """Turns wait for others to sleep."""
@@ -588,6 +590,9 @@ class Attended(Bridge):
             self._errors[turn_id] = error
         self._driver.give_up(str(error))
         self._conversation.fail_queued(str(error), anyio.current_time())
+        self._conversation.requests.close(str(error))
+        if self._end is not None or self._leaving is not None:
+            self._wants.end(self._wants.take(), error)
         self._heard_all()
 
     # What was heard

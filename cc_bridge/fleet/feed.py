@@ -113,7 +113,8 @@ class Feed:
         self._size = 0
         self._of_turn: dict[str, list[int]] = {}
         self._cut: set[str] = set()  # turns that go on and whose beginnings are not kept
-        self._gaps: list[int] = []
+        self._gaps: list[tuple[int, int]] = []  # index, and which of all there were
+        self.gaps = 0
         self.first = 0
         self.begins: FeedPosition | None = None
         self._held: list[int] = []  # indexes
@@ -142,7 +143,8 @@ class Feed:
     def begin(self, journal: str, seq: int) -> None:
         """What comes next follows this frame, and not what came last: readers have missed something in between."""
         if self.begins is not None:
-            self._gaps = [gap for gap in self._gaps if gap >= self.first] + [self._next]
+            self.gaps += 1
+            self._gaps = [gap for gap in self._gaps if gap[0] >= self.first] + [(self._next, self.gaps)]
         self.begins = FeedPosition.after_frame(journal, seq)
 
     def add(self, heard: Heard, size: int, *, is_held: bool = False) -> None:
@@ -208,13 +210,10 @@ class Feed:
         start = after[-1] + 1 if after else 0
         return self.first + bisect.bisect_right(self._events, position, lo=start, key=lambda heard: heard.at)
 
-    def next_gap(self, start: int) -> int | None:
+    def next_gap(self, start: int, known: int = 0) -> tuple[int, int] | None:
         """The first index from this one on before which something is missing that nobody has; None: nothing is."""
-        return next((gap for gap in self._gaps if start <= gap < self.end), None)
-
-    def has_gap(self, index: int) -> bool:
-        """What comes with this index, or has come, does not follow what was before."""
-        return index in self._gaps
+        found = [gap for gap in self._gaps if start <= gap[0] < self.end and gap[1] > known]
+        return next((gap for gap in reversed(found) if gap[0] == found[0][0]), None)
 
     def _forget(self) -> None:
         """Forget the oldest, some at once."""
@@ -244,5 +243,5 @@ class Feed:
                 self._cut.add(turn)
         begins, newest = self.begins, forgotten[-1].at
         follows = begins is None or begins.journal != newest.journal or newest > begins
-        if follows and not any(gap >= self.first for gap in self._gaps):
+        if follows and not any(gap[0] >= self.first for gap in self._gaps):
             self.begins = newest

@@ -166,8 +166,7 @@ class Fleet:
         try:
             await self._stack.aclose()  # not the error of the block: a task group would wrap it
         finally:
-            self._open.clear()
-            self._seats.clear()
+            self._open, self._seats = {}, {}
             with anyio.CancelScope(shield=True):
                 await self._engine.aclose()
 
@@ -270,9 +269,9 @@ class Fleet:
         instance, name = self.open(name), self._pool.spares.alias_of(name)
         with self._open[name][1].leaving(ConnectionLost("it was removed", instance=name)):
             await instance.remove(conversation=conversation)
-        self.desk.forget(name)
-        self._forget(name)
-        await self._pool.removed(instance.record)
+        if self._open.get(name, (None,))[0] is instance:  # else another task has removed it, too
+            self._forget(name)
+            await self._pool.removed(instance.record)
 
     @property
     def awake(self) -> int:
@@ -336,6 +335,7 @@ class Fleet:
 
     def _forget(self, name: str) -> None:
         self._open.pop(name, None)
+        self.desk.forget(name)
         self._states.forget(name)
         if seat := self._seats.pop(name, None):
             self._awake.leave(seat)

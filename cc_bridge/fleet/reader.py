@@ -72,8 +72,7 @@ class FeedReader:
         self._replay: Replay | None = None
         self._again: list[Heard] = []  # was read from the journal, and not handed out yet
         self._read_to: FeedPosition | None = None  # in the journal
-        # A gap's index; one that was there before it began is not its own.
-        self._passed = index if index is not None and speaker.feed.has_gap(index) else -1
+        self._passed = speaker.feed.gaps if index is not None else 0  # one before it began is none of its own
         speaker.readers.add(self)
         self._broke = 0
         self._has_result = False  # of the turn
@@ -140,9 +139,9 @@ class FeedReader:
         if self._turn and self._speaker.was_before(self._turn) and not feed.has_ended(self._turn):
             self._index, self._last = None, None
             return []
-        gap = None if self._turn else feed.next_gap(index + (index == self._passed))
+        gap, number = (None if self._turn else feed.next_gap(index, self._passed)) or (None, 0)
         if gap == index:
-            self._passed = gap
+            self._passed = number
             raise PositionGone(
                 "something that it said is kept nowhere",
                 instance=self._speaker.instance_name,

@@ -370,8 +370,7 @@ class Conversation:
 
     def fail_queued(self, error: str, now: float) -> None:
         """Nothing can be sent any more: end the waiting turns, too."""
-        failed = Judgement(Verdict.FAILED, error)
-        self._output.end_all([(turn, failed) for turn in self._turns if turn.state is TurnState.QUEUED])
+        self._output.end_all(self.delivery.failed(error))
 
     def receive_transcript(self, turn_id: str, lines: Iterable[str] | None, now: float) -> None:
         """The answer to :class:`~cc_bridge.protocol.commands.ReadTranscript`; None: it could not be read."""

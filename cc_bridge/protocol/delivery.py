@@ -25,6 +25,8 @@ __all__ = ["Delivery", "Judgements"]
 
 _MAY_HAVE_RUN = "the agent that had it is gone, with all that it kept: it may have run there, and was not given again"
 
+_MAY_RUN = "the agent was given it and has not answered: it may have run, or will"
+
 #: Turns that are to end, and how.
 Judgements = list[tuple[TrackedTurn, Judgement]]
 
@@ -232,6 +234,12 @@ class Delivery:
         for turn in sent:
             turn.journal = ""  # the agent has said that it did not take it
         return bool(sent), self._requeue(sent)
+
+    def failed(self, error: str) -> Judgements:
+        """Nothing can be sent any more. What was sent and not answered may run."""
+        failed, sent = Judgement(Verdict.FAILED, error), Judgement(Verdict.INTERRUPTED, f"{error}; {_MAY_RUN}")
+        queued = [turn for turn in self._turns if turn.state is TurnState.QUEUED]
+        return [(turn, sent if turn.journal else failed) for turn in queued]
 
     def lost(self) -> Judgements:
         """The connection broke: what was not passed on waits again."""

@@ -97,7 +97,7 @@ def test_a_gap_is_seen_by_who_steps_over_it() -> None:
     before = say(feed, numbering, 1)
     feed.begin("k", 7)
     after = say(feed, numbering, 8, journal="k")
-    assert feed.next_gap(0) == 1
+    assert feed.next_gap(0) == (1, 1)
     assert feed.next_gap(feed.first + 2) is None
     assert feed.index_after(before.at) is None
     assert feed.index_after(after.at) == feed.end
@@ -158,7 +158,7 @@ def test_what_is_missing_before_a_held_result_is_missed_by_who_comes_to_it() -> 
     feed.tell("a", "")
     assert feed.next_gap(0) is None, "nothing has come behind it"
     say(feed, Numbering(), 8, journal="k")
-    assert feed.next_gap(0) == 3
+    assert feed.next_gap(0) == (3, 1)
 
 
 @given(st.lists(st.sampled_from(["say", "end", "tell", "read"]), max_size=60), st.integers(2, 8))
