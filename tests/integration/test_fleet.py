@@ -19,6 +19,7 @@ from cc_bridge import (
     Allow,
     BridgeError,
     ClaudeInstance,
+    ClaudeOptions,
     Decision,
     Event,
     InstanceInterface,
@@ -34,6 +35,7 @@ from cc_bridge.fleet import Fleet, Heard, OpenRequest
 from cc_bridge.fleet import feed as feed_module
 from cc_bridge.testing.fleet_contract import text_of, until_results
 from cc_bridge.turn import Keep
+from tests.conftest import STUB
 
 pytestmark = pytest.mark.anyio
 
@@ -59,6 +61,15 @@ async def record(
         await LocalProcess(record).remove(conversation=True)
 
 
+MakeStub = Callable[[], ClaudeInstance]
+
+
+@pytest.fixture
+def make_stub(make_record: Callable[..., ClaudeInstance], tmp_path: Path) -> MakeStub:
+    """Makes records of instances that have the stub in Claude Code's place."""
+    return lambda: make_record(env={"HOME": str(tmp_path)}, claude=ClaudeOptions(program=str(STUB)))
+
+
 def open_files() -> list[str]:
     """What this process has open."""
     found = []
@@ -66,6 +77,16 @@ def open_files() -> list[str]:
         with suppress(FileNotFoundError):  # that of the listing itself
             found.append(os.readlink(f"/proc/self/fd/{number}"))
     return found
+
+
+async def request_of(fleet: Fleet) -> OpenRequest:
+    """The one that waits at the desk, as soon as its instance waits for it."""
+    watch = fleet.desk.watch()
+    while True:
+        for request in fleet.desk.open():
+            if request.attended:
+                return request
+        await anext(watch)
 
 
 def never_kept(begun: anyio.Event) -> Keep:
@@ -122,6 +143,104 @@ class TestInstances:
                 instance = await fleet.make(record)
                 monkeypatch.setattr(instance, "cleanup", partial(clean_up_later, instance.cleanup))
                 group.start_soon(open_another, fleet)
+
+    async def test_one_that_is_removed_while_it_stands_in_line_ends_what_was_wanted_of_it(
+        self, make_stub: MakeStub
+    ) -> None:
+        """And nobody waits for its seat."""
+        async with Fleet(most_awake=1) as fleet:
+            awake, in_line = await fleet.make(make_stub()), fleet.adopt(make_stub())
+            turn = await awake.submit("output-stops")
+            errors: list[str] = []
+
+            async def ask() -> None:
+                with pytest.raises(BridgeError) as caught:
+                    await in_line.set_model("another")
+                errors.append(str(caught.value))
+
+            with anyio.fail_after(LIMIT):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(ask)
+                    await anyio.wait_all_tasks_blocked()
+                    await fleet.remove(in_line.name)
+                    await turn.interrupt()
+                assert "it was removed" in errors[0]
+                assert (await (await awake.submit("plain")).result()).verdict is Verdict.COMPLETED
+
+    async def test_two_who_remove_it_take_nothing_away_from_who_makes_it_again(self, make_stub: MakeStub) -> None:
+        record = make_stub()
+        async with Fleet() as fleet:
+            await fleet.make(record)
+            made: list[InstanceInterface] = []
+
+            async def remove_and_make() -> None:
+                await fleet.remove(record.name)
+                made.append(await fleet.make(record))
+
+            with anyio.fail_after(LIMIT):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(remove_and_make)
+                    group.start_soon(fleet.remove, record.name)
+            assert fleet.open(record.name) is made[0]
+
+    async def test_a_permission_that_was_asked_when_it_was_released_is_asked_again(
+        self, fleet: Fleet, record: ClaudeInstance
+    ) -> None:
+        """The next command waits behind it."""
+        instance = await fleet.make(record)
+        turn = await instance.submit(f"[[say a]] {_TOUCH} [[say b]]")
+        with anyio.fail_after(LIMIT):
+            async for event in turn:
+                if isinstance(event, PermissionRequest):
+                    break
+            await instance.release()
+            second = await instance.submit("[[say second]]")
+            fleet.desk.answer((await request_of(fleet)).id, Allow())
+            assert (await second.result()).text == "second"
+
+    async def test_who_listens_is_told_that_another_program_has_ended_it_also_after_a_release(
+        self, fleet: Fleet, record: ClaudeInstance
+    ) -> None:
+        instance = await fleet.make(record)
+        heard = anyio.Event()
+
+        async def listen() -> None:
+            with pytest.raises(BridgeError, match="the agent closed the connection"):
+                async with aclosing(fleet.feed(record.name)) as feed:
+                    async for item in feed:
+                        if item.event == TextDelta("again"):
+                            heard.set()
+
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as group:
+                group.start_soon(listen)
+                await anyio.wait_all_tasks_blocked()
+                await instance.release()
+                assert await instance.send_command_and_wait("[[say again]]", LIMIT) == (True, "again")
+                await heard.wait()
+                other = LocalProcess(record)
+                await other.stop()
+                await other.release()
+
+    @pytest.mark.parametrize("somebody_listens", [False, True])
+    async def test_a_request_wakes_one_that_sleeps(
+        self, fleet: Fleet, record: ClaudeInstance, somebody_listens: bool
+    ) -> None:
+        instance = await fleet.make(record)
+
+        async def listen() -> None:
+            async with aclosing(fleet.feed(record.name)) as feed:
+                async for _ in feed:
+                    pass
+
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as group:
+                if somebody_listens:
+                    group.start_soon(listen)
+                assert await instance.send_command_and_wait("[[say hello]]", LIMIT) == (True, "hello")
+                await instance.sleep()
+                assert await instance.commands()
+                group.cancel_scope.cancel()
 
 
 class TestAttended:

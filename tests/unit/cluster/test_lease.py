@@ -297,3 +297,26 @@ async def test_what_a_program_of_this_machine_has_taken_anew_is_everybodys_here(
         await first.confirm()
     await first.take()
     assert first.fence == second.fence
+
+
+async def test_it_is_not_given_up_while_something_is_ended_under_it() -> None:
+    """Who attends to the instance leaves meanwhile, and wants it no longer."""
+    place = Place()
+    mine = lease(place)
+    await mine.take()
+    async with ended_under(mine, 1.0):
+        await mine.give_up()
+        assert mine.fence == place.note.fence
+        assert place.note.owner
+    assert (mine.fence, place.note.owner) == (None, "")
+
+
+@pytest.mark.parametrize("is_wanted_again", [False, True])
+async def test_it_is_given_up_at_the_end_unless_somebody_wants_it_again(is_wanted_again: bool) -> None:
+    place = Place()
+    mine = lease(place)
+    async with started_under(mine):
+        await mine.give_up()
+        if is_wanted_again:
+            await mine.take()
+    assert (mine.fence is not None) is is_wanted_again

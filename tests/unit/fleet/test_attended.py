@@ -13,7 +13,7 @@ import pytest
 from cc_bridge import BridgeError, Verdict
 from cc_bridge.bridge.surroundings import DrivingLease
 from cc_bridge.channels.base import Channel
-from cc_bridge.cluster.lease import Lease, started_under
+from cc_bridge.cluster.lease import Lease, ended_under, started_under
 from cc_bridge.errors import ConnectionLost, EngineUnavailable
 from cc_bridge.fleet import attended as module
 from cc_bridge.fleet.attended import Attended
@@ -157,6 +157,18 @@ async def test_a_request_is_sent_while_somebody_only_listens(somebody_listens: b
         assert await ask(instance, TURN) is Verdict.COMPLETED
         await at_rest(instance)
         assert await instance.request({"subtype": "set_model", "model": "another"}) == {}
+
+
+async def test_a_command_is_sent_under_a_lease_that_somebody_else_keeps() -> None:
+    """Somebody puts it to sleep, say."""
+    home = Home(of := lease(Place()))
+    async with attended(home) as instance:
+        async with ended_under(of, 1.0):
+            assert await ask(instance, TURN) is Verdict.COMPLETED
+            await at_rest(instance)
+            assert of.fence is not None
+            assert await ask(instance, OTHER) is Verdict.COMPLETED
+        assert of.fence is None
 
 
 async def test_a_request_keeps_nobody_there_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,17 @@ async def test_who_listens_from_now_on_misses_nothing_that_was_missed_before() -
     reader = FeedReader(speaker, index=speaker.feed.end)
     after = speaker.say(8, journal="k")
     assert await reader.read() == [after]
+
+
+async def test_who_listens_before_anything_is_said_is_told_what_is_missed_from_then_on() -> None:
+    """At the very place where something was missed before."""
+    speaker = FakeSpeaker()
+    speaker.say(1)
+    speaker.feed.begin("k", 7)
+    reader = FeedReader(speaker, index=speaker.feed.end)
     speaker.feed.begin("l", 3)
-    speaker.say(4, journal="l")
+    speaker.feed.begin("m", 5)
+    after = speaker.say(6, journal="m")
     with pytest.raises(PositionGone):
         await reader.read()
+    assert await reader.read() == [after], "once for all"

@@ -168,6 +168,23 @@ def test_what_waited_is_sent_anew_under_its_id_over_another_connection() -> None
     assert player.sent == [first, second, third, second, third]
 
 
+def test_what_was_sent_and_not_answered_may_run_where_all_is_given_up() -> None:
+    """Whoever gives it again must know."""
+    player = Queueing()
+    player.conversation.greeted([], journal="one")
+    player.conversation.process_ready((), player.now)
+    sent = player.submit()
+    player.step()
+    assert player.sent == [sent]
+    player.conversation.connection_lost("gone", player.now)
+    never_sent = player.submit()
+    player.conversation.fail_queued("no way", player.now)
+    (result,) = player.results(sent)
+    assert result.verdict is Verdict.INTERRUPTED
+    assert "may have run, or will" in result.error
+    assert player.results(never_sent)[0].verdict is Verdict.FAILED
+
+
 def test_what_an_agent_had_that_is_gone_with_its_disks_is_not_sent_again() -> None:
     """It may have run there, answered or not; what it never had is sent."""
     player = Queueing()
