@@ -89,8 +89,7 @@ class _Call:
         """Shut down the connection, whatever the thread is doing; does nothing after the call has ended."""
         with self._lock:
             self._over = True
-            sock = getattr(self._connection, "sock", None)
-            if sock is not None:
+            if (sock := getattr(self._connection, "sock", None)) is not None:
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
 
@@ -237,7 +236,7 @@ class Engine:
         if self._client is not None:
             return
         # Without a socket there is no engine to wait for. After a failed wait the next call does not wait again.
-        found = self._found = await self.call(find_address)
+        found = self._found = await self._find()
         missing = found.scheme == "unix" and not os.path.exists(found.path)
         url = await self._tunnelled(found)
         repeat = not missing and not self._unreachable
@@ -247,6 +246,9 @@ class Engine:
             self._unreachable = True
             raise
         self._unreachable = False
+
+    async def _find(self) -> Address:
+        return await self.call(find_address)
 
     async def _tunnelled(self, address: Address) -> str:
         if address.scheme != "ssh":

@@ -513,6 +513,8 @@ class Translator:
             self._leftovers.append(turn.prompt)  # it may be back in the input line
         if self._queue:
             self._wake_at = now + _BEHIND
+        elif self._entry is not None and self._entry.state == "entered":
+            self._wake_at = now + _take_limit(self._entry)  # another prompt was quicker: this one may stand there still
         entry, stop = turn.entry, turn.stop or {}
         if entry is not None:
             said = str(stop.get("last_assistant_message") or "")

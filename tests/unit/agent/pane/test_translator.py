@@ -463,3 +463,21 @@ def test_what_a_person_takes_back_ends_as_interrupted() -> None:
         model.deliver("hooks")
     model.translator.transcript({"type": "queue-operation", "operation": "popAll"}, 0.0)
     assert results(model.translator.host.output)[turn_id]["subtype"] == "error_during_execution"
+
+
+def test_what_still_stands_in_the_line_after_a_persons_turn_is_entered_then() -> None:
+    """Enter has sent another prompt, as one that Claude Code put back at that moment."""
+    translator, now = Translator(0.0), 1.0
+    translator.hook("SessionStart", {}, "k", now)
+    translator.receive(user("mine", "turn"), now)
+    assert [type(action) for action in translator.actions] == [Enter]
+    translator.entered(now)
+    translator.hook("UserPromptSubmit", {"prompt": "theirs", "prompt_id": "p1"}, "k", now)
+    translator.handle_timer(now := now + 100)
+    translator.looked("mine", now)
+    translator.actions.clear()
+    translator.hook("Stop", {"prompt_id": "p1"}, "k", now)
+    translator.handle_timer(now := now + 100)
+    assert [type(action) for action in translator.actions] == [Look]
+    translator.looked("mine", now)
+    assert [type(action) for action in translator.actions] == [Look, Enter]
