@@ -51,7 +51,8 @@ class Driving:
     @property
     def is_lacking(self) -> bool:
         """Something is to be sent, and may not be."""
-        return not self._may_send and self._delivery.has_unsent and not self._turns.accepted
+        may_send = self._may_send and not self._delivery.held_back  # given up, and held by somebody else here
+        return not may_send and self._delivery.has_unsent and not self._turns.accepted
 
     def begins(self, *, whoever_waits: bool) -> bool:
         """What is lacking now needs the lease: a connection to send something over, or Claude Code."""
@@ -117,7 +118,5 @@ class Driving:
         if self._lease is not None and self._lease.fence is not None and not self._delivery.is_under_way:
             self._delivery.hold_back()
             await self._lease.give_up()
-            if self._may_send:  # somebody ends or starts something under it, and gives it up afterwards
-                self._delivery.let_go(anyio.current_time())
             if self.is_lacking:  # it was begun meanwhile, and whoever receives has seen the lease held
                 self._uplink.set_deadline(-math.inf)

@@ -487,6 +487,8 @@ class Attended(Bridge):
                     continue
                 away = anyio.current_time() - since
                 if not _is_transient(error) or away > self._host.patience or self._leaving is not None:
+                    self._is_closing = self._leaving is not None
+                    await self._driver.uplink.disconnect()  # all of it is given up: it begins anew where it stays
                     self._fail(self._leaving or error)
                     return
                 pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
