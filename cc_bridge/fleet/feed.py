@@ -102,6 +102,7 @@ class Feed:
     Attributes:
         first: the index of the oldest event that is kept.
         begins: all events after this position are kept; None: nothing was heard yet.
+        gaps: how many times something was missed that nobody has.
         held: a result that nobody is told yet, nor what came after it; None: all is told.
     """
 
@@ -211,7 +212,10 @@ class Feed:
         return self.first + bisect.bisect_right(self._events, position, lo=start, key=lambda heard: heard.at)
 
     def next_gap(self, start: int, known: int = 0) -> tuple[int, int] | None:
-        """The first index from this one on before which something is missing that nobody has; None: nothing is."""
+        """Where something is missing next that nobody has, from this index on: before which, and the last of its gaps.
+
+        Gaps up to the one with the number ``known`` are passed over. None: nothing is missing.
+        """
         found = [gap for gap in self._gaps if start <= gap[0] < self.end and gap[1] > known]
         return next((gap for gap in reversed(found) if gap[0] == found[0][0]), None)
 

@@ -266,7 +266,7 @@ async def test_a_person_interrupts_their_own_turn_before_its_first_token(pane: P
     await person.say("[[delay 60]]")
     await person.sees("esc to interrupt")
     async with await instance.submit("[[say mine]]") as turn:
-        with person.shown_if_late(2 * _LIMIT):  # should their prompt be sent once more, it takes its time
+        with person.shown_if_late(2 * _LIMIT):  # a prompt of theirs that is sent once more takes its time
             async for event in turn:
                 if isinstance(event, PersonTurn):
                     await person.interrupts()
